@@ -1,0 +1,21 @@
+"""The one exception hierarchy that a user meets.
+
+Every message says what was tried, on what, and what to do next, in one line: the command
+line prints it as it is.
+"""
+
+
+class LakehouseError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(LakehouseError):
+    """Something a user wrote (argument, matrix, setting) cannot be used as it stands."""
+
+
+class StoreError(LakehouseError):
+    """An object store refused or failed a request that was tried often enough."""
+
+
+class TransferError(LakehouseError):
+    """Objects could not be moved; the ones that were are recorded."""
