@@ -1,0 +1,167 @@
+"""An S3 bucket and how to reach it: one description, from which every client is made.
+
+Three clients read the same description, so that none can reach a bucket that another cannot:
+boto3 (single requests), obstore (listings, streams) and s5cmd (batches; it takes its
+credentials from the environment only).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store
+
+from lakehouse_assets.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from mypy_boto3_s3 import S3Client
+
+POOL_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Static credentials. They never appear in a repr."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A bucket, its endpoint and the identity that reads or writes it.
+
+    ``endpoint_url`` is None for AWS itself. Without ``credentials`` and not ``anonymous``, the
+    AWS default chain of the process is used (environment, ``profile``, web identity, instance
+    role). Plain HTTP is refused except on loopback or with ``allow_http``.
+    """
+
+    name: str
+    region: str | None = None
+    endpoint_url: str | None = None
+    credentials: Credentials | None = None
+    profile: str | None = None
+    anonymous: bool = False
+    verify_tls: bool = True
+    allow_http: bool = False
+    max_attempts: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InputError("The bucket has no name; set it (for the lake: LAKEHOUSE_LAKE_BUCKET).")
+        if self.endpoint_url is None:
+            return
+        parts = urlsplit(self.endpoint_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InputError(
+                f"The endpoint {self.endpoint_url!r} of bucket {self.name} is not a URL; "
+                "write it as https://host[:port]."
+            )
+        if parts.scheme == "http" and not self.allow_http and not is_loopback(parts.hostname):
+            raise InputError(
+                f"The endpoint {self.endpoint_url} of bucket {self.name} is plain HTTP; use https, "
+                "or allow it with allow_http (LAKEHOUSE_LAKE_ALLOW_HTTP or LAKEHOUSE_SOURCE_ALLOW_HTTP)."
+            )
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket``."""
+        return f"s3://{self.name}"
+
+    @property
+    def effective_region(self) -> str:
+        """The region requests are signed for; ``us-east-1`` where nothing says otherwise."""
+        return self.region or "us-east-1"
+
+    @property
+    def plain_http(self) -> bool:
+        return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
+
+    def same_provider_as(self, other: Bucket) -> bool:
+        """Whether one server can copy between the two (same endpoint; AWS counts as one)."""
+        return (self.endpoint_url or "").rstrip("/") == (other.endpoint_url or "").rstrip("/")
+
+    def with_name(self, name: str) -> Bucket:
+        return replace(self, name=name)
+
+    def session(self) -> boto3.Session:
+        """A boto3 session of this identity."""
+        if self.credentials is None:
+            return boto3.Session(profile_name=self.profile, region_name=self.effective_region)
+        return boto3.Session(
+            aws_access_key_id=self.credentials.access_key_id,
+            aws_secret_access_key=self.credentials.secret_access_key,
+            aws_session_token=self.credentials.session_token,
+            region_name=self.effective_region,
+        )
+
+    def boto3_client(self) -> S3Client:
+        """A boto3 S3 client: path-style, so that dotted names pass TLS; thread-safe."""
+        config = Config(
+            s3={"addressing_style": "path"},
+            retries={"max_attempts": self.max_attempts, "mode": "standard"},
+            max_pool_connections=POOL_CONNECTIONS,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        if self.anonymous:
+            config = config.merge(Config(signature_version=UNSIGNED))
+        return self.session().client("s3", endpoint_url=self.endpoint_url, verify=self.verify_tls, config=config)
+
+    def object_store(self, *, timeout: timedelta | None = None) -> S3Store:
+        """An obstore store: path-style, same identity, retries as ``max_attempts``."""
+        client_options: dict[str, Any] = {
+            "allow_http": self.plain_http,
+            "allow_invalid_certificates": not self.verify_tls,
+        }
+        if timeout is not None:
+            client_options["timeout"] = timeout
+        options: dict[str, Any] = {
+            "region": self.effective_region,
+            "virtual_hosted_style_request": False,
+            "client_options": client_options,
+            "retry_config": {"max_retries": self.max_attempts},
+        }
+        if self.endpoint_url is not None:
+            options["endpoint"] = self.endpoint_url
+        if self.anonymous:
+            return S3Store(self.name, skip_signature=True, **options)
+        if self.credentials is None:
+            return S3Store(self.name, credential_provider=Boto3CredentialProvider(self.session()), **options)
+        return S3Store(
+            self.name,
+            access_key_id=self.credentials.access_key_id,
+            secret_access_key=self.credentials.secret_access_key,
+            **({"session_token": self.credentials.session_token} if self.credentials.session_token else {}),
+            **options,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The ``AWS_*`` variables that give a child process this identity."""
+        if self.credentials is None:
+            return {"AWS_PROFILE": self.profile} if self.profile else {}
+        return {
+            "AWS_ACCESS_KEY_ID": self.credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_access_key,
+            **({"AWS_SESSION_TOKEN": self.credentials.session_token} if self.credentials.session_token else {}),
+        }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,140 @@
+"""Datasets and archive objects: the names of everything, derived in one place.
+
+A dataset is (exchange, market, data type, cadence). Its asset key, group, pool, its folders in
+the source and its places in the lake all follow from those four words, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from lakehouse_assets.archive.exchanges import Exchange, exchange_named
+from lakehouse_assets.archive.exchanges.grammar import Layout, Publication
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.errors import InputError
+
+ARCHIVE_FOLDER = "archive"
+MANIFEST_FOLDER = "_manifest"
+SUPERSEDED_FOLDER = "_superseded"
+
+
+@dataclass(frozen=True, order=True)
+class Dataset:
+    """One archive asset. Making one that the exchange does not publish raises InputError."""
+
+    exchange: str
+    market: str
+    data_type: str
+    cadence: Cadence
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cadence", _cadence(self.cadence))
+        exchange_named(self.exchange).publication(self.market, self.data_type, self.cadence)
+
+    @classmethod
+    def parse(cls, name: str) -> Dataset:
+        """Read ``binance/um/klines/daily``. Raises InputError naming what exists."""
+        parts = name.strip("/").split("/")
+        if len(parts) != len(cls.__dataclass_fields__):
+            raise InputError(
+                f"{name!r} is not a dataset; write exchange/market/data type/cadence, such as binance/um/klines/daily."
+            )
+        exchange, market, data_type, cadence = parts
+        return cls(exchange, market, data_type, _cadence(cadence))
+
+    def __str__(self) -> str:
+        return self.name
+
+    # Names in Dagster
+
+    @property
+    def name(self) -> str:
+        """``binance/um/klines/daily``."""
+        return "/".join(self.asset_key)
+
+    @property
+    def asset_key(self) -> tuple[str, str, str, str]:
+        return (self.exchange, self.market, self.data_type, self.cadence.value)
+
+    @property
+    def group(self) -> str:
+        """Exchange and market, a nested group of the asset graph: ``binance/um``."""
+        return f"{self.exchange}/{self.market}"
+
+    @property
+    def pool(self) -> str:
+        """One pool per exchange: runs of one source share its request ceiling."""
+        return f"archive_{self.exchange}"
+
+    # The source
+
+    @property
+    def source(self) -> Exchange:
+        return exchange_named(self.exchange)
+
+    @cached_property
+    def publication(self) -> Publication:
+        return self.source.publication(self.market, self.data_type, self.cadence)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self.source.layout(self.market, self.data_type, self.cadence)
+
+    @property
+    def source_prefix(self) -> str:
+        """Prefix in the source bucket that holds the dataset and nothing else; ends with a slash."""
+        return self.layout.root
+
+    @property
+    def source_url(self) -> str:
+        return f"s3://{self.source.bucket}/{self.source_prefix}"
+
+    def period(self, text: str) -> Period:
+        """A partition key of this dataset. Raises InputError."""
+        return Period.parse(text, self.cadence)
+
+    # The lake; keys are relative to the lake's own prefix
+
+    @property
+    def lake_root(self) -> str:
+        """Where the exchange's keys live verbatim: ``archive/binance/``."""
+        return f"{ARCHIVE_FOLDER}/{self.exchange}/"
+
+    @property
+    def lake_prefix(self) -> str:
+        return self.lake_root + self.source_prefix
+
+    def lake_key(self, source_key: str) -> str:
+        """Lake key of a source key."""
+        return self.lake_root + source_key
+
+    def superseded_key(self, source_key: str, etag: str) -> str:
+        """Where a rewritten object's former bytes are kept; one key per content."""
+        return f"{SUPERSEDED_FOLDER}/{self.exchange}/{source_key}/{etag}"
+
+    @property
+    def manifest_prefix(self) -> str:
+        """The dataset's manifest, a Delta table."""
+        return f"{MANIFEST_FOLDER}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveObject:
+    """One published file as a listing shows it; ``last_modified`` is UTC, ``size`` in bytes."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+    symbol: str
+    interval: str | None
+    period: Period
+
+
+def _cadence(text: str) -> Cadence:
+    try:
+        return Cadence(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a cadence; use daily or monthly.") from None

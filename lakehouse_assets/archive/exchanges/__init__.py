@@ -1,0 +1,17 @@
+"""The exchanges whose archives this project knows, by name."""
+
+from __future__ import annotations
+
+from lakehouse_assets.archive.exchanges.binance import BINANCE
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.errors import InputError
+
+EXCHANGES: dict[str, Exchange] = {exchange.name: exchange for exchange in (BINANCE,)}
+
+
+def exchange_named(name: str) -> Exchange:
+    """The exchange, or InputError naming the known ones."""
+    try:
+        return EXCHANGES[name]
+    except KeyError:
+        raise InputError(f"Unknown exchange {name!r}; known are {', '.join(EXCHANGES)}.") from None

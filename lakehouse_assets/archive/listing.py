@@ -1,0 +1,229 @@
+"""Listing a range of a dataset's periods, in a source or in a lake, into frames.
+
+Folders are listed concurrently, each from the first key of the range to the last, so a day of
+a symbol costs one request however long its history is. obstore lists; it refuses a whole prefix
+for one key that it cannot represent (a newline, an empty path segment), and then boto3 lists
+that prefix instead. A listing is whole or it raises: a part of one would look like missing data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import obstore
+import polars as pl
+from obstore.exceptions import InvalidPathError
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges.grammar import SYMBOL, Folder, Stray, compiled
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+
+PAGE = 1000
+"""Keys per page: S3's ceiling."""
+
+KEY_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "size": pl.Int64,
+        "etag": pl.String,
+        "last_modified": pl.Datetime("us", "UTC"),
+    }
+)
+"""One row per key as the store lists it; ``size`` in bytes, ETags without quotes."""
+
+OBJECT_SCHEMA = pl.Schema(
+    {
+        "period": pl.String,
+        "symbol": pl.String,
+        "interval": pl.String,
+        **KEY_SCHEMA,
+        "sidecar_size": pl.Int64,
+        "sidecar_etag": pl.String,
+        "sidecar_last_modified": pl.Datetime("us", "UTC"),
+    }
+)
+"""One row per archive object, its sidecar beside it (null where there is none)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Archive objects of a range, strays met on the way, and what it cost.
+
+    ``objects`` has OBJECT_SCHEMA and one row per key; ``key`` is the source key, also when a
+    lake was listed.
+    """
+
+    objects: pl.DataFrame
+    strays: tuple[Stray, ...]
+    requests: int
+
+
+class Lister:
+    """Lists one bucket with one connection pool and a bounded number of requests at a time.
+
+    ``root`` is put before every source key: empty for a source, the lake's prefix for a lake.
+    """
+
+    def __init__(self, bucket: Bucket, *, root: str = "", concurrency: int = 32) -> None:
+        self._bucket = bucket
+        self._root = root
+        self._concurrency = concurrency
+        self._store = bucket.object_store()
+
+    def symbols(self, dataset: Dataset) -> tuple[str, ...]:
+        """Symbols that have a folder in the dataset, sorted. Names that are no symbol are left out."""
+        prefix = self._root + dataset.source_prefix
+        try:
+            folders: Iterable[str] = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        except InvalidPathError:
+            folders = self._boto3_folders(prefix)
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
+        names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
+        return tuple(sorted(name for name in names if compiled(SYMBOL).fullmatch(name)))
+
+    def objects(self, dataset: Dataset, folders: Sequence[Folder]) -> Listing:
+        """Archive objects of ``folders``, narrowed to each folder's range."""
+        with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
+            results = list(pool.map(self._keys, folders))
+        frames = [keys for keys, _ in results if keys.height]
+        keys = pl.concat(frames) if frames else KEY_SCHEMA.to_frame()
+        objects, strays = _parse(dataset, keys)
+        return Listing(objects, strays, sum(requests for _, requests in results))
+
+    def _keys(self, folder: Folder) -> tuple[pl.DataFrame, int]:
+        try:
+            return self._collect(folder, self._obstore_pages(folder))
+        except InvalidPathError:
+            pass
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Listing {self._bucket.url}/{self._root}{folder.prefix}", error) from error
+        return self._collect(folder, self._boto3_pages(folder))
+
+    def _collect(self, folder: Folder, pages: Iterator[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
+        """Pages up to the first key past the folder's range, with source keys."""
+        kept: list[pl.DataFrame] = []
+        keys = 0
+        for page in pages:
+            keys += page.height
+            own = page.with_columns(pl.col("key").str.strip_prefix(self._root)) if self._root else page
+            kept.append(
+                own.filter(
+                    pl.col("key") >= folder.first,
+                    (pl.col("key") <= folder.last) | pl.col("key").str.starts_with(folder.last),
+                )
+            )
+            last = own["key"][-1]
+            if last > folder.last and not last.startswith(folder.last):
+                break
+        return pl.concat(kept) if kept else KEY_SCHEMA.to_frame(), max(1, math.ceil(keys / PAGE))
+
+    def _obstore_pages(self, folder: Folder) -> Iterator[pl.DataFrame]:
+        # The prefix ends with a slash: obstore matches whole path segments only.
+        stream = obstore.list(
+            self._store,
+            prefix=self._root + folder.prefix,
+            offset=self._root + folder.first,
+            chunk_size=PAGE,
+            return_arrow=True,
+        )
+        for batch in stream:
+            page = pl.DataFrame(batch)
+            if page.height:
+                yield page.select(
+                    pl.col("path").alias("key"),
+                    pl.col("size").cast(pl.Int64),
+                    pl.col("e_tag").str.strip_chars('"').alias("etag"),
+                    pl.col("last_modified").cast(KEY_SCHEMA["last_modified"]),
+                )
+
+    def _boto3_pages(self, folder: Folder) -> Iterator[pl.DataFrame]:
+        paginator = self._bucket.boto3_client().get_paginator("list_objects_v2")
+        pages = paginator.paginate(
+            Bucket=self._bucket.name,
+            Prefix=self._root + folder.prefix,
+            StartAfter=self._root + folder.first,
+        )
+        for page in self._boto3(pages, folder.prefix):
+            if page.get("Contents"):
+                yield pl.DataFrame(
+                    [
+                        (entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
+                        for entry in page["Contents"]
+                    ],
+                    schema=KEY_SCHEMA,
+                    orient="row",
+                )
+
+    def _boto3_folders(self, prefix: str) -> Iterator[str]:
+        paginator = self._bucket.boto3_client().get_paginator("list_objects_v2")
+        for page in self._boto3(paginator.paginate(Bucket=self._bucket.name, Prefix=prefix, Delimiter="/"), prefix):
+            yield from (folder["Prefix"] for folder in page.get("CommonPrefixes", ()))
+
+    def _boto3(self, pages: Iterable[Any], prefix: str) -> Iterator[Any]:
+        try:
+            yield from pages
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Listing {self._bucket.url}/{self._root}{prefix}", error) from error
+
+
+def folders_of(
+    dataset: Dataset, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period
+) -> list[Folder]:
+    """The folders that hold a range of periods of the given symbols and intervals."""
+    choices: Sequence[str | None] = intervals if dataset.publication.intervals else (None,)
+    return [
+        dataset.layout.folder_of(symbol=symbol, interval=interval, first=first, last=last)
+        for symbol in symbols
+        for interval in choices
+    ]
+
+
+def selected_symbols(
+    listed: Iterable[str], selects: Callable[[str], bool], also: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Listed symbols that a filter selects, and ``also`` those that are known from elsewhere."""
+    return tuple(sorted({symbol for symbol in (*listed, *also) if selects(symbol)}))
+
+
+def _parse(dataset: Dataset, keys: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
+    """Split listed keys into archive objects (sidecars joined on) and strays."""
+    date_format = "%Y-%m-%d"
+    period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
+    rows = keys.with_columns(
+        pl.col("key").str.extract_groups(f"^(?:{dataset.layout.pattern})$").alias("parsed")
+    ).unnest("parsed")
+    if "interval" not in rows.columns:
+        rows = rows.with_columns(pl.lit(None, pl.String).alias("interval"))
+    fits = pl.col("symbol").is_not_null() & period_date.str.to_date(date_format, strict=False).is_not_null()
+    for twin in ("symbol", "interval"):
+        if f"folder_{twin}" in rows.columns:
+            fits &= pl.col(f"folder_{twin}") == pl.col(twin)
+    if dataset.publication.intervals:
+        fits &= pl.col("interval").is_in(dataset.publication.intervals)
+    fits = fits.fill_null(value=False)
+    strays = [_stray(dataset, key) for key in rows.filter(~fits)["key"]]
+    rows = rows.filter(fits)
+    is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
+    suffix = dataset.source.sidecar_suffix
+    sidecars = rows.filter(is_sidecar).select(
+        pl.col("key").str.strip_suffix(suffix) if suffix else pl.col("key"),
+        pl.col("size").alias("sidecar_size"),
+        pl.col("etag").alias("sidecar_etag"),
+        pl.col("last_modified").alias("sidecar_last_modified"),
+    )
+    objects = rows.filter(~is_sidecar).join(sidecars, on="key", how="left", maintain_order="left")
+    orphans = sidecars.join(objects, on="key", how="anti")["key"]
+    strays += [Stray(key + suffix, "it is a sidecar without its object") for key in orphans]
+    return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA), tuple(strays)
+
+
+def _stray(dataset: Dataset, key: str) -> Stray:
+    parsed = dataset.source.parse(key)
+    return parsed if isinstance(parsed, Stray) else Stray(key, "it is of another data set")

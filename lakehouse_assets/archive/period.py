@@ -1,0 +1,98 @@
+"""Periods: the days and months by which exchanges cut their archives.
+
+A period's text is its partition key: ``2024-01-31`` (daily) or ``2024-01`` (monthly). Within a
+cadence the texts sort as the periods do, so frames hold them as plain strings.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+from lakehouse_assets.errors import InputError
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+
+
+class Cadence(StrEnum):
+    """How an exchange cuts its files."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+
+    @property
+    def key_format(self) -> str:
+        """strftime format of a period's text."""
+        return "%Y-%m-%d" if self is Cadence.DAILY else "%Y-%m"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """One day or one month of the exchange's calendar (UTC unless the exchange says otherwise)."""
+
+    cadence: Cadence
+    start: date
+
+    def __post_init__(self) -> None:
+        if self.cadence is Cadence.MONTHLY and self.start.day != 1:
+            raise ValueError(f"A monthly period starts on the first: {self.start}")
+
+    def __str__(self) -> str:
+        # Not strftime: it writes years before 1000 without their leading zeros.
+        text = self.start.isoformat()
+        return text if self.cadence is Cadence.DAILY else text[:7]
+
+    @property
+    def month(self) -> str:
+        """``YYYY-MM``: the manifest's partition."""
+        return self.start.isoformat()[:7]
+
+    @property
+    def end(self) -> date:
+        """The first date after the period."""
+        return self.next().start
+
+    def next(self) -> Period:
+        return self.shifted(1)
+
+    def shifted(self, count: int) -> Period:
+        """The period ``count`` later (earlier when negative)."""
+        if self.cadence is Cadence.DAILY:
+            return Period(self.cadence, self.start + timedelta(days=count))
+        months = self.start.year * 12 + self.start.month - 1 + count
+        return Period(self.cadence, date(months // 12, months % 12 + 1, 1))
+
+    @classmethod
+    def containing(cls, cadence: Cadence, day: date) -> Period:
+        return cls(cadence, day if cadence is Cadence.DAILY else day.replace(day=1))
+
+    @classmethod
+    def parse(cls, text: str, cadence: Cadence) -> Period:
+        """Read ``2024-01-31``, or ``2024-01`` (for a daily cadence: the month's first day).
+
+        A day given for a monthly cadence means the month that contains it. Raises InputError.
+        """
+        try:
+            if _DAY.fullmatch(text):
+                return cls.containing(cadence, date.fromisoformat(text))
+            if _MONTH.fullmatch(text):
+                return cls.containing(cadence, date.fromisoformat(f"{text}-01"))
+        except ValueError as error:
+            raise InputError(f"{text!r} is not a date: {error}.") from error
+        form = "YYYY-MM-DD" if cadence is Cadence.DAILY else "YYYY-MM"
+        raise InputError(f"{text!r} is not a {cadence} period; write it as {form}.")
+
+
+def period_range(first: Period, last: Period) -> list[Period]:
+    """Every period from ``first`` to ``last``, both included. Raises InputError when reversed."""
+    if first.cadence != last.cadence:
+        raise InputError(f"{first} and {last} are not of one cadence.")
+    if last < first:
+        raise InputError(f"The range {first} to {last} ends before it starts.")
+    periods = [first]
+    while periods[-1] < last:
+        periods.append(periods[-1].next())
+    return periods

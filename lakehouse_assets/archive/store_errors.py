@@ -1,0 +1,117 @@
+"""Object store errors, reduced to what a reader needs: a code, one line, whether to try again.
+
+obstore, boto3 and s5cmd word the same refusal in three ways; here they become one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from obstore.exceptions import BaseError as ObstoreError
+
+from lakehouse_assets.errors import StoreError
+
+CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
+"""What the clients raise; turn it into our StoreError with :func:`store_error`."""
+
+_CODE = re.compile(r"<Code>([^<]+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_STATUS = re.compile(r"\b(?:status code:?|non-2xx status code:) (\d{3})")
+_S5CMD_CODE = re.compile(r"^(\w+): ")
+
+_FINAL = {
+    "AccessDenied",
+    "AllAccessDisabled",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "MethodNotAllowed",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "NotFound",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+    "403",
+    "404",
+}
+_ADVICE = {
+    "AccessDenied": "check the credentials and the bucket's policy",
+    "ExpiredToken": "the temporary credentials ran out; renew them",
+    "InvalidAccessKeyId": "check the access key",
+    "NoCredentials": "set credentials (for the lake: LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
+    "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain)",
+    "NoSuchBucket": "check the bucket's name and region",
+    "PermanentRedirect": "check the bucket's region",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "SignatureDoesNotMatch": "check the secret key",
+    "Unreachable": "check the endpoint and the network",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """A refused or failed request: S3's error code (or ours), what the server said, what to do."""
+
+    code: str
+    message: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether trying the same again is pointless."""
+        return self.code in _FINAL
+
+    @property
+    def advice(self) -> str | None:
+        return _ADVICE.get(self.code)
+
+    def __str__(self) -> str:
+        text = f"{self.code}: {self.message}" if self.message else self.code
+        return f"{text} ({self.advice})" if self.advice else text
+
+
+def fault_of(error: Exception) -> StoreFault:
+    """Reduce a client's exception to a fault."""
+    if isinstance(error, ClientError):
+        details = error.response.get("Error", {})
+        return StoreFault(str(details.get("Code", "Unknown")), _one_line(str(details.get("Message", ""))))
+    if isinstance(error, NoCredentialsError | CredentialRetrievalError):
+        return StoreFault("NoCredentials", _one_line(str(error)))
+    if isinstance(error, BotoConnectionError | HTTPClientError):
+        return StoreFault("Unreachable", _one_line(str(error)))
+    return fault_of_text(str(error))
+
+
+def fault_of_text(text: str) -> StoreFault:
+    """Reduce the text of an obstore or s5cmd error to a fault."""
+    text = text.partition("\n\nDebug source:")[0]
+    if code := _CODE.search(text):
+        message = _MESSAGE.search(text)
+        return StoreFault(code.group(1), _one_line(message.group(1)) if message else "")
+    if code := _S5CMD_CODE.match(text):
+        return StoreFault(code.group(1), _one_line(text[code.end() :]))
+    if status := _STATUS.search(text):
+        return StoreFault(status.group(1), _one_line(text))
+    lowered = text.lower()
+    if any(sign in lowered for sign in ("connection refused", "dns error", "error sending request", "no such host")):
+        return StoreFault("Unreachable", _one_line(text))
+    return StoreFault("Unknown", _one_line(text))
+
+
+def store_error(tried: str, error: Exception) -> StoreError:
+    """Our error for a client's: ``tried`` names the attempt and its object."""
+    return StoreError(f"{tried} failed: {fault_of(error)}.")
+
+
+def _one_line(text: str, limit: int = 300) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= limit else line[: limit - 1] + "…"

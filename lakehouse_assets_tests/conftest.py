@@ -1,0 +1,33 @@
+"""Fixtures for every test: a real object store per worker, and a world of its own per test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets_tests.world import World
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the settings or credentials of whoever runs it."""
+    for name in os.environ:
+        if name.startswith(("LAKEHOUSE_", "AWS_", "DAGSTER_", "OTEL_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[EmbeddedStore]:
+    """One SeaweedFS per test worker, ended with it."""
+    with EmbeddedStore() as running:
+        yield running
+
+
+@pytest.fixture
+def world(store: EmbeddedStore) -> World:
+    """A part of the store that no other test sees: own symbols in the source, own prefix in the lake."""
+    return World(store)

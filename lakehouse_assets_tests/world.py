@@ -1,0 +1,162 @@
+"""A test's own part of the shared store: symbols that only it publishes, a lake prefix that only it writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.sync.engine import Engine, EngineOptions, Scope
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.sync.transfer import TransferOptions
+
+KLINES = "binance/um/klines/daily"
+
+
+class World:
+    def __init__(self, store: EmbeddedStore) -> None:
+        self.store = store
+        self.tag = f"T{uuid.uuid4().hex[:10].upper()}"
+        self.source = store.source()
+        self.lake = Lake(store.lake(), self.tag.lower())
+        self._admin = store.admin_bucket(self.source.name)
+        self._upstream = self._admin.boto3_client()
+
+    # The source
+
+    def symbol(self, name: str) -> str:
+        return f"{self.tag}{name}"
+
+    def entry(self, dataset: str = KLINES, **fields: Any) -> DatasetEntry:
+        parsed = Dataset.parse(dataset)
+        given: dict[str, Any] = {"dataset": dataset, "symbols": {"include": [f"{self.tag}*"]}}
+        if parsed.publication.intervals:
+            given["intervals"] = ["1m"]
+        return DatasetEntry.model_validate(given | fields)
+
+    def key(self, symbol: str, period: str, *, dataset: str = KLINES, interval: str | None = "1m") -> str:
+        parsed = Dataset.parse(dataset)
+        interval = interval if parsed.publication.intervals else None
+        return parsed.layout.key_of(symbol=self.symbol(symbol), interval=interval, period=parsed.period(period))
+
+    def publish(
+        self,
+        symbols: Iterable[str],
+        periods: Iterable[str],
+        *,
+        dataset: str = KLINES,
+        intervals: Sequence[str] = ("1m",),
+        size: int = 400,
+        version: int = 1,
+        sidecars: bool = True,
+    ) -> list[str]:
+        """Publish objects with their sidecars; returns the objects' keys. Bytes follow from key and version."""
+        keys = [
+            self.key(symbol, period, dataset=dataset, interval=interval)
+            for symbol in symbols
+            for period in periods
+            for interval in intervals
+        ]
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: self.put(key, body_of(key, version, size), sidecar=sidecars), keys))
+        return keys
+
+    def put(self, key: str, body: bytes, *, sidecar: bool = True) -> None:
+        self._upstream.put_object(Bucket=self.source.name, Key=key, Body=body)
+        if sidecar:
+            text = f"{hashlib.sha256(body).hexdigest()}  {key.rsplit('/', 1)[1]}\n"
+            self._upstream.put_object(Bucket=self.source.name, Key=f"{key}.CHECKSUM", Body=text.encode())
+
+    def withdraw(self, key: str) -> None:
+        for each in (key, f"{key}.CHECKSUM"):
+            self._upstream.delete_object(Bucket=self.source.name, Key=each)
+
+    # The lake
+
+    def lake_files(self, below: str = "") -> dict[str, tuple[str, datetime]]:
+        """Every key of this test's lake (relative) with its ETag and last-modified."""
+        root = self.lake.key(below)
+        pages = self._lake_client().get_paginator("list_objects_v2").paginate(
+            Bucket=self.lake.bucket.name, Prefix=root
+        )
+        return {
+            entry["Key"].removeprefix(self.lake.prefix): (entry["ETag"], entry["LastModified"])
+            for page in pages
+            for entry in page.get("Contents", ())
+        }
+
+    def lake_body(self, relative: str) -> bytes:
+        answer = self._lake_client().get_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative))
+        return answer["Body"].read()
+
+    def overwrite_in_lake(self, relative: str, body: bytes) -> None:
+        self._lake_client().put_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative), Body=body)
+
+    def delete_in_lake(self, relative: str) -> None:
+        client = self.store.admin_bucket(self.lake.bucket.name).boto3_client()
+        client.delete_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative))
+
+    @contextmanager
+    def refused_writes(self, *source_keys: str) -> Iterator[None]:
+        """The lake's bucket policy refuses these keys (and their sidecars) for a while."""
+        client = self.store.admin_bucket(self.lake.bucket.name).boto3_client()
+        before = client.get_bucket_policy(Bucket=self.lake.bucket.name)["Policy"]
+        policy = json.loads(before)
+        policy["Statement"].append(
+            {
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": ["s3:PutObject"],
+                "Resource": [
+                    f"arn:aws:s3:::{self.lake.bucket.name}/{self.lake.key(f'archive/binance/{key}')}*"
+                    for key in source_keys
+                ],
+            }
+        )
+        client.put_bucket_policy(Bucket=self.lake.bucket.name, Policy=json.dumps(policy))
+        try:
+            yield
+        finally:
+            client.put_bucket_policy(Bucket=self.lake.bucket.name, Policy=before)
+
+    def _lake_client(self) -> Any:
+        return self.lake.bucket.boto3_client()
+
+    # The engine
+
+    def engine(self, source: Bucket | None = None, **transfer: Any) -> Engine:
+        options = EngineOptions(transfer=TransferOptions(**{"workers": 32, **transfer}))
+        return Engine(source or self.source, self.lake, options)
+
+    def manifest(self, dataset: str = KLINES) -> Manifest:
+        return Manifest(self.lake, Dataset.parse(dataset))
+
+
+def scope(entry: DatasetEntry, first: str, last: str | None = None, **narrowed: Any) -> Scope:
+    begin, end = entry.dataset.period(first), entry.dataset.period(last or first)
+    return Scope(entry=entry, periods=tuple(period_range(begin, end)), **narrowed)
+
+
+def days(first: str, last: str) -> list[str]:
+    dataset = Dataset.parse(KLINES)
+    return [str(period) for period in period_range(dataset.period(first), dataset.period(last))]
+
+
+def body_of(key: str, version: int, size: int) -> bytes:
+    """Bytes that differ between keys and versions and always have the given size."""
+    seed = hashlib.sha256(f"{key}@{version}".encode()).digest()
+    return (seed * (size // len(seed) + 1))[:size]
+
+
+__all__ = ["KLINES", "Period", "World", "body_of", "days", "scope"]
