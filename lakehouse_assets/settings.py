@@ -1,0 +1,192 @@
+"""Every environment variable that this project reads, validated, secrets as secrets.
+
+Variables are ``LAKEHOUSE_<GROUP>_<FIELD>``: ``LAKEHOUSE_LAKE_BUCKET``, ``LAKEHOUSE_SYNC_WORKERS``.
+Credentials that are not given here come from the AWS default chain. The command line reads them
+at once (:func:`load_settings`); Dagster's resources name them, and resolve them where a run
+starts (``orchestration/resources.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive.exchanges import Exchange
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.sync.engine import EngineOptions
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.transfer import TransferOptions
+
+PREFIX = "LAKEHOUSE_"
+
+
+def _config(group: str) -> SettingsConfigDict:
+    # An empty variable is an unset one: compose files and manifests write them so.
+    return SettingsConfigDict(env_prefix=f"{PREFIX}{group}_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+
+class LakeSettings(BaseSettings):
+    """``LAKEHOUSE_LAKE_*``: the user's bucket."""
+
+    model_config = _config("LAKE")
+
+    bucket: str | None = Field(default=None, description="Bucket of the lake.")
+    prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
+    endpoint_url: str | None = Field(default=None, description="S3 endpoint; unset for AWS.")
+    region: str | None = Field(default=None, description="Region of the bucket; us-east-1 when unset.")
+    access_key_id: SecretStr | None = Field(default=None, description="Access key of the sync identity.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the sync identity.")
+    session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
+    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    verify_tls: bool = Field(default=True, description="Whether the endpoint's certificate is checked.")
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
+    max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=5, description="Attempts per request, the first one included."
+    )
+
+    @property
+    def url(self) -> str:
+        """The lake's URL for people; it names the variable where none is configured."""
+        return "/".join(filter(None, (f"s3://{self.bucket or '$LAKEHOUSE_LAKE_BUCKET'}", self.prefix.strip("/"))))
+
+    def lake(self) -> Lake:
+        """The lake that the variables describe. Raises InputError when it is not configured."""
+        if self.bucket is None:
+            raise InputError(
+                "No lake is configured: set LAKEHOUSE_LAKE_BUCKET (and LAKEHOUSE_LAKE_ENDPOINT_URL unless on "
+                "AWS), or try the embedded one with: lakehouse demo"
+            )
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise InputError("Set both LAKEHOUSE_LAKE_ACCESS_KEY_ID and LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or none.")
+        credentials = None
+        if self.access_key_id is not None and self.secret_access_key is not None:
+            token = self.session_token.get_secret_value() if self.session_token else None
+            credentials = Credentials(
+                self.access_key_id.get_secret_value(), self.secret_access_key.get_secret_value(), token
+            )
+        bucket = Bucket(
+            name=self.bucket,
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            credentials=credentials,
+            profile=self.profile,
+            verify_tls=self.verify_tls,
+            allow_http=self.allow_http,
+            max_attempts=self.max_attempts,
+        )
+        return Lake(bucket, self.prefix)
+
+
+class SourceSettings(BaseSettings):
+    """``LAKEHOUSE_SOURCE_*``: where exchanges' buckets are, when not at the exchanges themselves."""
+
+    model_config = _config("SOURCE")
+
+    endpoint_url: str | None = Field(
+        default=None, description="S3 endpoint that serves the exchanges' buckets; unset for the real ones."
+    )
+    region: str | None = Field(default=None, description="Region of that endpoint; unset for the exchange's own.")
+    verify_tls: bool = Field(default=True, description="Whether the endpoint's certificate is checked.")
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
+    max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=5, description="Attempts per request, the first one included."
+    )
+
+    def bucket(self, exchange: Exchange) -> Bucket:
+        """An exchange's bucket, read anonymously."""
+        return source_bucket(
+            exchange,
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            verify_tls=self.verify_tls,
+            allow_http=self.allow_http,
+            max_attempts=self.max_attempts,
+        )
+
+
+class SyncSettings(BaseSettings):
+    """``LAKEHOUSE_SYNC_*``: limits of a transfer."""
+
+    model_config = _config("SYNC")
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = Field(default=256, description="Parallel copies of s5cmd.")
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=10, description="s5cmd's retries per request.")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=180.0, description="Seconds without any finished object after which a batch is ended."
+    )
+    batch_objects: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=20_000, description="Objects per s5cmd process."
+    )
+    list_concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=32, description="Parallel listing requests per side."
+    )
+    scratch_dir: Path | None = Field(
+        default=None, description="Scratch folder of staged mode; the system's when unset."
+    )
+    scratch_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=4 * 1024**3, description="Bytes that staged mode may hold on scratch at once."
+    )
+
+    def options(self) -> EngineOptions:
+        if self.scratch_dir is not None and not self.scratch_dir.is_dir():
+            raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
+        return EngineOptions(
+            list_concurrency=self.list_concurrency,
+            transfer=TransferOptions(
+                workers=self.workers,
+                retries=self.retries,
+                stall_seconds=self.stall_seconds,
+                batch_objects=self.batch_objects,
+                scratch=self.scratch_dir,
+                scratch_bytes=self.scratch_bytes,
+            ),
+        )
+
+
+class Settings(BaseSettings):
+    """All settings, each group from its own variables."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    matrix: Path | None = Field(default=None, description="Archive matrix to use instead of the packaged one.")
+    lake: LakeSettings = Field(default_factory=LakeSettings)
+    source: SourceSettings = Field(default_factory=SourceSettings)
+    sync: SyncSettings = Field(default_factory=SyncSettings)
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises InputError naming every variable that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        group = {"LakeSettings": "LAKE_", "SourceSettings": "SOURCE_", "SyncSettings": "SYNC_"}.get(error.title, "")
+        faults = "; ".join(
+            f"{PREFIX}{group}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise InputError(f"Settings: {faults}.") from None
+
+
+def source_bucket(
+    exchange: Exchange,
+    *,
+    endpoint_url: str | None,
+    region: str | None,
+    verify_tls: bool,
+    allow_http: bool,
+    max_attempts: int,
+) -> Bucket:
+    """An exchange's bucket, read anonymously, at its own endpoint or at a given one."""
+    return Bucket(
+        name=exchange.bucket,
+        region=region or exchange.region,
+        endpoint_url=endpoint_url or exchange.endpoint_url,
+        anonymous=True,
+        verify_tls=verify_tls,
+        allow_http=allow_http,
+        max_attempts=max_attempts,
+    )

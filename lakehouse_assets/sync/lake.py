@@ -1,0 +1,76 @@
+"""The lake: the user's bucket and the prefix below which this project writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A bucket and a prefix in it; ``prefix`` is empty or ends with a slash."""
+
+    bucket: Bucket
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        prefix = self.prefix.strip("/")
+        if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
+            raise InputError(f"The lake prefix {self.prefix!r} has an empty or dotted part; write it as a/b.")
+        object.__setattr__(self, "prefix", f"{prefix}/" if prefix else "")
+
+    def key(self, relative: str) -> str:
+        """The bucket's key of a path in the lake."""
+        return self.prefix + relative
+
+    def url(self, relative: str = "") -> str:
+        return f"{self.bucket.url}/{self.key(relative)}"
+
+    @property
+    def delta_options(self) -> dict[str, str]:
+        """Storage options for delta-rs: commits are conditional writes, so two writers never overwrite.
+
+        Credentials are resolved now; a table object must not outlive temporary ones.
+        """
+        bucket = self.bucket
+        options = {
+            "aws_region": bucket.effective_region,
+            "aws_conditional_put": "etag",
+            "aws_virtual_hosted_style_request": "false",
+            "allow_http": str(bucket.plain_http).lower(),
+            "allow_invalid_certificates": str(not bucket.verify_tls).lower(),
+        }
+        if bucket.endpoint_url is not None:
+            options["aws_endpoint_url"] = bucket.endpoint_url
+        found = bucket.session().get_credentials()
+        if found is None:
+            raise InputError(
+                f"No credentials for {self.url()}: set LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
+                "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain."
+            )
+        frozen = found.get_frozen_credentials()
+        options["aws_access_key_id"] = frozen.access_key
+        options["aws_secret_access_key"] = frozen.secret_key
+        if frozen.token:
+            options["aws_session_token"] = frozen.token
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Versioning:
+    """Whether the bucket keeps former versions itself. ``reason`` says how that is known."""
+
+    enabled: bool
+    reason: str
+
+
+def versioning_of(lake: Lake) -> Versioning:
+    """Ask the bucket. A refused question counts as off, so that former bytes are kept by us."""
+    try:
+        status = lake.bucket.boto3_client().get_bucket_versioning(Bucket=lake.bucket.name).get("Status", "Off")
+    except CLIENT_ERRORS as error:
+        return Versioning(enabled=False, reason=f"could not be asked: {fault_of(error)}")
+    return Versioning(enabled=status == "Enabled", reason=f"the bucket says {status}")

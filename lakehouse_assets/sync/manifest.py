@@ -1,0 +1,146 @@
+"""The manifest: what was synced, one row per archive object, as a Delta table per dataset.
+
+The lake's listing is the truth; the manifest is the memory of what a listing cannot say: the
+source's ETag of the copied content, the way it was moved, when and by which run. A commit
+replaces exactly the rows of the periods that it judged, as one conditional write; whoever loses
+the race to commit reads again and builds its rows anew.
+
+Rows of ``state`` ``present`` are in the lake as copied; ``missing`` and ``changed`` are known of
+the source but not (or not in their new content) in the lake; ``failed`` had an error in the last
+run; ``vanished`` are kept in the lake although the source no longer lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.lake import Lake
+
+_UTC = pl.Datetime("us", "UTC")
+
+MANIFEST_SCHEMA = pl.Schema(
+    {
+        "month": pl.String,
+        "period": pl.String,
+        "symbol": pl.String,
+        "interval": pl.String,
+        "key": pl.String,
+        "state": pl.String,
+        "size": pl.Int64,
+        "source_etag": pl.String,
+        "source_last_modified": _UTC,
+        "lake_etag": pl.String,
+        "lake_last_modified": _UTC,
+        "sidecar_size": pl.Int64,
+        "sidecar_source_etag": pl.String,
+        "sidecar_last_modified": _UTC,
+        "sidecar_lake_etag": pl.String,
+        "mode": pl.String,
+        "synced_at": _UTC,
+        "run_id": pl.String,
+        "former_etag": pl.String,
+        "superseded_key": pl.String,
+        "error": pl.String,
+    }
+)
+"""``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
+
+``former_etag`` and ``superseded_key`` tell of the content that the present one replaced; the
+table's history has the ones before.
+"""
+
+_COMMIT_DEADLINE_SECONDS = 120.0
+
+
+class Manifest:
+    """One dataset's manifest in one lake."""
+
+    def __init__(self, lake: Lake, dataset: Dataset) -> None:
+        self._lake = lake
+        self._dataset = dataset
+        self._url = lake.url(dataset.manifest_prefix)
+
+    def read(self, periods: Sequence[str]) -> pl.DataFrame:
+        """Rows of the given periods (all periods when empty), MANIFEST_SCHEMA; empty without a table."""
+        table = self._open()
+        return MANIFEST_SCHEMA.to_frame() if table is None else _rows(table, periods)
+
+    def replace(
+        self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None
+    ) -> pl.DataFrame:
+        """Replace the rows of ``periods`` by ``build(current rows)`` and return them.
+
+        ``build`` is called again with the newer rows when another run committed first, so it
+        must look at the lake itself. Nothing is committed where nothing differs.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception_type(CommitFailedError),
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            stop=stop_after_delay(_COMMIT_DEADLINE_SECONDS),
+            reraise=True,
+        )
+        try:
+            return attempts(self._replace_once, periods, build, run_id)
+        except (DeltaError, OSError) as error:
+            raise self._error("Writing", error) from error
+
+    def _replace_once(
+        self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], run_id: str | None
+    ) -> pl.DataFrame:
+        table = self._open()
+        current = MANIFEST_SCHEMA.to_frame() if table is None else _rows(table, periods)
+        rows = build(current).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
+        if rows.equals(current):
+            return rows
+        write_deltalake(
+            table if table is not None else self._create(),
+            rows,
+            mode="overwrite",
+            predicate=_predicate(periods),
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
+        )
+        return rows
+
+    def _open(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._url, storage_options=self._lake.delta_options)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise self._error("Reading", error) from error
+
+    def _create(self) -> DeltaTable:
+        return DeltaTable.create(
+            self._url,
+            schema=Schema.from_arrow(MANIFEST_SCHEMA),
+            mode="ignore",
+            partition_by=["month"],
+            storage_options=self._lake.delta_options,
+        )
+
+    def _error(self, verb: str, error: Exception) -> StoreError:
+        return StoreError(f"{verb} the manifest {self._url} failed: {fault_of(error)}.")
+
+
+def _rows(table: DeltaTable, periods: Sequence[str]) -> pl.DataFrame:
+    scan = pl.scan_delta(table)
+    if periods:
+        months = sorted({period[:7] for period in periods})
+        scan = scan.filter(pl.col("month").is_in(months), pl.col("period").is_in(list(periods)))
+    return scan.collect().select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
+
+
+def _predicate(periods: Sequence[str]) -> str:
+    """Periods are digits and dashes by their type, so nothing needs quoting."""
+    months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
+    days = ", ".join(f"'{period}'" for period in sorted(periods))
+    return f"month IN ({months}) AND period IN ({days})"

