@@ -1,0 +1,24 @@
+"""The one entry point of Dagster: matrix and settings become definitions."""
+
+import dagster as dg
+
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.resources import build_resources
+from lakehouse_assets.orchestration.sensors import build_discovery_sensors
+from lakehouse_assets.settings import load_settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Everything in the location. Needs no credentials and no network."""
+    settings = load_settings()
+    matrix = load_matrix(settings.matrix)
+    lake_url = settings.lake.url
+    return dg.Definitions(
+        assets=[build_archive_asset(entry, lake_url) for entry in matrix.entries],
+        sensors=build_discovery_sensors(matrix),
+        resources=build_resources(),
+        # One-step runs: a process per step would only add its start-up.
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,120 @@
+"""Archive assets: one per dataset of the matrix, partitioned by period."""
+
+import warnings
+from enum import Enum
+
+import dagster as dg
+from pydantic import Field
+
+from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
+from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.sync.engine import Scope
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+
+# Dagster offers an enum's member names, so these are the modes' own words.
+ModeChoice = Enum("ModeChoice", {mode.value: mode.value for mode in SyncMode})
+
+
+class SyncConfig(dg.Config):
+    """Run configuration of an archive asset. By default a run syncs whole partitions."""
+
+    symbols: list[str] = Field(
+        default=[],
+        description="Sync only these symbols. A partition is materialized only if it is then whole; "
+        "otherwise the run records an observation. Empty: all symbols of the matrix entry.",
+    )
+    intervals: list[str] = Field(
+        default=[],
+        description="Sync only these intervals, such as 1m. As for symbols. Empty: all of the matrix entry.",
+    )
+    mode: ModeChoice | None = Field(
+        default=None,
+        description="How objects are moved: auto, direct (server-side copy), staged (through scratch disk). "
+        "Default: the matrix entry's mode.",
+    )
+
+
+def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
+    """The asset of one matrix entry. ``lake_url`` is for its description only.
+
+    A run covers one partition or a range; each partition is reported by itself.
+    """
+    dataset = entry.dataset
+    key = dg.AssetKey(dataset.asset_key)
+    partitions = build_partitions(entry)
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; what we rely on is tested against the pinned version.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        check = dg.AssetCheckSpec(
+            COMPLETE,
+            asset=key,
+            partitions_def=partitions,
+            description="Every object that the exchange lists within the matrix entry, and its sidecar, "
+            "is in the lake with the listed content. Names what is missing.",
+        )
+
+    @dg.multi_asset(
+        name="__".join(dataset.asset_key),
+        specs=[_spec(entry, partitions, lake_url)],
+        check_specs=[check],
+        # Optional outputs: only what the body logs is materialized.
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
+        pool=dataset.pool,
+    )
+    def archive_asset(
+        context: dg.AssetExecutionContext,
+        config: SyncConfig,
+        lake: LakeResource,
+        source: SourceResource,
+        sync: SyncResource,
+    ):
+        target = lake.lake()
+        engine = sync.engine(source.bucket(dataset.source), target)
+        scope = Scope(
+            entry=entry,
+            periods=tuple(dataset.period(text) for text in context.partition_keys),
+            symbols=tuple(config.symbols),
+            intervals=tuple(config.intervals),
+        )
+        asked_to_sync = key in context.selected_asset_keys
+        if asked_to_sync:
+            report = engine.sync(scope, mode=config.mode and SyncMode(config.mode.value), run_id=context.run.run_id)
+        else:
+            report = engine.check(scope)
+        report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
+        yield from ()
+
+    return archive_asset
+
+
+def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: str) -> dg.AssetSpec:
+    dataset = entry.dataset
+    lake_uri = f"{lake_url}/{dataset.lake_prefix}"
+    intervals = f"Intervals: {', '.join(entry.intervals)}. " if entry.intervals else ""
+    return dg.AssetSpec(
+        dg.AssetKey(dataset.asset_key),
+        partitions_def=partitions,
+        group_name=dataset.group,
+        kinds={"s3", "s5cmd"},
+        owners=["team:market-data"],
+        code_version=entry.code_version,
+        description=(
+            f"{dataset.exchange} {dataset.market} {dataset.data_type}, {dataset.cadence} archive files, "
+            f"mirrored verbatim. {intervals}Symbols: {entry.symbols}.\n\n"
+            f"Source: `{dataset.source_url}` ([{dataset.source.homepage}]({dataset.source.homepage}))\n\n"
+            f"Lake: `{lake_uri}`"
+        ),
+        metadata={
+            "dagster/uri": lake_uri,
+            "source_uri": dataset.source_url,
+            "first_period": str(entry.first_period),
+            "intervals": list(entry.intervals),
+            "mode": entry.mode.value,
+        },
+        tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
+    )

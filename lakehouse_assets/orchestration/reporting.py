@@ -1,0 +1,135 @@
+"""Reporting each partition of a run by itself: materialized, observed, checked, or failed.
+
+Dagster materializes every partition of a range run that succeeds. Here a partition is
+materialized only when it is whole, so all events are logged by hand, and the step's outputs are
+optional. What this needs beyond Dagster's public API is kept in this module:
+``AssetCheckEvaluationTargetMaterializationData`` (an evaluation that does not name the latest
+materialization counts as outdated), ``get_latest_storage_id_by_partition`` and
+``wipe_asset_cached_status`` (a period that is no longer failed but not materialized either).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.orchestration.metadata import period_metadata
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+
+NAMED = 5
+"""Objects or periods that a one-line text names."""
+
+COMPLETE = "complete"
+"""Name of the one partitioned check of an archive asset."""
+
+_BACKFILL_TAG = "dagster/backfill"
+
+
+def report_sync(
+    context: dg.AssetExecutionContext,
+    dataset: Dataset,
+    lake: Lake,
+    report: SyncReport,
+    *,
+    synced: bool,
+    code_version: str,
+) -> None:
+    """Log every period's events; ``synced`` is False where only the check was asked for.
+
+    Raises dg.Failure, without retries, when a period that should be whole now is not.
+    """
+    key = dg.AssetKey(dataset.asset_key)
+    for period in report.periods:
+        context.log.info(_line(dataset, period))
+        if synced:
+            context.log_event(_event(context, dataset, lake, period, code_version=code_version))
+    _log_checks(context, dataset, lake, report.periods)
+    if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
+        context.instance.wipe_asset_cached_status([key])
+    failed = [period for period in report.incomplete if not period.narrowed or period.failed]
+    if synced and failed:
+        raise dg.Failure(
+            description=f"{len(failed)} of {len(report.periods)} periods of {dataset} are incomplete: "
+            + "; ".join(_complaint(period) for period in failed[:NAMED])
+            + ("; ..." if len(failed) > NAMED else ""),
+            metadata={"incomplete_periods": dg.MetadataValue.json([period.period for period in failed])},
+            allow_retries=False,
+        )
+
+
+def _event(
+    context: dg.AssetExecutionContext, dataset: Dataset, lake: Lake, period: PeriodReport, *, code_version: str
+) -> dg.AssetMaterialization | dg.AssetObservation:
+    key = dg.AssetKey(dataset.asset_key)
+    metadata = period_metadata(period, dataset, lake)
+    if not period.is_complete:
+        return dg.AssetObservation(asset_key=key, partition=period.period, metadata=metadata)
+    tags = {
+        "dagster/data_version": period.digest,
+        "dagster/data_version_is_user_provided": "true",
+        "dagster/code_version": code_version,
+    }
+    if _BACKFILL_TAG in context.run.tags:
+        tags[_BACKFILL_TAG] = context.run.tags[_BACKFILL_TAG]
+    return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
+
+
+def _log_checks(
+    context: dg.AssetExecutionContext, dataset: Dataset, lake: Lake, periods: Sequence[PeriodReport]
+) -> None:
+    key = dg.AssetKey(dataset.asset_key)
+    latest = context.instance.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, {period.period for period in periods}
+    )
+    now = time.time()
+    for period in periods:
+        storage_id = latest.get(period.period)
+        context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key,
+                check_name=COMPLETE,
+                partition=period.period,
+                passed=period.is_complete,
+                # The icon is red unless the latest severity is WARN, even where it passed.
+                severity=dg.AssetCheckSeverity.ERROR
+                if period.state is PeriodState.INCOMPLETE
+                else dg.AssetCheckSeverity.WARN,
+                description=_verdict(period),
+                metadata=period_metadata(period, dataset, lake),
+                target_materialization_data=None
+                if storage_id is None
+                else AssetCheckEvaluationTargetMaterializationData(
+                    storage_id=storage_id, run_id=context.run.run_id, timestamp=now
+                ),
+            )
+        )
+
+
+def _verdict(period: PeriodReport) -> str:
+    if period.state is PeriodState.NOT_PUBLISHED:
+        return "The exchange has published nothing for this period yet."
+    if period.is_complete:
+        kept = f"; {period.vanished} more are kept that the exchange withdrew" if period.vanished else ""
+        return f"All {period.expected} objects are in the lake{kept}."
+    named = ", ".join(failure.key for failure in period.failures[:NAMED])
+    more = f" and {period.missing_total - NAMED} more" if period.missing_total > NAMED else ""
+    return f"{period.missing_total} of {period.expected} objects are missing or outdated: {named}{more}."
+
+
+def _complaint(period: PeriodReport) -> str:
+    first = period.failures[0]
+    return f"{period.period}: {period.missing_total} of {period.expected} objects, such as {first.key} ({first.reason})"
+
+
+def _line(dataset: Dataset, period: PeriodReport) -> str:
+    return (
+        f"{dataset} {period.period}: {period.state}, {period.present} of {period.expected} objects present, "
+        f"{period.copied} copied, {period.failed} failed, {period.bytes_copied} bytes in {period.seconds:.1f} s"
+    )

@@ -1,0 +1,140 @@
+"""Dagster resources: configuration from which a run makes its engine.
+
+They speak dagster-aws' ``S3Resource``, so that a deployment configures S3 as it does elsewhere,
+and hand every one of its fields on to all three clients (boto3, obstore, s5cmd).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+from pydantic import Field
+
+from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive.exchanges import Exchange
+from lakehouse_assets.settings import LakeSettings, SourceSettings, SyncSettings
+from lakehouse_assets.sync.engine import Engine
+from lakehouse_assets.sync.lake import Lake
+
+
+class LakeResource(dg.ConfigurableResource[Any]):
+    """The user's bucket, written with the sync identity."""
+
+    s3: S3Resource = Field(description="How the lake's bucket is reached; credentials of the sync identity.")
+    bucket: str = Field(description="Bucket of the lake.")
+    prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
+
+    def lake(self) -> Lake:
+        return Lake(bucket_of(self.s3, self.bucket, allow_http=self.allow_http), self.prefix)
+
+
+class SourceResource(dg.ConfigurableResource[Any]):
+    """The exchanges' public buckets, read anonymously."""
+
+    s3: S3Resource = Field(description="How the exchanges' buckets are reached; unsigned.")
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
+
+    def bucket(self, exchange: Exchange) -> Bucket:
+        return bucket_of(
+            self.s3,
+            exchange.bucket,
+            allow_http=self.allow_http,
+            region=exchange.region,
+            endpoint_url=exchange.endpoint_url,
+        )
+
+
+class SyncResource(dg.ConfigurableResource[Any]):
+    """Limits of a transfer; defaults and meanings are those of the ``LAKEHOUSE_SYNC_*`` settings."""
+
+    workers: int | None = Field(default=None, description="Parallel copies of s5cmd.")
+    retries: int | None = Field(default=None, description="s5cmd's retries per request.")
+    stall_seconds: float | None = Field(
+        default=None, description="Seconds without any finished object after which a batch is ended."
+    )
+    batch_objects: int | None = Field(default=None, description="Objects per s5cmd process.")
+    list_concurrency: int | None = Field(default=None, description="Parallel listing requests per side.")
+
+    def engine(self, source: Bucket, lake: Lake) -> Engine:
+        """The engine; what is not configured here comes from the environment."""
+        given = {name: value for name, value in self.model_dump().items() if value is not None}
+        return Engine(source, lake, SyncSettings(**given).options())
+
+
+def bucket_of(
+    s3: S3Resource,
+    name: str,
+    *,
+    allow_http: bool,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+) -> Bucket:
+    """A bucket reached as ``s3`` says; ``region`` and ``endpoint_url`` stand in where it is silent."""
+    region = s3.region_name or region
+    endpoint_url = s3.endpoint_url or endpoint_url
+    if endpoint_url is None and not s3.use_ssl:
+        endpoint_url = f"http://s3.{region or 'us-east-1'}.amazonaws.com"
+    credentials = None
+    if s3.aws_access_key_id and s3.aws_secret_access_key:
+        credentials = Credentials(s3.aws_access_key_id, s3.aws_secret_access_key, s3.aws_session_token)
+    return Bucket(
+        name=name,
+        region=region,
+        endpoint_url=endpoint_url,
+        credentials=credentials,
+        profile=s3.profile_name,
+        anonymous=s3.use_unsigned_session,
+        verify_tls=s3.verify is not False,
+        allow_http=allow_http,
+        max_attempts=s3.max_attempts,
+    )
+
+
+def build_resources() -> dict[str, dg.ConfigurableResource[Any]]:
+    """Resources from the settings' variables, by name and unresolved.
+
+    Only variables that are set are referred to, since Dagster refuses to start a run for one that
+    is not; the lake's bucket is always asked for. Values are read where a run starts.
+    """
+    lake, source = LakeSettings, SourceSettings
+    return {
+        "lake": LakeResource(
+            s3=S3Resource(
+                endpoint_url=_variable(lake, "endpoint_url"),
+                region_name=_variable(lake, "region"),
+                aws_access_key_id=_variable(lake, "access_key_id"),
+                aws_secret_access_key=_variable(lake, "secret_access_key"),
+                aws_session_token=_variable(lake, "session_token"),
+                profile_name=_variable(lake, "profile"),
+                max_attempts=LakeSettings().max_attempts,
+                verify=LakeSettings().verify_tls,
+            ),
+            bucket=dg.EnvVar(_name(lake, "bucket")),
+            prefix=_variable(lake, "prefix") or "",
+            allow_http=LakeSettings().allow_http,
+        ),
+        "source": SourceResource(
+            s3=S3Resource(
+                use_unsigned_session=True,
+                endpoint_url=_variable(source, "endpoint_url"),
+                region_name=_variable(source, "region"),
+                max_attempts=SourceSettings().max_attempts,
+                verify=SourceSettings().verify_tls,
+            ),
+            allow_http=SourceSettings().allow_http,
+        ),
+        "sync": SyncResource(),
+    }
+
+
+def _name(group: type[LakeSettings | SourceSettings], field: str) -> str:
+    return f"{group.model_config.get('env_prefix')}{field}".upper()
+
+
+def _variable(group: type[LakeSettings | SourceSettings], field: str) -> str | None:
+    name = _name(group, field)
+    return dg.EnvVar(name) if os.environ.get(name) else None

@@ -1,0 +1,79 @@
+"""A Dagster instance and a way to run an archive asset of a test's world on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_aws.s3 import S3Resource
+
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets_tests.world import World
+
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+class Runner:
+    """Materializes one asset on one instance, as a key run or as a range run."""
+
+    def __init__(self, world: World, instance: dg.DagsterInstance) -> None:
+        self.world = world
+        self.instance = instance
+
+    def run(
+        self, entry: DatasetEntry, first: str, last: str | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        asset = build_archive_asset(entry, "s3://lake")
+        where: dict[str, Any] = {"partition_key": first}
+        if last is not None:
+            where = {"tags": dict(zip(RANGE_TAGS, (first, last), strict=True))}
+        return dg.materialize(
+            [asset],
+            instance=self.instance,
+            resources=resources_of(self.world),
+            raise_on_error=False,
+            run_config={"ops": {asset.op.name: {"config": config}}} if config else None,
+            **where,
+        )
+
+    def materialized(self, entry: DatasetEntry) -> list[str]:
+        return sorted(self.instance.get_materialized_partitions(dg.AssetKey(entry.dataset.asset_key)))
+
+    def metadata(self, entry: DatasetEntry, period: str) -> dict[str, Any]:
+        [record] = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(entry.dataset.asset_key), asset_partitions=[period]), limit=1
+        ).records
+        materialization = record.asset_materialization
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+
+def resources_of(world: World) -> dict[str, Any]:
+    bucket = world.lake.bucket
+    return {
+        "lake": LakeResource(
+            s3=S3Resource(
+                endpoint_url=bucket.endpoint_url,
+                aws_access_key_id=bucket.credentials.access_key_id,
+                aws_secret_access_key=bucket.credentials.secret_access_key,
+            ),
+            bucket=bucket.name,
+            prefix=world.lake.prefix,
+        ),
+        "source": SourceResource(s3=S3Resource(endpoint_url=world.source.endpoint_url, use_unsigned_session=True)),
+        "sync": SyncResource(workers=32),
+    }
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture
+def runner(world: World, instance: dg.DagsterInstance) -> Runner:
+    return Runner(world, instance)
