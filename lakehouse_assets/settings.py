@@ -9,7 +9,7 @@ starts (``orchestration/resources.py``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +19,7 @@ from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
 
 PREFIX = "LAKEHOUSE_"
 
@@ -47,6 +47,17 @@ class LakeSettings(BaseSettings):
     max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
         default=5, description="Attempts per request, the first one included."
     )
+    storage_class: str | None = Field(default=None, description="Storage class of every object, such as STANDARD_IA.")
+    sse: Literal["AES256", "aws:kms"] | None = Field(default=None, description="Server-side encryption.")
+    sse_kms_key_id: str | None = Field(default=None, description="Key of aws:kms; the bucket's when unset.")
+    acl: str | None = Field(default=None, description="Canned ACL, such as bucket-owner-full-control.")
+
+    @property
+    def headers(self) -> ObjectHeaders:
+        """What every object is written with."""
+        return ObjectHeaders(
+            storage_class=self.storage_class, sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, acl=self.acl
+        )
 
     @property
     def url(self) -> str:
@@ -114,15 +125,31 @@ class SyncSettings(BaseSettings):
     model_config = _config("SYNC")
 
     workers: Annotated[int, Field(ge=1, le=4096)] = Field(default=256, description="Parallel copies of s5cmd.")
-    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=10, description="s5cmd's retries per request.")
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(default=6, description="s5cmd's retries per request.")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=3, description="Attempts at a batch's transient failures, the first one included."
+    )
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=180.0, description="Seconds without any finished object after which a batch is ended."
+        default=300.0, description="Seconds without any finished object after which a batch is ended."
+    )
+    deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=6 * 3600.0, description="Seconds after which a batch is ended in any case."
     )
     batch_objects: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=20_000, description="Objects per s5cmd process."
     )
     list_concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=32, description="Parallel listing requests per side."
+    )
+    large_bytes: Annotated[int, Field(ge=1, le=5 * 1024**3)] = Field(
+        default=5 * 1024**3, description="Objects above are copied in parts by the store; S3 allows 5 GiB at most."
+    )
+    part_bytes: Annotated[int, Field(ge=5 * 1024**2, le=5 * 1024**3)] = Field(
+        default=16 * 1024**2, description="Size of a part of a multipart copy or upload."
+    )
+    relay_workers: Annotated[int, Field(ge=1, le=1024)] = Field(default=64, description="Objects relayed at a time.")
+    relay_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=256 * 1024**2, description="Bytes of bodies that relay mode holds in memory."
     )
     scratch_dir: Path | None = Field(
         default=None, description="Scratch folder of staged mode; the system's when unset."
@@ -131,7 +158,8 @@ class SyncSettings(BaseSettings):
         default=4 * 1024**3, description="Bytes that staged mode may hold on scratch at once."
     )
 
-    def options(self) -> EngineOptions:
+    def options(self, headers: ObjectHeaders | None = None) -> EngineOptions:
+        """Engine options; ``headers`` are what the lake's objects are written with."""
         if self.scratch_dir is not None and not self.scratch_dir.is_dir():
             raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
         return EngineOptions(
@@ -139,12 +167,36 @@ class SyncSettings(BaseSettings):
             transfer=TransferOptions(
                 workers=self.workers,
                 retries=self.retries,
+                attempts=self.attempts,
                 stall_seconds=self.stall_seconds,
+                deadline_seconds=self.deadline_seconds,
                 batch_objects=self.batch_objects,
+                headers=headers or ObjectHeaders(),
+                large_bytes=self.large_bytes,
+                part_bytes=self.part_bytes,
+                relay_workers=self.relay_workers,
+                relay_bytes=self.relay_bytes,
                 scratch=self.scratch_dir,
                 scratch_bytes=self.scratch_bytes,
             ),
         )
+
+
+class DiscoverySettings(BaseSettings):
+    """``LAKEHOUSE_DISCOVERY_*``: pace of the discovery sensors."""
+
+    model_config = _config("DISCOVERY")
+
+    tick_seconds: Annotated[int, Field(ge=5, le=86_400)] = Field(default=60, description="Seconds between ticks.")
+    settle_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0, description="A period's listing that did not change for so long is taken as whole."
+    )
+    budget_seconds: Annotated[float, Field(gt=0, le=45)] = Field(
+        default=20.0, description="A tick looks at no further dataset after so long; Dagster ends it at 60 s."
+    )
+    first_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=300.0, description="Pause after a failed run before the period is asked for again; doubles each time."
+    )
 
 
 class Settings(BaseSettings):
@@ -156,6 +208,13 @@ class Settings(BaseSettings):
     lake: LakeSettings = Field(default_factory=LakeSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
     sync: SyncSettings = Field(default_factory=SyncSettings)
+    discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
+
+
+_GROUPS = {
+    group.__name__: str(group.model_config.get("env_prefix")).removeprefix(PREFIX)
+    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings)
+}
 
 
 def load_settings() -> Settings:
@@ -163,7 +222,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        group = {"LakeSettings": "LAKE_", "SourceSettings": "SOURCE_", "SyncSettings": "SYNC_"}.get(error.title, "")
+        group = _GROUPS.get(error.title, "")
         faults = "; ".join(
             f"{PREFIX}{group}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)

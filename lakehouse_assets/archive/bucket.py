@@ -43,7 +43,8 @@ class Bucket:
 
     ``endpoint_url`` is None for AWS itself. Without ``credentials`` and not ``anonymous``, the
     AWS default chain of the process is used (environment, ``profile``, web identity, instance
-    role). Plain HTTP is refused except on loopback or with ``allow_http``.
+    role). Plain HTTP is refused except on loopback or with ``allow_http``. ``max_attempts`` includes
+    the first attempt; s5cmd has its own number of retries.
     """
 
     name: str
@@ -109,7 +110,8 @@ class Bucket:
         """A boto3 S3 client: path-style, so that dotted names pass TLS; thread-safe."""
         config = Config(
             s3={"addressing_style": "path"},
-            retries={"max_attempts": self.max_attempts, "mode": "standard"},
+            # boto3 calls the number of retries max_attempts; this one includes the first attempt.
+            retries={"total_max_attempts": self.max_attempts, "mode": "standard"},
             max_pool_connections=POOL_CONNECTIONS,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -119,7 +121,7 @@ class Bucket:
         return self.session().client("s3", endpoint_url=self.endpoint_url, verify=self.verify_tls, config=config)
 
     def object_store(self, *, timeout: timedelta | None = None) -> S3Store:
-        """An obstore store: path-style, same identity, retries as ``max_attempts``."""
+        """An obstore store: path-style, same identity, ``max_attempts`` attempts per request."""
         client_options: dict[str, Any] = {
             "allow_http": self.plain_http,
             "allow_invalid_certificates": not self.verify_tls,
@@ -130,7 +132,7 @@ class Bucket:
             "region": self.effective_region,
             "virtual_hosted_style_request": False,
             "client_options": client_options,
-            "retry_config": {"max_retries": self.max_attempts},
+            "retry_config": {"max_retries": self.max_attempts - 1},
         }
         if self.endpoint_url is not None:
             options["endpoint"] = self.endpoint_url

@@ -48,7 +48,14 @@ OBJECT_SCHEMA = pl.Schema(
         "sidecar_last_modified": pl.Datetime("us", "UTC"),
     }
 )
-"""One row per archive object, its sidecar beside it (null where there is none)."""
+"""One row per archive object, its sidecar beside it (null where there is none).
+
+In a lake's listing a sidecar may be there before its object, as a killed run leaves it: then the
+object's ``size``, ``etag`` and ``last_modified`` are null.
+"""
+
+
+_IDENTITY = ("period", "symbol", "interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class Lister:
             results = list(pool.map(self._keys, folders))
         frames = [keys for keys, _ in results if keys.height]
         keys = pl.concat(frames) if frames else KEY_SCHEMA.to_frame()
-        objects, strays = _parse(dataset, keys)
+        objects, strays = _parse(dataset, keys, lone_sidecars=bool(self._root))
         return Listing(objects, strays, sum(requests for _, requests in results))
 
     def _keys(self, folder: Folder) -> tuple[pl.DataFrame, int]:
@@ -192,8 +199,11 @@ def selected_symbols(
     return tuple(sorted({symbol for symbol in (*listed, *also) if selects(symbol)}))
 
 
-def _parse(dataset: Dataset, keys: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
-    """Split listed keys into archive objects (sidecars joined on) and strays."""
+def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
+    """Split listed keys into archive objects (sidecars joined on) and strays.
+
+    A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
+    """
     date_format = "%Y-%m-%d"
     period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
     rows = keys.with_columns(
@@ -213,14 +223,18 @@ def _parse(dataset: Dataset, keys: pl.DataFrame) -> tuple[pl.DataFrame, tuple[St
     is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
     suffix = dataset.source.sidecar_suffix
     sidecars = rows.filter(is_sidecar).select(
+        *_IDENTITY,
         pl.col("key").str.strip_suffix(suffix) if suffix else pl.col("key"),
         pl.col("size").alias("sidecar_size"),
         pl.col("etag").alias("sidecar_etag"),
         pl.col("last_modified").alias("sidecar_last_modified"),
     )
-    objects = rows.filter(~is_sidecar).join(sidecars, on="key", how="left", maintain_order="left")
-    orphans = sidecars.join(objects, on="key", how="anti")["key"]
-    strays += [Stray(key + suffix, "it is a sidecar without its object") for key in orphans]
+    objects = rows.filter(~is_sidecar).join(sidecars.drop(_IDENTITY), on="key", how="left", maintain_order="left")
+    orphans = sidecars.join(objects, on="key", how="anti")
+    if lone_sidecars:
+        objects = pl.concat([objects, orphans], how="diagonal")
+    else:
+        strays += [Stray(key + suffix, "it is a sidecar without its object") for key in orphans["key"]]
     return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA), tuple(strays)
 
 

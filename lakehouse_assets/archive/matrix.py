@@ -62,7 +62,20 @@ class SyncMode(StrEnum):
 
     AUTO = "auto"
     DIRECT = "direct"
+    RELAY = "relay"
     STAGED = "staged"
+
+
+class Verify(StrEnum):
+    """When a dataset's copies are read and compared with their published checksums.
+
+    ``on_read``: by whoever reads them (tables), or when a person asks. ``full`` and ``sampled``
+    follow the archive asset.
+    """
+
+    ON_READ = "on_read"
+    FULL = "full"
+    SAMPLED = "sampled"
 
 
 class _Model(BaseModel):
@@ -246,6 +259,7 @@ class DatasetEntry(_Model):
         int, Strict(), Field(ge=1, le=MAX_PARTITIONS_PER_RUN), BeforeValidator(_partitions_per_run)
     ] = Field(default=None, validate_default=True)
     mode: SyncMode = SyncMode.AUTO
+    verify: Verify = Verify.ON_READ
 
     @property
     def last_period(self) -> Period | None:

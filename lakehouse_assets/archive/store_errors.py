@@ -28,11 +28,14 @@ CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"\b(?:status code:?|non-2xx status code:) (\d{3})")
+_REQUEST_IDS = re.compile(r"\s*status code: \d+, request id: .*$", re.DOTALL)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs draws its errors for a terminal
 _S5CMD_CODE = re.compile(r"^(\w+): ")
 
 _FINAL = {
     "AccessDenied",
     "AllAccessDisabled",
+    "Deadline",
     "InvalidAccessKeyId",
     "InvalidBucketName",
     "MethodNotAllowed",
@@ -44,6 +47,8 @@ _FINAL = {
     "403",
     "404",
 }
+_OF_OBJECT = {"NoSuchKey", "NoSuchVersion", "NotFound", "PreconditionFailed", "Rewritten", "UnsayableKey", "404"}
+_THROTTLES = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "Throttling", "429", "503"}
 _ADVICE = {
     "AccessDenied": "check the credentials and the bucket's policy",
     "ExpiredToken": "the temporary credentials ran out; renew them",
@@ -60,15 +65,29 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """A refused or failed request: S3's error code (or ours), what the server said, what to do."""
+    """A refused or failed request: S3's error code (or ours), what the server said, what to do.
+
+    ``of_lake``: it is known that the lake refused or failed, not the source.
+    """
 
     code: str
     message: str
+    of_lake: bool = False
 
     @property
     def is_final(self) -> bool:
         """Whether trying the same again is pointless."""
         return self.code in _FINAL
+
+    @property
+    def is_of_object(self) -> bool:
+        """Whether it concerns one object only, so that others may well succeed."""
+        return self.code in _OF_OBJECT
+
+    @property
+    def is_throttle(self) -> bool:
+        """Whether the store asks for fewer requests."""
+        return self.code in _THROTTLES
 
     @property
     def advice(self) -> str | None:
@@ -98,11 +117,12 @@ def fault_of_text(text: str) -> StoreFault:
         message = _MESSAGE.search(text)
         return StoreFault(code.group(1), _one_line(message.group(1)) if message else "")
     if code := _S5CMD_CODE.match(text):
-        return StoreFault(code.group(1), _one_line(text[code.end() :]))
+        if code.group(1) in {"RequestError", "RequestCanceled"} and _is_unreachable(text):
+            return StoreFault("Unreachable", _one_line(text))
+        return StoreFault(code.group(1), _one_line(_REQUEST_IDS.sub("", text[code.end() :])))
     if status := _STATUS.search(text):
         return StoreFault(status.group(1), _one_line(text))
-    lowered = text.lower()
-    if any(sign in lowered for sign in ("connection refused", "dns error", "error sending request", "no such host")):
+    if _is_unreachable(text):
         return StoreFault("Unreachable", _one_line(text))
     return StoreFault("Unknown", _one_line(text))
 
@@ -112,6 +132,11 @@ def store_error(tried: str, error: Exception) -> StoreError:
     return StoreError(f"{tried} failed: {fault_of(error)}.")
 
 
+def _is_unreachable(text: str) -> bool:
+    lowered = text.lower()
+    return any(sign in lowered for sign in ("connection refused", "dns error", "error sending request", "no such host"))
+
+
 def _one_line(text: str, limit: int = 300) -> str:
-    line = " ".join(text.split()).rstrip(".")
+    line = " ".join(_COLOURS.sub("", text).split()).rstrip(".")
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -23,9 +23,9 @@ from lakehouse_assets.archive.listing import Lister, Listing, folders_of, select
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.sync.history import record_history
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
-from lakehouse_assets.sync.modes import movers_of
 from lakehouse_assets.sync.moving import Moving
 from lakehouse_assets.sync.plan import Plan, make_plan
 from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA, Judgement, judge, manifest_rows, period_reports
@@ -146,22 +146,36 @@ class Engine:
         survey = self._survey(scope)
         plan = self._plan(scope, survey)
         on_progress(Progress(Stage.LISTED))
-        outcomes = self._move(scope, plan, mode or scope.entry.mode, on_progress)
+        outcomes, note = self._move(scope, plan, mode or scope.entry.mode, on_progress)
         survey = self._look_again(scope, survey, outcomes)
         on_progress(Progress(Stage.MOVED))
+        on_progress(Progress(Stage.COMMITTING))
+        judgement = self._commit(scope, survey, outcomes, run_id)
+        on_progress(Progress(Stage.COMMITTED))
+        report = self._report(scope, survey, judgement, started, note)
+        record_history(self._lake, report, run_id=run_id)
+        return report
+
+    def record(self, scope: Scope, *, run_id: str | None = None) -> SyncReport:
+        """Record what the lake holds of the periods, without copying anything."""
+        started = time.monotonic()
+        survey = self._survey(scope)
+        judgement = self._commit(scope, survey, OUTCOME_SCHEMA.to_frame(), run_id)
+        return self._report(scope, survey, judgement, started)
+
+    def _commit(self, scope: Scope, survey: _Survey, outcomes: pl.DataFrame, run_id: str | None) -> Judgement:
+        """Replace the periods' manifest rows by what the survey shows; returns what was committed."""
         judged: list[Judgement] = []
 
         def build(current: pl.DataFrame) -> pl.DataFrame:
-            # Called again when another run committed meanwhile: then the lake has changed too.
-            after = survey if not judged else self._survey(scope)
+            # Another run that committed since the survey's manifest was read has changed the lake too.
+            after = survey if not judged and current.equals(survey.known) else self._survey(scope)
             rows = self._plan(scope, _Survey(after.folders, after.source, after.lake, current)).rows
             judged.append(judge(rows, outcomes, now=_now(), run_id=run_id))
             return manifest_rows(judged[-1])
 
-        on_progress(Progress(Stage.COMMITTING))
         Manifest(self._lake, scope.entry.dataset).replace(scope.names, build, run_id=run_id)
-        on_progress(Progress(Stage.COMMITTED))
-        return self._report(scope, survey, judged[-1], started)
+        return judged[-1]
 
     def _survey(self, scope: Scope) -> _Survey:
         dataset, entry = scope.entry.dataset, scope.entry
@@ -211,12 +225,13 @@ class Engine:
             intervals=scope.intervals,
         )
 
-    def _move(self, scope: Scope, plan: Plan, mode: SyncMode, on_progress: OnProgress) -> pl.DataFrame:
-        """Move what the plan asks for; returns OUTCOME_SCHEMA."""
+    def _move(
+        self, scope: Scope, plan: Plan, mode: SyncMode, on_progress: OnProgress
+    ) -> tuple[pl.DataFrame, str | None]:
+        """Move what the plan asks for; returns OUTCOME_SCHEMA and why direct was not used."""
         copies = plan.copies().sort("period", "key")
-        options = self._options.transfer
-        moving = Moving(scope.entry.dataset, self._lake, movers_of(mode, self._source, self._lake, options), options)
-        return moving.move(copies, _counting(copies.height, int(copies["size"].sum()), on_progress))
+        moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer)
+        return moving.move(copies, mode, _counting(copies.height, int(copies["size"].sum()), on_progress))
 
     def _look_again(self, scope: Scope, before: _Survey, outcomes: pl.DataFrame) -> _Survey:
         """List the lake's touched folders again, and the source's where a copy differs from the plan."""
@@ -245,7 +260,9 @@ class Engine:
             before.known,
         )
 
-    def _report(self, scope: Scope, survey: _Survey, judgement: Judgement, started: float) -> SyncReport:
+    def _report(
+        self, scope: Scope, survey: _Survey, judgement: Judgement, started: float, note: str | None = None
+    ) -> SyncReport:
         seconds = time.monotonic() - started
         return SyncReport(
             dataset=scope.entry.dataset.name,
@@ -253,6 +270,7 @@ class Engine:
             seconds=seconds,
             listing_requests=survey.source.requests + survey.lake.requests,
             strays=tuple((stray.key, stray.reason) for stray in survey.source.strays),
+            mode_note=note,
         )
 
 

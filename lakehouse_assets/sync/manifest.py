@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -43,20 +43,36 @@ MANIFEST_SCHEMA = pl.Schema(
         "sidecar_source_etag": pl.String,
         "sidecar_last_modified": _UTC,
         "sidecar_lake_etag": pl.String,
+        "integrity": pl.String,
+        "integrity_note": pl.String,
+        "copy_differs": pl.Boolean,
+        "sha256": pl.String,
+        "md5": pl.String,
+        "published_digest": pl.String,
+        "verified_at": _UTC,
+        "verified_etag": pl.String,
         "mode": pl.String,
         "synced_at": _UTC,
         "run_id": pl.String,
         "former_etag": pl.String,
+        "former_sha256": pl.String,
         "superseded_key": pl.String,
         "error": pl.String,
     }
 )
 """``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
 
+``integrity`` is a state of sync/integrity.py, ``integrity_note`` says why where it is not simply
+good, ``copy_differs`` whether the lake's bytes were found to differ from the source's.
+``sha256`` and ``md5`` are of the bytes read at ``verified_at`` under the lake ETag
+``verified_etag``; ``published_digest`` is what the sidecar said.
+
 ``former_etag`` and ``superseded_key`` tell of the content that the present one replaced; the
 table's history has the ones before.
 """
 
+_STATES_SCHEMA = pl.Schema({"period": pl.String, "state": pl.String, "objects": pl.Int64})
+_READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
@@ -71,7 +87,24 @@ class Manifest:
     def read(self, periods: Sequence[str]) -> pl.DataFrame:
         """Rows of the given periods (all periods when empty), MANIFEST_SCHEMA; empty without a table."""
         table = self._open()
-        return MANIFEST_SCHEMA.to_frame() if table is None else _rows(table, periods)
+        if table is None:
+            return MANIFEST_SCHEMA.to_frame()
+        try:
+            return _rows(table, periods)
+        except _READ_ERRORS as error:
+            raise self._error("Reading", error) from error
+
+    def states(self, since: str) -> pl.DataFrame:
+        """Number of ``objects`` per ``period`` and ``state``, of periods from ``since`` on. Reads two columns."""
+        table = self._open()
+        if table is None:
+            return _STATES_SCHEMA.to_frame()
+        rows = pl.scan_delta(table).filter(pl.col("month") >= since[:7], pl.col("period") >= since)
+        try:
+            counted = rows.group_by("period", "state").agg(pl.len().alias("objects")).collect()
+        except _READ_ERRORS as error:
+            raise self._error("Reading", error) from error
+        return counted.cast(_STATES_SCHEMA)
 
     def replace(
         self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None
@@ -107,6 +140,8 @@ class Manifest:
             predicate=_predicate(periods),
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
+            # The sync identity may not delete; maintenance tidies the log.
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
         )
         return rows
 

@@ -1,10 +1,14 @@
-"""Which ways to move objects are tried, in which order.
+"""Which ways to move objects are tried, in which order, and why.
 
-The engine tries the movers of a mode in order, each on what the one before could not do and
-another might: a refusal of the lake's identity is final.
+``auto`` goes through the cheapest way that works: direct where one store holds both buckets and
+lets itself be told to copy, relay elsewhere, staged when both fail. Whether direct works is
+probed on one object and remembered (sync/probe.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
@@ -12,34 +16,106 @@ from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.probe import Verdict, remember_verdict, remembered_verdict
+from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.staged import StagedMover
-from lakehouse_assets.sync.transfer import Mover, TransferOptions
+from lakehouse_assets.sync.transfer import Copy, Mover, ObjectHeaders, Throttle, TransferOptions
 
 
-def movers_of(mode: SyncMode, source: Bucket, lake: Lake, options: TransferOptions) -> list[Mover]:
-    """The movers to try, in order. Raises InputError for a mode that cannot work here."""
-    direct = DirectMover(source, lake.bucket, options)
-    staged = StagedMover(source, lake.bucket, options)
-    possible = source.same_provider_as(lake.bucket)
-    if mode is SyncMode.STAGED:
-        return [staged]
-    if mode is SyncMode.DIRECT:
-        if not possible:
-            raise InputError(
-                f"Mode direct needs source and lake at one endpoint, but the source is at "
-                f"{source.endpoint_url or 'AWS'} and the lake at {lake.bucket.endpoint_url or 'AWS'}; use mode auto."
-            )
-        return [direct]
-    return [direct, staged] if possible else [staged]
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Movers in the order in which they are tried; ``note`` says why direct is not among them."""
+
+    movers: Sequence[Mover]
+    note: str | None = None
 
 
-_LAKE_REFUSES = {"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "NoCredentials"}
+def route_of(
+    mode: SyncMode,
+    source: Bucket,
+    lake: Lake,
+    options: TransferOptions,
+    *,
+    throttle: Throttle,
+    try_first: Copy | None,
+) -> Route:
+    """The route of a mode. ``auto`` may copy ``try_first`` to learn whether direct works.
+
+    Raises InputError for a mode that cannot work here, or not with the wanted object headers.
+    """
+    movers: dict[SyncMode, Mover] = {
+        SyncMode.DIRECT: DirectMover(source, lake.bucket, options, throttle),
+        SyncMode.RELAY: RelayMover(source, lake.bucket, options, throttle),
+        SyncMode.STAGED: StagedMover(source, lake.bucket, options, throttle),
+    }
+    lacking = _cannot_say(options.headers)
+    if mode in lacking:
+        raise InputError(f"Mode {mode} cannot write objects with {lacking[mode]}; use mode auto, direct or staged.")
+    if mode is SyncMode.DIRECT and not source.same_provider_as(lake.bucket):
+        raise InputError(
+            f"Mode direct needs source and lake at one endpoint, but the source is at "
+            f"{source.endpoint_url or 'AWS'} and the lake at {lake.bucket.endpoint_url or 'AWS'}; use mode auto."
+        )
+    if mode is not SyncMode.AUTO:
+        return Route((movers[mode],))
+    around = [movers[way] for way in (SyncMode.RELAY, SyncMode.STAGED) if way not in lacking]
+    if not source.same_provider_as(lake.bucket):
+        return Route(around, "source and lake are at different endpoints")
+    verdict = remembered_verdict(source, lake)
+    if verdict is not None:
+        return _route_by(verdict, movers[SyncMode.DIRECT], around)
+    return _probed(source, lake, movers[SyncMode.DIRECT], around, try_first)
 
 
 def another_mode_may_help(fault: StoreFault) -> bool:
     """Whether a copy that failed so is worth another mover.
 
-    Not when the lake's identity is refused: every mode writes with it. A NoSuchKey of s5cmd may
-    be its encoding of an odd key, so it is worth one more try.
+    Not when the lake refuses, the endpoint is dead or asks for patience: every mode meets that. A
+    NoSuchKey of s5cmd may be its encoding of an odd key, so it is worth one more try.
     """
-    return fault.code not in _LAKE_REFUSES
+    refused_by_lake = fault.of_lake and fault.is_final
+    return not (refused_by_lake or fault.is_throttle or fault.code in _EVERYWHERE)
+
+
+_EVERYWHERE = {
+    "Deadline",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "NoCredentials",
+    "NoSuchBucket",
+    "RequestTimeTooSkewed",
+    "Rewritten",
+    "SignatureDoesNotMatch",
+    "Unreachable",
+}
+
+
+def _route_by(verdict: Verdict, direct: Mover, around: Sequence[Mover]) -> Route:
+    if verdict.works:
+        return Route((direct, *around))
+    return Route(around, f"direct was refused on {verdict.asked_at:%Y-%m-%d %H:%M} UTC: {verdict.reason}")
+
+
+def _probed(source: Bucket, lake: Lake, direct: Mover, around: Sequence[Mover], copy: Copy | None) -> Route:
+    """Copy one object directly; a refusal counts only if another way then succeeds."""
+    if copy is None:
+        return Route((direct, *around))
+    [outcome] = direct.move([copy], lambda _outcome: None)
+    if outcome.fault is None:
+        verdict = remember_verdict(source, lake, works=True, reason="a probe copy succeeded")
+        return _route_by(verdict, direct, around)
+    for mover in around if another_mode_may_help(outcome.fault) else ():
+        [second] = mover.move([copy], lambda _outcome: None)
+        if second.fault is None:
+            verdict = remember_verdict(source, lake, works=False, reason=str(outcome.fault))
+            return _route_by(verdict, direct, around)
+        if not another_mode_may_help(second.fault):
+            # The lake refuses: no way around it, and one mode's refusals are enough.
+            return Route((direct,))
+    return Route((direct, *around))
+
+
+def _cannot_say(headers: ObjectHeaders) -> dict[SyncMode, str]:
+    """Modes that cannot write with the wanted headers, and which."""
+    unsayable = [name for name in ("acl", "sse", "sse_kms_key_id") if getattr(headers, name)]
+    return {SyncMode.RELAY: " and ".join(unsayable)} if unsayable else {}

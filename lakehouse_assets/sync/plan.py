@@ -37,7 +37,7 @@ COPIED_STATES = (State.MISSING.value, State.CHANGED.value)
 REQUEST_DOLLARS = {"list": 0.005 / 1000, "copy": 0.005 / 1000, "get": 0.0004 / 1000}
 """AWS S3 Standard list prices per request (us-east-1, 2026); transfer in is free."""
 
-_PLAIN_MD5 = r"^[0-9a-f]{32}$"
+PLAIN_MD5 = r"^[0-9a-f]{32}$"
 _IDENTITY = ("period", "symbol", "interval")
 
 
@@ -117,7 +117,7 @@ def make_plan(
     """
     rows = join_sides(source.objects, lake.objects, known)
     rows = rows.with_columns(
-        state=_state(""),
+        state=pl.when(_damaged()).then(pl.lit(State.CHANGED.value)).otherwise(_state("")),
         sidecar_state=_state("sidecar_"),
         wanted=_within("symbol", symbols) & _within("interval", intervals),
         sidecar_suffix=pl.lit(sidecar_suffix),
@@ -145,7 +145,7 @@ def _state(prefix: str) -> pl.Expr:
     known_lake_etag = pl.col(f"known_{prefix}lake_etag")
 
     same_bytes = (lake_etag == etag) & (lake_size == size)
-    incomparable = ~(etag.str.contains(_PLAIN_MD5) & lake_etag.str.contains(_PLAIN_MD5))
+    incomparable = ~(etag.str.contains(PLAIN_MD5) & lake_etag.str.contains(PLAIN_MD5))
     as_copied = (known_source_etag == etag) & (known_lake_etag == lake_etag) & (lake_size == size)
     unknown = known_source_etag.is_null()
     looks_whole = unknown & incomparable & (lake_size == size) & (lake_modified >= modified)
@@ -161,6 +161,19 @@ def _state(prefix: str) -> pl.Expr:
         .then(pl.lit(State.PRESENT.value))
         .otherwise(pl.lit(State.CHANGED.value))
     )
+
+
+def _damaged() -> pl.Expr:
+    """A verification found that the lake's present copy differs from the source's.
+
+    Where copying it again brought the same bytes, once more would too: the source's ETag is no MD5.
+    """
+    return (
+        pl.col("known_copy_differs")
+        & (pl.col("known_verified_etag") == pl.col("lake_etag"))
+        & pl.col("known_sha256").ne_missing(pl.col("known_former_sha256"))
+        & pl.col("etag").is_not_null()
+    ).fill_null(value=False)
 
 
 def _within(column: str, names: Iterable[str]) -> pl.Expr:

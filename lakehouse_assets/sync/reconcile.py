@@ -14,9 +14,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.sync.plan import State
-from lakehouse_assets.sync.report import OPERATIONS, TRADITIONAL_OPERATIONS, Failure, PeriodReport, PeriodState
+from lakehouse_assets.sync.report import Failure, PeriodReport, PeriodState
 
 OUTCOME_SCHEMA = pl.Schema(
     {
@@ -26,9 +27,15 @@ OUTCOME_SCHEMA = pl.Schema(
         "etag": pl.String,
         "former_etag": pl.String,
         "superseded_key": pl.String,
+        "sha256": pl.String,
+        "md5": pl.String,
+        "body": pl.Binary,
     }
 )
-"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned."""
+"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned.
+
+Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
+"""
 
 FAILURES_NAMED = 50
 """Failures that a report names; the rest is counted."""
@@ -60,7 +67,7 @@ def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: 
         sidecar_state=pl.when("sidecar_copied").then(pl.lit(State.PRESENT.value)).otherwise("sidecar_state"),
     )
     rows = rows.filter(pl.col("state").is_not_null()).with_columns(error=_error(), final=_final())
-    return Judgement(_with_manifest_columns(rows, now, run_id))
+    return Judgement(with_integrity(_with_manifest_columns(rows, now, run_id), now))
 
 
 def _copied(prefix: str) -> pl.Expr:
@@ -102,7 +109,9 @@ def _error() -> pl.Expr:
 def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None) -> pl.DataFrame:
     present = pl.col("state") == State.PRESENT
     sidecar_present = pl.col("sidecar_state") == State.PRESENT
-    touched_now = pl.col("copied") | (present & pl.col("known_source_etag").is_null())
+    # Replaced by a run that was killed before it could record it.
+    taken_over = present & ~pl.col("copied") & (pl.col("known_lake_etag") != pl.col("lake_etag")).fill_null(value=False)
+    touched_now = pl.col("copied") | (present & pl.col("known_source_etag").is_null()) | taken_over
     replaced = pl.col("copied") & pl.col("tried_former_etag").is_not_null()
     return rows.with_columns(
         new_month=pl.col("period").str.slice(0, 7),
@@ -119,36 +128,50 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
         .otherwise(pl.when(touched_now).then(pl.coalesce("known_mode", pl.lit(ADOPTED))).otherwise("known_mode")),
         new_synced_at=pl.when(touched_now).then(pl.lit(now, MANIFEST_SCHEMA["synced_at"])).otherwise("known_synced_at"),
         new_run_id=pl.when(touched_now).then(pl.lit(run_id, pl.String)).otherwise("known_run_id"),
-        new_former_etag=pl.when(replaced).then("tried_former_etag").otherwise("known_former_etag"),
-        new_superseded_key=pl.when(replaced).then("tried_superseded_key").otherwise("known_superseded_key"),
+        new_former_sha256=pl.when(replaced | taken_over).then("known_sha256").otherwise("known_former_sha256"),
+        new_former_etag=pl.when(replaced)
+        .then("tried_former_etag")
+        .when(taken_over)
+        .then("known_lake_etag")
+        .otherwise("known_former_etag"),
+        new_superseded_key=pl.when(replaced)
+        .then("tried_superseded_key")
+        .when(~taken_over)
+        .then("known_superseded_key"),
     )
 
 
 def manifest_rows(judgement: Judgement) -> pl.DataFrame:
     """The judged rows as the manifest keeps them."""
-    return judgement.rows.select(
-        pl.col("new_month").alias("month"),
-        "period",
-        "symbol",
-        "interval",
-        "key",
-        pl.col("final").alias("state"),
-        pl.col("new_size").alias("size"),
-        pl.col("new_source_etag").alias("source_etag"),
-        pl.col("new_source_last_modified").alias("source_last_modified"),
-        "lake_etag",
-        "lake_last_modified",
-        pl.col("new_sidecar_size").alias("sidecar_size"),
-        pl.col("new_sidecar_source_etag").alias("sidecar_source_etag"),
-        pl.col("new_sidecar_last_modified").alias("sidecar_last_modified"),
-        pl.col("lake_sidecar_etag").alias("sidecar_lake_etag"),
-        pl.col("new_mode").alias("mode"),
-        pl.col("new_synced_at").alias("synced_at"),
-        pl.col("new_run_id").alias("run_id"),
-        pl.col("new_former_etag").alias("former_etag"),
-        pl.col("new_superseded_key").alias("superseded_key"),
-        "error",
-    ).cast(MANIFEST_SCHEMA)
+    return (
+        judgement.rows.select(
+            pl.col("new_month").alias("month"),
+            "period",
+            "symbol",
+            "interval",
+            "key",
+            pl.col("final").alias("state"),
+            pl.col("new_size").alias("size"),
+            pl.col("new_source_etag").alias("source_etag"),
+            pl.col("new_source_last_modified").alias("source_last_modified"),
+            "lake_etag",
+            "lake_last_modified",
+            pl.col("new_sidecar_size").alias("sidecar_size"),
+            pl.col("new_sidecar_source_etag").alias("sidecar_source_etag"),
+            pl.col("new_sidecar_last_modified").alias("sidecar_last_modified"),
+            pl.col("lake_sidecar_etag").alias("sidecar_lake_etag"),
+            pl.col("new_mode").alias("mode"),
+            pl.col("new_synced_at").alias("synced_at"),
+            pl.col("new_run_id").alias("run_id"),
+            *(pl.col(f"new_{name}").alias(name) for name in INTEGRITY_COLUMNS),
+            pl.col("new_former_etag").alias("former_etag"),
+            pl.col("new_former_sha256").alias("former_sha256"),
+            pl.col("new_superseded_key").alias("superseded_key"),
+            "error",
+        )
+        .select(MANIFEST_SCHEMA.names())
+        .cast(MANIFEST_SCHEMA)
+    )
 
 
 def period_reports(
@@ -182,7 +205,13 @@ def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed:
     copied = rows.filter("copied")
     sidecars = rows.filter("sidecar_copied")
     modes = dict(copied.group_by("tried_mode").len().sort("tried_mode").iter_rows())
-    sidecar_modes = dict(sidecars.group_by("sidecar_tried_mode").len().iter_rows())
+    files = pl.concat(
+        [
+            copied.select(pl.col("tried_mode").alias("mode"), "size"),
+            sidecars.select(pl.col("sidecar_tried_mode").alias("mode"), pl.col("sidecar_size").alias("size")),
+        ]
+    )
+    by_mode = files.group_by("mode").agg(pl.len().alias("files"), pl.col("size").sum()).sort("mode")
     open_rows = expected.filter(pl.col("final") != State.PRESENT)
     if open_rows.height:
         state = PeriodState.INCOMPLETE
@@ -190,11 +219,6 @@ def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed:
         state = PeriodState.COMPLETE
     else:
         state = PeriodState.NOT_PUBLISHED
-    saved = sum(
-        count * (TRADITIONAL_OPERATIONS - OPERATIONS[mode])
-        for counts in (modes, sidecar_modes)
-        for mode, count in counts.items()
-    )
     return PeriodReport(
         period=period,
         state=state,
@@ -205,13 +229,14 @@ def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed:
         failed=open_rows.filter(pl.col("final") == FAILED).height,
         vanished=vanished,
         sidecars_copied=sidecars.height,
-        bytes_copied=int(copied["size"].sum()) + int(sidecars["sidecar_size"].sum()),
+        bytes_copied=int(files["size"].sum()),
         bytes_present=int(
             rows.select(pl.sum_horizontal(pl.col("lake_size").sum(), pl.col("lake_sidecar_size").sum())).item()
         ),
         seconds=seconds,
         copied_by_mode=modes,
-        operations_saved=saved,
+        files_by_mode=dict(by_mode.select("mode", "files").iter_rows()),
+        bytes_by_mode=dict(by_mode.select("mode", "size").iter_rows()),
         failures=tuple(_failures(open_rows)),
         missing_total=open_rows.height,
         digest=_digest(present),

@@ -37,6 +37,7 @@ class PeriodReport:
     Objects do not count their sidecars; files do. ``copied``, ``bytes_copied`` and ``seconds``
     are of this run, ``bytes_present`` is what the lake holds. ``seconds`` is the period's share
     of the run by files copied (of the objects judged, when nothing was).
+    ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
     ``digest`` changes exactly when the period's content does.
     """
 
@@ -53,11 +54,36 @@ class PeriodReport:
     bytes_present: int
     seconds: float
     copied_by_mode: dict[str, int]
-    operations_saved: int
+    files_by_mode: dict[str, int]
+    bytes_by_mode: dict[str, int]
     failures: tuple[Failure, ...]
     missing_total: int
     digest: str
     narrowed: bool = False
+
+    @property
+    def operations(self) -> int:
+        """Steps that this run's copies took."""
+        return sum(count * OPERATIONS[mode] for mode, count in self.files_by_mode.items())
+
+    @property
+    def operations_saved(self) -> int:
+        """Steps that the traditional way would have taken beyond these."""
+        return TRADITIONAL_OPERATIONS * sum(self.files_by_mode.values()) - self.operations
+
+    @property
+    def network_bytes(self) -> int:
+        """Bytes over this machine's network: in and out again, unless the store copied by itself."""
+        return 2 * sum(size for mode, size in self.bytes_by_mode.items() if mode != "direct")
+
+    @property
+    def network_bytes_saved(self) -> int:
+        return 2 * sum(self.bytes_by_mode.values()) - self.network_bytes
+
+    @property
+    def local_bytes_written(self) -> int:
+        """Bytes that went to scratch disk."""
+        return self.bytes_by_mode.get("staged", 0)
 
     @property
     def bytes_per_second(self) -> float:
@@ -70,13 +96,15 @@ class PeriodReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """A whole sync. ``requests`` counts listing pages, ``strays`` keys that belong to nothing."""
+    """A whole sync. ``listing_requests`` counts pages, ``strays`` are keys that belong to nothing,
+    with their reasons; ``mode_note`` says why direct was not used where ``auto`` could not."""
 
     dataset: str
     periods: tuple[PeriodReport, ...]
     seconds: float
     listing_requests: int
     strays: tuple[tuple[str, str], ...] = field(default=())
+    mode_note: str | None = None
 
     def total(self, name: str) -> int:
         """Sum of one of the periods' numbers, such as ``copied``."""

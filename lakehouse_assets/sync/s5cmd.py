@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sysconfig
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,10 +65,12 @@ class CopyCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyFlags:
-    """Flags of every ``cp`` in a batch. The regions matter on AWS, where source and lake may differ."""
+    """Flags of every ``cp`` in a batch. The regions matter on AWS, where source and lake may differ;
+    ``extra`` are further flags as they stand on the command line."""
 
     source_region: str | None = None
     destination_region: str | None = None
+    extra: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
         arguments = ["--raw"]
@@ -75,24 +78,29 @@ class CopyFlags:
             arguments += ["--source-region", self.source_region]
         if self.destination_region:
             arguments += ["--destination-region", self.destination_region]
-        return arguments
+        return [*arguments, *self.extra]
 
 
 _NO_FLAGS = CopyFlags()
+_CLOCK_SECONDS = 0.01
+"""A timed wait may end this much early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S5cmd:
     """How to call s5cmd. ``identity`` gives endpoint and credentials for both sides of a copy.
 
-    ``stall_seconds`` without any answer end the batch: a dead backend otherwise takes s5cmd's
-    retries up to 90 s per object to be called dead.
+    A batch is ended after ``stall_seconds`` without any answer, after ``deadline_seconds`` in all,
+    and after ``failures_in_a_row`` refusals without one success between them (objects that are
+    gone do not count): what it had not answered then has failed.
     """
 
     identity: Bucket
     workers: int = 256
-    retries: int = 10
-    stall_seconds: float = 180.0
+    retries: int = 6
+    stall_seconds: float = 300.0
+    deadline_seconds: float = 6 * 3600.0
+    failures_in_a_row: int = 200
 
     def arguments(self) -> list[str]:
         """The command line; it never holds a credential."""
@@ -163,34 +171,72 @@ class S5cmd:
             start_new_session=True,
         )
         answers = _Answers(commands)
+        patience = _Patience(self)
         lines_out: queue.Queue[bytes | None] = queue.Queue()
         threads = [
             threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True),
             threading.Thread(target=_drain, args=(process.stdout, lines_out), daemon=True),
             threading.Thread(target=_drain, args=(process.stderr, lines_out), daemon=True),
         ]
-        stalled = False
         try:
             for thread in threads:
                 thread.start()
             open_pipes = 2
             while open_pipes:
-                line = lines_out.get(timeout=self.stall_seconds)
+                line = lines_out.get(timeout=patience.seconds())
                 if line is None:
                     open_pipes -= 1
                 elif (answer := answers.read(line)) is not None:
                     settle(*answer)
+                    if patience.is_lost_after(answer[1]):
+                        break
         except queue.Empty:
-            stalled = True
+            patience.ran_out()
         finally:
-            _end(process)
+            _end(process, at_once=patience.verdict is not None)
             for thread in threads:
                 thread.join(timeout=5)
-        if stalled:
-            return StoreFault("Stalled", f"s5cmd made no progress for {self.stall_seconds:g} s and was ended")
-        return StoreFault(
+        # A batch that was given up may have done more than had been read.
+        while not lines_out.empty():
+            line = lines_out.get_nowait()
+            if line is not None and (answer := answers.read(line)) is not None:
+                settle(*answer)
+        return patience.verdict or StoreFault(
             "NotReported", f"s5cmd ended with status {process.returncode} and did not report it{answers.noise()}"
         )
+
+
+class _Patience:
+    """When to end a batch that gets nowhere; ``verdict`` then says why."""
+
+    def __init__(self, limits: S5cmd) -> None:
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.deadline_seconds
+        self._failures = 0
+        self.verdict: StoreFault | None = None
+
+    def seconds(self) -> float:
+        """How long to wait for the next answer."""
+        return max(0.0, min(self._limits.stall_seconds, self._deadline - time.monotonic()))
+
+    def ran_out(self) -> None:
+        if time.monotonic() >= self._deadline - _CLOCK_SECONDS:
+            limit = f"s5cmd was ended after {self._limits.deadline_seconds:g} s"
+            self.verdict = StoreFault("Deadline", limit)
+        else:
+            limit = f"s5cmd made no progress for {self._limits.stall_seconds:g} s and was ended"
+            self.verdict = StoreFault("Stalled", limit)
+
+    def is_lost_after(self, fault: StoreFault | None) -> bool:
+        """Count an answer; True when the batch is to be given up."""
+        if fault is None:
+            self._failures = 0
+        elif not fault.is_of_object:
+            self._failures += 1
+        if self._failures < self._limits.failures_in_a_row or fault is None:
+            return False
+        self.verdict = StoreFault(fault.code, f"given up after {self._failures} in a row: {fault.message}")
+        return True
 
 
 class _Answers:
@@ -270,10 +316,10 @@ def _drain(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
     lines.put(None)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
     """Give an orderly process the moment that it needs to exit; end any other with its group."""
     try:
-        process.wait(timeout=0.0 if process.stdin and not process.stdin.closed else 5)
+        process.wait(timeout=0.0 if at_once or (process.stdin and not process.stdin.closed) else 5)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

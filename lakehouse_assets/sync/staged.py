@@ -6,17 +6,23 @@ than allowed, except for a single object that is larger by itself.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
+    SIDECAR_HEAD,
     Copy,
     OnOutcome,
     Outcome,
+    Seen,
+    Throttle,
     TransferOptions,
     run_commands,
     s5cmd_of,
@@ -28,16 +34,23 @@ class StagedMover:
 
     mode = SyncMode.STAGED
 
-    def __init__(self, source: Bucket, lake: Bucket, options: TransferOptions) -> None:
+    def __init__(
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+    ) -> None:
         self._source = source
         self._lake = lake
         self._options = options
+        self._throttle = throttle or Throttle(options.workers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for batch in _within_bytes(copies, self._options.scratch_bytes):
-            with tempfile.TemporaryDirectory(prefix="lakehouse-staged-", dir=self._options.scratch) as folder:
-                outcomes += self._move_batch(batch, Path(folder), on_outcome)
+            try:
+                with tempfile.TemporaryDirectory(prefix="lakehouse-staged-", dir=self._options.scratch) as folder:
+                    outcomes += self._move_batch(batch, Path(folder), on_outcome)
+            except OSError as error:
+                fault = StoreFault("Scratch", f"the scratch folder cannot be used: {error.strerror}")
+                outcomes += [Outcome(copy, self.mode, fault) for copy in batch]
         return outcomes
 
     def _move_batch(self, batch: Sequence[Copy], folder: Path, on_outcome: OnOutcome) -> list[Outcome]:
@@ -46,15 +59,56 @@ class StagedMover:
             CopyCommand(f"{self._source.url}/{copy.source_key}", str(path)): copy for copy, path in files.items()
         }
         fetched = run_commands(
-            s5cmd_of(self._source, self._options), downloads, CopyFlags(), self.mode, _failures_only(on_outcome)
+            s5cmd_of(self._source, self._options, self._throttle),
+            downloads,
+            CopyFlags(),
+            self.mode,
+            _failures_only(on_outcome),
         )
-        uploads = {
-            CopyCommand(str(files[outcome.copy]), f"{self._lake.url}/{outcome.copy.lake_key}"): outcome.copy
-            for outcome in fetched
-            if outcome.fault is None
-        }
-        stored = run_commands(s5cmd_of(self._lake, self._options), uploads, CopyFlags(), self.mode, on_outcome)
-        return [outcome for outcome in fetched if outcome.fault is not None] + stored
+        failed = [outcome for outcome in fetched if outcome.fault is not None]
+        whole: dict[Copy, Seen] = {}
+        for outcome in fetched:
+            if outcome.fault is None:
+                seen = _seen(outcome.copy, files[outcome.copy])
+                if isinstance(seen, StoreFault):
+                    failed.append(Outcome(outcome.copy, self.mode, seen))
+                    on_outcome(failed[-1])
+                else:
+                    whole[outcome.copy] = seen
+        uploads = {CopyCommand(str(files[copy]), f"{self._lake.url}/{copy.lake_key}"): copy for copy in whole}
+        stored = run_commands(
+            s5cmd_of(self._lake, self._options, self._throttle),
+            uploads,
+            CopyFlags(extra=self._options.headers.flags()),
+            self.mode,
+            on_outcome,
+        )
+        return failed + [replace(o, seen=whole[o.copy], fault=o.fault and _of_upload(o.fault)) for o in stored]
+
+
+def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
+    """Digests of a downloaded file, or the fault of one that is not what was planned."""
+    try:
+        size = path.stat().st_size
+        if size != copy.size:
+            return StoreFault("ShortRead", f"{size} bytes came instead of {copy.size}")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return Seen(sha256, md5, _head(path) if copy.is_sidecar else None)
+    except OSError as error:
+        return StoreFault("Scratch", f"the downloaded file cannot be read: {error.strerror}")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SIDECAR_HEAD)
+
+
+def _of_upload(fault: StoreFault) -> StoreFault:
+    """An upload's failure is the lake's; s5cmd's own (missing, killed, stalled) may be anyone's."""
+    return replace(fault, of_lake=fault.code not in {"NotReported", "Stalled", "Deadline"})
 
 
 def _failures_only(on_outcome: OnOutcome) -> OnOutcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,21 +15,42 @@ from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One object to move: key in the source bucket, full key in the lake's bucket, size in bytes."""
+    """One object to move: key in the source bucket, full key in the lake's bucket, size in bytes.
+
+    ``etag`` is the source's as planned, without quotes; None where it does not matter.
+    """
 
     source_key: str
     lake_key: str
     size: int
+    etag: str | None = None
+    is_sidecar: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a mover saw pass: hex digests, and where it is a sidecar its ``body`` (the first SIDECAR_HEAD bytes)."""
+
+    sha256: str
+    md5: str
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a copy; ``fault`` is None where the mover says that it succeeded."""
+    """What became of a copy; ``fault`` is None where the mover says that it succeeded.
+
+    ``seen`` is given where the bytes passed through this machine.
+    """
 
     copy: Copy
     mode: SyncMode
     fault: StoreFault | None = None
+    seen: Seen | None = None
 
+
+SIDECAR_HEAD = 4097
+"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity.py)."""
 
 OnOutcome = Callable[[Outcome], None]
 
@@ -44,25 +65,95 @@ class Mover(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectHeaders:
+    """What every object in the lake is written with; None leaves it to the bucket's defaults.
+
+    ``sse`` is ``AES256`` or ``aws:kms`` (with ``sse_kms_key_id`` if not the bucket's key), ``acl`` a
+    canned one such as ``bucket-owner-full-control``.
+    """
+
+    storage_class: str | None = None
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    acl: str | None = None
+
+    def flags(self) -> tuple[str, ...]:
+        """For s5cmd."""
+        given = {
+            "--storage-class": self.storage_class,
+            "--sse": self.sse,
+            "--sse-kms-key-id": self.sse_kms_key_id,
+            "--acl": self.acl,
+        }
+        return tuple(word for flag, value in given.items() if value for word in (flag, value))
+
+    def extra_args(self) -> dict[str, str]:
+        """For boto3."""
+        given = {
+            "StorageClass": self.storage_class,
+            "ServerSideEncryption": self.sse,
+            "SSEKMSKeyId": self.sse_kms_key_id,
+            "ACL": self.acl,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+class Throttle:
+    """Parallel copies: halved when the store asks for fewer requests, raised again while it does not."""
+
+    LEAST = 8
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.workers = most
+
+    def observe(self, outcomes: Iterable[Outcome]) -> None:
+        """Take note of a batch."""
+        if any(outcome.fault is not None and outcome.fault.is_throttle for outcome in outcomes):
+            self.workers = max(min(self.LEAST, self._most), self.workers // 2)
+        else:
+            self.workers = min(self._most, self.workers + max(1, self.workers // 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransferOptions:
-    """Limits of a transfer. ``scratch`` is where staged mode keeps files for a moment (None: the
-    system's temporary folder), ``scratch_bytes`` how much of it at once."""
+    """Limits of a transfer, for all modes.
+
+    ``retries`` are s5cmd's own per request; a batch's transient failures are tried ``attempts``
+    times in all. A batch is ended after ``deadline_seconds``, after ``stall_seconds`` without progress
+    and after ``failures_in_a_row`` (objects that are gone do not count).
+
+    Objects of more than ``large_bytes`` are copied in parts by the store (CopyObject
+    ends at 5 GiB); ``part_bytes`` is the size of a part. Relay mode moves ``relay_workers`` objects
+    at a time and holds ``relay_bytes`` of bodies in memory. ``scratch`` is where staged mode keeps
+    files for a moment (None: the system's temporary folder), ``scratch_bytes`` how much at once.
+    """
 
     workers: int = 256
-    retries: int = 10
-    stall_seconds: float = 180.0
+    retries: int = 6
+    attempts: int = 3
+    stall_seconds: float = 300.0
+    deadline_seconds: float = 6 * 3600.0
+    failures_in_a_row: int = 200
     batch_objects: int = 20_000
+    headers: ObjectHeaders = ObjectHeaders()
+    large_bytes: int = 5 * 1024**3
+    part_bytes: int = 16 * 1024**2
+    relay_workers: int = 64
+    relay_bytes: int = 256 * 1024**2
     scratch: Path | None = None
     scratch_bytes: int = 4 * 1024**3
 
 
-def s5cmd_of(identity: Bucket, options: TransferOptions) -> S5cmd:
+def s5cmd_of(identity: Bucket, options: TransferOptions, throttle: Throttle) -> S5cmd:
     """s5cmd with an identity, within the options' limits."""
     return S5cmd(
         identity=identity,
-        workers=options.workers,
+        workers=throttle.workers,
         retries=options.retries,
         stall_seconds=options.stall_seconds,
+        deadline_seconds=options.deadline_seconds,
+        failures_in_a_row=options.failures_in_a_row,
     )
 
 

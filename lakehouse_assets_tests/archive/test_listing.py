@@ -50,7 +50,9 @@ def test_symbols_of_any_script_are_found(world: World) -> None:
     assert listed(world, "币安人生USDT", "2024-01-01", "2024-01-01")
 
 
-@pytest.mark.parametrize("name", ["odd\nname.zip", "double//slash.zip", "sp ace %41 &x.zip", "tab\t.zip", "back\\slash"])
+@pytest.mark.parametrize(
+    "name", ["odd\nname.zip", "double//slash.zip", "sp ace %41 &x.zip", "tab\t.zip", "back\\slash"]
+)
 def test_one_odd_key_does_not_hide_the_others(world: World, name: str) -> None:
     keys = world.publish(["BTCUSDT"], days("2024-01-01", "2024-01-03"))
     folder = keys[0].rsplit("/", 1)[0]
@@ -115,5 +117,5 @@ def test_a_refused_listing_is_one_line_that_names_place_and_cause(world: World) 
 
 def test_an_unreachable_source_says_so(world: World) -> None:
     nowhere = replace(world.source, endpoint_url="http://127.0.0.1:9", max_attempts=1)
-    with pytest.raises(StoreError, match="Unreachable: .*check the endpoint and the network"):
+    with pytest.raises(StoreError, match=r"Unreachable: .*check the endpoint and the network"):
         Lister(nowhere).symbols(DATASET)

@@ -16,14 +16,14 @@ from lakehouse_assets_tests.world import World, body_of, days, scope
 WEEK = ("2024-03-01", "2024-03-07")
 
 
-@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.STAGED, SyncMode.AUTO])
+@pytest.mark.parametrize("mode", list(SyncMode))
 def test_a_sync_brings_every_object_and_its_sidecar_verbatim(world: World, mode: SyncMode) -> None:
     keys = world.publish(["BTCUSDT", "币安USDT"], days(*WEEK))
     report = world.engine().sync(scope(world.entry(), *WEEK), mode=mode)
 
     assert [period.state for period in report.periods] == [PeriodState.COMPLETE] * 7
     assert (report.total("copied"), report.total("sidecars_copied")) == (14, 14)
-    assert report.copied_by_mode == {"staged" if mode is SyncMode.STAGED else "direct": 14}
+    assert report.copied_by_mode == {"direct" if mode is SyncMode.AUTO else mode.value: 14}
     for key in keys:
         assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)
     assert len(world.lake_files("archive/")) == 28
@@ -226,11 +226,11 @@ def test_an_unknown_symbol_or_interval_is_refused_before_anything_is_listed(worl
         world.engine().sync(scope(world.entry(), "2024-03-01", symbols=(world.symbol("NOPE"),)))
 
 
-def test_direct_between_two_endpoints_is_refused_and_auto_goes_through_scratch(world: World) -> None:
+def test_direct_between_two_endpoints_is_refused_and_auto_relays(world: World) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"])
     elsewhere = world.source.endpoint_url.replace("127.0.0.1", "localhost")
     source = type(world.source)(name=world.source.name, endpoint_url=elsewhere, anonymous=True)
     with pytest.raises(InputError, match="Mode direct needs source and lake at one endpoint"):
         world.engine(source).sync(scope(world.entry(), "2024-03-01"), mode=SyncMode.DIRECT)
     report = world.engine(source).sync(scope(world.entry(), "2024-03-01"), mode=SyncMode.AUTO)
-    assert report.copied_by_mode == {"staged": 1}
+    assert report.copied_by_mode == {"relay": 1}

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -54,7 +55,17 @@ def test_success_and_failure_are_told_apart_object_by_object(world: World) -> No
 
 
 def test_keys_that_a_shell_would_read_are_only_names(world: World, tmp_path: Path) -> None:
-    names = ["a'b.zip", 'a"b.zip', "$(touch pwned).zip", "`id`.zip", "a;b.zip", "a|b>c.zip", "a*b?.zip", "a\\b.zip", "#.zip"]
+    names = [
+        "a'b.zip",
+        'a"b.zip',
+        "$(touch pwned).zip",
+        "`id`.zip",
+        "a;b.zip",
+        "a|b>c.zip",
+        "a*b?.zip",
+        "a\\b.zip",
+        "#.zip",
+    ]
     prefix = f"hostile/{world.tag}/"
     for name in names:
         world.put(prefix + name, name.encode(), sidecar=False)
@@ -191,8 +202,6 @@ def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path
     stub = tmp_path / "s5cmd"
     stub.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 600\n")
     stub.chmod(0o755)
-    import sys
-
     with subprocess.Popen([sys.executable, str(program), str(stub)]) as caller:
         for _ in range(600):
             if (tmp_path / "pid").exists():

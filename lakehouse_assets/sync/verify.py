@@ -1,0 +1,239 @@
+"""Full verification: read the lake's copies, compare them with what the exchange published.
+
+It costs a read of every byte, so it is a step of its own and reads each content once: a finding
+is kept with the ETag that was read, and applies to no other. Findings are committed as they come,
+so a stopped verification goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import obstore
+import polars as pl
+from obstore.exceptions import PreconditionError
+from obstore.store import S3Store
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.sync.integrity import Finding, Integrity, Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
+from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.reconcile import FAILED
+from lakehouse_assets.sync.transfer import Seen
+
+CHUNK = 8 * 1024**2
+READERS = 8
+COMMIT_OBJECTS = 2_000
+COMMIT_SECONDS = 60.0
+SAMPLE_SHARE = 0.05
+"""Share of the objects that a sampled verification reads, the same ones every time."""
+
+_FOUND_SCHEMA = pl.Schema({"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
+
+OnRead = Callable[[int, int], None]
+"""Called after each object with the number read so far and its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """An object that is not as published, or could not be read. ``copy_differs``: the lake is at fault."""
+
+    key: str
+    period: str
+    state: str
+    note: str
+    copy_differs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What one verification did and what is now known of the periods.
+
+    ``states`` counts the periods' present objects by integrity, per period; ``objects_read`` and
+    ``bytes_read`` are of this run; ``unread`` objects were replaced or refused while it ran.
+    """
+
+    states: dict[str, dict[str, int]]
+    complaints: tuple[Complaint, ...]
+    objects_read: int
+    bytes_read: int
+    unread: tuple[Complaint, ...]
+    seconds: float
+
+    def total(self, state: Integrity) -> int:
+        return sum(counts.get(state.value, 0) for counts in self.states.values())
+
+
+class Verifier:
+    """Reads one lake; at most READERS chunks of CHUNK bytes are in memory."""
+
+    def __init__(self, source: Bucket, lake: Lake) -> None:
+        self._source = source.object_store()
+        self._lake = lake
+        self._store = lake.bucket.object_store()
+
+    def verify(
+        self,
+        dataset: Dataset,
+        periods: Sequence[str],
+        *,
+        again: bool = False,
+        sampled: bool = False,
+        run_id: str | None = None,
+        on_read: OnRead = lambda _objects, _bytes: None,
+    ) -> Verification:
+        """Read what is not verified yet (``again``: everything) of the periods and record the findings."""
+        started = time.monotonic()
+        manifest = Manifest(self._lake, dataset)
+        rows = manifest.read(periods)
+        todo = _to_read(rows, again=again, sampled=sampled)
+        read, size, unread = 0, 0, []
+        for findings in self._batches(dataset, todo, unread):
+            manifest.replace(periods, lambda current, new=findings: _applied(current, new), run_id=run_id)
+            for nbytes in todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]:
+                read, size = read + 1, size + nbytes
+                on_read(read, nbytes)
+        after = manifest.read(periods) if read else rows
+        present = after.filter(pl.col("state") == State.PRESENT)
+        states: dict[str, dict[str, int]] = {period: {} for period in periods}
+        for period, state, count in present.group_by("period", "integrity").len().iter_rows():
+            states.setdefault(period, {})[state] = count
+        return Verification(
+            states=states,
+            complaints=tuple(complaints_of(present)),
+            objects_read=read,
+            bytes_read=size,
+            unread=tuple(unread),
+            seconds=time.monotonic() - started,
+        )
+
+    def _batches(self, dataset: Dataset, todo: pl.DataFrame, unread: list[Complaint]) -> Iterator[pl.DataFrame]:
+        """Findings of the rows to read, a commit's worth at a time; ``unread`` gets the others."""
+        found: list[tuple[object, ...]] = []
+        since = time.monotonic()
+        with ThreadPoolExecutor(max_workers=READERS) as pool:
+            for rows in todo.iter_slices(COMMIT_OBJECTS):
+                for done in as_completed([pool.submit(self._one, dataset, row) for row in rows.to_dicts()]):
+                    result = done.result()
+                    if isinstance(result, Complaint):
+                        unread.append(result)
+                    else:
+                        found.append(result)
+                    if found and time.monotonic() - since > COMMIT_SECONDS:
+                        yield pl.DataFrame(found, schema=_FOUND_SCHEMA, orient="row")
+                        found, since = [], time.monotonic()
+                if found:
+                    yield pl.DataFrame(found, schema=_FOUND_SCHEMA, orient="row")
+                    found, since = [], time.monotonic()
+
+    def _one(self, dataset: Dataset, row: dict[str, object]) -> tuple[object, ...] | Complaint:
+        key, etag = str(row["key"]), str(row["lake_etag"])
+        place = self._lake.key(dataset.lake_key(key))
+        try:
+            seen = _hash(self._store, place, etag)
+            published = self._published(dataset, key, row)
+            source_etag = None if row["source_etag"] is None else str(row["source_etag"])
+            finding = find(seen, published, source_etag)
+            if finding.state is Integrity.MISMATCH and finding.copy_differs is None:
+                finding = self._against_source(key, seen, finding, source_etag)
+        except PreconditionError:
+            return Complaint(key, str(row["period"]), "unread", "it was replaced while it was read", False)
+        except CLIENT_ERRORS as error:
+            return Complaint(key, str(row["period"]), "unread", str(fault_of(error)), False)
+        digest = None if published is None else published.digest or None
+        return (
+            key,
+            finding.state.value,
+            finding.note,
+            finding.copy_differs,
+            seen.sha256,
+            seen.md5,
+            digest,
+            datetime.now(UTC),
+            etag,
+        )
+
+    def _published(self, dataset: Dataset, key: str, row: dict[str, object]) -> Published | None:
+        if row["sidecar_lake_etag"] is None:
+            return None
+        place = self._lake.key(dataset.lake_key(key + dataset.source.sidecar_suffix))
+        options: obstore.GetOptions = {"if_match": f'"{row["sidecar_lake_etag"]}"'}
+        body = bytes(obstore.get(self._store, place, options=options).bytes())
+        return parse_sidecar(body, key.rsplit("/", 1)[1])
+
+    def _against_source(self, key: str, seen: Seen, finding: Finding, etag: str | None) -> Finding:
+        """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""
+        try:
+            there = _hash(self._source, key, etag)
+        except (PreconditionError, FileNotFoundError):
+            return finding
+        return Finding(finding.state, finding.note, copy_differs=there != seen)
+
+
+def complaints_of(present: pl.DataFrame) -> list[Complaint]:
+    """What is wrong with the present rows of a manifest, the lake's own faults first."""
+    wrong = present.filter(pl.col("integrity") == Integrity.MISMATCH).sort(
+        pl.col("copy_differs").fill_null(value=False), "key", descending=[True, False]
+    )
+    return [
+        Complaint(key, period, state, note or "", bool(differs))
+        for key, period, state, note, differs in wrong.select(
+            "key", "period", "integrity", "integrity_note", "copy_differs"
+        ).iter_rows()
+    ]
+
+
+def _to_read(rows: pl.DataFrame, *, again: bool, sampled: bool) -> pl.DataFrame:
+    """Rows whose present content was not read yet; all present rows ``again``.
+
+    An object of which only the sidecar is missing is there to be read, too.
+    """
+    has_content = pl.col("lake_etag").is_not_null() & pl.col("source_etag").is_not_null()
+    due = rows.filter(
+        (pl.col("state") == State.PRESENT) | (has_content & pl.col("state").is_in([State.MISSING.value, FAILED]))
+    )
+    if not again:
+        due = due.filter(pl.col("verified_etag").ne_missing(pl.col("lake_etag")) & ~_good_as_its_etag())
+    if sampled:
+        due = due.filter(pl.Series([_is_sampled(key) for key in due["key"]], dtype=pl.Boolean))
+    return due
+
+
+def _good_as_its_etag() -> pl.Expr:
+    """Without a sidecar there is nothing better to compare with than the ETag that was compared."""
+    return (pl.col("integrity") == Integrity.ETAG_VERIFIED) & pl.col("sidecar_lake_etag").is_null()
+
+
+def _is_sampled(key: str) -> bool:
+    return zlib.crc32(key.encode()) % 10_000 < SAMPLE_SHARE * 10_000
+
+
+def _applied(current: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
+    """Current manifest rows with findings applied where the lake still has the content that was read."""
+    new = findings.rename(lambda name: name if name == "key" else f"found_{name}")
+    joined = current.join(new, on="key", how="left", maintain_order="left")
+    holds = (pl.col("found_verified_etag") == pl.col("lake_etag")).fill_null(value=False)
+    return joined.with_columns(
+        pl.when(holds).then(f"found_{name}").otherwise(name).alias(name) for name in INTEGRITY_COLUMNS
+    ).select(MANIFEST_SCHEMA.names())
+
+
+def _hash(store: S3Store, key: str, etag: str | None) -> Seen:
+    """Digests of an object that still has ``etag``, read in chunks."""
+    options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in obstore.get(store, key, options=options).stream(min_chunk_size=CHUNK):
+        body = bytes(chunk)
+        sha256.update(body)
+        md5.update(body)
+    return Seen(sha256.hexdigest(), md5.hexdigest())
