@@ -4,8 +4,10 @@ import dagster as dg
 
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
+from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.settings import load_settings
 
 
@@ -16,8 +18,14 @@ def defs() -> dg.Definitions:
     matrix = load_matrix(settings.matrix)
     lake_url = settings.lake.url
     return dg.Definitions(
-        assets=[build_archive_asset(entry, lake_url) for entry in matrix.entries],
-        sensors=build_discovery_sensors(matrix),
+        assets=[
+            asset
+            for entry in matrix.entries
+            for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))
+        ]
+        + [build_efficiency_report()],
+        schedules=[build_efficiency_schedule()],
+        sensors=build_discovery_sensors(matrix, settings.discovery),
         resources=build_resources(),
         # One-step runs: a process per step would only add its start-up.
         executor=dg.in_process_executor,

@@ -28,7 +28,11 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "seconds": dg.MetadataValue.float(round(report.seconds, 3)),
         "bytes_per_second": dg.MetadataValue.float(round(report.bytes_per_second, 1)),
         "copies_by_mode": dg.MetadataValue.json(report.copied_by_mode),
+        "operations": dg.MetadataValue.int(report.operations),
         "operations_saved": dg.MetadataValue.int(report.operations_saved),
+        "network_bytes": dg.MetadataValue.int(report.network_bytes),
+        "network_bytes_saved": dg.MetadataValue.int(report.network_bytes_saved),
+        "local_bytes_written": dg.MetadataValue.int(report.local_bytes_written),
         "source_uri": dg.MetadataValue.text(dataset.source_url),
         "lake_uri": dg.MetadataValue.text(lake.url(dataset.lake_prefix)),
     }

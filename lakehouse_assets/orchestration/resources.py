@@ -1,7 +1,8 @@
 """Dagster resources: configuration from which a run makes its engine.
 
 They speak dagster-aws' ``S3Resource``, so that a deployment configures S3 as it does elsewhere,
-and hand every one of its fields on to all three clients (boto3, obstore, s5cmd).
+and hand every one of its fields on to all three clients (boto3, obstore, s5cmd), save that s5cmd
+tries as often as ``SyncResource.retries`` says, not ``max_attempts``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
+from lakehouse_assets.errors import InputError
 from lakehouse_assets.settings import LakeSettings, SourceSettings, SyncSettings
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.lake import Lake
@@ -23,7 +25,10 @@ from lakehouse_assets.sync.lake import Lake
 class LakeResource(dg.ConfigurableResource[Any]):
     """The user's bucket, written with the sync identity."""
 
-    s3: S3Resource = Field(description="How the lake's bucket is reached; credentials of the sync identity.")
+    # Not in the repr, since S3Resource shows its secret key there.
+    s3: S3Resource = Field(
+        repr=False, description="How the lake's bucket is reached; credentials of the sync identity."
+    )
     bucket: str = Field(description="Bucket of the lake.")
     prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
@@ -35,7 +40,7 @@ class LakeResource(dg.ConfigurableResource[Any]):
 class SourceResource(dg.ConfigurableResource[Any]):
     """The exchanges' public buckets, read anonymously."""
 
-    s3: S3Resource = Field(description="How the exchanges' buckets are reached; unsigned.")
+    s3: S3Resource = Field(repr=False, description="How the exchanges' buckets are reached; unsigned.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def bucket(self, exchange: Exchange) -> Bucket:
@@ -62,7 +67,7 @@ class SyncResource(dg.ConfigurableResource[Any]):
     def engine(self, source: Bucket, lake: Lake) -> Engine:
         """The engine; what is not configured here comes from the environment."""
         given = {name: value for name, value in self.model_dump().items() if value is not None}
-        return Engine(source, lake, SyncSettings(**given).options())
+        return Engine(source, lake, SyncSettings(**given).options(LakeSettings().headers))
 
 
 def bucket_of(
@@ -79,6 +84,8 @@ def bucket_of(
     if endpoint_url is None and not s3.use_ssl:
         endpoint_url = f"http://s3.{region or 'us-east-1'}.amazonaws.com"
     credentials = None
+    if bool(s3.aws_access_key_id) != bool(s3.aws_secret_access_key):
+        raise InputError(f"Bucket {name}: give both aws_access_key_id and aws_secret_access_key, or none.")
     if s3.aws_access_key_id and s3.aws_secret_access_key:
         credentials = Credentials(s3.aws_access_key_id, s3.aws_secret_access_key, s3.aws_session_token)
     return Bucket(

@@ -24,9 +24,7 @@ class Runner:
         self.world = world
         self.instance = instance
 
-    def run(
-        self, entry: DatasetEntry, first: str, last: str | None = None, **config: Any
-    ) -> dg.ExecuteInProcessResult:
+    def run(self, entry: DatasetEntry, first: str, last: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
         asset = build_archive_asset(entry, "s3://lake")
         where: dict[str, Any] = {"partition_key": first}
         if last is not None:

@@ -75,8 +75,10 @@ def test_in_a_range_with_one_bad_day_that_day_alone_is_not_green(runner: Runner,
     good = [day for day in days(FIRST, LAST) if day != BAD]
     assert runner.materialized(entry) == good
     assert {day for day, (passed, _severity) in statuses(runner, result).items() if passed} == set(good)
-    partitions = runner.instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
-        dg.AssetKey(entry.dataset.asset_key)
+    partitions = (
+        runner.instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
+            dg.AssetKey(entry.dataset.asset_key)
+        )
     )
     assert list(partitions) == [BAD]
 

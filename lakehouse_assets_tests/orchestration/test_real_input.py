@@ -54,9 +54,7 @@ def read_input() -> tuple[str, dict[str, bytes], Mapping[str, str]]:
     files = {
         file.key: file.body
         for market, data_type, cadence, symbol, intervals, day in wanted
-        for file in sample_files(
-            market, data_type, cadence, symbols=[symbol], intervals=intervals, first=day, last=day
-        )
+        for file in sample_files(market, data_type, cadence, symbols=[symbol], intervals=intervals, first=day, last=day)
     }
     digests = {key: files[f"{key}.CHECKSUM"].split()[0].decode() for key in files if not key.endswith(".CHECKSUM")}
     assert digests.keys() == PUBLISHED_SHA256.keys()

@@ -1,0 +1,298 @@
+"""Dagster's services as a deployment runs them (code server, daemon, webserver), driven through GraphQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lakehouse_assets.process import spawn_tethered
+from lakehouse_assets_tests.world import days
+
+LOCATION = {"repositoryLocationName": "lakehouse", "repositoryName": "__repository__"}
+
+T = TypeVar("T")
+
+_DAGSTER_YAML = """\
+telemetry: {enabled: false}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
+concurrency:
+  runs: {max_concurrent_runs: 2}
+run_monitoring:
+  {enabled: true, poll_interval_seconds: 10, start_timeout_seconds: 60, free_slots_after_run_end_seconds: 30}
+"""
+
+
+class Services:
+    """A running Dagster deployment of this package. Everything goes through GraphQL, as in the UI."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        body = json.dumps({"query": text, "variables": variables}).encode()
+        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            document = json.load(answer)
+        assert "errors" not in document, document["errors"]
+        return document["data"]
+
+    # Asking for work
+
+    def launch_backfill(self, asset: str, partitions: list[str]) -> str:
+        answer = self.query(
+            """mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+                 __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+            params={"assetSelection": [_key(asset)], "partitionNames": partitions},
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def launch_run(self, asset: str, partition: str, config: Mapping[str, Any] | None = None) -> str:
+        """One partition, as the Materialize button asks for it."""
+        run_config = {"ops": {asset.replace("/", "__"): {"config": config}}} if config else {}
+        answer = self.query(
+            """mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+                 __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+                 ... on RunConfigValidationInvalid { errors { message } } } }""",
+            params={
+                "mode": "default",
+                "selector": {
+                    **LOCATION,
+                    "pipelineName": "__ASSET_JOB",
+                    "assetSelection": [_key(asset)],
+                    "assetCheckSelection": [{"assetKey": _key(asset), "name": "complete"}],
+                },
+                "runConfigData": run_config,
+                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
+            },
+        )["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def start_sensor(self, name: str) -> None:
+        answer = self.query(
+            """mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+                 __typename ... on PythonError { message } } }""",
+            selector={**LOCATION, "sensorName": name},
+        )["startSensor"]
+        assert answer["__typename"] == "Sensor", answer
+
+    # What became of it
+
+    def finished_backfill(self, backfill_id: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            answer = self.query(
+                """query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+                     status error { message } runs(limit: 50) { runId status tags { key value } }
+                     assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
+                       numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed } } } } } }""",
+                id=backfill_id,
+            )["partitionBackfillOrError"]
+            return answer if answer["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
+
+        return wait_for(look, f"the end of backfill {backfill_id}", seconds=150)
+
+    def finished_run(self, run_id: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            answer = self.query(
+                """query ($id: ID!) { runOrError(runId: $id) { ... on Run {
+                     runId status tags { key value } } } }""",
+                id=run_id,
+            )["runOrError"]
+            return answer if answer["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
+
+        return wait_for(look, f"the end of run {run_id}", seconds=90)
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """Newest first."""
+        return self.query(
+            """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+                 sensorState { ticks(limit: 20) { status runIds runKeys skipReason error { message } } } } } }""",
+            selector={**LOCATION, "sensorName": sensor},
+        )["sensorOrError"]["sensorState"]["ticks"]
+
+    def partitions(self, asset: str) -> dict[str, str]:
+        """Every day of the asset that is not missing, with its status as the UI paints it."""
+        node = self._node(
+            asset,
+            "assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } }",
+        )
+        return _by_day(node["assetPartitionStatuses"]["ranges"])
+
+    def partition_stats(self, asset: str) -> dict[str, int]:
+        return self._node(asset, "partitionStats { numMaterialized numFailed numMaterializing }")["partitionStats"]
+
+    def checks(self, asset: str) -> dict[str, str]:
+        """The state of ``complete`` of every day that has one; outdated evaluations have none."""
+        node = self._node(
+            asset,
+            """assetChecksOrError { ... on AssetChecks { checks { name partitionStatuses {
+                 ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } }""",
+        )
+        [check] = node["assetChecksOrError"]["checks"]
+        assert check["name"] == "complete"
+        return _by_day(check["partitionStatuses"]["ranges"])
+
+    def check_execution(self, asset: str, partition: str) -> dict[str, Any]:
+        """The latest of ``complete`` for one partition."""
+        [execution] = self.query(
+            """query ($key: AssetKeyInput!, $partition: String!) {
+                 assetCheckExecutions(assetKey: $key, checkName: "complete", partition: $partition, limit: 1) {
+                   status partition runId evaluation { success severity description partition
+                   targetMaterialization { storageId } metadataEntries { label } } } }""",
+            key=_key(asset),
+            partition=partition,
+        )["assetCheckExecutions"]
+        return execution
+
+    def materializations(self, asset: str, partition: str) -> list[dict[str, Any]]:
+        """Newest first, with ``tags`` and ``metadata`` by name."""
+        return self._events(asset, "assetMaterializations", partition)
+
+    def observations(self, asset: str, partition: str) -> list[dict[str, Any]]:
+        return self._events(asset, "assetObservations", partition)
+
+    def _events(self, asset: str, field: str, partition: str) -> list[dict[str, Any]]:
+        node = self._node(
+            asset,
+            f"""{field}(partitions: ["{partition}"], limit: 10) {{ runId partition tags {{ key value }}
+                metadataEntries {{ label ... on IntMetadataEntry {{ intRepr }}
+                ... on FloatMetadataEntry {{ floatValue }}
+                ... on TextMetadataEntry {{ text }} ... on MarkdownMetadataEntry {{ mdStr }}
+                ... on JsonMetadataEntry {{ jsonString }} }} }}""",
+        )
+        return [
+            {
+                "run_id": event["runId"],
+                "tags": tags_of(event),
+                "metadata": {entry.pop("label"): next(iter(entry.values())) for entry in event["metadataEntries"]},
+            }
+            for event in node[field]
+        ]
+
+    def _node(self, asset: str, fields: str) -> dict[str, Any]:
+        return self.query(
+            f"""query ($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
+                  ... on AssetNode {{ {fields} }} }} }}""",
+            key=_key(asset),
+        )["assetNodeOrError"]
+
+
+def tags_of(event: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in event["tags"]}
+
+
+def wait_for(look: Callable[[], T | None], what: str, *, seconds: float) -> T:
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds:g} s"
+        time.sleep(0.25)
+    return found
+
+
+@contextmanager
+def running_services(home: Path, variables: Mapping[str, str]) -> Iterator[Services]:
+    """Start the three services with ``home`` as DAGSTER_HOME; all are ended, with their runs."""
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+    code, web = _free_port(), _free_port()
+    workspace = home / "workspace.yaml"
+    workspace.write_text(
+        f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {code}, location_name: lakehouse}}}}]\n",
+        encoding="utf-8",
+    )
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "DAGSTER_HOME": str(home),
+        "PYTHONWARNINGS": "ignore",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **variables,
+    }
+    bin_ = Path(sys.executable).parent
+    module = ["-m", "lakehouse_assets.definitions"]
+    where = ["-w", str(workspace)]
+    with ExitStack() as stack:
+        for name, argv in {
+            "code": ["dagster", "api", "grpc", *module, "-h", "127.0.0.1", "-p", str(code)],
+            "daemon": ["dagster-daemon", "run", *where],
+            "web": ["dagster-webserver", "-h", "127.0.0.1", "-p", str(web), *where],
+        }.items():
+            if name != "code":
+                wait_for(lambda: _listens(code), "the code server", seconds=60)
+            log = stack.enter_context((home / f"{name}.log").open("wb"))
+            process = spawn_tethered(
+                [str(bin_ / argv[0]), *argv[1:]],
+                env=environment,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            stack.callback(_end, process)
+        services = Services(f"http://127.0.0.1:{web}/graphql")
+        wait_for(lambda: _listens(web), "the webserver", seconds=60)
+        wait_for(lambda: _loaded(services), "the code location", seconds=60)
+        yield services
+
+
+def _loaded(services: Services) -> bool | None:
+    entries = services.query(
+        """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
+             locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+    )["workspaceOrError"]["locationEntries"]
+    for entry in entries:
+        found = entry["locationOrLoadError"]
+        if found:
+            assert found["__typename"] == "RepositoryLocation", found
+            return True
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The group: a code server's runs are its children."""
+    for sign, seconds in ((signal.SIGTERM, 3), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(seconds)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _by_day(ranges: list[dict[str, str]]) -> dict[str, str]:
+    return {day: each["status"] for each in ranges for day in days(each["startKey"], each["endKey"])}
+
+
+def _key(asset: str) -> dict[str, list[str]]:
+    return {"path": asset.split("/")}
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def _listens(port: int) -> bool | None:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return None
+    return True

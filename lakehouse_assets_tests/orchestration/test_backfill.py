@@ -1,0 +1,248 @@
+"""Backfills, single runs and the discovery sensor on real services, asked and read as the UI does.
+
+One deployment serves the whole file. The backfill is launched first and read last: the daemon's
+backfill loop takes 30 s, and the other tests use that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets_tests.orchestration.services import Services, running_services, tags_of, wait_for
+from lakehouse_assets_tests.world import KLINES, World, body_of, days
+
+pytestmark = pytest.mark.xdist_group("services")
+
+METRICS = "binance/um/metrics/daily"
+FOLLOWED = "binance/spot/klines/daily"
+SENSOR = "binance_discovery"
+
+WEEK = days("2024-03-01", "2024-03-07")
+BAD, UNPUBLISHED = "2024-03-03", "2024-03-05"
+GOOD = [day for day in WEEK if day not in {BAD, UNPUBLISHED}]
+PARTITIONS_PER_RUN = 3
+
+
+@dataclass
+class Deployment:
+    """The services, the world that they serve, and the backfill that was launched on them."""
+
+    services: Services
+    world: World
+    backfill_id: str
+    refusal: ExitStack = field(default_factory=ExitStack)
+
+
+@pytest.fixture(scope="module")
+def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    world = World(store)
+    home = tmp_path_factory.mktemp("services")
+    symbols = {"include": [f"{world.tag}*"]}
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    matrix = {
+        "datasets": [
+            {"dataset": KLINES, "intervals": ["1m"], "symbols": symbols, "partitions_per_run": PARTITIONS_PER_RUN},
+            {"dataset": METRICS, "symbols": symbols},
+            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": yesterday},
+        ]
+    }
+    (home / "matrix.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
+    world.publish(["BTCUSDT", "ETHUSDT"], [day for day in WEEK if day != UNPUBLISHED])
+    variables = {
+        "LAKEHOUSE_MATRIX": str(home / "matrix.yaml"),
+        "LAKEHOUSE_LAKE_BUCKET": world.lake.bucket.name,
+        "LAKEHOUSE_LAKE_PREFIX": world.lake.prefix,
+        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_SYNC_WORKERS": "16",
+        "LAKEHOUSE_DISCOVERY_TICK_SECONDS": "5",
+        "LAKEHOUSE_DISCOVERY_SETTLE_SECONDS": "1",
+    }
+    with ExitStack() as refusal, running_services(home / "dagster", variables) as services:
+        refusal.enter_context(world.refused_writes(world.key("ETHUSDT", BAD)))
+        services.start_sensor(SENSOR)
+        yield Deployment(services, world, services.launch_backfill(KLINES, WEEK), refusal)
+
+
+@pytest.fixture(scope="module")
+def services(deployment: Deployment) -> Services:
+    return deployment.services
+
+
+@pytest.fixture(scope="module")
+def backfill(deployment: Deployment) -> dict[str, Any]:
+    """The backfill once it is over."""
+    return deployment.services.finished_backfill(deployment.backfill_id)
+
+
+@pytest.fixture(scope="module")
+def healed(deployment: Deployment, backfill: dict[str, Any]) -> dict[str, Any]:
+    """A run of the bad day alone, after the lake takes its writes again."""
+    deployment.refusal.close()
+    return deployment.services.finished_run(deployment.services.launch_run(KLINES, BAD))
+
+
+# Meanwhile: single partitions and the sensor
+
+
+def test_the_sensor_finds_a_new_period_and_its_run_makes_it_green(deployment: Deployment) -> None:
+    services, world = deployment.services, deployment.world
+    day = str(datetime.now(UTC).date() - timedelta(days=1))
+    first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=60)
+    assert (first["status"], first["skipReason"]) == ("SKIPPED", "Nothing new."), first["error"]
+
+    world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=FOLLOWED)
+    tick = wait_for(
+        lambda: next((tick for tick in services.ticks(SENSOR) if tick["runIds"]), None), "a request", seconds=60
+    )
+    [run_id], [run_key] = tick["runIds"], tick["runKeys"]
+    assert run_key.startswith(f"{FOLLOWED}@{day}@")
+    run = services.finished_run(run_id)
+    assert run["status"] == "SUCCESS"
+    assert {"dagster/partition": day, "dagster/sensor_name": SENSOR, "lakehouse/attempt": "1"}.items() <= tags_of(
+        run
+    ).items()
+    assert services.partitions(FOLLOWED) == {day: "MATERIALIZED"}
+    assert services.checks(FOLLOWED) == {day: "SUCCEEDED"}
+
+
+def test_the_materialize_button_makes_one_partition_green(deployment: Deployment) -> None:
+    services, day = deployment.services, "2024-03-01"
+    deployment.world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=METRICS)
+    run = services.finished_run(services.launch_run(METRICS, day))
+    assert run["status"] == "SUCCESS"
+    assert services.partitions(METRICS) == {day: "MATERIALIZED"}
+    assert services.checks(METRICS) == {day: "SUCCEEDED"}
+    execution = services.check_execution(METRICS, day)
+    assert execution["evaluation"]["description"] == "All 2 objects are in the lake."
+    [event] = services.materializations(METRICS, day)
+    assert "dagster/backfill" not in event["tags"]
+
+
+def test_a_narrowed_run_observes_until_the_partition_is_whole(deployment: Deployment) -> None:
+    services, world, day = deployment.services, deployment.world, "2024-03-02"
+    world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=METRICS)
+    config = {"symbols": [world.symbol("BTCUSDT")], "mode": "direct"}
+    run = services.finished_run(services.launch_run(METRICS, day, config))
+    assert run["status"] == "SUCCESS"
+    assert day not in services.partitions(METRICS)
+    assert services.materializations(METRICS, day) == []
+    [observed] = services.observations(METRICS, day)
+    assert (observed["metadata"]["objects_copied"], observed["metadata"]["objects_expected"]) == ("1", "2")
+    assert services.checks(METRICS)[day] == "FAILED"
+    assert (
+        world.key("ETHUSDT", day, dataset=METRICS)
+        in services.check_execution(METRICS, day)["evaluation"]["description"]
+    )
+
+    rest = services.finished_run(services.launch_run(METRICS, day, {"symbols": [world.symbol("ETHUSDT")]}))
+    assert rest["status"] == "SUCCESS"
+    assert services.partitions(METRICS)[day] == "MATERIALIZED"
+    assert services.checks(METRICS)[day] == "SUCCEEDED"
+
+
+# The backfill
+
+
+def test_in_a_backfill_with_one_bad_day_that_day_alone_failed(services: Services, backfill: dict[str, Any]) -> None:
+    assert services.partitions(KLINES) == dict.fromkeys(GOOD, "MATERIALIZED") | {BAD: "FAILED"}
+    assert services.partition_stats(KLINES) == {
+        "numMaterialized": len(GOOD),
+        "numFailed": 1,
+        "numMaterializing": 0,
+    }
+
+
+def test_a_day_that_was_not_published_is_missing_and_its_check_warns(
+    services: Services, backfill: dict[str, Any]
+) -> None:
+    assert UNPUBLISHED not in services.partitions(KLINES)
+    evaluation = services.check_execution(KLINES, UNPUBLISHED)["evaluation"]
+    assert (evaluation["success"], evaluation["severity"]) == (False, "WARN")
+    assert evaluation["description"] == "The exchange has published nothing for this period yet."
+
+
+def test_every_day_of_a_backfill_has_its_own_check_and_none_is_outdated(
+    services: Services, backfill: dict[str, Any]
+) -> None:
+    assert services.checks(KLINES) == dict.fromkeys(GOOD, "SUCCEEDED") | {BAD: "FAILED", UNPUBLISHED: "FAILED"}
+    for day in GOOD:
+        assert services.check_execution(KLINES, day)["evaluation"]["partition"] == day
+
+
+def test_the_check_of_the_bad_day_names_the_object_and_what_to_do(
+    deployment: Deployment, backfill: dict[str, Any]
+) -> None:
+    evaluation = deployment.services.check_execution(KLINES, BAD)["evaluation"]
+    assert (evaluation["success"], evaluation["severity"]) == (False, "ERROR")
+    assert deployment.world.key("ETHUSDT", BAD) in evaluation["description"]
+    assert "failures" in {entry["label"] for entry in evaluation["metadataEntries"]}
+
+
+def test_a_backfill_takes_as_few_runs_as_the_matrix_allows(backfill: dict[str, Any]) -> None:
+    tags = [tags_of(run) for run in backfill["runs"]]
+    ranges = sorted(
+        (each["dagster/asset_partition_range_start"], each["dagster/asset_partition_range_end"]) for each in tags
+    )
+    assert ranges == [(WEEK[0], WEEK[2]), (WEEK[3], WEEK[5]), (WEEK[6], WEEK[6])]
+    assert sorted(run["status"] for run in backfill["runs"]) == ["FAILURE", "SUCCESS", "SUCCESS"]
+
+
+def test_the_backfill_ends_and_counts_what_it_did(backfill: dict[str, Any]) -> None:
+    assert backfill["status"] == "COMPLETED_FAILED"
+    assert backfill["error"] is None
+    [counts] = backfill["assetBackfillData"]["assetBackfillStatuses"]
+    assert (counts["numPartitionsTargeted"], counts["numPartitionsMaterialized"]) == (len(WEEK), len(GOOD))
+
+
+def test_materializations_of_a_backfill_carry_its_tag_and_their_own_figures(
+    deployment: Deployment, backfill: dict[str, Any]
+) -> None:
+    for day in GOOD:
+        [event] = deployment.services.materializations(KLINES, day)
+        assert event["tags"]["dagster/backfill"] == deployment.backfill_id
+        assert len(event["tags"]["dagster/data_version"]) == 16
+        metadata = event["metadata"]
+        assert (metadata["objects_expected"], metadata["objects_copied"]) == ("2", "2")
+        assert metadata["copies_by_mode"] == '{"direct": 2}'
+        assert metadata["lake_uri"].startswith("s3://lake/")
+        assert "failures" not in metadata
+    [observed] = deployment.services.observations(KLINES, BAD)
+    assert (observed["metadata"]["objects_present"], observed["metadata"]["objects_failed"]) == ("1", "1")
+    assert "AccessDenied" in observed["metadata"]["failures"]
+
+
+def test_a_failed_day_becomes_green_with_a_later_run(services: Services, healed: dict[str, Any]) -> None:
+    assert healed["status"] == "SUCCESS"
+    assert services.partitions(KLINES) == dict.fromkeys([day for day in WEEK if day != UNPUBLISHED], "MATERIALIZED")
+    assert services.checks(KLINES)[BAD] == "SUCCEEDED"
+    [event] = services.materializations(KLINES, BAD)
+    assert (event["metadata"]["objects_copied"], event["metadata"]["objects_skipped"]) == ("1", "1")
+
+
+def test_a_green_day_whose_rewritten_object_is_refused_is_no_longer_green(
+    deployment: Deployment, healed: dict[str, Any]
+) -> None:
+    services, world, day = deployment.services, deployment.world, WEEK[0]
+    key = world.key("BTCUSDT", day)
+    world.put(key, body_of(key, 2, 400))
+    with world.refused_writes(key):
+        run = services.finished_run(services.launch_run(KLINES, day))
+    assert run["status"] == "FAILURE"
+    assert services.partitions(KLINES)[day] == "FAILED"
+    assert services.checks(KLINES)[day] == "FAILED"
+    assert len(services.materializations(KLINES, day)) == 1
+
+
+def _done(ticks: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((tick for tick in ticks if tick["status"] != "STARTED"), None)

@@ -1,0 +1,296 @@
+"""The code location: what it defines, what it needs to load, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
+from pydantic import SecretStr
+
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.definitions import defs
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.resources import LakeResource
+from lakehouse_assets.settings import (
+    DiscoverySettings,
+    LakeSettings,
+    SourceSettings,
+    SyncSettings,
+    load_settings,
+)
+
+ROOT = Path(__file__).parents[2]
+
+GROUPS = {
+    "binance/spot/klines/daily": "binance/spot",
+    "binance/um/klines/daily": "binance/um",
+    "binance/um/klines/monthly": "binance/um",
+    "binance/um/fundingRate/monthly": "binance/um",
+    "binance/um/metrics/daily": "binance/um",
+    "binance/cm/klines/daily": "binance/cm",
+    "binance/cm/aggTrades/daily": "binance/cm",
+}
+"""Archive assets of the packaged matrix. Renaming one orphans its history: change this on purpose."""
+
+MATRIX = """\
+datasets:
+  - {dataset: binance/um/metrics/daily, first_period: 2024-01-01}
+  - {dataset: binance/um/fundingRate/monthly, first_period: 2024-01}
+  - {dataset: binance/option/BVOLIndex/daily}
+"""
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("Something reached for the network.")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "matrix.yaml"
+    path.write_text(MATRIX, encoding="utf-8")
+    monkeypatch.setenv("LAKEHOUSE_MATRIX", str(path))
+    return path
+
+
+def load() -> dg.Definitions:
+    made = defs()
+    assert isinstance(made, dg.Definitions)
+    return made
+
+
+def archive_nodes(made: dg.Definitions) -> dict[str, Any]:
+    """Nodes of the archive assets, whose keys are the datasets' names."""
+    graph = made.resolve_asset_graph()
+    return {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys() if _is_dataset(key)}
+
+
+def _is_dataset(key: dg.AssetKey) -> bool:
+    return key.path[-1] in {"daily", "monthly"}
+
+
+# Loading
+
+
+@pytest.mark.usefixtures("no_network")
+def test_definitions_load_with_nothing_set_and_without_a_network() -> None:
+    dg.Definitions.validate_loadable(load())
+
+
+def test_dagster_validates_the_workspace_in_an_empty_environment(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "definitions", "validate", "-w", "workspace.yaml"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lakehouse" in done.stderr + done.stdout
+
+
+# What is defined
+
+
+def test_the_packaged_matrix_makes_these_assets() -> None:
+    assert {name: node.group_name for name, node in archive_nodes(load()).items()} == GROUPS
+
+
+def test_there_is_one_archive_asset_per_entry_of_the_matrix() -> None:
+    assert set(archive_nodes(load())) == {entry.dataset.name for entry in load_matrix().entries}
+
+
+def test_every_archive_asset_has_one_check_and_that_is_partitioned_as_it_is() -> None:
+    graph = load().resolve_asset_graph()
+    for name, node in archive_nodes(load()).items():
+        [check] = node.check_keys
+        assert check.name == "complete"
+        assert graph.get(check).partitions_def == node.partitions_def, name
+
+
+@pytest.mark.usefixtures("matrix")
+def test_partitions_are_the_periods_that_the_exchange_publishes() -> None:
+    nodes = archive_nodes(load())
+    daily, monthly, ended = (
+        nodes[name].partitions_def
+        for name in (
+            "binance/um/metrics/daily",
+            "binance/um/fundingRate/monthly",
+            "binance/option/BVOLIndex/daily",
+        )
+    )
+    assert daily.get_first_partition_key() == "2024-01-01"
+    assert monthly.get_first_partition_key() == "2024-01"
+    assert ended.get_last_partition_key() == str(load_matrix_entry("binance/option/BVOLIndex/daily").last_period)
+    assert {each.timezone for each in (daily, monthly, ended)} == {"UTC"}
+
+
+def load_matrix_entry(name: str) -> Any:
+    return load_matrix(load_settings().matrix).entry(name)
+
+
+@pytest.mark.usefixtures("matrix")
+def test_another_matrix_makes_other_assets() -> None:
+    assert set(archive_nodes(load())) == {
+        "binance/um/metrics/daily",
+        "binance/um/fundingRate/monthly",
+        "binance/option/BVOLIndex/daily",
+    }
+
+
+def test_there_is_one_discovery_sensor_per_exchange_and_it_is_off_until_started() -> None:
+    sensors = [sensor for sensor in load().sensors or [] if sensor.name.endswith("_discovery")]
+    assert [(sensor.name, sensor.default_status) for sensor in sensors] == [
+        ("binance_discovery", dg.DefaultSensorStatus.STOPPED)
+    ]
+
+
+# Secrets
+
+
+def test_secrets_are_named_in_the_definitions_but_not_written_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "LAKEHOUSE_LAKE_BUCKET": "the-lake",
+        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": "access-key-of-the-lake",
+        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": "secret-key-of-the-lake",
+        "LAKEHOUSE_LAKE_SESSION_TOKEN": "session-token-of-the-lake",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    made = load()
+    text = serialize_value(RepositorySnap.from_def(made.get_repository_def())) + repr(made) + repr(made.resources)
+    for name, value in secrets.items():
+        if name != "LAKEHOUSE_LAKE_BUCKET":  # it is in the assets' descriptions
+            assert value not in text
+            assert name in text
+
+
+def test_resources_take_their_values_where_a_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BUCKET": "early", "ACCESS_KEY_ID": "early", "SECRET_ACCESS_KEY": "early"}.items():
+        monkeypatch.setenv(f"LAKEHOUSE_LAKE_{name}", value)
+    resources = load().resources
+    for name, value in {"BUCKET": "late", "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key"}.items():
+        monkeypatch.setenv(f"LAKEHOUSE_LAKE_{name}", value)
+    with dg.build_resources({"lake": resources["lake"]}) as started:
+        resource: LakeResource = started.lake
+        bucket = resource.lake().bucket
+    assert (bucket.name, bucket.credentials.access_key_id, bucket.credentials.secret_access_key) == (
+        "late",
+        "id",
+        "key",
+    )
+
+
+def test_a_run_without_a_lake_says_which_variable_is_missing() -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match="LAKEHOUSE_LAKE_BUCKET"):
+        dg.build_resources({"lake": load().resources["lake"]}).__enter__()
+
+
+# What a user wrote wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("datasets: [{dataset: binance/um/clines/daily}]", "clines"),
+        ("datasets: [{dataset: binance/um/klines/daily}]", "intervals"),
+        ("datasets: [", "matrix.yaml"),
+        ("", "matrix.yaml"),
+    ],
+)
+def test_a_bad_matrix_is_one_line(matrix: Path, text: str, complaint: str) -> None:
+    matrix.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        defs()
+    message = str(raised.value)
+    assert message.startswith("matrix.yaml")
+    assert complaint in message
+    assert "\n" not in message
+
+
+def test_a_matrix_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAKEHOUSE_MATRIX", str(tmp_path / "none.yaml"))
+    with pytest.raises(InputError, match="none.yaml cannot be read: No such file"):
+        defs()
+
+
+def _bad_values() -> list[tuple[str, str]]:
+    """Every variable whose value is checked on reading, with one that it cannot have."""
+    bad = {
+        "BUCKET": "no bucket",
+        "ENDPOINT_URL": "ftp://example.org",
+        "REGION": "eu west",
+    }
+    found = []
+    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings):
+        prefix = str(group.model_config.get("env_prefix"))
+        for field, info in group.model_fields.items():
+            kinds = set(typing.get_args(info.annotation)) or {info.annotation}
+            if field.upper() in bad:
+                found.append((f"{prefix}{field}".upper(), bad[field.upper()]))
+            elif not kinds & {str, SecretStr, Path}:
+                found.append((f"{prefix}{field}".upper(), "not-a-value"))
+    return found
+
+
+@pytest.mark.parametrize(("variable", "value"), _bad_values())
+def test_a_setting_that_cannot_be_used_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError) as raised:
+        defs()
+    assert f"{variable}: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LAKEHOUSE_LAKE_MAX_ATTEMPTS", "0"),
+        ("LAKEHOUSE_SYNC_WORKERS", "0"),
+        ("LAKEHOUSE_SYNC_STALL_SECONDS", "0"),
+        ("LAKEHOUSE_DISCOVERY_BUDGET_SECONDS", "46"),
+        ("LAKEHOUSE_DISCOVERY_TICK_SECONDS", "1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"{variable}: Input should be greater|{variable}: Input should be less"):
+        load_settings()
+
+
+def test_half_a_credential_or_a_dotted_prefix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_LAKE_BUCKET", "lake")
+    monkeypatch.setenv("LAKEHOUSE_LAKE_PREFIX", "a/../b")
+    with pytest.raises(InputError, match="lake prefix"):
+        load_settings().lake.lake()
+    monkeypatch.setenv("LAKEHOUSE_LAKE_ACCESS_KEY_ID", "half")
+    with pytest.raises(InputError, match="LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"):
+        load_settings().lake.lake()
+
+
+def test_a_scratch_folder_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SYNC_SCRATCH_DIR", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="LAKEHOUSE_SYNC_SCRATCH_DIR"):
+        load_settings().sync.options()
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, _ in _bad_values():
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("LAKEHOUSE_MATRIX", "")
+    dg.Definitions.validate_loadable(load())

@@ -1,0 +1,562 @@
+"""The discovery sensor on a real instance and a real store; only the clock is set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+from dagster_aws.s3 import S3Resource
+
+from lakehouse_assets.archive.bucket import Credentials
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.orchestration import discovery, sensors
+from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.cursor import Asked, DiscoveryCursor, Waiting
+from lakehouse_assets.orchestration.discovery import MAX_ATTEMPTS, RUN_KEY_TAG
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.sensors import build_discovery_sensors
+from lakehouse_assets.settings import DiscoverySettings
+from lakehouse_assets_tests.orchestration.conftest import resources_of
+from lakehouse_assets_tests.orchestration.gateway import Gateway
+from lakehouse_assets_tests.world import KLINES, World, body_of, days, scope
+
+METRICS = "binance/um/metrics/daily"
+FUNDING = "binance/um/fundingRate/monthly"
+NEW = "2024-03-04"
+MORNING = datetime(2024, 3, 5, 8, tzinfo=UTC)
+SETTLE = 300
+FIRST_PAUSE = 300
+
+
+class Watcher:
+    """Ticks one exchange's sensor as the daemon does: the cursor goes from tick to tick."""
+
+    def __init__(self, world: World, gateway: Gateway, instance: dg.DagsterInstance) -> None:
+        self.world = world
+        self.gateway = gateway
+        self.instance = instance
+        self.now = MORNING
+        self.cursor: str | None = None
+        self.reason: str | None = None
+        self.lake: LakeResource = resources_of(world)["lake"]
+        self.settings: dict[str, Any] = {}
+
+    def tick(self, *entries: DatasetEntry, later: float = 0) -> list[dg.RunRequest]:
+        self.now += timedelta(seconds=later)
+        with self.context() as context:
+            result = self.sensor(*entries)(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        self.reason = result.skip_reason.skip_message if result.skip_reason else None
+        return list(result.run_requests)
+
+    def sensor(self, *entries: DatasetEntry) -> dg.SensorDefinition:
+        [sensor] = build_discovery_sensors(ArchiveMatrix(entries=entries), DiscoverySettings(**self.settings))
+        return sensor
+
+    def context(self, **more: Any) -> dg.SensorEvaluationContext:
+        source = SourceResource(s3=S3Resource(endpoint_url=self.gateway.endpoint_url, use_unsigned_session=True))
+        return dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"lake": self.lake, "source": source}, **more
+        )
+
+    def settle(self, *entries: DatasetEntry) -> list[dg.RunRequest]:
+        """The requests once the listing was quiet for long enough."""
+        assert self.tick(*entries) == []
+        return self.tick(*entries, later=SETTLE)
+
+    def run(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        """A run of the request as the daemon would have launched it."""
+        return create_run_for_test(self.instance, status=status, tags={**request.tags, RUN_KEY_TAG: request.run_key})
+
+    def copied(self, entry: DatasetEntry, *periods: str) -> None:
+        for period in periods:
+            self.world.engine().sync(scope(entry, period))
+
+
+@pytest.fixture
+def gateway(world: World) -> Iterator[Gateway]:
+    with Gateway(world.source.endpoint_url).running() as running:
+        yield running
+
+
+@pytest.fixture
+def watcher(world: World, gateway: Gateway, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Watcher:
+    made = Watcher(world, gateway, instance)
+    monkeypatch.setattr(sensors, "now", lambda: made.now.timestamp())  # noqa: PLW0108 - the clock moves on
+    return made
+
+
+@pytest.fixture
+def entry(world: World) -> DatasetEntry:
+    return world.entry(follow_from="2024-03-01")
+
+
+def periods(requests: Sequence[dg.RunRequest]) -> list[str]:
+    return [request.partition_key for request in requests]
+
+
+# What is asked for, and when
+
+
+def test_the_newest_period_of_every_dataset_is_asked_for_once_it_settled(watcher: Watcher, world: World) -> None:
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
+    for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
+        world.publish(["BTCUSDT", "ETHUSDT"], [period], dataset=dataset)
+    requests = watcher.settle(*entries)
+    assert {(tuple(r.asset_selection), r.partition_key) for r in requests} == {
+        ((dg.AssetKey(["binance", "um", "klines", "daily"]),), NEW),
+        ((dg.AssetKey(["binance", "um", "metrics", "daily"]),), NEW),
+        ((dg.AssetKey(["binance", "um", "fundingRate", "monthly"]),), "2024-02"),
+    }
+    for request in requests:
+        dataset, period, fingerprint, attempt = request.run_key.split("@")
+        assert (dataset, period) == (request.asset_selection[0].to_user_string(), request.partition_key)
+        assert (len(fingerprint), attempt) == (16, "1")
+        assert request.tags == {"lakehouse/attempt": "1", "lakehouse/objects": "2"}
+        assert request.run_config == {}
+
+
+def test_a_period_whose_listing_still_changes_is_not_asked_for(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
+        world.publish([symbol], [NEW])
+        assert watcher.tick(entry, later=SETTLE - 1) == []
+        assert "not settled" in watcher.reason
+    assert watcher.tick(entry, later=SETTLE - 1) == []
+    assert periods(watcher.tick(entry, later=1)) == [NEW]
+
+
+@pytest.mark.parametrize(("symbols", "at_once"), [(19, True), (18, False)])
+def test_a_period_with_95_percent_of_the_one_before_is_asked_for_at_once(
+    watcher: Watcher, world: World, entry: DatasetEntry, symbols: int, at_once: bool
+) -> None:
+    names = [f"S{number}USDT" for number in range(20)]
+    world.publish(names, ["2024-03-03"])
+    watcher.copied(entry, "2024-03-03")
+    world.publish(names[:symbols], [NEW])
+    assert periods(watcher.tick(entry)) == ([NEW] if at_once else [])
+
+
+def test_a_period_is_not_asked_for_before_it_is_over_in_utc(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], ["2024-03-05"])
+    watcher.now = datetime(2024, 3, 5, 23, 50, tzinfo=UTC)
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 6, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-03-05"]
+
+
+def test_a_month_is_not_asked_for_before_it_is_over(watcher: Watcher, world: World) -> None:
+    entry = world.entry(FUNDING, follow_from="2024-02-10")
+    world.publish(["BTCUSDT"], ["2024-01", "2024-02"], dataset=FUNDING)
+    watcher.now = datetime(2024, 2, 29, 23, 50, tzinfo=UTC)
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 1, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-02"]
+
+
+def test_history_before_follow_from_is_never_asked_for(watcher: Watcher, world: World) -> None:
+    world.publish(["BTCUSDT"], days("2024-02-20", NEW))
+    assert periods(watcher.settle(world.entry(follow_from="2024-03-03"))) == [NEW, "2024-03-03"]
+
+
+def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: Watcher, world: World) -> None:
+    entry = world.entry()
+    world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-06"))
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 7, 8, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-03-06", "2024-03-05"]
+
+
+def test_catch_up_asks_for_all_of_history_newest_first_a_few_at_a_time(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "REQUESTS_PER_TICK", 5)
+    entry = world.entry(first_period="2024-02-22", catch_up=True)
+    history = days("2024-02-22", NEW)
+    world.publish(["BTCUSDT"], history)
+    asked = watcher.settle(entry)
+    assert periods(asked) == history[:-6:-1]
+    last = asked
+    while last:
+        world.engine().sync(scope(entry, last[-1].partition_key, last[0].partition_key))
+        for request in last:
+            watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+        last = watcher.tick(entry, later=60)
+        asked += last
+    assert periods(asked) == history[::-1]
+
+
+def test_a_stretch_that_was_never_published_does_not_hide_what_is_older(watcher: Watcher, world: World) -> None:
+    entry = world.entry(first_period="2024-01-01", catch_up=True)
+    old = days("2024-01-01", "2024-01-03")
+    world.publish(["BTCUSDT"], old)  # then 61 days of nothing
+    asked: list[dg.RunRequest] = []
+    for _ in range(5):
+        asked += watcher.tick(entry, later=SETTLE)
+    assert sorted(periods(asked)) == old
+
+
+# Never twice, and again where it failed
+
+
+def test_nothing_is_asked_for_while_the_run_is_in_progress(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    run = watcher.run(request, dg.DagsterRunStatus.NOT_STARTED)
+    world.publish(["ETHUSDT"], [NEW])
+    for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
+        assert watcher.tick(entry, later=86_000) == []
+        assert "Runs in progress: 1" in watcher.reason
+        watcher.instance.run_storage.handle_run_event(run.run_id, _status_event(status))
+
+
+def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_up(
+    watcher: Watcher, world: World, entry: DatasetEntry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    keys = [request.run_key]
+    pause = FIRST_PAUSE
+    for attempt in range(2, MAX_ATTEMPTS + 1):
+        watcher.run(request, dg.DagsterRunStatus.FAILURE)
+        assert watcher.tick(entry, later=60) == []  # sees that the run is over
+        assert watcher.tick(entry, later=pause - 1) == []
+        [request] = watcher.tick(entry, later=1)
+        assert request.tags["lakehouse/attempt"] == str(attempt)
+        keys.append(request.run_key)
+        pause = min(2 * pause, 6 * 3600)
+    assert len(set(keys)) == MAX_ATTEMPTS
+
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    for _ in range(5):
+        assert watcher.tick(entry, later=6 * 3600) == []
+        assert f"Gave up after {MAX_ATTEMPTS} failed runs each: {KLINES}@{NEW}" in watcher.reason
+    assert f"{KLINES}@{NEW}: gave up" in capsys.readouterr().err
+
+    world.publish(["ETHUSDT"], [NEW])  # other objects: another chance
+    assert watcher.tick(entry, later=6 * 3600) == []
+    [fresh] = watcher.tick(entry, later=SETTLE)
+    assert fresh.tags["lakehouse/attempt"] == "1"
+    assert fresh.run_key not in keys
+
+
+def test_a_run_that_was_deleted_counts_as_over(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.instance.delete_run(watcher.run(request, dg.DagsterRunStatus.STARTED).run_id)
+    assert watcher.tick(entry, later=60) == []
+    [again] = watcher.tick(entry, later=FIRST_PAUSE)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_what_a_run_copied_is_not_asked_for_again_and_forgotten(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.copied(entry, NEW)
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    for _ in range(12):
+        assert watcher.tick(entry, later=1200) == []
+        assert watcher.reason == "Nothing new."
+    assert KLINES not in DiscoveryCursor.read(watcher.cursor).model_dump_json(include={"asked", "waiting"})
+
+
+def test_objects_that_come_after_the_run_are_asked_for_with_a_new_fingerprint(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.copied(entry, NEW)
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    assert watcher.tick(entry, later=60) == []
+    world.publish(["ETHUSDT"], [NEW])
+    assert watcher.tick(entry, later=3600) == []
+    assert "not settled" in watcher.reason
+    [late] = watcher.tick(entry, later=SETTLE)
+    assert (late.partition_key, late.tags["lakehouse/attempt"]) == (NEW, "1")
+    assert late.run_key != request.run_key
+
+
+def test_a_run_that_left_the_period_incomplete_is_followed_by_another(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    world.publish(["ETHUSDT"], [NEW])
+    world.engine().sync(scope(entry, NEW, symbols=(world.symbol("BTCUSDT"),)))
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    assert watcher.tick(entry, later=60) == []
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    [second] = watcher.tick(entry, later=SETTLE)
+    assert second.run_key.rsplit("@", 2)[1] != request.run_key.rsplit("@", 2)[1]
+
+
+def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    [key] = world.publish(["BTCUSDT"], [NEW])
+    watcher.copied(entry, NEW)
+    assert watcher.tick(entry) == []
+    world.put(key, body_of(key, 2, 400))
+    assert watcher.tick(entry, later=3600) == []
+    assert periods(watcher.tick(entry, later=SETTLE)) == [NEW]
+
+
+def test_a_withdrawn_object_or_sidecar_is_no_reason_to_ask(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    kept, gone = world.publish(["BTCUSDT", "ETHUSDT"], [NEW])
+    watcher.copied(entry, NEW)
+    watcher.tick(entry)
+    world.withdraw(gone)
+    world.store.admin_bucket(world.source.name).boto3_client().delete_object(
+        Bucket=world.source.name, Key=f"{kept}.CHECKSUM"
+    )
+    for _ in range(3):
+        assert watcher.tick(entry, later=3600) == []
+
+
+# What a look costs
+
+
+def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world: World) -> None:
+    # The canaries are shared by all tests: a dataset and a year that no other test looks at.
+    name, day = "binance/um/indexPriceKlines/daily", "2021-06-01"
+    canary, other = "BTCUSDT", world.symbol("XUSDT")
+    entry = world.entry(name, follow_from=day, symbols={"include": [canary, f"{world.tag}*"]})
+    layout = Dataset.parse(name).layout
+    period = Dataset.parse(name).period(day)
+    keys = {symbol: layout.key_of(symbol=symbol, interval="1m", period=period) for symbol in (canary, other)}
+    watcher.now = datetime(2021, 6, 2, 8, tzinfo=UTC)
+    world.put(keys[other], b"x")
+    for _ in range(3):
+        watcher.gateway.listed.clear()
+        assert watcher.tick(entry, later=60) == []
+        assert watcher.gateway.listed == [f"{keys[canary].rsplit('/', 1)[0]}/"]
+    world.put(keys[canary], b"y")
+    try:
+        assert periods(watcher.settle(entry)) == [day]
+        assert any(world.tag in prefix for prefix in watcher.gateway.listed)
+    finally:
+        world.withdraw(keys[canary])
+
+
+def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], days("2024-03-01", NEW))
+    watcher.copied(entry, *days("2024-03-01", NEW))
+    for _ in range(3):
+        assert watcher.tick(entry, later=60) == []
+    assert watcher.gateway.listed == []
+
+
+def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from="2020-01-01")
+    world.publish(["BTCUSDT", "ETHUSDT"], ["2020-01-01", NEW])
+    assert periods(watcher.settle(entry))[0] == NEW
+    watcher.gateway.listed.clear()
+    watcher.tick(entry)
+    root, *folders = watcher.gateway.listed
+    assert root == Dataset.parse(KLINES).source_prefix
+    assert sorted(folders) == [f"{root}{world.symbol(name)}/1m/" for name in ("BTCUSDT", "ETHUSDT")]
+
+
+def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watcher, world: World) -> None:
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
+    for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
+        world.publish(["BTCUSDT"], [period], dataset=dataset)
+    watcher.settings = {"budget_seconds": 0.05, "settle_seconds": 0}
+    watcher.gateway.delay = 0.1
+    asked = []
+    for expected in (METRICS, FUNDING, KLINES):
+        asked += [watcher.tick(*entries, later=60)]
+        assert DiscoveryCursor.read(watcher.cursor).next_dataset == expected
+    assert [r.asset_selection[0].to_user_string() for [r] in asked] == [KLINES, METRICS, FUNDING]
+
+
+def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_first(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "LIMIT_SECONDS", 0.3)
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS)]
+    watcher.gateway.delay = 2
+    started = datetime.now(UTC)
+    assert watcher.tick(*entries) == []
+    assert datetime.now(UTC) - started < timedelta(seconds=1.5)
+    assert watcher.reason.startswith(f"{KLINES}: no answer within 0.3 s")
+    assert DiscoveryCursor.read(watcher.cursor).next_dataset == METRICS
+
+
+def test_no_more_runs_are_asked_for_in_a_tick_than_the_limit(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "REQUESTS_PER_TICK", 2)
+    entries = [world.entry(name, follow_from="2024-03-03") for name in (KLINES, METRICS)]
+    for dataset in (KLINES, METRICS):
+        world.publish(["BTCUSDT"], ["2024-03-03", NEW], dataset=dataset)
+    watcher.settings = {"settle_seconds": 0}
+    ticks = [watcher.tick(*entries, later=60) for _ in range(2)]
+    assert [[(r.asset_selection[0].path[2], r.partition_key) for r in requests] for requests in ticks] == [
+        [("klines", NEW), ("klines", "2024-03-03")],
+        [("metrics", NEW), ("metrics", "2024-03-03")],
+    ]
+
+
+# When something is down
+
+
+def test_a_source_outage_is_a_reason_to_skip_and_loses_nothing(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    watcher.tick(entry, later=60)
+    watcher.gateway.refusal = (403, "AccessDenied")
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert "binance/um/klines/daily: Listing s3://data.binance.vision" in watcher.reason
+    assert "closed for maintenance" in watcher.reason
+    watcher.gateway.refusal = None
+    [again] = watcher.tick(entry, later=60)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_a_lake_that_is_down_is_a_reason_to_skip_and_loses_nothing(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    watcher.tick(entry, later=60)
+    up = watcher.lake
+    watcher.lake = lake_at(world, credentials=Credentials("who", "wrong-secret"))
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert f"{KLINES}: Reading the manifest s3://lake/" in watcher.reason
+    assert "wrong-secret" not in watcher.reason
+    watcher.lake = lake_at(world, endpoint_url="http://127.0.0.1:9")
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert "Unreachable" in watcher.reason
+    assert watcher.reason.isprintable()
+    watcher.lake = up
+    [again] = watcher.tick(entry, later=60)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [world.entry(name, follow_from="2024-03-01") for name in (KLINES, METRICS)]
+    for dataset in (KLINES, METRICS):
+        world.publish(["BTCUSDT"], [NEW], dataset=dataset)
+    real = discovery.followed_periods
+
+    def broken(entry: DatasetEntry, *args: Any, **more: Any) -> Any:
+        if entry.dataset.name == KLINES:
+            raise RuntimeError("the table is odd")
+        return real(entry, *args, **more)
+
+    monkeypatch.setattr(discovery, "followed_periods", broken)
+    assert watcher.tick(*entries) == []
+    assert f"{KLINES}: RuntimeError: the table is odd" in watcher.reason
+    [request] = watcher.tick(*entries, later=SETTLE)
+    assert request.asset_selection == [dg.AssetKey(METRICS.split("/"))]
+
+
+# What is remembered
+
+
+def test_a_restart_keeps_everything(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.STARTED)
+    with dg.DagsterInstance.from_ref(watcher.instance.get_ref()) as restarted:
+        watcher.instance = restarted
+        assert watcher.tick(entry, later=86_000) == []
+
+
+@pytest.mark.parametrize("lost", [None, "not a cursor", '{"asked": 7}'])
+def test_a_lost_cursor_starts_anew_but_asks_for_nothing_twice(
+    watcher: Watcher, world: World, entry: DatasetEntry, lost: str | None
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    run = watcher.run(request, dg.DagsterRunStatus.STARTED)
+    watcher.cursor = lost
+    assert watcher.settle(entry) == []
+    assert "Runs in progress: 1" in watcher.reason
+    watcher.instance.report_run_failed(run)
+    watcher.cursor = lost
+    [again] = watcher.settle(entry)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_the_cursor_stays_small_and_forgets_the_oldest_first() -> None:
+    cursor = DiscoveryCursor(next_dataset="binance/um/premiumIndexKlines/monthly")
+    names = [f"binance/um/premiumIndexKlines{number}/monthly" for number in range(100)]
+    for name in names:
+        cursor.followed[name] = MORNING.date()
+        cursor.listed[name] = 1_700_000_000
+        cursor.before[name] = "2024-01-01"
+        for day in days("2024-01-01", "2024-03-31"):
+            cursor.waiting[f"{name}@{day}"] = Waiting(fingerprint="0" * 16, since=1_700_000_000)
+            cursor.asked[f"{name}@{day}"] = Asked(fingerprint="0" * 16, attempt=8, over=1_700_000_000)
+    text = cursor.write()
+    assert len(text) < 100_000
+    read = DiscoveryCursor.read(text)
+    assert {key.rpartition("@")[2] for key in read.asked} == set(days("2024-03-28", "2024-03-31"))
+    assert set(read.followed) == set(names)
+
+
+def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world: World) -> None:
+    klines, metrics = (world.entry(name) for name in (KLINES, METRICS))
+    watcher.tick(klines, metrics)
+    assert METRICS in watcher.cursor
+    watcher.tick(klines)
+    assert METRICS not in watcher.cursor
+
+
+# As the daemon evaluates it
+
+
+def test_dagster_takes_the_requests_for_existing_partitions(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    watcher.settings = {"settle_seconds": 0}
+    sensor = watcher.sensor(entry)
+    definitions = dg.Definitions(
+        [build_archive_asset(entry, "s3://lake")], sensors=[sensor], resources=resources_of(world)
+    )
+    with watcher.context(definitions=definitions, instance_ref=watcher.instance.get_ref()) as context:
+        data = definitions.resolve_sensor_def("binance_discovery").evaluate_tick(context)
+    [request] = data.run_requests
+    assert request.partition_key == NEW
+    assert request.tags["dagster/partition"] == NEW
+    assert data.cursor
+
+
+def test_sensors_are_one_per_exchange_and_pace_themselves_as_configured(watcher: Watcher, world: World) -> None:
+    watcher.settings = {"tick_seconds": 7}
+    sensor = watcher.sensor(world.entry(KLINES), world.entry(METRICS))
+    assert (sensor.name, sensor.minimum_interval_seconds) == ("binance_discovery", 7)
+
+
+def lake_at(world: World, **changes: Any) -> LakeResource:
+    lake = replace(world.lake, bucket=replace(world.lake.bucket, **changes))
+    return resources_of(SimpleNamespace(lake=lake, source=world.source))["lake"]
+
+
+def _status_event(status: dg.DagsterRunStatus) -> dg.DagsterEvent:
+    kinds = {
+        dg.DagsterRunStatus.STARTING: dg.DagsterEventType.RUN_STARTING,
+        dg.DagsterRunStatus.STARTED: dg.DagsterEventType.RUN_START,
+        dg.DagsterRunStatus.CANCELING: dg.DagsterEventType.RUN_CANCELING,
+    }
+    return dg.DagsterEvent(event_type_value=kinds[status].value, job_name="job")
