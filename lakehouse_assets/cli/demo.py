@@ -1,0 +1,195 @@
+"""``lakehouse demo``: the whole way on one machine, with every claim checked against the store."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse_assets.cli import output
+from lakehouse_assets.cli.demo_archive import Published, fill, survey_bucket, survey_directory
+from lakehouse_assets.cli.demo_changes import Change, Changes, change_archive
+from lakehouse_assets.cli.demo_claims import Claim, Contents, first_claims, look, second_claims
+from lakehouse_assets.cli.demo_runs import DatasetRun, demo_dagster
+from lakehouse_assets.cli.loopback import keep_to_loopback
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What a demo did and found."""
+
+    published: Published
+    first: list[DatasetRun]
+    changes: Changes
+    second: list[DatasetRun]
+    claims: list[Claim]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return all(claim.holds for claim in self.claims)
+
+
+def run_demo(*, samples: Path | None, days: int, as_json: bool) -> int:
+    """Run and print it; 0 when every claim holds, else 1. Raises InputError for an unusable directory."""
+    given = None if samples is None else survey_directory(samples)
+    started = time.monotonic()
+    keep_to_loopback()
+    with output.stderr().status("Starting the embedded object store") as status:
+        demo = _play(samples, given, days, started, status.update)
+    if as_json:
+        output.print_json(_document(demo, samples))
+    else:
+        _print(output.stdout(), demo, samples)
+    return 0 if demo.holds else 1
+
+
+def _play(samples: Path | None, given: Published | None, days: int, started: float, say: Callable[[str], None]) -> Demo:
+    with EmbeddedStore() as store, tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as home:
+        source, lake = store.source(), store.lake()
+        publisher = store.admin_bucket(source.name)
+        say("Publishing the sample archive")
+        fill(publisher, samples, days)
+        published = given or survey_bucket(source)
+        with demo_dagster(Path(home), source, lake) as dagster:
+            say("Backfilling through Dagster")
+            first = [dagster.backfill(each, each.periods) for each in published.datasets]
+            claims = first_claims(published, source, lake, first)
+            before = look(lake)
+            _wait_for_another_second(before)
+            say("Changing the archive, and backfilling again")
+            changes = change_archive(publisher, published, generated=samples is None)
+            added = changes.added
+            second = [
+                dagster.backfill(each, [*each.periods, *([added.period] if added and added.dataset is each else [])])
+                for each in published.datasets
+            ]
+        claims += second_claims(published, changes, lake, before, second)
+        return Demo(published, first, changes, second, claims, time.monotonic() - started)
+
+
+def _wait_for_another_second(contents: Contents) -> None:
+    """Listings date objects by the second: what is copied again must show."""
+    time.sleep(max(0.0, min(1.1, contents.newest + 1.1 - time.time())))
+
+
+# For people
+
+
+def _print(console: Console, demo: Demo, samples: Path | None) -> None:
+    origin = "a generated archive" if samples is None else str(samples)
+    console.print(escape(f"{len(demo.published.sizes)} files of {origin}, published in an embedded object store."))
+    if demo.published.others:
+        console.print(f"{demo.published.others} of them are no archive objects, and are not mirrored.")
+    console.print(_first_table(demo))
+    console.print(_second_table(demo))
+    for claim in demo.claims:
+        mark = "[green]true [/]" if claim.holds else "[bold red]FALSE[/]"
+        console.print(f"{mark}  {escape(claim.text)} [dim]({escape(claim.found)})[/]", soft_wrap=True)
+    for run in (*demo.first, *demo.second):
+        for failure in run.failures:
+            console.print(escape(f"{run.dataset}: {failure}"), soft_wrap=True)
+    console.print(f"{demo.seconds:.1f} s. Next: lakehouse up")
+
+
+def _first_table(demo: Demo) -> Any:
+    numbers = ("partitions", "objects", "bytes", "mode", "seconds", "complete")
+    shown = output.table("First backfill, through Dagster", ["dataset"], numbers)
+    for run in demo.first:
+        shown.add_row(
+            run.dataset,
+            str(run.partitions),
+            str(run.objects),
+            output.size(run.bytes),
+            ", ".join(run.modes) or "-",
+            f"{run.seconds:.2f}",
+            f"{len(run.complete)}/{run.partitions}",
+        )
+    return shown
+
+
+def _second_table(demo: Demo) -> Any:
+    texts = ("dataset", "what happened upstream")
+    numbers = ("partitions", "objects", "copied", "bytes copied", "seconds", "complete")
+    shown = output.table("Second backfill, after the archive changed", texts, numbers)
+    for run in demo.second:
+        happened = [
+            text for name, change, text in _happened(demo.changes) if change.dataset.dataset.name == run.dataset
+        ]
+        shown.add_row(
+            run.dataset,
+            escape("; ".join(happened) or "nothing"),
+            str(run.partitions),
+            f"{run.objects} + {run.vanished} kept" if run.vanished else str(run.objects),
+            str(run.copied),
+            output.size(run.bytes_copied),
+            f"{run.seconds:.2f}",
+            f"{len(run.complete)}/{run.partitions}",
+        )
+    return shown
+
+
+def _happened(changes: Changes) -> list[tuple[str, Change, str]]:
+    """Name, change, and words for it."""
+    found = []
+    if changes.added:
+        count = len(changes.added.objects)
+        found.append(("added", changes.added, f"{changes.added.period} appeared ({count} objects)"))
+    found.append(("rewritten", changes.rewritten, f"{_file(changes.rewritten)} was rewritten, same size"))
+    if changes.removed:
+        found.append(("removed", changes.removed, f"{_file(changes.removed)} was withdrawn"))
+    return found
+
+
+def _file(change: Change) -> str:
+    return change.objects[0].rsplit("/", 1)[-1]
+
+
+# For programs
+
+
+def _document(demo: Demo, samples: Path | None) -> dict[str, Any]:
+    return {
+        "ok": demo.holds,
+        "samples": None if samples is None else str(samples),
+        "files": len(demo.published.sizes),
+        "not_archive_objects": demo.published.others,
+        "first_backfill": [_run_document(run) for run in demo.first],
+        "changes": {
+            name: {
+                "dataset": change.dataset.dataset.name,
+                "period": str(change.period),
+                "objects": change.objects,
+            }
+            for name, change, _ in _happened(demo.changes)
+        },
+        "second_backfill": [_run_document(run) for run in demo.second],
+        "claims": [{"claim": each.text, "holds": each.holds, "found": each.found} for each in demo.claims],
+        "seconds": round(demo.seconds, 3),
+    }
+
+
+def _run_document(run: DatasetRun) -> dict[str, Any]:
+    return {
+        "dataset": run.dataset,
+        "partitions": run.partitions,
+        "runs": run.runs,
+        "materialized": len(run.materialized),
+        "complete": len(run.complete),
+        "objects": run.objects,
+        "objects_copied": run.copied,
+        "sidecars_copied": run.sidecars,
+        "objects_vanished": run.vanished,
+        "bytes": run.bytes,
+        "bytes_copied": run.bytes_copied,
+        "modes": run.modes,
+        "seconds": round(run.seconds, 3),
+        "failures": run.failures,
+    }

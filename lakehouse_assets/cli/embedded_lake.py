@@ -1,0 +1,110 @@
+"""The lake of ``lakehouse up`` where none is configured: an embedded store with a sample archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.embedded.sample_archive import SampleFile, sample_files, upload
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.errors import InputError
+
+DAYS = 7
+LONGEST_CATCH_UP_DAYS = 31
+SYMBOLS = {
+    "spot": ("BTCUSDT", "ETHUSDT"),
+    "um": ("BTCUSDT", "ETHUSDT"),
+    "cm": ("BTCUSD_PERP", "ETHUSD_PERP"),
+}
+_SKIPPED_INTERVALS = {"1s"}  # 86,400 rows a day
+
+
+@dataclass(frozen=True, slots=True)
+class SampleArchive:
+    """What is published in the embedded source: days from ``first`` to ``last``, and whole months."""
+
+    first: date
+    last: date
+    months: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}; monthly datasets: {', '.join(self.months)}"
+
+
+def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, today: date) -> SampleArchive:
+    """Publish what is new up to yesterday, and the last whole month. ``record`` remembers what was published.
+
+    The first time a week of days; later the days since then, as an exchange would.
+    """
+    known = _read(record)
+    yesterday = today - timedelta(days=1)
+    month = Period.containing(Cadence.MONTHLY, today).shifted(-1)
+    oldest = yesterday - timedelta(days=(LONGEST_CATCH_UP_DAYS if known else DAYS) - 1)
+    first = max(oldest, known.last + timedelta(days=1)) if known else oldest
+    new_month = known is None or str(month) not in known.months
+    bucket = store.admin_bucket(store.source().name)
+    for entry in matrix.entries:
+        if entry.dataset.cadence is Cadence.MONTHLY:
+            files = _files(entry, month.start, month.start) if new_month else iter(())
+        else:
+            files = _files(entry, first, yesterday) if first <= yesterday else iter(())
+        upload(bucket, files)
+    months = (*(known.months if known else ()), *([str(month)] if new_month else []))
+    published = SampleArchive(known.first if known else first, max(yesterday, known.last if known else first), months)
+    _write(record, published)
+    return published
+
+
+def _files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
+    """Files of a few symbols that the entry selects; none of a dataset that the generator does not know."""
+    dataset = entry.dataset
+    symbols = [symbol for symbol in SYMBOLS.get(dataset.market, ()) if entry.symbols.selects(symbol)]
+    try:
+        return sample_files(
+            dataset.market,
+            dataset.data_type,
+            dataset.cadence,
+            symbols=symbols,
+            intervals=[interval for interval in entry.intervals if interval not in _SKIPPED_INTERVALS],
+            first=first,
+            last=last,
+        )
+    except InputError:
+        return iter(())
+
+
+def _read(record: Path) -> SampleArchive | None:
+    """None for the first time, and for a record that a crash cut short."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        return SampleArchive(
+            date.fromisoformat(known["first"]), date.fromisoformat(known["last"]), tuple(known["months"])
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _write(record: Path, published: SampleArchive) -> None:
+    content = {"first": str(published.first), "last": str(published.last), "months": published.months}
+    record.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def embedded_environment(store: EmbeddedStore, environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` with source and lake settings that name the embedded store, and no others."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("LAKEHOUSE_LAKE_", "LAKEHOUSE_SOURCE_"))
+    }
+    return kept | {
+        "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
+        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+    }

@@ -1,0 +1,106 @@
+"""The folder of ``lakehouse up``: Dagster's home, the embedded store, logs, and a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from lakehouse_assets.errors import InputError
+
+LOCATION = "lakehouse"
+"""Name of the code location: run history and sensor state are kept under it."""
+
+_LONGEST_SOCKET = 100
+"""Bytes of a socket's path; the kernel takes 107."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below an absolute ``root``."""
+
+    root: Path
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME.
+
+        Not ``root``: whatever lies in $DAGSTER_HOME/logs is taken for telemetry, and its uploader
+        moves it away and sends it off, even with telemetry disabled (dagster 1.13.27).
+        """
+        return self.root / "dagster"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "workspace.yaml"
+
+    @property
+    def code_socket(self) -> Path:
+        """Where the code server listens: a socket, so that no other user of the machine can call it."""
+        return self.root / "code.sock"
+
+
+@contextmanager
+def open_home(folder: Path) -> Generator[Home]:
+    """Create the folder where needed, lock it, and write Dagster's configuration into it.
+
+    Raises InputError when another process has it open, or it cannot be used.
+    """
+    root = folder.expanduser().resolve()
+    home = Home(root)
+    if len(os.fsencode(home.code_socket)) > _LONGEST_SOCKET:
+        raise InputError(f"The path {root} is too long for a socket in it; choose a shorter --home.")
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in (home.logs, home.dagster):
+            part.mkdir(exist_ok=True)
+        lock = (root / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The folder {root} cannot be used: {error.strerror}; choose another --home.") from error
+    with lock:
+        _take(lock.fileno(), root)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        _write_configuration(home)
+        yield home
+
+
+def _take(lock: int, root: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = (root / "lock").read_text(encoding="utf-8").strip()
+        raise InputError(
+            f"Another `lakehouse up` (process {owner or 'unknown'}) uses {root}; stop it, or choose another --home."
+        ) from None
+
+
+def instance_configuration() -> str:
+    """The packaged dagster.yaml; its first line marks it as ours."""
+    return resources.files(__name__.rpartition(".")[0]).joinpath("dagster.yaml").read_text(encoding="utf-8")
+
+
+def _write_configuration(home: Home) -> None:
+    wanted = instance_configuration()
+    mark = wanted.splitlines()[0]
+    path = home.dagster / "dagster.yaml"
+    if not path.exists() or mark in path.read_text(encoding="utf-8").splitlines():
+        path.write_text(wanted, encoding="utf-8")
+    # JSON is YAML, and quotes whatever the path holds.
+    server = {"socket": str(home.code_socket), "location_name": LOCATION}
+    home.workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}) + "\n", encoding="utf-8")
+    home.code_socket.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""The ``lakehouse`` command: options and help; the work is in the modules beside this one.
+
+Each command imports what it needs when it runs, so that help and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from lakehouse_assets.errors import InputError, LakehouseError
+
+OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Commands(TyperGroup):
+    """All commands; every error becomes one line on stderr and an exit status.
+
+    2: the input cannot be used. 1: it could, and something failed. A traceback only with ``debug``.
+    """
+
+    debug = False
+
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        if threading.current_thread() is threading.main_thread():
+            # As an exception, so that stores and temporary folders are cleaned up.
+            signal.signal(signal.SIGTERM, _terminate)
+        try:
+            status = super().main(*args, **{**options, "standalone_mode": False})
+        except Exception as error:  # noqa: BLE001 - the last resort of a command line
+            status = self._tell(error)
+        if status == INTERRUPTED:
+            _complain("Interrupted.")
+        sys.exit(status if isinstance(status, int) else OK)
+
+    def _tell(self, error: Exception) -> int:
+        if self.debug:
+            traceback.print_exception(error)
+        if isinstance(error, LakehouseError):
+            _complain(str(error))
+            return WRONG_INPUT if isinstance(error, InputError) else FAILED
+        usage = getattr(error, "format_message", None)
+        if usage is not None:
+            # Without any argument the help was the answer, and there is no message.
+            if message := usage().strip():
+                command = getattr(getattr(error, "ctx", None), "command_path", "lakehouse")
+                _complain(f"{message.rstrip('.')}. See: {command} --help")
+            return WRONG_INPUT
+        first_line = (str(error).splitlines() or [""])[0]
+        _complain(f"Unexpected {type(error).__name__}: {first_line} (LAKEHOUSE_DEBUG=1 shows where; please report it)")
+        return FAILED
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - the command line's own voice
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Mirror crypto exchanges' public archives into your own S3 lake.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Such as binance/um/klines/daily.", show_default=False)
+]
+First = Annotated[
+    str, typer.Option("--from", metavar="PERIOD", help="First period: 2024-01-31, or 2024-01.", show_default=False)
+]
+Last = Annotated[str, typer.Option("--to", metavar="PERIOD", help="Last period, included.", show_default=False)]
+Symbols = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Only these symbols, such as BTCUSDT,ETHUSDT.", show_default=False),
+]
+Intervals = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Only these intervals, such as 1m,1h.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lakehouse {version('lakehouse-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="LAKEHOUSE_DEBUG", help="Show tracebacks of errors.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    command = context.command
+    if isinstance(command, _Commands):
+        command.debug = debug
+
+
+@app.command()
+def demo(
+    *,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Archive tree to use: a file's path below DIR is its key.", show_default=False
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=92, help="Days of the generated archive.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Show the whole way on this machine: no network, no credentials, nothing kept.
+
+    An embedded object store gets a sample archive; Dagster backfills it; the archive changes;
+    a second backfill copies what changed. Every claim is checked against the store.
+    """
+    from lakehouse_assets.cli.demo import run_demo  # noqa: PLC0415 - imports Dagster
+
+    raise typer.Exit(run_demo(samples=samples, days=days, as_json=as_json))
+
+
+@app.command()
+def up(
+    *,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Dagster UI, on loopback.")] = 3000,
+    home: Annotated[Path, typer.Option(metavar="DIR", help="Folder that keeps everything between starts.")] = Path(
+        ".lakehouse"
+    ),
+) -> None:
+    """Start the Dagster UI and daemon, with an embedded lake where none is configured. Ctrl-C ends all."""
+    from lakehouse_assets.cli.up import run_up  # noqa: PLC0415
+
+    raise typer.Exit(run_up(port=port, home=home))
+
+
+@app.command()
+def plan(
+    dataset: DatasetName,
+    *,
+    first: First,
+    last: Last,
+    symbols: Symbols = None,
+    intervals: Intervals = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a sync would copy, and what it costs. Writes nothing."""
+    from lakehouse_assets.cli.sync import ask, run_plan  # noqa: PLC0415
+
+    raise typer.Exit(run_plan(ask(dataset, first, last, symbols, intervals), as_json=as_json))
+
+
+@app.command()
+def sync(
+    dataset: DatasetName,
+    *,
+    first: First,
+    last: Last,
+    symbols: Symbols = None,
+    intervals: Intervals = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="How objects are moved; default: the matrix entry's.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring periods of a dataset into the lake, without Dagster."""
+    from lakehouse_assets.cli.sync import ask, run_sync  # noqa: PLC0415
+
+    raise typer.Exit(run_sync(ask(dataset, first, last, symbols, intervals), mode=mode, as_json=as_json))

@@ -1,0 +1,23 @@
+"""Runs that a crash of this machine left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+_IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def sweep_orphans(home: Path) -> int:
+    """Fail the runs that were in progress; returns how many. Also creates the instance's databases.
+
+    Only for an instance whose runs are all processes of this machine, and while none of its
+    services runs: Dagster's default launcher never looks after a run whose process is gone.
+    Queued runs stay queued.
+    """
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))
+        for run in runs:
+            instance.report_run_failed(run, "The run was in progress when lakehouse up ended; start it again.")
+        return len(runs)

@@ -1,0 +1,261 @@
+"""``lakehouse plan`` and ``lakehouse sync``: the engine without Dagster."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
+from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.cli import output
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.sync.engine import Engine, Scope, Stage
+from lakehouse_assets.sync.plan import Plan, State
+from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+
+if TYPE_CHECKING:
+    from lakehouse_assets.sync.engine import Progress as EngineProgress
+
+FAILURES_SHOWN = 20
+
+
+def ask(dataset: str, first: str, last: str, symbols: str | None, intervals: str | None) -> tuple[Scope, Engine]:
+    """What the arguments ask for, and the engine to do it. Raises InputError. No request is made."""
+    settings = load_settings()
+    entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
+    scope = Scope(
+        entry=entry,
+        periods=tuple(asked_periods(entry, first, last)),
+        symbols=_names("--symbols", symbols),
+        intervals=_names("--intervals", intervals),
+    )
+    return scope, _engine(entry, settings)
+
+
+def _engine(entry: DatasetEntry, settings: Settings) -> Engine:
+    lake = settings.lake.lake()
+    return Engine(settings.source.bucket(entry.dataset.source), lake, settings.sync.options())
+
+
+def _names(option: str, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{option} {text!r} has an empty name; write it as A,B.")
+    return tuple(dict.fromkeys(names))
+
+
+def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
+    """Periods from ``first`` to ``last``; a month given for days means its days that are over.
+
+    Raises InputError for periods before the entry's first one, and for ones that are not over.
+    """
+    dataset = entry.dataset
+    newest = newest_period(entry)
+    start, end = dataset.period(first), dataset.period(last)
+    if dataset.cadence is Cadence.DAILY and len(last) == len("YYYY-MM"):
+        month_end = Period.containing(Cadence.MONTHLY, end.start).next().start - timedelta(days=1)
+        end = Period(Cadence.DAILY, month_end)
+        if start <= newest < end and newest.month == end.month:
+            end = newest
+    periods = period_range(start, end)
+    if start < entry.first_period:
+        raise InputError(f"{dataset} begins with {entry.first_period}; {start} is before that.")
+    if end > newest:
+        why = f"ended with {newest}" if newest == entry.last_period else f"is published up to {newest}"
+        raise InputError(f"{dataset} {why}; {end} is after that.")
+    return periods
+
+
+def newest_period(entry: DatasetEntry) -> Period:
+    """The last period that is over, or the last one that the exchange published."""
+    running = Period.containing(entry.dataset.cadence, datetime.now(UTC).date())
+    over = running.shifted(-1)
+    return over if entry.last_period is None else min(over, entry.last_period)
+
+
+# plan
+
+
+def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
+    """Print what a sync would copy; 0."""
+    scope, engine = asked
+    plan = engine.plan(scope)
+    rows = _plan_rows(plan, scope)
+    summary = asdict(plan.summary())
+    if as_json:
+        output.print_json({"dataset": scope.entry.dataset.name, "periods": rows, "total": summary})
+        return 0
+    numbers = ("objects", "sidecars", "bytes", "missing", "changed", "present", "vanished")
+    shown = output.table(f"To copy: {scope.entry.dataset}", ["period"], numbers)
+    for row in rows:
+        shown.add_row(row["period"], *_counts(row, numbers))
+    shown.add_section()
+    shown.add_row("total", *_counts(summary, numbers))
+    console = output.stdout()
+    console.print(shown)
+    console.print(
+        f"{summary['requests']} requests, about {summary['dollars']:.4f} dollars at AWS list prices "
+        f"({plan.listing_requests} of them made now, to list). Nothing was written."
+    )
+    return 0
+
+
+def _counts(row: dict[str, Any], numbers: tuple[str, ...]) -> list[str]:
+    return [output.size(row[name]) if name.startswith("bytes") else str(row[name]) for name in numbers]
+
+
+def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
+    """One row per period, also for those of which nothing is known."""
+    copies = (
+        plan.copies()
+        .group_by("period")
+        .agg(
+            objects=(~pl.col("is_sidecar")).sum(),
+            sidecars=pl.col("is_sidecar").sum(),
+            bytes=pl.col("size").sum(),
+            missing=(~pl.col("is_sidecar") & (pl.col("reason") == State.MISSING)).sum(),
+            changed=(~pl.col("is_sidecar") & (pl.col("reason") == State.CHANGED)).sum(),
+        )
+    )
+    kept = plan.rows.group_by("period").agg(
+        present=(pl.col("state") == State.PRESENT).sum(), vanished=(pl.col("state") == State.VANISHED).sum()
+    )
+    periods = pl.DataFrame({"period": scope.names}, schema={"period": pl.String})
+    return (
+        periods.join(copies, on="period", how="left")
+        .join(kept, on="period", how="left")
+        .with_columns(pl.exclude("period").fill_null(0))
+        .sort("period")
+        .to_dicts()
+    )
+
+
+# sync
+
+
+def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, as_json: bool) -> int:
+    """Sync and print the report; 0 when all that was asked for is in the lake, else 1."""
+    scope, engine = asked
+    chosen = None if mode is None else _mode(mode)
+    with ExitStack() as stack:
+        on_progress = stack.enter_context(_Bar()).show if sys.stderr.isatty() else lambda _progress: None
+        report = engine.sync(scope, mode=chosen, on_progress=on_progress)
+    failed = [period for period in report.incomplete if not period.narrowed or period.failed]
+    if as_json:
+        output.print_json(_document(report, ok=not failed))
+    else:
+        _print_report(report, failed)
+    return 1 if failed else 0
+
+
+def _mode(text: str) -> SyncMode:
+    try:
+        return SyncMode(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a mode; use {', '.join(SyncMode)}.") from None
+
+
+class _Bar:
+    """A progress bar on stderr, removed at the end."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("files {task.fields[moved]}"),
+            TimeRemainingColumn(),
+            console=output.stderr(),
+            transient=True,
+        )
+        self._task = self._progress.add_task(Stage.LISTING.value, total=None, moved="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, progress: EngineProgress) -> None:
+        self._progress.update(self._task, description=progress.stage.value)
+        if progress.stage is Stage.MOVING:
+            moved = f"{output.size(progress.bytes_done)} of {output.size(progress.bytes_total)}"
+            self._progress.update(self._task, total=progress.files_total, completed=progress.files_done, moved=moved)
+
+
+def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:
+    document = asdict(report)
+    totals = {name: report.total(name) for name in _SUMMED}
+    return {"ok": ok, **document, "total": totals | {"copied_by_mode": report.copied_by_mode}}
+
+
+_SUMMED = (
+    "expected", "present", "copied", "skipped", "failed", "vanished", "sidecars_copied", "bytes_copied",
+    "bytes_present", "operations_saved",
+)  # fmt: skip
+
+
+def _print_report(report: SyncReport, failed: list[PeriodReport]) -> None:
+    console = output.stdout()
+    numbers = ("objects", "copied", "sidecars", "bytes copied", "mode", "seconds")
+    shown = output.table(f"Synced: {report.dataset}", ["period", "state"], numbers)
+    for period in report.periods:
+        shown.add_row(
+            period.period,
+            _state(period),
+            f"{period.present}/{period.expected}",
+            str(period.copied),
+            str(period.sidecars_copied),
+            output.size(period.bytes_copied),
+            ", ".join(period.copied_by_mode) or "-",
+            f"{period.seconds:.2f}",
+        )
+    shown.add_section()
+    shown.add_row(
+        "total",
+        "",
+        f"{report.total('present')}/{report.total('expected')}",
+        str(report.total("copied")),
+        str(report.total("sidecars_copied")),
+        output.size(report.total("bytes_copied")),
+        ", ".join(report.copied_by_mode) or "-",
+        f"{report.seconds:.2f}",
+    )
+    console.print(shown)
+    for line in _notes(report, failed):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _state(period: PeriodReport) -> str:
+    if period.state is PeriodState.INCOMPLETE and period.narrowed and not period.failed:
+        return "narrowed"
+    return period.state.value.replace("_", " ")
+
+
+def _notes(report: SyncReport, failed: list[PeriodReport]) -> list[str]:
+    notes = []
+    unpublished = [each.period for each in report.periods if each.state is PeriodState.NOT_PUBLISHED]
+    if unpublished:
+        span = unpublished[0] if len(unpublished) == 1 else f"{unpublished[0]} to {unpublished[-1]}"
+        notes.append(f"Not published yet: {len(unpublished)} of {len(report.periods)} periods ({span}).")
+    if any(each.narrowed and not each.is_complete and each.expected for each in report.periods):
+        notes.append("Narrowed by --symbols or --intervals: the rest of these periods is not in the lake.")
+    if report.strays:
+        notes.append(f"{len(report.strays)} keys are no archive objects, such as {report.strays[0][0]!r}.")
+    failures = [failure for period in failed for failure in period.failures]
+    notes += [f"failed: {failure.key}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]
+    rest = sum(period.missing_total for period in failed) - min(len(failures), FAILURES_SHOWN)
+    if rest > 0:
+        notes.append(f"and {rest} more; --json names more of them. A second run does the rest.")
+    return notes

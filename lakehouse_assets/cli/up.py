@@ -1,0 +1,191 @@
+"""``lakehouse up``: Dagster's webserver, daemon and code server on loopback, with a lake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
+from lakehouse_assets.cli import output
+from lakehouse_assets.cli.home import LOCATION, Home, open_home
+from lakehouse_assets.cli.loopback import LOOPBACK, keep_to_loopback
+from lakehouse_assets.cli.services import ServiceError, ServiceGroup, end_of
+from lakehouse_assets.cli.webserver import State, Webserver
+from lakehouse_assets.embedded.ports import is_free
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+
+READY_SECONDS = 180.0
+POLL_SECONDS = 0.2
+WATCH_SECONDS = 0.5
+CODE = "lakehouse_assets.definitions"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_up(*, port: int, home: Path) -> int:
+    """Serve until Ctrl-C or SIGTERM; 0. Raises InputError, and ServiceError when a service ends by itself."""
+    settings = load_settings()
+    matrix = load_matrix(settings.matrix)
+    if settings.lake.bucket is not None:
+        settings.lake.lake()  # what is wrong with it is told before anything starts
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        with ExitStack() as stack:
+            opened = stack.enter_context(open_home(home))
+            if not is_free(port):
+                raise InputError(f"Port {port} is taken; choose another with --port.")
+            try:
+                _Up(stack, opened, port, settings, matrix).serve()
+            except KeyboardInterrupt:
+                _say("Stopping ...")
+    except KeyboardInterrupt:
+        pass  # while the folder was being opened
+    return 0
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """Once; a second signal must not cut the ending short, which takes seconds at most."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class _Up:
+    """One ``lakehouse up``; what it starts ends with ``stack``, last first."""
+
+    def __init__(self, stack: ExitStack, home: Home, port: int, settings: Settings, matrix: ArchiveMatrix) -> None:
+        self._stack = stack
+        self._home = home
+        self._port = port
+        self._settings = settings
+        self._matrix = matrix
+        self._store: EmbeddedStore | None = None
+        self._facts: list[tuple[str, str]] = [("Dagster UI", f"http://{LOOPBACK}:{port}")]
+
+    def serve(self) -> None:
+        environment = self._lake() | {"DAGSTER_HOME": str(self._home.dagster)}
+        _say("Starting Dagster ...")
+        services = self._stack.enter_context(ServiceGroup(self._home.logs))
+        self._start_services(services, environment)
+        webserver = Webserver(f"http://{LOOPBACK}:{self._port}")
+        state = _wait_until_ready(services, webserver)
+        self._turn_sensors_on(webserver, state)
+        for name, value in self._facts:
+            _say(f"{name:<15} {value}")
+        _say(f"Logs are in {self._home.logs}. Stop with Ctrl-C.")
+        while True:
+            services.check()
+            if self._store is not None and self._store.pid is None:
+                raise ServiceError(f"The embedded store ended. {end_of(self._home.store / 'log' / 'weed.INFO')}")
+            time.sleep(WATCH_SECONDS)
+
+    def _lake(self) -> dict[str, str]:
+        """The services' environment; starts the embedded store where no lake is configured."""
+        if self._settings.lake.bucket is not None:
+            self._facts.append(("Lake", self._settings.lake.url))
+            return dict(os.environ)
+        # Not imported where a lake is configured: the extra `embedded` is not needed there.
+        from lakehouse_assets.cli.embedded_lake import (  # noqa: PLC0415
+            embedded_environment,
+            publish_samples,
+        )
+        from lakehouse_assets.embedded.seaweedfs import EmbeddedStore  # noqa: PLC0415
+
+        keep_to_loopback()
+        _say("No lake is configured (LAKEHOUSE_LAKE_BUCKET): starting an embedded one ...")
+        store = self._store = self._stack.enter_context(EmbeddedStore(self._home.store))
+        record = self._home.store / "sample_archive.json"
+        if not record.exists():
+            _say("Publishing a sample archive ...")
+        samples = publish_samples(store, self._matrix, record, datetime.now(UTC).date())
+        self._facts += [
+            ("Lake", f"embedded, kept in {self._home.store}, served at {store.endpoint_url}"),
+            ("Sample archive", f"{samples} (made up; the exchange is not asked)"),
+        ]
+        return embedded_environment(store, os.environ)
+
+    def _sweep(self) -> None:
+        from lakehouse_assets.cli.orphans import sweep_orphans  # noqa: PLC0415 - imports Dagster
+
+        swept = sweep_orphans(self._home.dagster)
+        if swept:
+            self._facts.append(("Swept", f"{swept} runs that were in progress when the last start ended"))
+
+    def _start_services(self, services: ServiceGroup, environment: dict[str, str]) -> None:
+        # -P: a folder of the user's called dagster must not stand in for the package.
+        python = [sys.executable, "-P", "-m"]
+        workspace = ["-w", str(self._home.workspace)]
+        socket = str(self._home.code_socket)
+        services.start(
+            "code server",
+            [*python, "dagster", "code-server", "start", "-m", CODE, "--socket", socket, "--location-name", LOCATION],
+            environment,
+        )
+        # Meanwhile; without the daemon no run starts.
+        self._sweep()
+        _wait_for_socket(services, self._home.code_socket)
+        services.start(
+            "webserver",
+            [*python, "dagster_webserver", "-h", LOOPBACK, "-p", str(self._port), *workspace],
+            environment,
+        )
+        services.start("daemon", [*python, "dagster._daemon", "run", *workspace], environment)
+
+    def _turn_sensors_on(self, webserver: Webserver, state: State) -> None:
+        """Those that nobody has stopped in the UI."""
+        words = []
+        for sensor in state.sensors:
+            if sensor.running:
+                words.append(f"{sensor.name} running")
+            elif sensor.decided:
+                words.append(f"{sensor.name} stopped, as it was left")
+            else:
+                problem = webserver.start_sensor(sensor)
+                if problem:
+                    raise ServiceError(f"The sensor {sensor.name} could not be started: {problem}")
+                words.append(f"{sensor.name} running")
+        self._facts.append(("Sensors", ", ".join(words) or "none"))
+
+
+def _wait_for_socket(services: ServiceGroup, socket: Path) -> None:
+    """The code server's own answer is waited for by the others, which look for it once at their start."""
+    from dagster._grpc.client import DagsterGrpcClient  # noqa: PLC0415
+
+    client = DagsterGrpcClient(socket=str(socket))
+    deadline = time.monotonic() + READY_SECONDS
+    while not (socket.exists() and client.health_check_query() == "SERVING"):
+        services.check()
+        if time.monotonic() > deadline:
+            raise ServiceError(f"The code server did not answer within {READY_SECONDS:.0f} s.")
+        time.sleep(POLL_SECONDS)
+
+
+def _wait_until_ready(services: ServiceGroup, webserver: Webserver) -> State:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        services.check()
+        state = webserver.state()
+        if state.load_error:
+            raise ServiceError(f"The code location does not load: {state.load_error.strip()}")
+        if state.waiting_for is None:
+            return state
+        if time.monotonic() > deadline:
+            raise ServiceError(f"Not ready after {READY_SECONDS:.0f} s: still waiting for {state.waiting_for}.")
+        time.sleep(POLL_SECONDS)
+
+
+def _say(line: str) -> None:
+    output.stdout().print(escape(line), soft_wrap=True)

@@ -1,0 +1,134 @@
+"""Asking the running webserver: is everything up, and are the sensors on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
+
+REQUEST_SECONDS = 20.0
+
+_STATE = """
+query State {
+  workspaceOrError {
+    __typename
+    ... on Workspace {
+      locationEntries {
+        loadStatus
+        locationOrLoadError {
+          __typename
+          ... on PythonError { message }
+          ... on RepositoryLocation {
+            name
+            repositories { name sensors { name canReset sensorState { status } } }
+          }
+        }
+      }
+    }
+  }
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+}
+"""
+
+_START_SENSOR = """
+mutation Start($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) {
+    __typename
+    ... on Sensor { sensorState { status } }
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+    ... on SensorNotFoundError { message }
+  }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A sensor of the location. ``decided`` says that somebody has started or stopped it before."""
+
+    location: str
+    repository: str
+    name: str
+    running: bool
+    decided: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the webserver says of itself: what it still waits for, or what is wrong, and the sensors."""
+
+    waiting_for: str | None
+    load_error: str | None = None
+    sensors: tuple[Sensor, ...] = ()
+
+
+class Webserver:
+    """Dagster's webserver at a URL on loopback."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opener = build_opener(ProxyHandler({}))
+
+    def state(self) -> State:
+        """Ready when nothing is waited for. Never raises for a server that does not answer."""
+        try:
+            data = self._query(_STATE)
+        except (OSError, HTTPException, ValueError):
+            return State("the webserver")
+        entries = data["workspaceOrError"].get("locationEntries", [])
+        if not entries or any(entry["loadStatus"] != "LOADED" for entry in entries):
+            return State("the code location")
+        places = [entry["locationOrLoadError"] or {} for entry in entries]
+        errors = [place["message"] for place in places if place.get("__typename") == "PythonError"]
+        if errors:
+            return State("the code location", load_error=errors[0])
+        unhealthy = [
+            status["daemonType"].lower().replace("_", " ")
+            for status in data["instance"]["daemonHealth"]["allDaemonStatuses"]
+            if status["required"] and not status["healthy"]
+        ]
+        waiting = f"the daemon ({', '.join(unhealthy)})" if unhealthy else None
+        return State(waiting, sensors=tuple(each for place in places for each in _sensors(place)))
+
+    def start_sensor(self, sensor: Sensor) -> str | None:
+        """Turn it on; returns what went wrong, if anything."""
+        selector = {
+            "repositoryLocationName": sensor.location,
+            "repositoryName": sensor.repository,
+            "sensorName": sensor.name,
+        }
+        try:
+            result = self._query(_START_SENSOR, {"selector": selector})["startSensor"]
+        except (OSError, HTTPException, ValueError) as error:
+            return str(error)
+        return None if result["__typename"] == "Sensor" else result.get("message", result["__typename"])
+
+    def _query(self, text: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Raises OSError, HTTPException or ValueError."""
+        request = Request(  # noqa: S310 - the URL is our own
+            f"{self._url}/graphql",
+            data=json.dumps({"query": text, "variables": variables or {}}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with self._opener.open(request, timeout=REQUEST_SECONDS) as response:
+            answer = json.load(response)
+        if answer.get("errors") or not answer.get("data"):
+            raise ValueError(str(answer.get("errors")))
+        return answer["data"]
+
+
+def _sensors(location: dict[str, Any]) -> list[Sensor]:
+    return [
+        Sensor(
+            location=location["name"],
+            repository=repository["name"],
+            name=sensor["name"],
+            running=sensor["sensorState"]["status"] == "RUNNING",
+            decided=sensor["canReset"],
+        )
+        for repository in location["repositories"]
+        for sensor in repository["sensors"]
+    ]

@@ -1,0 +1,64 @@
+"""The `lakehouse` command as a process of its own, in an environment that holds next to nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+LAKEHOUSE = Path(sys.executable).parent / "lakehouse"
+SAMPLES = Path(__file__).parents[3] / "shared" / "archive_samples" / "binance" / "verbatim"
+
+Result = subprocess.CompletedProcess[str]
+RunLakehouse = Callable[..., Result]
+
+
+def clean_environment(tmp_path: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Nothing but a PATH without this environment's programs, and folders that tests may look into."""
+    home = tmp_path / "user_home"
+    temporary = tmp_path / "tmp"
+    for folder in (home, temporary):
+        folder.mkdir(exist_ok=True)
+    return {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(temporary), **(more or {})}
+
+
+@pytest.fixture
+def run_lakehouse(tmp_path: Path) -> RunLakehouse:
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
+        return subprocess.run(
+            [str(LAKEHOUSE), *arguments],
+            env=clean_environment(tmp_path, env),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def processes_naming(text: str) -> set[int]:
+    """Running processes, except this one, whose command line or environment names something."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in known and is_running(int(entry.name)):
+            found.add(int(entry.name))
+    return found

@@ -1,0 +1,142 @@
+"""Wrong input: one line on stderr, status 2, nothing on stdout."""
+
+from __future__ import annotations
+
+import resource
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets_tests.cli.conftest import RunLakehouse
+
+LAKE = {
+    "LAKEHOUSE_LAKE_BUCKET": "lake",
+    "LAKEHOUSE_LAKE_ENDPOINT_URL": "http://127.0.0.1:9",
+    "LAKEHOUSE_LAKE_ACCESS_KEY_ID": "a",
+    "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": "b",
+}
+SPOT = "binance/spot/klines/daily"
+DAY = ("--from", "2024-01-01", "--to", "2024-01-01")
+TODAY = datetime.now(UTC).date()
+KNOWN = (
+    "binance/spot/klines/daily, binance/um/klines/daily, binance/um/klines/monthly, "
+    "binance/um/fundingRate/monthly, binance/um/metrics/daily, binance/cm/klines/daily, binance/cm/aggTrades/daily"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["fetch"], "No such command 'fetch'. See: lakehouse --help"),
+        (["plan", *DAY], "Missing argument 'DATASET'. See: lakehouse plan --help"),
+        (["plan", SPOT, "--from", "2024-01-01"], "Missing option '--to'. See: lakehouse plan --help"),
+        (["plan", SPOT, *DAY, "--quick"], "No such option: --quick. See: lakehouse plan --help"),
+        (
+            ["demo", "--days", "0"],
+            "Invalid value for '--days': Input should be greater than or equal to 1. See: lakehouse demo --help",
+        ),
+        (
+            ["plan", "binance/spot/kline/daily", *DAY],
+            (
+                "'binance/spot/kline/daily' is not in the archive matrix (did you mean 'binance/spot/klines/daily'?); "
+                f"it has {KNOWN}."
+            ),
+        ),
+        (
+            ["sync", SPOT, "--from", "yesterday", "--to", "2024-01-01"],
+            "'yesterday' is not a daily period; write it as YYYY-MM-DD.",
+        ),
+        (
+            ["sync", SPOT, "--from", "2024-02-30", "--to", "2024-03-01"],
+            "'2024-02-30' is not a date: day is out of range for month.",
+        ),
+        (
+            ["sync", SPOT, "--from", "2024-01-02", "--to", "2024-01-01"],
+            "The range 2024-01-02 to 2024-01-01 ends before it starts.",
+        ),
+        (
+            ["plan", SPOT, "--from", "2015-01-01", "--to", "2017-09-01"],
+            f"{SPOT} begins with 2017-08-17; 2015-01-01 is before that.",
+        ),
+        (
+            ["plan", SPOT, "--from", "2024-01-01", "--to", str(TODAY)],
+            f"{SPOT} is published up to {TODAY - timedelta(days=1)}; {TODAY} is after that.",
+        ),
+        (
+            ["sync", SPOT, *DAY, "--intervals", "5m"],
+            f"{SPOT} is not collected at interval '5m'; the matrix has 1m, 1h.",
+        ),
+        (["sync", SPOT, *DAY, "--symbols", "BTCBUSD"], f"{SPOT}: the matrix does not select the symbol 'BTCBUSD'."),
+        (
+            ["sync", SPOT, *DAY, "--symbols", "BTCUSDT,"],
+            "--symbols 'BTCUSDT,' has an empty name; write it as A,B.",
+        ),
+        (["sync", SPOT, *DAY, "--mode", "fast"], f"'fast' is not a mode; use {', '.join(SyncMode)}."),
+        (
+            ["demo", "--samples", "/no/such/folder"],
+            "/no/such/folder is no directory; name one that is laid out as an archive tree.",
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_and_status_2(run_lakehouse: RunLakehouse, arguments: list[str], line: str) -> None:
+    result = run_lakehouse(*arguments, env=LAKE)
+    assert (result.stderr, result.stdout, result.returncode) == (f"{line}\n", "", 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        (
+            {},
+            (
+                "No lake is configured: set LAKEHOUSE_LAKE_BUCKET (and LAKEHOUSE_LAKE_ENDPOINT_URL unless on AWS), "
+                "or try the embedded one with: lakehouse demo"
+            ),
+        ),
+        (
+            LAKE | {"LAKEHOUSE_MATRIX": "/no/such/matrix.yaml"},
+            "The archive matrix /no/such/matrix.yaml cannot be read: No such file or directory.",
+        ),
+        (
+            LAKE | {"LAKEHOUSE_SYNC_WORKERS": "many"},
+            "Settings: LAKEHOUSE_SYNC_WORKERS: Input should be a valid integer, unable to parse string as an integer.",
+        ),
+    ],
+    ids=["no lake", "no matrix", "bad setting"],
+)
+def test_wrong_settings_are_one_line_and_status_2(
+    run_lakehouse: RunLakehouse, environment: dict[str, str], line: str
+) -> None:
+    result = run_lakehouse("plan", SPOT, *DAY, env=environment)
+    assert (result.stderr, result.stdout, result.returncode) == (f"{line}\n", "", 2)
+
+
+def test_a_lake_that_does_not_answer_is_one_line_and_status_1(run_lakehouse: RunLakehouse) -> None:
+    source = {"LAKEHOUSE_SOURCE_ENDPOINT_URL": "http://127.0.0.1:9", "LAKEHOUSE_SOURCE_MAX_ATTEMPTS": "1"}
+    result = run_lakehouse("plan", SPOT, *DAY, env=LAKE | source | {"LAKEHOUSE_LAKE_MAX_ATTEMPTS": "1"})
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "127.0.0.1:9" in result.stderr or "s3://" in result.stderr
+
+
+def test_a_traceback_is_shown_when_it_is_asked_for(run_lakehouse: RunLakehouse) -> None:
+    result = run_lakehouse("plan", SPOT, *DAY, env={"LAKEHOUSE_DEBUG": "1"})
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("No lake is configured")
+
+
+def test_help_and_version_come_at_once(run_lakehouse: RunLakehouse) -> None:
+    assert run_lakehouse("--version").stdout == "lakehouse 0.1.0\n"
+    used = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        result = run_lakehouse("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Processor time: what a busy machine does not stretch by waiting.
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert result.returncode == 0
+        assert "demo" in result.stdout
+    assert min(used) < 0.8

@@ -1,0 +1,150 @@
+"""`lakehouse plan` and `lakehouse sync` against the embedded store."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import obstore
+import pytest
+
+from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment
+
+DATASET = "binance/um/klines/daily"
+SYMBOLS = ("CLIAUSDT", "CLIBUSDT")
+FIRST, LAST = date(2024, 1, 1), date(2024, 1, 3)
+MATRIX = """
+datasets:
+  - {dataset: binance/um/klines/daily, intervals: [1m, 1h], symbols: {include: ["CLI*"]}}
+  - {dataset: binance/um/bookTicker/daily}
+"""
+
+
+@pytest.fixture(scope="session")
+def published(store: EmbeddedStore) -> None:
+    """Three days of two symbols that no other test uses."""
+    files = sample_files("um", "klines", "daily", symbols=SYMBOLS, intervals=["1m", "1h"], first=FIRST, last=LAST)
+    upload(store.admin_bucket("data.binance.vision"), files)
+
+
+@pytest.fixture
+def environment(store: EmbeddedStore, published: None, tmp_path: Path) -> dict[str, str]:
+    """A lake of its own for each test."""
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(MATRIX)
+    return {
+        "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
+        "LAKEHOUSE_LAKE_PREFIX": f"cli/{tmp_path.name}",
+        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_MATRIX": str(matrix),
+    }
+
+
+def in_lake(store: EmbeddedStore, prefix: str) -> dict[str, object]:
+    listed = obstore.list(store.lake().object_store(), prefix=prefix).collect()
+    return {meta["path"]: meta["last_modified"] for meta in listed}
+
+
+def test_plan_says_what_is_missing_and_writes_nothing(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    asked = ("plan", DATASET, "--from", "2024-01-02", "--to", "2024-01-04")
+    result = run_lakehouse(*asked, "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert [(row["period"], row["objects"], row["sidecars"], row["missing"]) for row in plan["periods"]] == [
+        ("2024-01-02", 4, 4, 4),
+        ("2024-01-03", 4, 4, 4),
+        ("2024-01-04", 0, 0, 0),
+    ]
+    assert plan["total"]["bytes"] == sum(row["bytes"] for row in plan["periods"]) > 0
+    assert plan["total"]["dollars"] > 0
+    shown = run_lakehouse(*asked, env=environment)
+    assert "Nothing was written." in shown.stdout
+    assert in_lake(store, f"cli/{tmp_path.name}") == {}
+
+
+def test_sync_copies_and_a_second_one_copies_nothing(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    asked = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-03", "--mode", "direct")
+    first = run_lakehouse(*asked, env=environment)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""  # no progress bar where nobody watches
+    assert [line.split("│")[1:5] for line in first.stdout.splitlines() if "2024-01-0" in line] == [
+        [f" {day} ", " complete ", "     4/4 ", "      4 "] for day in ("2024-01-01", "2024-01-02", "2024-01-03")
+    ]
+    mirrored = in_lake(store, f"cli/{tmp_path.name}/archive")
+    assert len(mirrored) == 24
+    again = json.loads(run_lakehouse(*asked, "--json", env=environment).stdout)
+    assert again["ok"] is True
+    assert again["total"]["copied"] == again["total"]["sidecars_copied"] == 0
+    assert again["total"]["present"] == 12
+    assert in_lake(store, f"cli/{tmp_path.name}/archive") == mirrored
+    plan = json.loads(run_lakehouse("plan", *asked[1:6], "--json", env=environment).stdout)
+    assert (plan["total"]["objects"], plan["total"]["present"]) == (0, 12)
+
+
+def test_a_narrowed_sync_copies_what_was_asked_for_and_says_so(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    period = ("--from", "2024-01-01", "--to", "2024-01-01")
+    result = run_lakehouse("sync", DATASET, *period, "--symbols", "CLIAUSDT", "--intervals", "1h,1m", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "narrowed" in result.stdout
+    assert len(in_lake(store, f"cli/{tmp_path.name}/archive")) == 4
+    plan = run_lakehouse("plan", DATASET, *period, "--symbols", "CLIBUSDT", "--json", env=environment)
+    assert json.loads(plan.stdout)["total"]["objects"] == 2
+
+
+def test_a_period_that_is_not_published_is_said_and_is_no_failure(
+    run_lakehouse: RunLakehouse, environment: dict[str, str]
+) -> None:
+    result = run_lakehouse("sync", DATASET, "--from", "2024-01-03", "--to", "2024-01-05", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "Not published yet: 2 of 3 periods (2024-01-04 to 2024-01-05)." in result.stdout
+
+
+def test_a_month_given_for_days_means_its_days(run_lakehouse: RunLakehouse, environment: dict[str, str]) -> None:
+    result = run_lakehouse("plan", DATASET, "--from", "2024-02", "--to", "2024-02", "--json", env=environment)
+    periods = [row["period"] for row in json.loads(result.stdout)["periods"]]
+    assert (periods[0], periods[-1], len(periods)) == ("2024-02-01", "2024-02-29", 29)
+
+
+def test_what_cannot_be_written_is_named_with_status_1(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str]
+) -> None:
+    wrong = environment | {"LAKEHOUSE_LAKE_BUCKET": "no-such-bucket"}
+    result = run_lakehouse("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-01", env=wrong)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert "no-such-bucket" in line
+
+
+def test_a_progress_bar_is_shown_on_a_terminal_only(environment: dict[str, str], tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    result = subprocess.run(
+        [str(LAKEHOUSE), "sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-01", "--json"],
+        env=clean_environment(tmp_path, environment | {"TERM": "xterm", "COLUMNS": "120"}),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=False,
+        timeout=60,
+    )
+
+    os.close(terminal)
+    shown = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert result.returncode == 0, shown
+    assert "listing" in shown
+    assert json.loads(result.stdout)["total"]["copied"] == 4

@@ -1,0 +1,237 @@
+"""`lakehouse up`: everything starts, is on loopback, and ends with its starter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import dagster as dg
+import pytest
+import yaml
+
+from lakehouse_assets.cli.home import instance_configuration
+from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment, processes_naming
+
+pytestmark = pytest.mark.xdist_group("up")
+REPOSITORY = Path(__file__).parents[2]
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Up:
+    """A running `lakehouse up`."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+    said: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def query(self, text: str) -> dict:
+        request = Request(
+            f"{self.url}/graphql",
+            data=json.dumps({"query": text}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urlopen(request, timeout=30) as response:
+            return json.load(response)["data"]
+
+    def services(self) -> set[int]:
+        """Everything that it started, grandchildren too."""
+        return processes_naming(str(self.folder)) - {self.process.pid}
+
+
+def start_up(folder: Path) -> Up:
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    process = subprocess.Popen(
+        [str(LAKEHOUSE), "up", "--port", str(port), "--home", str(folder / "home")],
+        env=clean_environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line.rstrip())
+        if "Stop with Ctrl-C" in line:
+            return Up(process, folder, port, said)
+    raise AssertionError(f"lakehouse up ended with {process.wait()}:\n" + "\n".join(said))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = start_up(tmp_path_factory.mktemp("up"))
+    yield up
+    up.process.kill()
+    up.process.communicate()
+
+
+def test_it_says_where_it_is_only_when_it_answers(running: Up) -> None:
+    assert any(line.split() == ["Dagster", "UI", running.url] for line in running.said)
+    with urlopen(f"{running.url}/server_info", timeout=10) as response:
+        assert "dagster_webserver_version" in json.load(response)
+
+
+def test_the_default_matrix_is_loaded_and_every_daemon_is_healthy(running: Up) -> None:
+    data = running.query(
+        "{ assetNodes { assetKey { path } } instance { daemonHealth { allDaemonStatuses { required healthy } } } }"
+    )
+    assert ["binance", "um", "klines", "daily"] in [node["assetKey"]["path"] for node in data["assetNodes"]]
+    assert all(each["healthy"] for each in data["instance"]["daemonHealth"]["allDaemonStatuses"] if each["required"])
+
+
+def test_the_discovery_sensors_are_running(running: Up) -> None:
+    data = running.query(
+        '{ sensorsOrError(repositorySelector: {repositoryName: "__repository__",'
+        ' repositoryLocationName: "lakehouse"})'
+        " { __typename ... on Sensors { results { name sensorState { status } } } } }"
+    )
+    sensors = {each["name"]: each["sensorState"]["status"] for each in data["sensorsOrError"]["results"]}
+    assert sensors == {"binance_discovery": "RUNNING"}
+
+
+def test_a_partition_of_the_sample_archive_is_materialized_by_a_run(running: Up) -> None:
+    [first] = [line.split()[2] for line in running.said if line.startswith("Sample archive")]
+    launched = running.query(
+        'mutation { launchPipelineExecution(executionParams: {selector: {pipelineName: "__ASSET_JOB",'
+        ' repositoryName: "__repository__", repositoryLocationName: "lakehouse",'
+        ' assetSelection: [{path: ["binance", "cm", "aggTrades", "daily"]}],'
+        ' assetCheckSelection: [{assetKey: {path: ["binance", "cm", "aggTrades", "daily"]}, name: "complete"}]},'
+        f' mode: "default", executionMetadata: {{tags: [{{key: "dagster/partition", value: "{first}"}}]}}}})'
+        " { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"
+    )["launchPipelineExecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id = launched["run"]["runId"]
+    query = (
+        f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status assetMaterializations {{ partition '
+        "metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"
+    )
+    deadline = time.monotonic() + 90
+    run = running.query(query)["runOrError"]
+    while run["status"] not in {"SUCCESS", "FAILURE", "CANCELED"}:
+        assert time.monotonic() < deadline, run
+        time.sleep(0.5)
+        run = running.query(query)["runOrError"]
+    assert run["status"] == "SUCCESS"
+    [materialization] = run["assetMaterializations"]
+    assert materialization["partition"] == first
+    copied = [each["intValue"] for each in materialization["metadataEntries"] if each["label"] == "objects_copied"]
+    assert copied == [2]
+
+
+def test_every_port_is_on_loopback(running: Up) -> None:
+    inodes = set()
+    for pid in (*running.services(), running.process.pid):
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+            except OSError:
+                continue
+    listening = [
+        fields[1]
+        for table in ("tcp", "tcp6")
+        for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == "0A" and fields[9] in inodes
+    ]
+    assert f"0100007F:{running.port:04X}" in listening
+    assert [address for address in listening if not address.startswith("0100007F:")] == []
+
+
+def test_a_second_one_on_the_same_home_is_refused(running: Up, run_lakehouse: RunLakehouse) -> None:
+    result = run_lakehouse("up", "--port", str(free_port()), "--home", str(running.home))
+    assert result.stderr == (
+        f"Another `lakehouse up` (process {running.process.pid}) uses {running.home}; "
+        "stop it, or choose another --home.\n"
+    )
+    assert result.returncode == 2
+
+
+def test_a_taken_port_is_refused(running: Up, run_lakehouse: RunLakehouse, tmp_path: Path) -> None:
+    result = run_lakehouse("up", "--port", str(running.port), "--home", str(tmp_path / "another"))
+    assert result.stderr == f"Port {running.port} is taken; choose another with --port.\n"
+    assert result.returncode == 2
+    assert processes_naming(str(tmp_path)) == set()
+
+
+def test_ctrl_c_ends_every_child(running: Up) -> None:
+    assert len(running.services()) >= 5  # store, code server and its own child, webserver, daemon
+    running.process.send_signal(signal.SIGINT)
+    output, _ = running.process.communicate(timeout=40)
+    assert running.process.returncode == 0, output
+    assert "Traceback" not in output
+    assert running.services() == set()
+    assert not (running.home / "code.sock").exists()
+
+
+def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(running: Up) -> None:
+    """On the same home as the tests above, and after them."""
+    if running.process.poll() is None:
+        running.process.send_signal(signal.SIGINT)
+        running.process.communicate(timeout=40)
+    again = start_up(running.folder)
+    assert not any("Publishing" in line for line in again.said)
+    again.process.kill()
+    again.process.communicate()
+    deadline = time.monotonic() + 10
+    while again.services():
+        assert time.monotonic() < deadline, again.services()
+        time.sleep(0.05)
+    run_id = leave_a_started_run(running.home / "dagster")
+    third = start_up(running.folder)
+    assert any(line.startswith("Swept") and "1 runs" in line for line in third.said)
+    assert third.query(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')["runOrError"] == {
+        "status": "FAILURE"
+    }
+    [daemon] = [pid for pid in third.services() if b"dagster._daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    os.kill(daemon, signal.SIGKILL)
+    output, _ = third.process.communicate(timeout=40)
+    assert third.process.returncode == 1
+    assert f"The daemon was ended by signal 9. The end of {running.home}/logs/daemon.log:" in output
+    assert third.services() == set()
+
+
+def leave_a_started_run(dagster_home: Path) -> str:
+    """A run as a crash leaves it."""
+
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job
+    def orphan() -> None:
+        nothing()
+
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        run = instance.create_run_for_job(orphan, status=dg.DagsterRunStatus.STARTED)
+        return run.run_id
+
+
+def test_the_local_deployment_has_the_packaged_configuration() -> None:
+    written = (REPOSITORY / "deploy" / "local" / "dagster.yaml").read_text()
+    assert written == instance_configuration()
+    configuration = yaml.safe_load(written)
+    assert configuration["telemetry"] == {"enabled": False}
+    assert configuration["run_monitoring"]["enabled"] is True
