@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ProfileNotFound
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
@@ -90,20 +92,30 @@ class Bucket:
 
     def same_provider_as(self, other: Bucket) -> bool:
         """Whether one server can copy between the two (same endpoint; AWS counts as one)."""
-        return (self.endpoint_url or "").rstrip("/") == (other.endpoint_url or "").rstrip("/")
+        return _provider(self.endpoint_url) == _provider(other.endpoint_url)
 
     def with_name(self, name: str) -> Bucket:
         return replace(self, name=name)
 
     def session(self) -> boto3.Session:
-        """A boto3 session of this identity."""
+        """A boto3 session of this identity. Raises InputError for a profile that does not exist."""
+        if self.credentials is None and not self.anonymous:
+            try:
+                return boto3.Session(profile_name=self.profile, region_name=self.effective_region)
+            except ProfileNotFound as error:
+                raise InputError(
+                    f"{error}; it is named by LAKEHOUSE_LAKE_PROFILE or AWS_PROFILE, for bucket {self.name}."
+                ) from error
+        # A given identity is not looked up: a stale AWS_PROFILE of the environment does not matter.
+        botocore_session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
         if self.credentials is None:
-            return boto3.Session(profile_name=self.profile, region_name=self.effective_region)
+            return boto3.Session(botocore_session=botocore_session, region_name=self.effective_region)
         return boto3.Session(
             aws_access_key_id=self.credentials.access_key_id,
             aws_secret_access_key=self.credentials.secret_access_key,
             aws_session_token=self.credentials.session_token,
             region_name=self.effective_region,
+            botocore_session=botocore_session,
         )
 
     def boto3_client(self) -> S3Client:
@@ -157,6 +169,13 @@ class Bucket:
             "AWS_SECRET_ACCESS_KEY": self.credentials.secret_access_key,
             **({"AWS_SESSION_TOKEN": self.credentials.session_token} if self.credentials.session_token else {}),
         }
+
+
+def _provider(endpoint_url: str | None) -> str:
+    """What serves an endpoint: ``aws``, or the endpoint itself."""
+    if endpoint_url is None or (urlsplit(endpoint_url).hostname or "").endswith(".amazonaws.com"):
+        return "aws"
+    return endpoint_url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

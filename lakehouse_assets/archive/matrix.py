@@ -107,6 +107,15 @@ class SymbolFilter(_Model):
         bound._market = (exchange, market)  # noqa: SLF001
         return bound
 
+    def __str__(self) -> str:
+        """For people: ``quoted in USDT, without `*SETTLED*```."""
+        parts = [
+            f"quoted in {', '.join(self.quote_assets)}" if self.quote_assets else "",
+            " or ".join(f"`{pattern}`" for pattern in self.include),
+        ]
+        chosen = ", ".join(filter(None, parts)) or "all"
+        return f"{chosen}, without {', '.join(f'`{pattern}`' for pattern in self.exclude)}" if self.exclude else chosen
+
     def selects(self, symbol: str) -> bool:
         """Whether the symbol is wanted."""
         if self.quote_assets:

@@ -186,3 +186,34 @@ def sync(
     from lakehouse_assets.cli.sync import ask, run_sync  # noqa: PLC0415
 
     raise typer.Exit(run_sync(ask(dataset, first, last, symbols, intervals), mode=mode, as_json=as_json))
+
+
+@app.command()
+def verify(
+    dataset: DatasetName,
+    *,
+    first: First,
+    last: Last,
+    again: Annotated[bool, typer.Option("--again", help="Read everything, also what is verified already.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read the lake's copies and compare them with the exchange's checksums. Each content is read once."""
+    from lakehouse_assets.cli.verify import run_verify  # noqa: PLC0415
+
+    raise typer.Exit(run_verify(dataset, first, last, again=again, as_json=as_json))
+
+
+@app.command()
+def adopt(dataset: DatasetName, *, first: First, last: Last, as_json: AsJson = False) -> None:
+    """Take over an existing mirror in the lake: record what is there and read all of it. Copies nothing."""
+    from lakehouse_assets.cli.verify import run_adopt  # noqa: PLC0415
+
+    raise typer.Exit(run_adopt(dataset, first, last, as_json=as_json))
+
+
+@app.command("rebuild-manifests")
+def rebuild_manifests(dataset: DatasetName, *, as_json: AsJson = False) -> None:
+    """Rebuild a lost manifest from the lake's listing: presence, sizes and ETags, not history."""
+    from lakehouse_assets.cli.verify import run_rebuild  # noqa: PLC0415
+
+    raise typer.Exit(run_rebuild(dataset, as_json=as_json))

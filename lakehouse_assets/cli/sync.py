@@ -20,6 +20,7 @@ from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Scope, Stage
 from lakehouse_assets.sync.plan import Plan, State
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+from lakehouse_assets.sync.watch import newest_period
 
 if TYPE_CHECKING:
     from lakehouse_assets.sync.engine import Progress as EngineProgress
@@ -42,7 +43,7 @@ def ask(dataset: str, first: str, last: str, symbols: str | None, intervals: str
 
 def _engine(entry: DatasetEntry, settings: Settings) -> Engine:
     lake = settings.lake.lake()
-    return Engine(settings.source.bucket(entry.dataset.source), lake, settings.sync.options())
+    return Engine(settings.source.bucket(entry.dataset.source), lake, settings.sync.options(settings.lake.headers))
 
 
 def _names(option: str, text: str | None) -> tuple[str, ...]:
@@ -60,7 +61,7 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
     Raises InputError for periods before the entry's first one, and for ones that are not over.
     """
     dataset = entry.dataset
-    newest = newest_period(entry)
+    newest = newest_period(entry, datetime.now(UTC).date())
     start, end = dataset.period(first), dataset.period(last)
     if dataset.cadence is Cadence.DAILY and len(last) == len("YYYY-MM"):
         month_end = Period.containing(Cadence.MONTHLY, end.start).next().start - timedelta(days=1)
@@ -74,13 +75,6 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
         why = f"ended with {newest}" if newest == entry.last_period else f"is published up to {newest}"
         raise InputError(f"{dataset} {why}; {end} is after that.")
     return periods
-
-
-def newest_period(entry: DatasetEntry) -> Period:
-    """The last period that is over, or the last one that the exchange published."""
-    running = Period.containing(entry.dataset.cadence, datetime.now(UTC).date())
-    over = running.shifted(-1)
-    return over if entry.last_period is None else min(over, entry.last_period)
 
 
 # plan

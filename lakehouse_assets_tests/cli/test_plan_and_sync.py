@@ -6,47 +6,14 @@ import json
 import os
 import pty
 import subprocess
-from datetime import date
 from pathlib import Path
 
 import obstore
-import pytest
 
-from lakehouse_assets.embedded.sample_archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment
 
 DATASET = "binance/um/klines/daily"
-SYMBOLS = ("CLIAUSDT", "CLIBUSDT")
-FIRST, LAST = date(2024, 1, 1), date(2024, 1, 3)
-MATRIX = """
-datasets:
-  - {dataset: binance/um/klines/daily, intervals: [1m, 1h], symbols: {include: ["CLI*"]}}
-  - {dataset: binance/um/bookTicker/daily}
-"""
-
-
-@pytest.fixture(scope="session")
-def published(store: EmbeddedStore) -> None:
-    """Three days of two symbols that no other test uses."""
-    files = sample_files("um", "klines", "daily", symbols=SYMBOLS, intervals=["1m", "1h"], first=FIRST, last=LAST)
-    upload(store.admin_bucket("data.binance.vision"), files)
-
-
-@pytest.fixture
-def environment(store: EmbeddedStore, published: None, tmp_path: Path) -> dict[str, str]:
-    """A lake of its own for each test."""
-    matrix = tmp_path / "matrix.yaml"
-    matrix.write_text(MATRIX)
-    return {
-        "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
-        "LAKEHOUSE_LAKE_PREFIX": f"cli/{tmp_path.name}",
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_MATRIX": str(matrix),
-    }
 
 
 def in_lake(store: EmbeddedStore, prefix: str) -> dict[str, object]:

@@ -1,0 +1,69 @@
+"""``lakehouse verify``, ``adopt`` and ``rebuild-manifests``: what the lake holds, read and recorded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.markup import escape
+
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.cli import output
+from lakehouse_assets.cli.sync import ask
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
+from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.sync.verify import Verification, Verifier
+
+COMPLAINTS_SHOWN = 20
+
+
+def run_verify(dataset: str, first: str, last: str, *, again: bool, as_json: bool) -> int:
+    """Read what is not verified yet and print what is known; 1 when anything is wrong or unread."""
+    scope, _engine = ask(dataset, first, last, None, None)
+    done = _verifier(dataset).verify(scope.entry.dataset, scope.names, again=again)
+    return _report(f"Verified: {scope.entry.dataset}", done, as_json=as_json)
+
+
+def run_adopt(dataset: str, first: str, last: str, *, as_json: bool) -> int:
+    """Record and read what the lake holds, copying nothing; 1 when anything is wrong or unread."""
+    scope, engine = ask(dataset, first, last, None, None)
+    done = adopt(engine, _verifier(dataset), scope)
+    return _report(f"Adopted: {scope.entry.dataset}", done, as_json=as_json)
+
+
+def run_rebuild(dataset: str, *, as_json: bool) -> int:
+    """Add manifest rows for objects that the lake holds and the manifest does not know; 0."""
+    settings = load_settings()
+    entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
+    added = rebuild_manifest(settings.lake.lake(), entry)
+    if as_json:
+        output.print_json({"dataset": entry.dataset.name, "rows_added": added})
+    else:
+        output.stdout().print(
+            f"{added} rows were added to the manifest of {entry.dataset}. The source's ETags are unknown "
+            "until the next sync; checksums until: lakehouse verify"
+        )
+    return 0
+
+
+def _verifier(dataset: str) -> Verifier:
+    settings = load_settings()
+    entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
+    return Verifier(settings.source.bucket(entry.dataset.source), settings.lake.lake())
+
+
+def _report(title: str, done: Verification, *, as_json: bool) -> int:
+    failed = bool(done.complaints or done.unread)
+    if as_json:
+        output.print_json({"ok": not failed, **asdict(done)})
+        return int(failed)
+    console = output.stdout()
+    shown = output.table(title, ["period"], [state.value for state in Integrity])
+    for period, counts in sorted(done.states.items()):
+        shown.add_row(period, *(str(counts.get(state.value, 0)) for state in Integrity))
+    console.print(shown)
+    console.print(f"{done.objects_read} objects read, {output.size(done.bytes_read)}, {done.seconds:.1f} s.")
+    for complaint in (*done.complaints, *done.unread)[:COMPLAINTS_SHOWN]:
+        fault = "the lake's copy differs; sync again: " if complaint.copy_differs else ""
+        console.print(escape(f"{complaint.state}: {complaint.key}: {fault}{complaint.note}"), soft_wrap=True)
+    return int(failed)
