@@ -26,7 +26,7 @@ def defs() -> dg.Definitions:
         + [build_efficiency_report()],
         schedules=[build_efficiency_schedule()],
         sensors=build_discovery_sensors(matrix, settings.discovery),
-        resources=build_resources(),
+        resources=build_resources(settings),
         # One-step runs: a process per step would only add its start-up.
         executor=dg.in_process_executor,
     )

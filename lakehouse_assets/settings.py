@@ -9,7 +9,7 @@ starts (``orchestration/resources.py``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +24,11 @@ from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
 PREFIX = "LAKEHOUSE_"
 
 
+_BUCKET = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$"
+_ENDPOINT = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+_REGION = r"^[A-Za-z0-9-]+$"
+
+
 def _config(group: str) -> SettingsConfigDict:
     # An empty variable is an unset one: compose files and manifests write them so.
     return SettingsConfigDict(env_prefix=f"{PREFIX}{group}_", env_ignore_empty=True, extra="ignore", frozen=True)
@@ -34,10 +39,10 @@ class LakeSettings(BaseSettings):
 
     model_config = _config("LAKE")
 
-    bucket: str | None = Field(default=None, description="Bucket of the lake.")
+    bucket: str | None = Field(default=None, pattern=_BUCKET, description="Bucket of the lake.")
     prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
-    endpoint_url: str | None = Field(default=None, description="S3 endpoint; unset for AWS.")
-    region: str | None = Field(default=None, description="Region of the bucket; us-east-1 when unset.")
+    endpoint_url: str | None = Field(default=None, pattern=_ENDPOINT, description="S3 endpoint; unset for AWS.")
+    region: str | None = Field(default=None, pattern=_REGION, description="Region of the bucket; us-east-1 when unset.")
     access_key_id: SecretStr | None = Field(default=None, description="Access key of the sync identity.")
     secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the sync identity.")
     session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
@@ -98,9 +103,13 @@ class SourceSettings(BaseSettings):
     model_config = _config("SOURCE")
 
     endpoint_url: str | None = Field(
-        default=None, description="S3 endpoint that serves the exchanges' buckets; unset for the real ones."
+        default=None,
+        pattern=_ENDPOINT,
+        description="S3 endpoint that serves the exchanges' buckets; unset for the real ones.",
     )
-    region: str | None = Field(default=None, description="Region of that endpoint; unset for the exchange's own.")
+    region: str | None = Field(
+        default=None, pattern=_REGION, description="Region of that endpoint; unset for the exchange's own."
+    )
     verify_tls: bool = Field(default=True, description="Whether the endpoint's certificate is checked.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
     max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
@@ -211,6 +220,8 @@ class Settings(BaseSettings):
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
 
 
+Group = TypeVar("Group", bound=BaseSettings)
+
 _GROUPS = {
     group.__name__: str(group.model_config.get("env_prefix")).removeprefix(PREFIX)
     for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings)
@@ -219,12 +230,17 @@ _GROUPS = {
 
 def load_settings() -> Settings:
     """Read the environment. Raises InputError naming every variable that cannot be used."""
+    return read_group(Settings)
+
+
+def read_group(group: type[Group], **given: Any) -> Group:
+    """Read one group from the environment, ``given`` values first. Raises InputError as load_settings does."""
     try:
-        return Settings()
+        return group(**given)
     except ValidationError as error:
-        group = _GROUPS.get(error.title, "")
+        prefix = PREFIX + _GROUPS.get(error.title, "")
         faults = "; ".join(
-            f"{PREFIX}{group}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            f"{prefix}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise InputError(f"Settings: {faults}.") from None

@@ -49,6 +49,17 @@ _FINAL = {
 }
 _OF_OBJECT = {"NoSuchKey", "NoSuchVersion", "NotFound", "PreconditionFailed", "Rewritten", "UnsayableKey", "404"}
 _THROTTLES = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "Throttling", "429", "503"}
+_PASSING = {
+    *_THROTTLES,
+    "500",
+    "502",
+    "504",
+    "Corrupt",
+    "InternalError",
+    "RequestError",
+    "RequestTimeout",
+    "ShortRead",
+}
 _ADVICE = {
     "AccessDenied": "check the credentials and the bucket's policy",
     "ExpiredToken": "the temporary credentials ran out; renew them",
@@ -88,6 +99,11 @@ class StoreFault:
     def is_throttle(self) -> bool:
         """Whether the store asks for fewer requests."""
         return self.code in _THROTTLES
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it is of the kind that passes by itself, even when nothing got through yet."""
+        return self.code in _PASSING
 
     @property
     def advice(self) -> str | None:

@@ -33,7 +33,8 @@ class SyncConfig(dg.Config):
     )
     mode: ModeChoice | None = Field(
         default=None,
-        description="How objects are moved: auto, direct (server-side copy), staged (through scratch disk). "
+        description="How objects are moved: auto, direct (server-side copy), relay (through memory), "
+        "staged (through scratch disk). "
         "Default: the matrix entry's mode.",
     )
 

@@ -10,7 +10,6 @@ materialization counts as outdated), ``get_latest_storage_id_by_partition`` and
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -85,12 +84,8 @@ def _log_checks(
     context: dg.AssetExecutionContext, dataset: Dataset, lake: Lake, periods: Sequence[PeriodReport]
 ) -> None:
     key = dg.AssetKey(dataset.asset_key)
-    latest = context.instance.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION, {period.period for period in periods}
-    )
-    now = time.time()
+    targets = _latest_materializations(context.instance, key, {period.period for period in periods})
     for period in periods:
-        storage_id = latest.get(period.period)
         context.log_event(
             dg.AssetCheckEvaluation(
                 asset_key=key,
@@ -103,19 +98,36 @@ def _log_checks(
                 else dg.AssetCheckSeverity.WARN,
                 description=_verdict(period),
                 metadata=period_metadata(period, dataset, lake),
-                target_materialization_data=None
-                if storage_id is None
-                else AssetCheckEvaluationTargetMaterializationData(
-                    storage_id=storage_id, run_id=context.run.run_id, timestamp=now
-                ),
+                target_materialization_data=targets.get(period.period),
             )
         )
+
+
+def _latest_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, periods: set[str]
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """What the evaluations judge: of this run or, where a period was not materialized, of an earlier one."""
+    latest = instance.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, periods)
+    if not latest:
+        return {}
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, storage_ids=list(latest.values())), limit=len(latest)
+    ).records
+    return {
+        record.partition_key: AssetCheckEvaluationTargetMaterializationData(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        for record in records
+        if record.partition_key is not None
+    }
 
 
 def _verdict(period: PeriodReport) -> str:
     if period.state is PeriodState.NOT_PUBLISHED:
         return "The exchange has published nothing for this period yet."
     if period.is_complete:
+        if not period.expected:
+            return f"The exchange withdrew all it had published; the lake keeps {period.vanished} objects."
         kept = f"; {period.vanished} more are kept that the exchange withdrew" if period.vanished else ""
         return f"All {period.expected} objects are in the lake{kept}."
     named = ", ".join(failure.key for failure in period.failures[:NAMED])

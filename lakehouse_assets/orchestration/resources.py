@@ -17,7 +17,7 @@ from pydantic import Field
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.settings import LakeSettings, SourceSettings, SyncSettings
+from lakehouse_assets.settings import LakeSettings, Settings, SourceSettings, SyncSettings, read_group
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.lake import Lake
 
@@ -67,7 +67,7 @@ class SyncResource(dg.ConfigurableResource[Any]):
     def engine(self, source: Bucket, lake: Lake) -> Engine:
         """The engine; what is not configured here comes from the environment."""
         given = {name: value for name, value in self.model_dump().items() if value is not None}
-        return Engine(source, lake, SyncSettings(**given).options(LakeSettings().headers))
+        return Engine(source, lake, read_group(SyncSettings, **given).options(read_group(LakeSettings).headers))
 
 
 def bucket_of(
@@ -101,7 +101,7 @@ def bucket_of(
     )
 
 
-def build_resources() -> dict[str, dg.ConfigurableResource[Any]]:
+def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
     """Resources from the settings' variables, by name and unresolved.
 
     Only variables that are set are referred to, since Dagster refuses to start a run for one that
@@ -117,22 +117,22 @@ def build_resources() -> dict[str, dg.ConfigurableResource[Any]]:
                 aws_secret_access_key=_variable(lake, "secret_access_key"),
                 aws_session_token=_variable(lake, "session_token"),
                 profile_name=_variable(lake, "profile"),
-                max_attempts=LakeSettings().max_attempts,
-                verify=LakeSettings().verify_tls,
+                max_attempts=settings.lake.max_attempts,
+                verify=settings.lake.verify_tls,
             ),
             bucket=dg.EnvVar(_name(lake, "bucket")),
             prefix=_variable(lake, "prefix") or "",
-            allow_http=LakeSettings().allow_http,
+            allow_http=settings.lake.allow_http,
         ),
         "source": SourceResource(
             s3=S3Resource(
                 use_unsigned_session=True,
                 endpoint_url=_variable(source, "endpoint_url"),
                 region_name=_variable(source, "region"),
-                max_attempts=SourceSettings().max_attempts,
-                verify=SourceSettings().verify_tls,
+                max_attempts=settings.source.max_attempts,
+                verify=settings.source.verify_tls,
             ),
-            allow_http=SourceSettings().allow_http,
+            allow_http=settings.source.allow_http,
         ),
         "sync": SyncResource(),
     }

@@ -152,7 +152,7 @@ class Services:
             """query ($key: AssetKeyInput!, $partition: String!) {
                  assetCheckExecutions(assetKey: $key, checkName: "complete", partition: $partition, limit: 1) {
                    status partition runId evaluation { success severity description partition
-                   targetMaterialization { storageId } metadataEntries { label } } } }""",
+                   targetMaterialization { runId } metadataEntries { label } } } }""",
             key=_key(asset),
             partition=partition,
         )["assetCheckExecutions"]

@@ -273,9 +273,8 @@ def test_what_a_run_copied_is_not_asked_for_again_and_forgotten(
     assert KLINES not in DiscoveryCursor.read(watcher.cursor).model_dump_json(include={"asked", "waiting"})
 
 
-def test_objects_that_come_after_the_run_are_asked_for_with_a_new_fingerprint(
-    watcher: Watcher, world: World, entry: DatasetEntry
-) -> None:
+def test_objects_that_come_after_the_run_are_asked_for_with_a_new_fingerprint(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from=NEW)
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     watcher.copied(entry, NEW)
@@ -303,7 +302,8 @@ def test_a_run_that_left_the_period_incomplete_is_followed_by_another(
     assert second.run_key.rsplit("@", 2)[1] != request.run_key.rsplit("@", 2)[1]
 
 
-def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from=NEW)
     [key] = world.publish(["BTCUSDT"], [NEW])
     watcher.copied(entry, NEW)
     assert watcher.tick(entry) == []
