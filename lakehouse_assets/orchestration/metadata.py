@@ -33,6 +33,7 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "network_bytes": dg.MetadataValue.int(report.network_bytes),
         "network_bytes_saved": dg.MetadataValue.int(report.network_bytes_saved),
         "local_bytes_written": dg.MetadataValue.int(report.local_bytes_written),
+        "objects_by_integrity": dg.MetadataValue.json(report.integrity),
         "source_uri": dg.MetadataValue.text(dataset.source_url),
         "lake_uri": dg.MetadataValue.text(lake.url(dataset.lake_prefix)),
     }

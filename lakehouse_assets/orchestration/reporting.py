@@ -45,6 +45,8 @@ def report_sync(
     Raises dg.Failure, without retries, when a period that should be whole now is not.
     """
     key = dg.AssetKey(dataset.asset_key)
+    for note in _notes(report):
+        context.log.warning(note)
     for period in report.periods:
         context.log.info(_line(dataset, period))
         if synced:
@@ -120,6 +122,16 @@ def _latest_materializations(
         for record in records
         if record.partition_key is not None
     }
+
+
+def _notes(report: SyncReport) -> list[str]:
+    notes = []
+    if report.mode_note:
+        notes.append(f"Objects are not copied directly: {report.mode_note}")
+    if report.strays:
+        named = "; ".join(f"{key!r}: {reason}" for key, reason in report.strays[:NAMED])
+        notes.append(f"{len(report.strays)} keys of the source are no archive objects and are left alone: {named}")
+    return notes
 
 
 def _verdict(period: PeriodReport) -> str:

@@ -237,6 +237,7 @@ def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed:
         copied_by_mode=modes,
         files_by_mode=dict(by_mode.select("mode", "files").iter_rows()),
         bytes_by_mode=dict(by_mode.select("mode", "size").iter_rows()),
+        integrity=dict(present.group_by("new_integrity").len().sort("new_integrity").iter_rows()),
         failures=tuple(_failures(open_rows)),
         missing_total=open_rows.height,
         digest=_digest(present),

@@ -38,6 +38,7 @@ class PeriodReport:
     are of this run, ``bytes_present`` is what the lake holds. ``seconds`` is the period's share
     of the run by files copied (of the objects judged, when nothing was).
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
+    ``integrity`` counts the present objects by their state (sync/integrity.py).
     ``digest`` changes exactly when the period's content does.
     """
 
@@ -56,6 +57,7 @@ class PeriodReport:
     copied_by_mode: dict[str, int]
     files_by_mode: dict[str, int]
     bytes_by_mode: dict[str, int]
+    integrity: dict[str, int]
     failures: tuple[Failure, ...]
     missing_total: int
     digest: str

@@ -36,6 +36,7 @@ def test_a_whole_partition_is_materialized_with_its_figures(runner: Runner, worl
         "objects_skipped": 0,
         "objects_failed": 0,
         "objects_vanished": 0,
+        "objects_by_integrity": {"unverified": 2},
     }
     assert metadata["sidecars_copied"] == 2
     assert metadata["copies_by_mode"] == {"direct": 2}
@@ -187,6 +188,15 @@ def test_one_line_per_partition_is_logged_and_none_per_object(runner: Runner, wo
     lines = [r.user_message for r in records if r.user_message.startswith(f"{entry.dataset} ")]
     assert len(lines) == 5
     assert not [r for r in records if ".zip" in r.message]
+
+
+def test_strays_and_a_refused_mode_are_told_once_in_the_run_log(runner: Runner, world: World) -> None:
+    [key] = world.publish(["BTCUSDT"], [FIRST])
+    world.put(f"{key.rsplit('-', 3)[0]}-2024-03-1.zip", b"stray", sidecar=False)
+    result = runner.run(world.entry(), FIRST, LAST)
+    notes = [r.user_message for r in runner.instance.all_logs(result.run_id) if "no archive objects" in r.user_message]
+    assert len(notes) == 1
+    assert "2024-03-1.zip': its date is not zero-padded" in notes[0]
 
 
 def test_the_asset_carries_what_a_reader_of_the_graph_wants(world: World) -> None:
