@@ -192,11 +192,11 @@ def test_one_line_per_partition_is_logged_and_none_per_object(runner: Runner, wo
 
 def test_strays_and_a_refused_mode_are_told_once_in_the_run_log(runner: Runner, world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [FIRST])
-    world.put(f"{key.rsplit('-', 3)[0]}-2024-03-1.zip", b"stray", sidecar=False)
+    world.put(f"{key.rsplit('-', 3)[0]}-2024-03-02-draft.zip", b"stray", sidecar=False)
     result = runner.run(world.entry(), FIRST, LAST)
     notes = [r.user_message for r in runner.instance.all_logs(result.run_id) if "no archive objects" in r.user_message]
     assert len(notes) == 1
-    assert "2024-03-1.zip': its date is not zero-padded" in notes[0]
+    assert "2024-03-02-draft.zip': its name is not of the data set's form" in notes[0]
 
 
 def test_the_asset_carries_what_a_reader_of_the_graph_wants(world: World) -> None:
