@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError as ObstoreError
 
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.embedded.sample_market import Instrument
 from lakehouse_assets.embedded.sample_rows import INTERVAL_MS, LONG_INTERVALS, csv_text
@@ -26,7 +27,7 @@ from lakehouse_assets.errors import InputError, StoreError
 if TYPE_CHECKING:
     from lakehouse_assets.archive.bucket import Bucket
 
-TREES = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}
+MARKETS = ("spot", "um", "cm")
 PRICE_KLINES = ("markPriceKlines", "indexPriceKlines", "premiumIndexKlines")
 BOTH = (Cadence.DAILY, Cadence.MONTHLY)
 CADENCES = {
@@ -138,8 +139,8 @@ def upload_tree(bucket: Bucket, directory: Path, *, concurrency: int = 16) -> in
 
 
 def _require_published(market: str, data_type: str, cadence: Cadence, intervals: Sequence[str]) -> None:
-    if market not in TREES:
-        raise InputError(f"The sample archive has no market {market!r}; use one of {', '.join(TREES)}.")
+    if market not in MARKETS:
+        raise InputError(f"The sample archive has no market {market!r}; use one of {', '.join(MARKETS)}.")
     types = SPOT_TYPES if market == "spot" else tuple(CADENCES)
     if data_type not in types:
         raise InputError(f"The sample archive has no {market} {data_type!r}; use one of {', '.join(types)}.")
@@ -180,10 +181,8 @@ def _files(
 
 
 def _key(market: str, data_type: str, symbol: str, interval: str | None, period: Period) -> str:
-    folder = f"data/{TREES[market]}/{period.cadence}/{data_type}/{symbol}"
-    if interval is None:
-        return f"{folder}/{symbol}-{data_type}-{period}.zip"
-    return f"{folder}/{interval}/{symbol}-{interval}-{period}.zip"
+    layout = exchange_named("binance").layout(market, data_type, period.cadence)
+    return layout.key_of(symbol=symbol, interval=interval, period=period)
 
 
 def _zip(key: str, text: str, period: Period) -> bytes:
