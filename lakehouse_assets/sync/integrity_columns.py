@@ -37,7 +37,7 @@ def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     passed = pl.col("found_integrity").is_not_null()
     stays = (
         pl.col("known_integrity").is_not_null()
-        & pl.col("lake_etag").eq_missing("known_lake_etag")
+        & pl.col("lake_etag").eq_missing(pl.col("known_lake_etag"))
         & (_same_sidecar() | (pl.col("sidecar_state") == State.VANISHED).fill_null(value=False))
     ) | (pl.col("state") != State.PRESENT)
     as_its_etag = (
@@ -62,7 +62,7 @@ def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
 
 
 def _same_sidecar() -> pl.Expr:
-    return pl.col("sidecar_etag").eq_missing("known_sidecar_source_etag")
+    return pl.col("sidecar_etag").eq_missing(pl.col("known_sidecar_source_etag"))
 
 
 def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:

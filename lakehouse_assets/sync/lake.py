@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import InputError
 
@@ -45,17 +45,20 @@ class Lake:
         }
         if bucket.endpoint_url is not None:
             options["aws_endpoint_url"] = bucket.endpoint_url
-        found = bucket.session().get_credentials()
+        # Given credentials need no session: making one takes 30 ms, and a sync opens its manifest twice.
+        found = bucket.credentials or bucket.session().get_credentials()
         if found is None:
             raise InputError(
                 f"No credentials for {self.url()}: set LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
                 "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain."
             )
-        frozen = found.get_frozen_credentials()
-        options["aws_access_key_id"] = frozen.access_key
-        options["aws_secret_access_key"] = frozen.secret_key
-        if frozen.token:
-            options["aws_session_token"] = frozen.token
+        if not isinstance(found, Credentials):
+            frozen = found.get_frozen_credentials()
+            found = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        options["aws_access_key_id"] = found.access_key_id
+        options["aws_secret_access_key"] = found.secret_access_key
+        if found.session_token:
+            options["aws_session_token"] = found.session_token
         return options
 
 

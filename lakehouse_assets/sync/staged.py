@@ -96,7 +96,8 @@ def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        return Seen(sha256, md5, _head(path) if copy.is_sidecar else None)
+        seen = Seen(sha256, md5, _head(path) if copy.is_sidecar else None)
+        return seen.corruption(copy) or seen
     except OSError as error:
         return StoreFault("Scratch", f"the downloaded file cannot be read: {error.strerror}")
 

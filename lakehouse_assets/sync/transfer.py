@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
+
+_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,15 @@ class Seen:
     sha256: str
     md5: str
     body: bytes | None = None
+
+    def corruption(self, copy: Copy) -> StoreFault | None:
+        """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
+
+        A corrupt object is stored and recorded as a mismatch; see sync/integrity.py.
+        """
+        if not copy.is_sidecar or _PLAIN_MD5.fullmatch(copy.etag or "") is None or copy.etag == self.md5:
+            return None
+        return StoreFault("Corrupt", f"the bytes that came have md5 {self.md5}, the planned ETag is {copy.etag}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,8 @@ class Verifier:
                 finding = self._against_source(key, seen, finding, source_etag)
         except PreconditionError:
             return Complaint(key, str(row["period"]), "unread", "it was replaced while it was read", False)
+        except FileNotFoundError:
+            return Complaint(key, str(row["period"]), "unread", "it is no longer in the lake", False)
         except CLIENT_ERRORS as error:
             return Complaint(key, str(row["period"]), "unread", str(fault_of(error)), False)
         digest = None if published is None else published.digest or None

@@ -1,0 +1,42 @@
+"""An archive of 2,000 objects, published once per test worker and mirrored into a fresh lake by each test."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets_tests.faults.killed_sync import DONE
+from lakehouse_assets_tests.faults.victim import Archive, Victim, publish
+from lakehouse_assets_tests.world import World, days
+
+
+@pytest.fixture(scope="session")
+def published(store: EmbeddedStore) -> Archive:
+    """20 symbols on 100 days; one of the symbols has sidecars."""
+    return publish(World(store), 20, days("2024-01-01", "2024-04-09"), with_sidecars=1)
+
+
+@pytest.fixture
+def archive(published: Archive) -> Archive:
+    return published.with_fresh_lake()
+
+
+@pytest.fixture(scope="session")
+def usual_seconds(published: Archive) -> float:
+    """How long the sync takes when nobody kills it, from its first request to its end."""
+    victim = Victim(published.with_fresh_lake())
+    assert victim.wait_for("listing")
+    started = time.monotonic()
+    assert victim.wait_for(DONE)
+    took = time.monotonic() - started
+    victim.kill()
+    victim.end()
+    return took
+
+
+@pytest.fixture
+def small(world: World) -> Archive:
+    """Four symbols on ten days, two of the symbols with sidecars."""
+    return publish(world, 4, days("2024-01-01", "2024-01-10"), with_sidecars=2)

@@ -1,0 +1,259 @@
+"""Faults of source, lake and network: nothing is lost without a word, and a second sync heals it.
+
+Every trial ends so: the first run is complete or names what is missing, nothing wrong is marked
+present, and a run without faults completes the lake.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets_tests.faults.proxy import (
+    LISTS,
+    READS,
+    WRITES,
+    Corrupt,
+    Hang,
+    Latency,
+    Meanwhile,
+    Refusal,
+    Reset,
+    Rule,
+    Short,
+    Truncated,
+)
+from lakehouse_assets_tests.faults.trial import trial
+from lakehouse_assets_tests.world import World, body_of
+
+WAYS = [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED]
+THROUGH_US = [SyncMode.RELAY, SyncMode.STAGED]
+ARCHIVE = "archive/"
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_a_lake_that_asks_to_slow_down_at_every_fourth_write_ends_complete(world: World, mode: SyncMode) -> None:
+    with trial(f"503 SlowDown, every 4th write ({mode})", world, Rule(Refusal(503, "SlowDown"), WRITES, every=4)) as t:
+        report = t.first(mode)
+        assert t.injected >= 14
+        assert (report.total("present"), report.total("copied")) == (28, 28)
+        assert t.second(mode).total("copied") == 0
+
+
+def test_a_lake_that_slows_down_beyond_the_clients_patience_gets_fewer_and_later_requests(world: World) -> None:
+    """s5cmd without retries of its own: ours bring the rest."""
+    rule = Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=20)
+    with trial("503 SlowDown, s5cmd gives up", world, rule) as t:
+        report = t.first(SyncMode.DIRECT, retries=0)
+        assert t.injected == 20
+        assert report.total("copied") == 28
+        t.second()
+
+
+def test_errors_on_listing_pages_are_tried_again(world: World) -> None:
+    rule = Rule(Refusal(500, "InternalError"), LISTS, every=3)
+    with trial("500 on every 3rd listing page", world, rule, page=5) as t:
+        report = t.first()
+        assert t.injected >= 3
+        assert report.total("copied") == 28
+        t.second()
+
+
+def test_a_listing_that_stays_broken_ends_the_sync_by_name_and_copies_nothing(world: World) -> None:
+    rule = Rule(Refusal(500, "InternalError"), LISTS, first=6)
+    with trial("500 on all listing pages", world, rule, page=5, max_attempts=1) as t:
+        error = t.first()
+        assert isinstance(error, StoreError)
+        assert "Listing s3://" in str(error)
+        assert t.etags() == {}
+        t.second()
+
+
+@pytest.mark.parametrize("mode", THROUGH_US)
+@pytest.mark.parametrize(("word", "fault"), [("truncated", Truncated()), ("reset", Reset())])
+def test_broken_answers_to_reads_end_complete(world: World, mode: SyncMode, word: str, fault: Truncated) -> None:
+    with trial(f"{word}, every 3rd read ({mode})", world, Rule(fault, READS, "data/futures", every=3)) as t:
+        report = t.first(mode)
+        assert t.injected >= 18
+        assert report.total("copied") == 28
+        t.second(mode)
+
+
+def test_a_read_that_is_short_without_a_word_is_not_stored_for_whole(world: World) -> None:
+    with trial("half a body, declared as whole (relay)", world, Rule(Short(), READS, "AUSDT-1m", most=7)) as t:
+        report = t.first(SyncMode.RELAY, attempts=1)
+        assert report.total("present") < 28
+        short = [failure for period in report.periods for failure in period.failures]
+        assert short
+        assert all("ShortRead" in failure.reason for failure in short)
+        t.second(SyncMode.RELAY)
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_writes_of_which_the_answer_is_lost_end_complete(world: World, mode: SyncMode) -> None:
+    rule = Rule(Reset(done=True), WRITES, ARCHIVE, every=4)
+    with trial(f"answer lost, every 4th write ({mode})", world, rule) as t:
+        report = t.first(mode)
+        assert t.injected >= 14
+        assert report.total("present") == 28
+        t.second(mode)
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_latency_costs_time_and_nothing_else(world: World, mode: SyncMode) -> None:
+    rule = Rule(Latency(0.3), (*READS, *WRITES), "data/futures")
+    with trial(f"0.3 s latency ({mode})", world, rule) as t:
+        assert t.first(mode).total("copied") == 28
+        t.second(mode)
+
+
+def test_a_listing_that_changes_while_it_is_read_is_caught_up_with(world: World) -> None:
+    """Objects come, go and are rewritten between two pages of one folder."""
+    with trial("listing changes while being read", world, page=3) as t:
+        gone, rewritten, late = t.keys[5], t.keys[6], world.key("AUSDT", "2024-03-02")
+
+        def change() -> None:
+            t.withdraw(gone)
+            t.rewrite(rewritten)
+            t.rewrite(late)
+
+        t.proxy.rules = [Rule(Meanwhile(change), LISTS, first=8, most=1)]
+        report = t.first()
+        assert t.injected == 1
+        missing = sum(period.missing_total for period in report.periods)
+        assert report.total("present") + missing == report.total("expected") == 27
+        t.second()
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_objects_that_go_or_are_rewritten_between_listing_and_copy_are_told(world: World, mode: SyncMode) -> None:
+    with trial(f"deleted and rewritten before the copy ({mode})", world) as t:
+        gone, rewritten = t.keys[0], t.keys[10]
+
+        def change() -> None:
+            t.withdraw(gone)
+            t.rewrite(rewritten)
+
+        report = t.first(mode, at_listed=change)
+        t.injected = 2
+        assert report.total("expected") == 27
+        assert gone not in t.etags()
+        row = t.row(rewritten)
+        if row["state"] == "present":
+            assert t.world.lake_body(f"archive/binance/{rewritten}") == body_of(rewritten, 2, 400)
+        else:
+            assert "Rewritten: " in row["error"] or "Corrupt: the bytes that came" in row["error"]
+        t.second(mode)
+        assert t.row(rewritten)["state"] == "present"
+
+
+def test_a_lake_that_refuses_writes_is_asked_once_per_object_and_by_one_mode(world: World) -> None:
+    rule = Rule(Refusal(403, "AccessDenied"), WRITES, ARCHIVE)
+    with trial("lake refuses writes, 403", world, rule) as t:
+        report = t.first(SyncMode.AUTO)
+        assert {period.state for period in report.periods} == {PeriodState.INCOMPLETE}
+        assert all("AccessDenied" in f.reason for p in report.periods for f in p.failures)
+        # 56 files directly, and the probe's two.
+        assert t.proxy.counts(ARCHIVE).total() <= 56 + 2
+        assert t.proxy.counts(ARCHIVE)["PutObject"] == 1
+        assert t.second().copied_by_mode == {"direct": 28}
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_a_lake_that_dies_in_the_middle_loses_only_what_was_not_written(world: World, mode: SyncMode) -> None:
+    with trial(f"lake dies in the middle ({mode})", world, max_attempts=1) as t:
+        t.proxy.rules = [Rule(Meanwhile(t.proxy.die_from_within), WRITES, ARCHIVE, first=20, most=1)]
+        error = t.first(mode, retries=1, workers=4)
+        assert isinstance(error, StoreError)
+        assert "Unreachable" in str(error)
+        t.proxy.open()
+        report = t.second(mode, faulty=True)
+        assert report.total("copied") < 28, "what had been written was copied again"
+
+
+def test_a_source_that_dies_in_the_middle_is_named(world: World) -> None:
+    with trial("source dies in the middle (relay)", world, lake=False, max_attempts=1) as t:
+        t.proxy.rules = [Rule(Meanwhile(t.proxy.die_from_within), READS, first=20, most=1)]
+        error = t.first(workers=4)
+        assert isinstance(error, StoreError)
+        assert world.source.name in str(error)
+        assert "Unreachable" in str(error)
+        t.proxy.open()
+        assert t.second(faulty=True).total("copied") < 28
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_credentials_that_expire_in_the_middle_are_named_and_not_tried_thrice(world: World, mode: SyncMode) -> None:
+    rule = Rule(Refusal(400, "ExpiredToken"), WRITES, ARCHIVE, first=20)
+    with trial(f"credentials expire in the middle ({mode})", world, rule) as t:
+        report = t.first(mode)
+        assert 0 < report.total("present") < 28
+        reasons = {failure.reason for period in report.periods for failure in period.failures}
+        assert any("ExpiredToken" in reason and "renew them" in reason for reason in reasons)
+        t.second(mode)
+
+
+def test_a_clock_that_is_off_is_named(world: World) -> None:
+    rule = Rule(Refusal(403, "RequestTimeTooSkewed"), WRITES, ARCHIVE)
+    with trial("clock skew", world, rule) as t:
+        report = t.first()
+        reasons = {failure.reason for period in report.periods for failure in period.failures}
+        assert any("RequestTimeTooSkewed" in reason and "set this machine's clock" in reason for reason in reasons)
+        t.second()
+
+
+def test_a_lake_that_hangs_is_given_up_in_time(world: World) -> None:
+    rule = Rule(Hang(), WRITES, ARCHIVE, first=20)
+    with trial("lake hangs (direct)", world, rule) as t:
+        report = t.first(SyncMode.DIRECT, stall_seconds=1.0, attempts=2)
+        assert 0 < report.total("present") < 28
+        assert any("Stalled" in f.reason for p in report.periods for f in p.failures)
+        t.second()
+
+
+def test_a_source_that_hangs_is_given_up_in_time_by_the_relay(world: World) -> None:
+    rule = Rule(Hang(), READS, "data/futures", first=20)
+    with trial("source hangs (relay)", world, rule, lake=False, max_attempts=1) as t:
+        report = t.first(SyncMode.RELAY, stall_seconds=1.0, attempts=1, workers=8)
+        assert 0 < report.total("present") < 28
+        t.second()
+
+
+@pytest.mark.parametrize("mode", THROUGH_US)
+def test_corrupt_bytes_of_the_right_length_are_a_mismatch_and_replaced(world: World, mode: SyncMode) -> None:
+    with trial(f"corrupt bytes, right length ({mode})", world) as t:
+        key, [sound, *_others] = t.keys[0], t.keys[1:]
+        t.proxy.rules = [Rule(Corrupt(), READS, key, whole_key=True)]
+        assert t.first(mode).total("copied") == 28
+        row = t.row(key)
+        assert (row["integrity"], row["copy_differs"]) == ("mismatch", True)
+        assert t.row(sound)["integrity"] == "verified"
+        assert t.second(mode).total("copied") == 1
+        assert t.row(key)["integrity"] == "verified"
+        assert world.lake_body(t.row(key)["superseded_key"]) != t.bodies[key], "the corrupt bytes are kept for a look"
+
+
+def test_bytes_that_stay_other_than_their_etag_says_are_not_fetched_for_ever(world: World) -> None:
+    with trial("corrupt bytes on every read (relay)", world, symbols=("AUSDT",)) as t:
+        key = t.keys[0]
+        t.proxy.rules = [Rule(Corrupt(), READS, key, whole_key=True)]
+        copied = [t.first(SyncMode.RELAY, heal=False).total("copied") for _run in range(4)]
+        assert copied == [7, 1, 0, 0]
+        row = t.row(key)
+        assert (row["state"], row["integrity"], row["copy_differs"]) == ("present", "mismatch", True)
+        t.proxy.heal()
+        t.rewrite(key)
+        t.told[1:] = ["mismatch, copied once more and then left"]
+        assert t.second(SyncMode.RELAY).total("copied") == 1
+        assert t.row(key)["integrity"] == "verified"
+
+
+@pytest.mark.parametrize("mode", THROUGH_US)
+def test_a_sidecar_that_comes_corrupt_is_fetched_again(world: World, mode: SyncMode) -> None:
+    with trial(f"corrupt sidecar ({mode})", world, Rule(Corrupt(), READS, ".CHECKSUM", most=1)) as t:
+        assert t.first(mode).total("sidecars_copied") == 28
+        assert t.injected == 1
+        assert set(t.rows()["integrity"]) == {"verified"}
+        t.second(mode)

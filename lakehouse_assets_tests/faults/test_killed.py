@@ -1,0 +1,92 @@
+"""SIGKILL at named points and at any moment of a sync, and then a second one: nothing lost, nothing done twice."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from deltalake import DeltaTable
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets_tests.faults.recovery import (
+    assert_a_second_sync_does_the_rest,
+    assert_nothing_wrong_is_present,
+    assert_the_manifest_is_whole,
+    left_by,
+)
+from lakehouse_assets_tests.faults.victim import SIDECAR, Archive, Victim
+from lakehouse_assets_tests.world import KLINES
+
+MANIFEST = Dataset.parse(KLINES).manifest_prefix
+
+
+def test_killed_after_the_listing_a_sync_leaves_nothing_and_the_next_does_everything(archive: Archive) -> None:
+    left = left_by(Victim(archive, "listed"), archive)
+    assert left == {}
+    assert_nothing_wrong_is_present(archive, left)
+    assert_a_second_sync_does_the_rest(archive, left)
+
+
+@pytest.mark.parametrize("files", [1, 1000])
+def test_killed_in_mid_batch_a_sync_stops_there_and_the_next_does_the_rest(archive: Archive, files: int) -> None:
+    left = left_by(Victim(archive, f"moving:{files}"), archive)
+    assert files <= len(left) < len(archive.files)
+    assert_nothing_wrong_is_present(archive, left)
+    assert_a_second_sync_does_the_rest(archive, left)
+
+
+def test_killed_at_every_step_to_the_commit_all_is_there_and_the_next_sync_only_records_it(archive: Archive) -> None:
+    for point, written in (
+        ("moved", []),
+        ("committing", []),
+        ("commit:create", []),
+        ("commit:parquet", ["0.json"]),
+        ("commit:log", ["0.json", "parquet"]),
+    ):
+        left = left_by(Victim(archive, point), archive)
+        assert left.keys() == archive.files.keys()
+        assert manifest_files(archive) == written
+        assert archive.world.manifest().read(()).is_empty()
+        assert_nothing_wrong_is_present(archive, left)
+    assert_a_second_sync_does_the_rest(archive, left)
+
+
+def test_killed_when_the_commit_is_made_but_not_yet_answered_the_next_commits_nothing(small: Archive) -> None:
+    left = left_by(Victim(small, "commit:answer"), small)
+    assert_the_manifest_is_whole(small)
+    assert_a_second_sync_does_the_rest(small, left)
+    assert table(small).version() == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_any_moment_the_next_sync_does_the_rest(archive: Archive, usual_seconds: float, seed: int) -> None:
+    victim = Victim(archive)
+    assert victim.wait_for("listing")
+    # One seed per tenth of the time: all of them together reach every stage.
+    time.sleep(usual_seconds * (seed + random.Random(seed).random()) / 10)
+    victim.kill()
+    left = left_by(victim, archive)
+    assert_nothing_wrong_is_present(archive, left)
+    assert_a_second_sync_does_the_rest(archive, left)
+
+
+def test_a_sidecar_that_came_before_its_object_is_not_copied_again(small: Archive) -> None:
+    small.world.engine().sync(small.scope)
+    key = next(key for key in small.files if f"{key}{SIDECAR}" in small.files)
+    small.world.delete_in_lake(f"archive/binance/{key}")
+    assert_a_second_sync_does_the_rest(small, small.in_lake())
+
+
+def manifest_files(archive: Archive) -> list[str]:
+    """Kinds of files in the manifest: versions of its log (``0.json``), ``parquet``."""
+    return sorted({_kind(name) for name in archive.in_lake(MANIFEST)})
+
+
+def _kind(name: str) -> str:
+    stem, _, suffix = name.removeprefix("_delta_log/").rpartition(".")
+    return f"{int(stem)}.{suffix}" if stem.isdigit() else suffix
+
+
+def table(archive: Archive) -> DeltaTable:
+    return DeltaTable(archive.world.lake.url(MANIFEST), storage_options=archive.world.lake.delta_options)

@@ -1,0 +1,74 @@
+"""SIGKILL while rewritten objects are replaced: at every moment their former bytes are somewhere in the lake."""
+
+from __future__ import annotations
+
+import time
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets_tests.faults.recovery import (
+    assert_a_second_sync_does_the_rest,
+    assert_nothing_wrong_is_present,
+    left_by,
+)
+from lakehouse_assets_tests.faults.victim import Archive, Victim, objects, publish
+from lakehouse_assets_tests.world import KLINES, World, days
+
+DATASET = Dataset.parse(KLINES)
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture
+def rewritten(world: World) -> tuple[Archive, Archive]:
+    """An archive that was mirrored and then rewritten, every file of it: as it was, and as it is."""
+    periods = days("2024-03-01", "2024-03-15")
+    before = publish(world, 10, periods, with_sidecars=10)
+    world.engine().sync(before.scope)
+    return before, publish(world, 10, periods, with_sidecars=10, version=2)
+
+
+def assert_former_bytes_are_somewhere(before: Archive, *, moved: bool = False) -> None:
+    """In place or set aside; all of them set aside where ``moved``."""
+    in_place, aside = before.in_lake(), before.in_lake("_superseded")
+    for key, etag in before.files.items():
+        place = DATASET.superseded_key(key, etag).removeprefix("_superseded/")
+        kept = aside.get(place, ("", None))[0] == etag
+        assert kept or (not moved and in_place[key][0] == etag), key
+
+
+@pytest.mark.parametrize("kept", [1, 150])
+def test_killed_while_former_bytes_are_set_aside_none_is_lost(rewritten: tuple[Archive, Archive], kept: int) -> None:
+    before, now = rewritten
+    victim = Victim(now)
+    assert victim.wait_for("listed")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(now.in_lake("_superseded")) < kept:
+        assert time.monotonic() < deadline
+    victim.kill()
+    left = left_by(victim, now)
+    assert_former_bytes_are_somewhere(before)
+    assert_nothing_wrong_is_present(now, left)
+    assert_a_second_sync_does_the_rest(now, left)
+    assert_former_bytes_are_somewhere(before, moved=True)
+
+
+@pytest.mark.parametrize("point", ["moving:1", "moving:150", "committing", "commit:log"])
+def test_killed_while_objects_are_replaced_none_is_lost(rewritten: tuple[Archive, Archive], point: str) -> None:
+    before, now = rewritten
+    left = left_by(Victim(now, point), now)
+    assert_former_bytes_are_somewhere(before, moved=True)
+    assert_nothing_wrong_is_present(now, left)
+    assert_a_second_sync_does_the_rest(now, left)
+    assert_former_bytes_are_somewhere(before, moved=True)
+
+
+def test_what_a_killed_run_replaced_is_recorded_by_the_next(rewritten: tuple[Archive, Archive]) -> None:
+    before, now = rewritten
+    left_by(Victim(now, "committing"), now)
+    now.world.engine().sync(now.scope, run_id="second")
+    rows = now.world.manifest().read(())
+    assert dict(rows.select("key", "former_etag").iter_rows()) == {key: before.files[key] for key in objects(now.files)}
+    assert set(rows["run_id"]) == {"second"}
+    assert rows.filter(pl.col("synced_at") < pl.col("lake_last_modified")).is_empty()
