@@ -87,9 +87,7 @@ class World:
     def lake_files(self, below: str = "") -> dict[str, tuple[str, datetime]]:
         """Every key of this test's lake (relative) with its ETag and last-modified."""
         root = self.lake.key(below)
-        pages = self._lake_client().get_paginator("list_objects_v2").paginate(
-            Bucket=self.lake.bucket.name, Prefix=root
-        )
+        pages = self._lake_client().get_paginator("list_objects_v2").paginate(Bucket=self.lake.bucket.name, Prefix=root)
         return {
             entry["Key"].removeprefix(self.lake.prefix): (entry["ETag"], entry["LastModified"])
             for page in pages
