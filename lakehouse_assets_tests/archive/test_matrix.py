@@ -18,7 +18,7 @@ from lakehouse_assets.errors import InputError
 Load = Callable[[str], ArchiveMatrix]
 
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, 1d"
-FIELDS = "intervals, symbols, first_period, follow_from, catch_up, partitions_per_run, mode"
+FIELDS = "intervals, symbols, first_period, follow_from, catch_up, partitions_per_run, mode, verify"
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ PLAIN = [
     (klines("partitions_per_run: 367"), "partitions_per_run: 367 is out of range; write 366 or less"),
     (klines("partitions_per_run: '31'"), "partitions_per_run: '31' is not a whole number"),
     (klines("partitions_per_run: true"), "partitions_per_run: True is not a whole number"),
-    (klines("mode: relay"), "mode: 'relay' is not a known word; write 'auto', 'direct' or 'staged'"),
+    (klines("mode: rely"), "mode: 'rely' is not a known word; write 'auto', 'direct', 'relay' or 'staged'"),
 ]  # fmt: skip
 
 

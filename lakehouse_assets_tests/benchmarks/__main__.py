@@ -1,0 +1,56 @@
+"""Run the benchmarks and print one table.
+
+python -m lakehouse_assets_tests.benchmarks [--only NAME]... [--repeat N] [--quick] [--workers N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from lakehouse_assets.sync.s5cmd import version
+from lakehouse_assets_tests.benchmarks import dagster_cost, engine, memory, modes
+from lakehouse_assets_tests.benchmarks.measure import Row
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "modes": lambda asked: modes.run(asked.repeat),
+    "engine": lambda asked: engine.run(asked.repeat, quick=asked.quick, workers=asked.workers),
+    "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000)),
+    "dagster": lambda asked: dagster_cost.run(asked.repeat),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lakehouse_assets_tests.benchmarks")
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="one benchmark; may be repeated")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions of which the median is shown")
+    parser.add_argument("--quick", action="store_true", help="smaller shapes, for a look")
+    parser.add_argument("--workers", type=int, default=engine.WORKERS, help="parallel copies, engine and s5cmd alike")
+    asked = parser.parse_args()
+    console = Console(width=None if os.isatty(1) else 180, highlight=False)
+    table = Table(
+        title=f"Medians of {asked.repeat} interleaved repetitions, {os.cpu_count()} cores, "
+        f"{platform.system()} {platform.machine()}, s5cmd {version()}; store and engine share the machine",
+        title_justify="left",
+    )
+    for name in ("benchmark", "case", "way"):
+        table.add_column(name, overflow="fold")
+    for name in ("median", "ratio", "budget"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for name in asked.only or BENCHMARKS:
+        console.print(f"measuring {name} ...")
+        for row in BENCHMARKS[name](asked):
+            ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
+            table.add_row(name, row.case, row.way, f"{row.value:.2f} {row.unit}", ratio, row.budget, row.note)
+        table.add_section()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

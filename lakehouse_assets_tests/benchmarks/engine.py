@@ -1,0 +1,99 @@
+"""The engine, from the first listing to the manifest's commit, against s5cmd told the same list; and doing nothing."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.s5cmd import S5cmd, executable
+from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
+
+SHAPES = {
+    "10,000 x 20 kB (100 symbols x 100 days)": Shape(100, 100, 20_000),
+    "10,013 x 20 kB (323 symbols x 31 days)": Shape(323, 31, 20_000),
+}
+QUICK = {"1,000 x 20 kB (100 symbols x 10 days)": Shape(100, 10, 20_000)}
+WORKERS = 64
+BARE = "bare s5cmd run"
+ENGINE = "engine"
+NOTHING = "nothing to do: engine"
+S5CMD_SYNC = "nothing to do: s5cmd sync"
+
+
+def run(repeat: int, *, quick: bool = False, workers: int = WORKERS) -> list[Row]:
+    rows: list[Row] = []
+    for case, shape in (QUICK if quick else SHAPES).items():
+        with bench(shape) as archive:
+            rows += _compare(case, archive, repeat, workers)
+    return rows
+
+
+def _compare(case: str, archive: Bench, repeat: int, workers: int) -> list[Row]:
+    mirror = archive.new_lake
+    _sync(archive, mirror, workers)  # also the store's first copies, which nobody should be charged for
+    copying = interleaved(
+        {
+            BARE: lambda _number: _bare(archive, archive.new_lake, workers),
+            ENGINE: lambda _number: _sync(archive, archive.new_lake, workers),
+        },
+        repeat,
+    )
+    idle = interleaved(
+        {
+            S5CMD_SYNC: lambda _number: _s5cmd_sync(archive, mirror, workers),
+            NOTHING: lambda _number: _sync(archive, mirror, workers, expected=0),
+        },
+        repeat,
+    )
+    bare, sync = seconds(copying[BARE]), seconds(idle[S5CMD_SYNC])
+    return [
+        Row(case, BARE, bare, ratio=1.0, note=spread(copying[BARE])),
+        Row(case, ENGINE, seconds(copying[ENGINE]), ratio=seconds(copying[ENGINE]) / bare, budget="1.15x",
+            note=f"{spread(copying[ENGINE])}, {workers} workers"),
+        Row(case, S5CMD_SYNC, sync, ratio=1.0, note=spread(idle[S5CMD_SYNC])),
+        Row(case, NOTHING, seconds(idle[NOTHING]), ratio=seconds(idle[NOTHING]) / sync, note=spread(idle[NOTHING])),
+    ]  # fmt: skip
+
+
+def _sync(archive: Bench, lake: Lake, workers: int, expected: int | None = None) -> Sample:
+    engine = archive.engine(lake, workers)
+    scope = archive.scope
+    copied: list[int] = []
+    sample = timed(lambda: copied.append(engine.sync(scope).total("copied")))
+    wanted = archive.shape.objects if expected is None else expected
+    if copied != [wanted]:
+        raise RuntimeError(f"{copied[0]} objects were copied instead of {wanted}")
+    return sample
+
+
+def _bare(archive: Bench, lake: Lake, workers: int) -> Sample:
+    """The list is written before the clock starts; what s5cmd prints goes nowhere."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as batch:
+        for copy in archive.copies(lake):
+            urls = (f"{archive.world.source.url}/{copy.source_key}", f"{lake.bucket.url}/{copy.lake_key}")
+            batch.write(f"cp --raw {shlex.join(urls)}\n")
+        batch.flush()
+        return timed(lambda: _s5cmd(lake, workers, "run", batch.name))
+
+
+def _s5cmd_sync(archive: Bench, lake: Lake, workers: int) -> Sample:
+    below = Path(archive.keys[0]).parts[:5]  # data/futures/um/daily/klines
+    folder = "/".join(below)
+    source = f"{archive.world.source.url}/{folder}/*"
+    return timed(
+        lambda: _s5cmd(lake, workers, "sync", source, f"{lake.bucket.url}/{lake.key(f'archive/binance/{folder}/')}")
+    )
+
+
+def _s5cmd(lake: Lake, workers: int, *arguments: str) -> None:
+    identity = lake.bucket
+    subprocess.run(
+        [executable(), "--numworkers", str(workers), "--endpoint-url", str(identity.endpoint_url), *arguments],
+        env=S5cmd(identity=identity).environment(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
