@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.world import World
+
+# Machines are shared, so an example may take its time; CI runs the same examples every time.
+hypothesis.settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from lakehouse_assets.sync.transfer import (
     Copy,
     OnOutcome,
     Outcome,
+    S5cmdMover,
     Throttle,
     TransferOptions,
     run_commands,
@@ -22,7 +23,7 @@ from lakehouse_assets.sync.transfer import (
 )
 
 
-class DirectMover:
+class DirectMover(S5cmdMover):
     """Server-side CopyObject by s5cmd: no byte passes through this machine."""
 
     mode = SyncMode.DIRECT
@@ -30,10 +31,7 @@ class DirectMover:
     def __init__(
         self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
     ) -> None:
-        self._source = source
-        self._lake = lake
-        self._options = options
-        self._throttle = throttle or Throttle(options.workers)
+        super().__init__(source, lake, options, throttle)
         self._large = LargeMover(source, lake, options)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
@@ -21,26 +20,17 @@ from lakehouse_assets.sync.transfer import (
     Copy,
     OnOutcome,
     Outcome,
+    S5cmdMover,
     Seen,
-    Throttle,
-    TransferOptions,
     run_commands,
     s5cmd_of,
 )
 
 
-class StagedMover:
+class StagedMover(S5cmdMover):
     """Download with the source's identity, upload with the lake's."""
 
     mode = SyncMode.STAGED
-
-    def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
-    ) -> None:
-        self._source = source
-        self._lake = lake
-        self._options = options
-        self._throttle = throttle or Throttle(options.workers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -157,6 +157,18 @@ class TransferOptions:
     scratch_bytes: int = 4 * 1024**3
 
 
+class S5cmdMover:
+    """What the movers that drive s5cmd hold; a ``throttle`` is shared by all movers of a sync."""
+
+    def __init__(
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+    ) -> None:
+        self._source = source
+        self._lake = lake
+        self._options = options
+        self._throttle = throttle or Throttle(options.workers)
+
+
 def s5cmd_of(identity: Bucket, options: TransferOptions, throttle: Throttle) -> S5cmd:
     """s5cmd with an identity, within the options' limits."""
     return S5cmd(

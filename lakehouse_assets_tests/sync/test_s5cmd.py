@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -30,19 +29,6 @@ def commands_of(world: World, keys: list[str]) -> list[CopyCommand]:
     return [
         CopyCommand(f"{world.source.url}/{key}", f"{lake}/{world.lake.key(f'archive/binance/{key}')}") for key in keys
     ]
-
-
-@pytest.fixture
-def impostor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts a shell script in s5cmd's place."""
-
-    def install(script: str) -> None:
-        path = tmp_path / "s5cmd"
-        path.write_text(f"#!/bin/sh\n{textwrap.dedent(script)}")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(module, "executable", lambda: str(path))
-
-    return install
 
 
 def test_success_and_failure_are_told_apart_object_by_object(world: World) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import stat
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.sync import s5cmd as module
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.relay import RelayMover
@@ -35,19 +32,6 @@ DONE = Outcome(COPY, SyncMode.DIRECT)
 HEADERS = ObjectHeaders(
     storage_class="STANDARD_IA", sse="aws:kms", sse_kms_key_id="key-1", acl="bucket-owner-full-control"
 )
-
-
-@pytest.fixture
-def impostor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts a shell script in s5cmd's place."""
-
-    def install(script: str) -> None:
-        path = tmp_path / "s5cmd"
-        path.write_text(f"#!/bin/sh\n{textwrap.dedent(script)}")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(module, "executable", lambda: str(path))
-
-    return install
 
 
 def numbered(count: int) -> list[CopyCommand]:
