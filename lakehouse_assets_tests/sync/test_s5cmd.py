@@ -111,10 +111,8 @@ def test_a_killed_s5cmd_fails_what_it_had_not_done(world: World, impostor) -> No
 def test_a_stalled_s5cmd_is_ended_with_its_children(world: World, impostor, tmp_path: Path) -> None:
     impostor(f"sleep 600 & echo $! > {tmp_path}/child; wait")
     [command] = commands_of(world, ["data/x.zip"])
-    started = time.monotonic()
     fault = S5cmd(identity=world.lake.bucket, stall_seconds=1.0).run([command])[command]
     assert fault.code == "Stalled"
-    assert time.monotonic() - started < 60
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         if not is_running(child):
