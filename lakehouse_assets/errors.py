@@ -15,7 +15,3 @@ class InputError(LakehouseError):
 
 class StoreError(LakehouseError):
     """An object store refused or failed a request that was tried often enough."""
-
-
-class TransferError(LakehouseError):
-    """Objects could not be moved; the ones that were are recorded."""

@@ -8,6 +8,7 @@ that prefix instead. A listing is whole or it raises: a part of one would look l
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ object's ``size``, ``etag`` and ``last_modified`` are null.
 """
 
 
-_IDENTITY = ("period", "symbol", "interval")
+IDENTITY = ("period", "symbol", "interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,14 @@ def selected_symbols(
     return tuple(sorted({symbol for symbol in (*listed, *also) if selects(symbol)}))
 
 
+def content_digest(objects: pl.DataFrame) -> str:
+    """SHA-256 (first 16 hex digits) over keys, sizes and source ETags, sidecars included; any order of rows."""
+    lines = objects.select(
+        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line")
+    )["line"].sort()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
 def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
     """Split listed keys into archive objects (sidecars joined on) and strays.
 
@@ -243,13 +252,13 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
     is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
     suffix = dataset.source.sidecar_suffix
     sidecars = rows.filter(is_sidecar).select(
-        *_IDENTITY,
+        *IDENTITY,
         pl.col("key").str.strip_suffix(suffix) if suffix else pl.col("key"),
         pl.col("size").alias("sidecar_size"),
         pl.col("etag").alias("sidecar_etag"),
         pl.col("last_modified").alias("sidecar_last_modified"),
     )
-    objects = rows.filter(~is_sidecar).join(sidecars.drop(_IDENTITY), on="key", how="left", maintain_order="left")
+    objects = rows.filter(~is_sidecar).join(sidecars.drop(IDENTITY), on="key", how="left", maintain_order="left")
     orphans = sidecars.join(objects, on="key", how="anti")
     if lone_sidecars:
         objects = pl.concat([objects, orphans], how="diagonal")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from rich.markup import escape
 
-from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.sync import ask
 from lakehouse_assets.settings import load_settings
@@ -20,14 +20,14 @@ COMPLAINTS_SHOWN = 20
 def run_verify(dataset: str, first: str, last: str, *, again: bool, as_json: bool) -> int:
     """Read what is not verified yet and print what is known; 1 when anything is wrong or unread."""
     scope, _engine = ask(dataset, first, last, None, None)
-    done = _verifier(dataset).verify(scope.entry.dataset, scope.names, again=again)
+    done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=again)
     return _report(f"Verified: {scope.entry.dataset}", done, as_json=as_json)
 
 
 def run_adopt(dataset: str, first: str, last: str, *, as_json: bool) -> int:
     """Record and read what the lake holds, copying nothing; 1 when anything is wrong or unread."""
     scope, engine = ask(dataset, first, last, None, None)
-    done = adopt(engine, _verifier(dataset), scope)
+    done = adopt(engine, _verifier(scope.entry), scope)
     return _report(f"Adopted: {scope.entry.dataset}", done, as_json=as_json)
 
 
@@ -46,9 +46,8 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
     return 0
 
 
-def _verifier(dataset: str) -> Verifier:
+def _verifier(entry: DatasetEntry) -> Verifier:
     settings = load_settings()
-    entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
     return Verifier(settings.source.bucket(entry.dataset.source), settings.lake.lake())
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import SyncReport
 
@@ -75,12 +75,7 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
     if not rows:
         return 0
     frame = pl.DataFrame(rows, schema=HISTORY_SCHEMA, orient="row")
-    attempts = Retrying(
-        retry=retry_if_exception_type(CommitFailedError),
-        wait=wait_random_exponential(multiplier=0.05, max=2.0),
-        stop=stop_after_delay(60.0),
-        reraise=True,
-    )
+    attempts = commit_attempts(60.0)
     try:
         attempts(
             write_deltalake,
@@ -89,7 +84,7 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
             mode="append",
             partition_by=["month"],
             storage_options=lake.delta_options,
-            post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
+            post_commithook_properties=DELETES_NOTHING,
         )
     except (DeltaError, OSError) as error:
         raise StoreError(f"Writing {lake.url(HISTORY_TABLE)} failed: {fault_of(error)}.") from error

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
 from lakehouse_assets.sync.lake import Lake
 
 _UTC = pl.Datetime("us", "UTC")
@@ -114,12 +114,7 @@ class Manifest:
         ``build`` is called again with the newer rows when another run committed first, so it
         must look at the lake itself. Nothing is committed where nothing differs.
         """
-        attempts = Retrying(
-            retry=retry_if_exception_type(CommitFailedError),
-            wait=wait_random_exponential(multiplier=0.05, max=2.0),
-            stop=stop_after_delay(_COMMIT_DEADLINE_SECONDS),
-            reraise=True,
-        )
+        attempts = commit_attempts(_COMMIT_DEADLINE_SECONDS)
         try:
             return attempts(self._replace_once, periods, build, run_id)
         except (DeltaError, OSError) as error:
@@ -140,8 +135,7 @@ class Manifest:
             predicate=_predicate(periods),
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
-            # The sync identity may not delete; maintenance tidies the log.
-            post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
+            post_commithook_properties=DELETES_NOTHING,
         )
         return rows
 

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from lakehouse_assets.archive.listing import Listing
+from lakehouse_assets.archive.listing import IDENTITY, Listing
 
 
 class State(StrEnum):
@@ -38,7 +38,6 @@ REQUEST_DOLLARS = {"list": 0.005 / 1000, "copy": 0.005 / 1000, "get": 0.0004 / 1
 """AWS S3 Standard list prices per request (us-east-1, 2026); transfer in is free."""
 
 PLAIN_MD5 = r"^[0-9a-f]{32}$"
-_IDENTITY = ("period", "symbol", "interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def join_sides(source: pl.DataFrame, lake: pl.DataFrame, known: pl.DataFrame) ->
     here = lake.rename(lambda name: name if name == "key" else f"lake_{name}")
     remembered = known.rename(lambda name: name if name == "key" else f"known_{name}")
     rows = source.join(here, on="key", how="full", coalesce=True).join(remembered, on="key", how="full", coalesce=True)
-    return rows.with_columns(pl.coalesce(name, f"lake_{name}", f"known_{name}").alias(name) for name in _IDENTITY).sort(
+    return rows.with_columns(pl.coalesce(name, f"lake_{name}", f"known_{name}").alias(name) for name in IDENTITY).sort(
         "period", "symbol", "interval", "key"
     )
 

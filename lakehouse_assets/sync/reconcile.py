@@ -7,13 +7,13 @@ copy from an older one of the same size.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
+from lakehouse_assets.archive.listing import content_digest
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.sync.plan import State
@@ -240,7 +240,7 @@ def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed:
         integrity=dict(present.group_by("new_integrity").len().sort("new_integrity").iter_rows()),
         failures=tuple(_failures(open_rows)),
         missing_total=open_rows.height,
-        digest=_digest(present),
+        digest=content_digest(present),
         narrowed=narrowed,
     )
 
@@ -255,11 +255,3 @@ def _failures(open_rows: pl.DataFrame) -> list[Failure]:
         )
         for key, final, error, sidecar_key, state in named.iter_rows()
     ]
-
-
-def _digest(present: pl.DataFrame) -> str:
-    """SHA-256 (first 16 hex digits) over keys, sizes and source ETags of the period's content."""
-    lines = present.select(
-        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line")
-    )["line"].sort()
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -6,7 +6,6 @@ new, a look costs one manifest read (two columns) and one listing of a few canar
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +13,7 @@ from datetime import date
 import polars as pl
 
 from lakehouse_assets.archive.exchanges.grammar import Folder
-from lakehouse_assets.archive.listing import Lister, folders_of, selected_symbols
+from lakehouse_assets.archive.listing import Lister, content_digest, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.sync.manifest import Manifest
@@ -135,16 +134,8 @@ def published_periods(
     for period in reversed(asked):
         objects = listed.filter(pl.col("period") == str(period))
         if objects.height and (period not in followed.recent or str(period) in moved_on):
-            published.append(Published(period, objects.height, fingerprint(objects), followed.usual(period)))
+            published.append(Published(period, objects.height, content_digest(objects), followed.usual(period)))
     return published
-
-
-def fingerprint(objects: pl.DataFrame) -> str:
-    """A short digest of what a listing says of a period: keys and contents, sidecars included."""
-    lines = objects.select(
-        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line")
-    )["line"].sort()
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _differing(listed: pl.DataFrame, manifest: Manifest, periods: Sequence[str]) -> set[str]:
