@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+
+from lakehouse_assets.observability.logs import LogFormat, configure_logs
+from lakehouse_assets.observability.redaction import MASK, redact, register_secret
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("GET https://h/k?X-Amz-Signature=0a1b2c3d&x=1 failed", "0a1b2c3d"),
+        ("GET https://h/k?x=1&X-Amz-Security-Token=FwoGZXIvYXdz%2Bx", "FwoGZXIvYXdz"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=AKIDX/2026/s3, SignedHeaders=host, Signature=99ff", "99ff"),
+        ("Authorization: Bearer abc.def.ghi", "abc.def.ghi"),
+        ("{'aws_secret_access_key': 'wJalrXUt', 'x': 1}", "wJalrXUt"),
+        ("AWS_SESSION_TOKEN=IQoJb3Jp", "IQoJb3Jp"),
+        ("connect postgresql://dagster:hunter22@db:5432/x", "hunter22"),
+    ],
+)
+def test_forms_of_secrets(text: str, secret: str) -> None:
+    assert secret in text
+    assert secret not in redact(text)
+    assert MASK in redact(text)
+
+
+def test_what_is_no_secret_stays() -> None:
+    text = "Listing s3://data.binance.vision/data/spot/: 503 SlowDown (mailto me@host); see https://host/a@b"
+    assert redact(text) == text
+
+
+def test_values_longest_first() -> None:
+    register_secret("value-of-one-secret")
+    register_secret("value-of-one-secret-and-more")
+    register_secret("a")
+    register_secret(None)
+    assert redact("x value-of-one-secret-and-more y a") == f"x {MASK} y a"
+
+
+def test_json_records_are_one_line_without_secrets() -> None:
+    stream = io.StringIO()
+    logger = logging.getLogger("lakehouse_assets.sync.something")
+    configure_logs(LogFormat.JSON, stream=stream)
+    register_secret("value-in-an-exception")
+    try:
+        raise ValueError("told value-in-an-exception\nin two lines")
+    except ValueError:
+        logger.exception("It failed for %s", "币安人生USDT")
+    finally:
+        configure_logs()
+    [line] = stream.getvalue().splitlines()
+    record = json.loads(line)
+    assert record["message"] == "It failed for 币安人生USDT"
+    assert record["level"] == "ERROR"
+    assert record["logger"] == "lakehouse_assets.sync.something"
+    assert record["time"].endswith("+00:00")
+    assert "ValueError: told ***" in record["exception"]
+    assert "value-in-an-exception" not in line
+
+
+def test_setting_up_twice_leaves_one_handler() -> None:
+    logger = configure_logs()
+    assert configure_logs() is logger
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    logging.getLogger("lakehouse_assets.x").warning("once")
+    configure_logs()
+    assert stream.getvalue() == "WARNING once\n"
