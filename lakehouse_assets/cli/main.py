@@ -217,3 +217,17 @@ def rebuild_manifests(dataset: DatasetName, *, as_json: AsJson = False) -> None:
     from lakehouse_assets.cli.verify import run_rebuild  # noqa: PLC0415
 
     raise typer.Exit(run_rebuild(dataset, as_json=as_json))
+
+
+@app.command()
+def exporter(
+    *,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1.0, help="Pause between two looks at the records.")
+    ] = 60.0,
+    once: Annotated[bool, typer.Option("--once", help="Send a single time, and end.")] = False,
+) -> None:
+    """Send metrics of the lake's records by OTLP, until ended. Where to: OTEL_EXPORTER_OTLP_ENDPOINT."""
+    from lakehouse_assets.cli.exporter import run_exporter  # noqa: PLC0415
+
+    raise typer.Exit(run_exporter(interval, once=once))

@@ -50,13 +50,14 @@ class Metric:
 
     @property
     def prometheus_name(self) -> str:
-        """As Prometheus has it by OpenTelemetry's naming rules: unit and ``_total`` as suffixes.
+        """As Prometheus has it by OpenTelemetry's naming rules: unit (if no word of the name
+        is it already) and ``_total`` as suffixes.
 
         Source: OpenTelemetry specification, "Prometheus and OpenMetrics compatibility".
         """
-        words = [re.sub(r"[^a-zA-Z0-9]+", "_", self.name)]
-        unit = _PROMETHEUS_UNITS.get(self.unit, "")
-        if unit and not words[0].endswith(f"_{unit}"):
+        words = re.split(r"[^a-zA-Z0-9]+", self.name)
+        unit = _PROMETHEUS_UNITS.get(self.unit)
+        if unit is not None and unit not in words:
             words.append(unit)
         if self.kind is Kind.COUNTER:
             words.append("total")

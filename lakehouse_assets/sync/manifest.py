@@ -71,6 +71,9 @@ good, ``copy_differs`` whether the lake's bytes were found to differ from the so
 table's history has the ones before.
 """
 
+FAILED = "failed"
+"""The one state of a row that no plan gives (sync/plan.py has the others)."""
+
 _STATES_SCHEMA = pl.Schema({"period": pl.String, "state": pl.String, "objects": pl.Int64})
 _READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
 _COMMIT_DEADLINE_SECONDS = 120.0
@@ -105,6 +108,23 @@ class Manifest:
         except _READ_ERRORS as error:
             raise self._error("Reading", error) from error
         return counted.cast(_STATES_SCHEMA)
+
+    def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
+        """The data files of each month, and how to scan the rows of some months, as of one version.
+
+        A month whose files are the same has the same rows.
+        """
+        table = self._open()
+        if table is None:
+            return {}, lambda _months: MANIFEST_SCHEMA.to_frame().lazy()
+        files: dict[str, set[str]] = {}
+        for action in pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "partition.month").iter_rows():
+            files.setdefault(action[1], set()).add(action[0])
+
+        def scan(months: Sequence[str]) -> pl.LazyFrame:
+            return pl.scan_delta(table).filter(pl.col("month").is_in(list(months)))
+
+        return {month: frozenset(names) for month, names in files.items()}, scan
 
     def replace(
         self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None

@@ -15,7 +15,7 @@ import polars as pl
 
 from lakehouse_assets.archive.listing import content_digest
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
+from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.report import Failure, PeriodReport, PeriodState
 
@@ -40,7 +40,6 @@ Digests, and of a sidecar its ``body``, are known where the bytes passed through
 FAILURES_NAMED = 50
 """Failures that a report names; the rest is counted."""
 
-FAILED = "failed"
 ADOPTED = "adopted"
 
 

@@ -26,9 +26,8 @@ from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.sync.integrity import Finding, Integrity, Published, find, parse_sidecar
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
+from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
-from lakehouse_assets.sync.reconcile import FAILED
 from lakehouse_assets.sync.transfer import Seen
 
 CHUNK = 8 * 1024**2

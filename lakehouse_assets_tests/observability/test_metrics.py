@@ -26,7 +26,7 @@ def test_attributes_are_bounded() -> None:
     ("metric", "expected"),
     [
         (metrics.LISTING_REQUESTS, "lakehouse_listing_requests_total"),
-        (metrics.BYTES_COPIED, "lakehouse_bytes_copied_bytes_total"),
+        (metrics.BYTES_COPIED, "lakehouse_bytes_copied_total"),
         (metrics.TICK_SECONDS, "lakehouse_sensor_tick_duration_seconds"),
         (metrics.COMPLETENESS, "lakehouse_completeness_ratio"),
         (metrics.INTEGRITY, "lakehouse_integrity"),

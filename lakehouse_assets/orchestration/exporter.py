@@ -1,0 +1,133 @@
+"""The exporter: metrics of what the lake's records say, by one process that lives long.
+
+Runs are short, and a counter that starts anew in each tells Prometheus of no increase. Here
+counters are sums over the history of syncs, and gauges come from the manifests, so that they are
+right after any restart and whoever did the work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from threading import Event
+
+import polars as pl
+from opentelemetry import metrics as otel
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.observability import metrics
+from lakehouse_assets.observability.metrics import Metric, observable
+from lakehouse_assets.observability.telemetry import flush_telemetry
+from lakehouse_assets.sync.census import Census
+from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.report import OPERATIONS as MODES
+
+_log = logging.getLogger(__name__)
+
+_SUMS = {
+    metrics.OBJECTS_FAILED: "objects_failed",
+    metrics.BYTES_COPIED: "bytes_copied",
+    metrics.SYNC_SECONDS: "seconds",
+    metrics.OPERATIONS: "operations",
+    metrics.OPERATIONS_SAVED: "operations_saved",
+    metrics.NETWORK_BYTES: "network_bytes",
+    metrics.NETWORK_BYTES_SAVED: "network_bytes_saved",
+    metrics.LOCAL_BYTES: "local_bytes_written",
+}
+"""Counters and their columns in the history of syncs."""
+
+_STATES = {
+    metrics.OBJECTS_PRESENT: "present",
+    metrics.OBJECTS_EXPECTED: "expected",
+    metrics.BYTES_PRESENT: "bytes",
+    metrics.QUARANTINED: Integrity.MISMATCH.value,
+}
+"""Gauges and their columns in the census."""
+
+
+class Exporter:
+    """Reads the records of the matrix' datasets and shows them as metrics.
+
+    A counter is there, with 0, for every dataset and mode before anything happens: the first
+    increase would be lost otherwise.
+    """
+
+    def __init__(self, lake: Lake, entries: Sequence[DatasetEntry]) -> None:
+        self._lake = lake
+        self._datasets = [entry.dataset for entry in entries]
+        self._census = Census(lake)
+        self._shown: dict[Metric, list[Observation]] = {}
+
+    def register(self, meter: otel.Meter) -> None:
+        """Make the instruments; what they show is what the last :meth:`refresh` read."""
+        for metric in (*_SUMS, *_STATES, metrics.OBJECTS_COPIED, *_DERIVED):
+            observable(meter, metric, self._reader(metric))
+
+    def refresh(self, now: datetime | None = None) -> None:
+        """Read the records again. A dataset that cannot be read keeps what it showed. Raises StoreError."""
+        shown: dict[Metric, list[Observation]] = {}
+        history = read_history(self._lake)
+        for dataset in self._datasets:
+            attributes = attributes_of(dataset)
+            rows = history.filter(pl.col("dataset") == dataset.name)
+            for metric, column in _SUMS.items():
+                shown.setdefault(metric, []).append(Observation(_sum(rows, column), attributes))
+            for mode in MODES:
+                copied = _sum(rows, f"files_{mode}")
+                shown.setdefault(metrics.OBJECTS_COPIED, []).append(Observation(copied, attributes | {"mode": mode}))
+            census = self._census.of(dataset)
+            for metric, value, further in _of_census(dataset, census, now or datetime.now(UTC)):
+                shown.setdefault(metric, []).append(Observation(value, attributes | further))
+        self._shown = shown
+
+    def run(self, interval_seconds: float, stop: Event) -> None:
+        """Refresh and send until ``stop`` is set; what cannot be read is logged and tried again."""
+        while True:
+            try:
+                self.refresh()
+            except LakehouseError as error:
+                _log.warning("The records could not be read, the last ones stay shown: %s", error)
+            flush_telemetry()
+            if stop.wait(interval_seconds):
+                return
+
+    def _reader(self, metric: Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def read(_options: CallbackOptions) -> Iterable[Observation]:
+            return self._shown.get(metric, [])
+
+        return read
+
+
+_DERIVED = (metrics.COMPLETENESS, metrics.PERIODS, metrics.INTEGRITY, metrics.DISCOVERY_LAG)
+
+
+def attributes_of(dataset: Dataset) -> dict[str, str]:
+    """A dataset's four words, as attributes of its metrics."""
+    words = ("exchange", "market", "data_type", "cadence")
+    return dict(zip(words, dataset.asset_key, strict=True))
+
+
+def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterable[tuple[Metric, float, dict[str, str]]]:
+    for metric, column in _STATES.items():
+        yield metric, _sum(census, column), {}
+    expected, present = _sum(census, "expected"), _sum(census, "present")
+    yield metrics.COMPLETENESS, present / expected if expected else 1.0, {}
+    complete = census.filter(pl.col("present") == pl.col("expected"))
+    yield metrics.PERIODS, complete.height, {"state": "complete"}
+    yield metrics.PERIODS, census.height - complete.height, {"state": "incomplete"}
+    for state in Integrity:
+        yield metrics.INTEGRITY, _sum(census, state.value), {"state": state.value}
+    newest = complete.filter(pl.col("expected") > 0)["period"].max()
+    if isinstance(newest, str):
+        end = datetime.combine(dataset.period(newest).end, datetime.min.time(), UTC)
+        yield metrics.DISCOVERY_LAG, (now - end).total_seconds(), {}
+
+
+def _sum(frame: pl.DataFrame, column: str) -> float:
+    return float(frame[column].sum())
