@@ -122,6 +122,12 @@ TABLE_SECONDS = _timed(
 )
 
 # What was done, from the lake's record of syncs
+PERIODS_SYNCED = _recorded(
+    "lakehouse.periods.synced",
+    "{period}",
+    (*_DATASET, "state"),
+    "Syncs of one period that copied something or failed to, by the state they left it in.",
+)
 OBJECTS_COPIED = _recorded(
     "lakehouse.objects.copied", "{object}", (*_DATASET, "mode"), "Files copied into the lake, sidecars included."
 )

@@ -27,6 +27,7 @@ from lakehouse_assets.sync.history import read_history
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import OPERATIONS as MODES
+from lakehouse_assets.sync.report import PeriodState
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Exporter:
 
     def register(self, meter: otel.Meter) -> None:
         """Make the instruments; what they show is what the last :meth:`refresh` read."""
-        for metric in (*_SUMS, *_STATES, metrics.OBJECTS_COPIED, *_DERIVED):
+        for metric in (*_SUMS, *_STATES, metrics.OBJECTS_COPIED, metrics.PERIODS_SYNCED, *_DERIVED):
             observable(meter, metric, self._reader(metric))
 
     def refresh(self, now: datetime | None = None) -> None:
@@ -78,6 +79,10 @@ class Exporter:
             rows = history.filter(pl.col("dataset") == dataset.name)
             for metric, column in _SUMS.items():
                 shown.setdefault(metric, []).append(Observation(_sum(rows, column), attributes))
+            for state in (PeriodState.COMPLETE, PeriodState.INCOMPLETE):
+                synced = rows.filter(pl.col("state") == state.value).height
+                further = attributes | {"state": state.value}
+                shown.setdefault(metrics.PERIODS_SYNCED, []).append(Observation(synced, further))
             for mode in MODES:
                 copied = _sum(rows, f"files_{mode}")
                 shown.setdefault(metrics.OBJECTS_COPIED, []).append(Observation(copied, attributes | {"mode": mode}))
@@ -119,8 +124,8 @@ def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterabl
     expected, present = _sum(census, "expected"), _sum(census, "present")
     yield metrics.COMPLETENESS, present / expected if expected else 1.0, {}
     complete = census.filter(pl.col("present") == pl.col("expected"))
-    yield metrics.PERIODS, complete.height, {"state": "complete"}
-    yield metrics.PERIODS, census.height - complete.height, {"state": "incomplete"}
+    yield metrics.PERIODS, complete.height, {"state": PeriodState.COMPLETE.value}
+    yield metrics.PERIODS, census.height - complete.height, {"state": PeriodState.INCOMPLETE.value}
     for state in Integrity:
         yield metrics.INTEGRITY, _sum(census, state.value), {"state": state.value}
     newest = complete.filter(pl.col("expected") > 0)["period"].max()

@@ -72,5 +72,6 @@ def test_the_exporter_shows_what_the_records_say(prometheus: Backend, world: Wor
     assert prometheus.value('lakehouse_objects_copied_total{mode="staged"}') == 0
     assert prometheus.value("lakehouse_bytes_copied_total") == 2100 + sidecars
     assert prometheus.value("lakehouse_objects_failed_total") == 1
+    assert prometheus.value('lakehouse_periods_synced_total{state="incomplete"}') == 1
     [lag] = prometheus.query("lakehouse_discovery_lag_seconds")
     assert lag["metric"]["exchange"] == "binance"
