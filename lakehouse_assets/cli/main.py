@@ -231,3 +231,26 @@ def exporter(
     from lakehouse_assets.cli.exporter import run_exporter  # noqa: PLC0415
 
     raise typer.Exit(run_exporter(interval, once=once))
+
+
+@app.command()
+def coverage(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATASET]", help="Such as binance/um/klines/daily; all of the matrix without.", show_default=False
+        ),
+    ] = None,
+    *,
+    symbol: Annotated[str | None, typer.Option(metavar="NAME", help="Only this symbol.", show_default=False)] = None,
+    years: Annotated[int, typer.Option(min=1, help="Of all datasets: the last so many years that were synced.")] = 2,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: symbols and periods as a heat map.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in the lake and what is missing, from manifests: by month, or by symbol and period."""
+    from lakehouse_assets.cli.coverage import run_coverage  # noqa: PLC0415
+
+    raise typer.Exit(run_coverage(dataset, symbol=symbol, years=years, html=html, as_json=as_json))

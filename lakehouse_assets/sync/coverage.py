@@ -1,0 +1,83 @@
+"""Coverage: what of a dataset is in the lake, by symbol and period, read from its manifest alone."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import polars as pl
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.sync.plan import State
+
+
+class Cover(StrEnum):
+    """One symbol in one period: ``quarantined`` holds an object whose content contradicts its
+    checksum, ``not_published`` was synced, and the exchange lists nothing of it."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    MISSING = "missing"
+    QUARANTINED = "quarantined"
+    NOT_PUBLISHED = "not_published"
+
+
+COVERAGE_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String,
+        "period": pl.String,
+        "cover": pl.String,
+        "expected": pl.Int64,
+        "present": pl.Int64,
+        "quarantined": pl.Int64,
+        "note": pl.String,
+    }
+)
+"""One row per symbol and period of the manifest, sorted. Numbers of archive objects (one per interval
+or part). ``note`` is the first error or disagreement, null where nothing is wrong."""
+
+
+def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.DataFrame:
+    """COVERAGE_SCHEMA of a dataset, or of one symbol. Raises StoreError, and InputError for a symbol
+    of which nothing was synced."""
+    files, scan = Manifest(lake, dataset).months()
+    rows = scan(list(files))
+    if symbol is not None:
+        rows = rows.filter(pl.col("symbol") == symbol)
+    state = pl.col("state")
+    is_listed, is_present = state != State.VANISHED.value, state == State.PRESENT.value
+    is_quarantined = (pl.col("integrity") == Integrity.MISMATCH.value).fill_null(value=False)
+    expected, present, quarantined = pl.col("expected"), pl.col("present"), pl.col("quarantined")
+    covered = (
+        rows.group_by("symbol", "period")
+        .agg(
+            is_listed.sum().alias("expected"),
+            (is_listed & is_present).sum().alias("present"),
+            is_quarantined.sum().alias("quarantined"),
+            pl.coalesce("error", pl.when(is_quarantined).then("integrity_note")).drop_nulls().first().alias("note"),
+        )
+        .with_columns(
+            pl.when(quarantined > 0)
+            .then(pl.lit(Cover.QUARANTINED.value))
+            .when(expected == 0)
+            .then(pl.lit(Cover.NOT_PUBLISHED.value))
+            .when(present == expected)
+            .then(pl.lit(Cover.COMPLETE.value))
+            .when(present == 0)
+            .then(pl.lit(Cover.MISSING.value))
+            .otherwise(pl.lit(Cover.PARTIAL.value))
+            .alias("cover")
+        )
+        .sort("symbol", "period")
+        .collect()
+        .select(COVERAGE_SCHEMA.names())
+        .cast(COVERAGE_SCHEMA)
+    )
+    if symbol is not None and covered.is_empty():
+        raise InputError(
+            f"Nothing of {symbol!r} was ever synced in {dataset}; lakehouse coverage {dataset} names what was."
+        )
+    return covered

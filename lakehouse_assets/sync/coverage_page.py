@@ -1,0 +1,104 @@
+"""The coverage of one dataset as one self-contained page: a heat map of symbols and periods.
+
+Rows are run-length encoded and the page draws what is in sight, so that 700 symbols of five years
+of days take some hundred kilobytes and show at once. Names and notes are hostile input: they reach
+the page as JSON, which it writes as text only.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib import resources
+
+import polars as pl
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.period import period_range
+from lakehouse_assets.sync.coverage import Cover
+
+EXCEPTIONS_TOLD = 20_000
+"""Cells whose numbers and notes a page carries; the others show their state only."""
+
+_LETTERS = {cover.value: letter for cover, letter in zip(Cover, "abcde", strict=True)}
+_NEVER_SYNCED = "."
+
+
+def coverage_page(dataset: Dataset, covered: pl.DataFrame, *, now: datetime | None = None) -> str:
+    """The page's HTML. ``covered`` has COVERAGE_SCHEMA."""
+    document = json.dumps(
+        _document(dataset, covered, now or datetime.now(UTC)), ensure_ascii=False, separators=(",", ":")
+    )
+    # Inside a script element only "</" and "<!--" could end it.
+    safe = document.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return _template().replace("/*DATA*/", safe)
+
+
+def _document(dataset: Dataset, covered: pl.DataFrame, now: datetime) -> dict[str, object]:
+    periods = _periods(dataset, covered)
+    faulty = covered.filter(~pl.col("cover").is_in([Cover.COMPLETE.value, Cover.NOT_PUBLISHED.value]))
+    told = f"{covered['symbol'].n_unique()} symbols, as recorded at {now:%Y-%m-%d %H:%M} UTC."
+    if faulty.height > EXCEPTIONS_TOLD:
+        told += f" Numbers and notes are there for {EXCEPTIONS_TOLD} of {faulty.height} cells that are not complete."
+    return {
+        "title": f"Coverage of {dataset}",
+        "told": told,
+        "periods": periods,
+        "counts": dict(covered.group_by("cover").len().iter_rows()),
+        "rows": _rows(covered, periods),
+        "exceptions": {
+            f"{symbol} {period}": [present, expected, note]
+            for symbol, period, present, expected, note in faulty.head(EXCEPTIONS_TOLD)
+            .select("symbol", "period", "present", "expected", "note")
+            .iter_rows()
+        },
+    }
+
+
+def _periods(dataset: Dataset, covered: pl.DataFrame) -> list[str]:
+    if covered.is_empty():
+        return []
+    first, last = covered["period"].min(), covered["period"].max()
+    return [str(period) for period in period_range(dataset.period(str(first)), dataset.period(str(last)))]
+
+
+def _rows(covered: pl.DataFrame, periods: list[str]) -> list[tuple[str, str]]:
+    """Per symbol its runs of equal states: ``a12c.3`` is twelve complete, one missing, three never synced."""
+    places = pl.DataFrame(
+        {"period": periods, "place": range(len(periods))}, schema={"period": pl.String, "place": pl.Int64}
+    )
+    runs = (
+        covered.lazy()
+        .join(places.lazy(), on="period")
+        .sort("symbol", "place")
+        .with_columns(pl.col("cover").replace_strict(_LETTERS, return_dtype=pl.String).alias("letter"))
+        .with_columns(
+            (
+                (pl.col("symbol") != pl.col("symbol").shift())
+                | (pl.col("letter") != pl.col("letter").shift())
+                | (pl.col("place") != pl.col("place").shift() + 1)
+            )
+            .fill_null(value=True)
+            .cum_sum()
+            .alias("run")
+        )
+        .group_by("run", maintain_order=True)
+        .agg(pl.col("symbol", "letter", "place").first(), pl.len().alias("times"))
+        .with_columns((pl.col("place") + pl.col("times")).shift().over("symbol").fill_null(0).alias("after"))
+        .with_columns((pl.col("place") - pl.col("after")).alias("gap"))
+        .select(
+            "symbol",
+            pl.concat_str(
+                pl.when(pl.col("gap") > 0).then(pl.format("{}{}", pl.lit(_NEVER_SYNCED), "gap")).otherwise(pl.lit("")),
+                pl.format("{}{}", "letter", "times"),
+            ).alias("text"),
+        )
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.col("text").str.join(""))
+        .collect()
+    )
+    return list(runs.iter_rows())
+
+
+def _template() -> str:
+    return resources.files(__package__ or "").joinpath("coverage_page.html").read_text(encoding="utf-8")
