@@ -264,4 +264,6 @@ def source_bucket(
         verify_tls=verify_tls,
         allow_http=allow_http,
         max_attempts=max_attempts,
+        max_requests=exchange.max_requests,
+        server_side_copy=exchange.server_side_copy,
     )

@@ -46,7 +46,8 @@ class Bucket:
     ``endpoint_url`` is None for AWS itself. Without ``credentials`` and not ``anonymous``, the
     AWS default chain of the process is used (environment, ``profile``, web identity, instance
     role). Plain HTTP is refused except on loopback or with ``allow_http``. ``max_attempts`` includes
-    the first attempt; s5cmd has its own number of retries.
+    the first attempt; s5cmd has its own number of retries. ``max_requests`` bounds requests at a time;
+    None is no bound of the bucket's own. From a bucket without ``server_side_copy`` no store copies.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Bucket:
     verify_tls: bool = True
     allow_http: bool = False
     max_attempts: int = 5
+    max_requests: int | None = None
+    server_side_copy: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -93,6 +96,10 @@ class Bucket:
     def same_provider_as(self, other: Bucket) -> bool:
         """Whether one server can copy between the two (same endpoint; AWS counts as one)."""
         return _provider(self.endpoint_url) == _provider(other.endpoint_url)
+
+    def at_most(self, requests: int) -> int:
+        """So many requests at a time, or as many as the bucket allows."""
+        return requests if self.max_requests is None else min(requests, self.max_requests)
 
     def with_name(self, name: str) -> Bucket:
         return replace(self, name=name)

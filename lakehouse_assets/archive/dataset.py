@@ -83,8 +83,16 @@ class Dataset:
         return self.source.layout(self.market, self.data_type, self.cadence)
 
     @property
+    def page(self) -> str:
+        """The exchange's own page about the data type, or its homepage."""
+        return self.source.pages.get(self.data_type, self.source.homepage)
+
+    @property
     def source_prefix(self) -> str:
-        """Prefix in the source bucket that holds the dataset and nothing else; ends with a slash."""
+        """The deepest folder in the source bucket that holds all of the dataset; ends with a slash.
+
+        Some exchanges keep other datasets in it, too.
+        """
         return self.layout.root
 
     @property
@@ -131,6 +139,7 @@ class ArchiveObject:
     symbol: str
     interval: str | None
     period: Period
+    part: str | None = None
 
 
 def _cadence(text: str) -> Cadence:

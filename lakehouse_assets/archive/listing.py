@@ -21,9 +21,10 @@ from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SYMBOL, Folder, Stray, compiled
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Stray, SymbolPlace, compiled
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.errors import StoreError
 
 PAGE = 1000
 """Keys per page: S3's ceiling."""
@@ -51,6 +52,7 @@ OBJECT_SCHEMA = pl.Schema(
         "period": pl.String,
         "symbol": pl.String,
         "interval": pl.String,
+        "part": pl.String,
         **KEY_SCHEMA,
         "sidecar_size": pl.Int64,
         "sidecar_etag": pl.String,
@@ -59,12 +61,17 @@ OBJECT_SCHEMA = pl.Schema(
 )
 """One row per archive object, its sidecar beside it (null where there is none).
 
+``interval`` is null where the data type has none, ``part`` (such as the hour) where a period is one
+object. ``symbol`` is ``*`` where an object holds all of them.
+
 In a lake's listing a sidecar may be there before its object, as a killed run leaves it: then the
 object's ``size``, ``etag`` and ``last_modified`` are null.
 """
 
+_DASHED = {Cadence.DAILY: ("^(....)(..)(..)$", "${1}-${2}-${3}"), Cadence.MONTHLY: ("^(....)(..)$", "${1}-${2}")}
+"""How the digits of a date become a period's text."""
 
-IDENTITY = ("period", "symbol", "interval")
+IDENTITY = ("period", "symbol", "interval", "part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +91,100 @@ class Lister:
     """Lists one bucket with one connection pool and a bounded number of requests at a time.
 
     ``root`` is put before every source key: empty for a source, the lake's prefix for a lake.
+    ``concurrency`` is cut to what the bucket allows.
     """
 
     def __init__(self, bucket: Bucket, *, root: str = "", concurrency: int = 32) -> None:
         self._bucket = bucket
         self._root = root
-        self._concurrency = concurrency
+        self._concurrency = bucket.at_most(concurrency)
         self._store = bucket.object_store()
 
-    def symbols(self, dataset: Dataset) -> tuple[str, ...]:
-        """Symbols that have a folder in the dataset, sorted. Names that are no symbol are left out."""
-        prefix = self._root + dataset.source_prefix
-        try:
-            folders: Iterable[str] = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
-        except InvalidPathError:
-            folders = self._boto3_folders(prefix)
-        except CLIENT_ERRORS as error:
-            raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
-        names = (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
-        return tuple(sorted(name for name in names if compiled(SYMBOL).fullmatch(name)))
+    def symbols(
+        self,
+        dataset: Dataset,
+        *,
+        intervals: Sequence[str] = (),
+        first: Period | None = None,
+        last: Period | None = None,
+    ) -> tuple[str, ...]:
+        """Symbols of the dataset, sorted. Names that are no symbol are left out.
+
+        Where symbols have folders, those of any time. Where they are the beginnings of file names in
+        folders of months, those of the range (without one: of any time) and the intervals (all).
+        ``*`` alone where every object holds all symbols.
+        """
+        layout = dataset.layout
+        if layout.symbol_place is SymbolPlace.NOWHERE:
+            return (ALL_SYMBOLS,)
+        if layout.symbol_place is SymbolPlace.FOLDERS:
+            names = set(self._folders(layout.root))
+        else:
+            with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
+                months = self._months(dataset, intervals, first, last)
+                names = set().union(*pool.map(lambda month: set(self._beginnings(month, layout.symbol_end)), months))
+        return tuple(sorted(name for name in names if compiled(layout.symbol).fullmatch(name)))
 
     def objects(self, dataset: Dataset, folders: Sequence[Folder]) -> Listing:
-        """Archive objects of ``folders``, narrowed to each folder's range."""
+        """Archive objects of ``folders``, narrowed to each folder's range and symbols.
+
+        A folder that spans several symbols may bring other periods of its month.
+        """
         with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
             results = list(pool.map(self._keys, folders))
         keys = self._narrowed(zip(folders, (pages for pages, _ in results), strict=True))
         objects, strays = _parse(dataset, keys, lone_sidecars=bool(self._root))
+        wanted = {symbol for folder in folders if folder.symbols for symbol in folder.symbols}
+        if wanted:
+            objects = objects.filter(pl.col("symbol").is_in(list(wanted)))
         return Listing(objects, strays, sum(requests for _, requests in results))
+
+    def _folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below a prefix of the source."""
+        prefix = self._root + prefix
+        try:
+            found: Iterable[str] = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        except InvalidPathError:
+            found = self._boto3_folders(prefix)
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
+        return [folder.rstrip("/").rsplit("/", 1)[-1] for folder in found]
+
+    def _months(
+        self, dataset: Dataset, intervals: Sequence[str], first: Period | None, last: Period | None
+    ) -> list[str]:
+        """Folders of the months that are there and in the range."""
+        roots = [
+            dataset.layout.month_root(interval) for interval in intervals or dataset.publication.intervals or (None,)
+        ]
+        least = "" if first is None else first.month.replace("-", "")
+        most = "~" if last is None else last.month.replace("-", "")
+        return [f"{root}{name}/" for root in roots for name in self._folders(root) if least <= name <= most]
+
+    def _beginnings(self, prefix: str, end: str) -> Iterator[str]:
+        """What the names below a prefix begin with, up to a character.
+
+        Each page begins after the last name of the one before it, and not where its token says:
+        SeaweedFS' token of a page that ends with such a name lists it again, for ever. A store that does
+        not know such delimiters lists the keys themselves.
+        """
+        prefix = self._root + prefix
+        client = self._bucket.boto3_client()
+        after = prefix
+        while True:
+            try:
+                page = client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, Delimiter=end, StartAfter=after)
+            except CLIENT_ERRORS as error:
+                raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
+            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+            keys = [entry["Key"] for entry in page.get("Contents", ())]
+            yield from (name.removeprefix(prefix).partition(end)[0] for name in (*found, *keys))
+            if not page["IsTruncated"]:
+                return
+            if not (found or keys):
+                raise StoreError(f"Listing {self._bucket.url}/{prefix} failed: a page that is not the last is empty.")
+            # The first key that could follow those that begin so.
+            after = max(*(name[:-1] + chr(ord(end) + 1) for name in found), *keys, "")
 
     def _keys(self, folder: Folder) -> tuple[list[pl.DataFrame], int]:
         try:
@@ -205,12 +279,7 @@ def folders_of(
     dataset: Dataset, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period
 ) -> list[Folder]:
     """The folders that hold a range of periods of the given symbols and intervals."""
-    choices: Sequence[str | None] = intervals if dataset.publication.intervals else (None,)
-    return [
-        dataset.layout.folder_of(symbol=symbol, interval=interval, first=first, last=last)
-        for symbol in symbols
-        for interval in choices
-    ]
+    return dataset.layout.folders(symbols=symbols, intervals=intervals, first=first, last=last)
 
 
 def selected_symbols(
@@ -233,21 +302,26 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
 
     A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
     """
-    date_format = "%Y-%m-%d"
-    period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
     rows = keys.with_columns(
         pl.col("key").str.extract_groups(f"^(?:{dataset.layout.pattern})$").alias("parsed")
     ).unnest("parsed")
-    if "interval" not in rows.columns:
-        rows = rows.with_columns(pl.lit(None, pl.String).alias("interval"))
-    fits = pl.col("symbol").is_not_null() & period_date.str.to_date(date_format, strict=False).is_not_null()
-    for twin in ("symbol", "interval"):
+    lacking = {"symbol": ALL_SYMBOLS, "interval": None, "part": None, "sidecar": None}
+    rows = rows.with_columns(
+        pl.lit(value, pl.String).alias(name) for name, value in lacking.items() if name not in rows.columns
+    )
+    if dataset.layout.period_format != dataset.cadence.key_format:
+        digits, dashed = _DASHED[dataset.cadence]
+        rows = rows.with_columns(pl.col("period").str.replace(digits, dashed))
+    period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
+    fits = pl.col("symbol").is_not_null() & period_date.str.to_date("%Y-%m-%d", strict=False).is_not_null()
+    month = pl.col("period").str.slice(0, 7).str.replace("-", "", literal=True)
+    for twin, said in {"symbol": pl.col("symbol"), "interval": pl.col("interval"), "month": month}.items():
         if f"folder_{twin}" in rows.columns:
-            fits &= pl.col(f"folder_{twin}") == pl.col(twin)
+            fits &= pl.col(f"folder_{twin}") == said
     if dataset.publication.intervals:
         fits &= pl.col("interval").is_in(dataset.publication.intervals)
     fits = fits.fill_null(value=False)
-    strays = [_stray(dataset, key) for key in rows.filter(~fits)["key"]]
+    strays = [stray for key in rows.filter(~fits)["key"] if (stray := _stray(dataset, key))]
     rows = rows.filter(fits)
     is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
     suffix = dataset.source.sidecar_suffix
@@ -267,6 +341,7 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
     return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA), tuple(strays)
 
 
-def _stray(dataset: Dataset, key: str) -> Stray:
+def _stray(dataset: Dataset, key: str) -> Stray | None:
+    """None for an object of another data set that shares the folder."""
     parsed = dataset.source.parse(key)
-    return parsed if isinstance(parsed, Stray) else Stray(key, "it is of another data set")
+    return parsed if isinstance(parsed, Stray) else None

@@ -32,6 +32,7 @@ from pydantic import (
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
 from lakehouse_assets.archive.matrix_faults import (
     Place,
     did_you_mean,
@@ -178,6 +179,8 @@ def _intervals(value: Any, info: ValidationInfo) -> tuple[str, ...]:
 
 def _symbols(value: SymbolFilter, info: ValidationInfo) -> SymbolFilter:
     dataset = _dataset_of(info)
+    if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value != SymbolFilter():
+        raise fault(f"each file of {dataset} holds all symbols; remove the field")
     quotes = dataset.source.quote_assets.get(dataset.market, ())
     found: list[tuple[Place, str]] = []
     for index, quote in enumerate(value.quote_assets):
@@ -332,8 +335,8 @@ _FILE_KEYS = {"": tuple(_File.model_fields), "datasets": _ENTRY_KEYS[""], "defau
 def load_matrix(path: Path | None = None) -> ArchiveMatrix:
     """Read a matrix; None reads the one that the package brings.
 
-    ``defaults`` fill the fields that an entry lacks, as far as they can apply: intervals only
-    where the data type has some, ``first_period`` and ``follow_from`` no earlier than the
+    ``defaults`` fill the fields that an entry lacks, as far as they can apply: intervals and symbols
+    only where the data type has some, ``first_period`` and ``follow_from`` no earlier than the
     exchange publishes. Raises InputError with every fault found.
     """
     if path is None:
@@ -376,8 +379,8 @@ def _entries(file: _File) -> tuple[DatasetEntry, ...]:
     entries = []
     for index, written in enumerate(file.datasets):
         lacking = {key: file.defaults[key] for key in _DEFAULTABLE if key in file.defaults and key not in written}
-        if not _has_intervals(written.get("dataset")):
-            lacking.pop("intervals", None)
+        for field in _inapplicable(written.get("dataset")):
+            lacking.pop(field, None)
         try:
             entries.append(DatasetEntry.model_validate(lacking | written, context=frozenset(lacking)))
         except ValidationError as error:
@@ -389,9 +392,14 @@ def _entries(file: _File) -> tuple[DatasetEntry, ...]:
     return tuple(entries)
 
 
-def _has_intervals(dataset_name: object) -> bool:
-    """False only for a dataset that is known to have none: a fault of its name is told elsewhere."""
+def _inapplicable(dataset_name: object) -> list[str]:
+    """Fields that a dataset cannot have; none where its name is faulty, which is told elsewhere."""
     try:
-        return bool(Dataset.parse(str(dataset_name)).publication.intervals)
+        dataset = Dataset.parse(str(dataset_name))
     except InputError:
-        return True
+        return []
+    lacks = {
+        "intervals": not dataset.publication.intervals,
+        "symbols": dataset.layout.symbol_place is SymbolPlace.NOWHERE,
+    }
+    return [field for field, lacking in lacks.items() if lacking]

@@ -158,4 +158,4 @@ def may_exist(dataset: Dataset, period: Period) -> bool:
     first = Period.containing(dataset.cadence, publication.first)
     if publication.ended is not None and period > Period.containing(dataset.cadence, publication.ended):
         return False
-    return first <= period and period.end <= datetime.now(UTC).date()
+    return first <= period and period.end <= dataset.source.today(datetime.now(UTC))

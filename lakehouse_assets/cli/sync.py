@@ -61,7 +61,7 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
     Raises InputError for periods before the entry's first one, and for ones that are not over.
     """
     dataset = entry.dataset
-    newest = newest_period(entry, datetime.now(UTC).date())
+    newest = newest_period(entry, dataset.source.today(datetime.now(UTC)))
     start, end = dataset.period(first), dataset.period(last)
     if dataset.cadence is Cadence.DAILY and len(last) == len("YYYY-MM"):
         month_end = Period.containing(Cadence.MONTHLY, end.start).next().start - timedelta(days=1)

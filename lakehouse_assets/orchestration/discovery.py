@@ -103,7 +103,7 @@ class DiscoveryTick:
         self._lake = lake
         self._settings = settings
         self._now = int(now)
-        self._today = datetime.fromtimestamp(now, UTC).date()
+        self._today = entries[0].dataset.source.today(datetime.fromtimestamp(now, UTC))
         self._log = log
         self._started = time.monotonic()
         self._pool = ThreadPoolExecutor(max_workers=LOOKS, thread_name_prefix="discovery")

@@ -11,7 +11,8 @@ _CRON = {Cadence.DAILY: "0 0 * * *", Cadence.MONTHLY: "0 0 1 * *"}
 
 
 def build_partitions(entry: DatasetEntry) -> dg.TimeWindowPartitionsDefinition:
-    """From the entry's first period to the last whole one (or the last that was published), in UTC.
+    """From the entry's first period to the last whole one (or the last that was published), in the exchange's
+    time zone: a partition exists once the exchange's own day is over.
 
     Keys are the periods' texts: ``2024-01-31`` or ``2024-01``.
     """
@@ -22,5 +23,5 @@ def build_partitions(entry: DatasetEntry) -> dg.TimeWindowPartitionsDefinition:
         end=None if last is None else str(last.next()),
         cron_schedule=_CRON[cadence],
         fmt=cadence.key_format,
-        timezone="UTC",
+        timezone=entry.dataset.source.timezone,
     )

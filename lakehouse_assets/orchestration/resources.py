@@ -8,6 +8,7 @@ tries as often as ``SyncResource.retries`` says, not ``max_attempts``.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -44,13 +45,14 @@ class SourceResource(dg.ConfigurableResource[Any]):
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def bucket(self, exchange: Exchange) -> Bucket:
-        return bucket_of(
+        bucket = bucket_of(
             self.s3,
             exchange.bucket,
             allow_http=self.allow_http,
             region=exchange.region,
             endpoint_url=exchange.endpoint_url,
         )
+        return replace(bucket, max_requests=exchange.max_requests, server_side_copy=exchange.server_side_copy)
 
 
 class SyncResource(dg.ConfigurableResource[Any]):

@@ -8,7 +8,7 @@ says ``rebuilt``. The next sync compares with the source and fills in what it ca
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -50,8 +50,8 @@ def rebuild_manifest(lake: Lake, entry: DatasetEntry, *, run_id: str | None = No
         dataset,
         symbols=lister.symbols(dataset),
         intervals=dataset.publication.intervals,
-        first=Period.containing(dataset.cadence, date(1970, 1, 1)),
-        last=Period.containing(dataset.cadence, date(2999, 12, 31)),
+        first=Period.containing(dataset.cadence, dataset.publication.first),
+        last=Period.containing(dataset.cadence, dataset.source.today(datetime.now(UTC))),
     )
     found = lister.objects(dataset, folders).objects.filter(pl.col("etag").is_not_null())
     manifest = Manifest(lake, dataset)
@@ -75,6 +75,7 @@ def _rebuilt(objects: pl.DataFrame, month: str, run_id: str | None) -> pl.DataFr
         "period",
         "symbol",
         "interval",
+        "part",
         "key",
         pl.lit(State.PRESENT.value).alias("state"),
         "size",

@@ -182,8 +182,10 @@ class Engine:
         source, lake = self._listers(scope)
         first, last = min(scope.periods), max(scope.periods)
         with ThreadPoolExecutor(max_workers=3) as pool:
-            listed = pool.submit(source.symbols, dataset)
-            in_lake = pool.submit(lake.symbols, dataset)
+            listed, in_lake = (
+                pool.submit(side.symbols, dataset, intervals=entry.intervals, first=first, last=last)
+                for side in (source, lake)
+            )
             known = pool.submit(Manifest(self._lake, dataset).read, scope.names)
             symbols = selected_symbols(listed.result(), entry.symbols.selects, known.result()["symbol"])
             unknown = sorted(set(scope.symbols) - set(symbols))

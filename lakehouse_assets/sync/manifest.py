@@ -32,6 +32,7 @@ MANIFEST_SCHEMA = pl.Schema(
         "period": pl.String,
         "symbol": pl.String,
         "interval": pl.String,
+        "part": pl.String,
         "key": pl.String,
         "state": pl.String,
         "size": pl.Int64,
@@ -152,6 +153,7 @@ class Manifest:
             table if table is not None else self._create(),
             rows,
             mode="overwrite",
+            schema_mode="merge",
             predicate=_predicate(periods),
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
@@ -185,7 +187,10 @@ def _rows(table: DeltaTable, periods: Sequence[str]) -> pl.DataFrame:
     if periods:
         months = sorted({period[:7] for period in periods})
         scan = scan.filter(pl.col("month").is_in(months), pl.col("period").is_in(list(periods)))
-    return scan.collect().select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
+    rows = scan.collect()
+    # A table that an earlier version made lacks the columns that came later; the next write adds them.
+    lacking = [pl.lit(None, dtype).alias(name) for name, dtype in MANIFEST_SCHEMA.items() if name not in rows.columns]
+    return rows.with_columns(lacking).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
 
 
 def _predicate(periods: Sequence[str]) -> str:

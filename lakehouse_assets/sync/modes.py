@@ -21,6 +21,8 @@ from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.staged import StagedMover
 from lakehouse_assets.sync.transfer import Copy, Mover, ObjectHeaders, Throttle, TransferOptions
 
+_NO_COPIES = "is not known to let another store copy from it"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -51,6 +53,8 @@ def route_of(
     lacking = _cannot_say(options.headers)
     if mode in lacking:
         raise InputError(f"Mode {mode} cannot write objects with {lacking[mode]}; use mode auto, direct or staged.")
+    if mode is SyncMode.DIRECT and not source.server_side_copy:
+        raise InputError(f"Mode direct cannot be used: {source.name} {_NO_COPIES}; use mode auto.")
     if mode is SyncMode.DIRECT and not source.same_provider_as(lake.bucket):
         raise InputError(
             f"Mode direct needs source and lake at one endpoint, but the source is at "
@@ -59,6 +63,8 @@ def route_of(
     if mode is not SyncMode.AUTO:
         return Route((movers[mode],))
     around = [movers[way] for way in (SyncMode.RELAY, SyncMode.STAGED) if way not in lacking]
+    if not source.server_side_copy:
+        return Route(around, f"{source.name} {_NO_COPIES}")
     if not source.same_provider_as(lake.bucket):
         return Route(around, "source and lake are at different endpoints")
     verdict = remembered_verdict(source, lake)

@@ -39,7 +39,7 @@ class Moving:
         not. Stops after a batch of which nothing got through: the rest would only take longer to
         fail. Raises InputError for a mode that cannot work here.
         """
-        throttle = Throttle(self.options.workers)
+        throttle = Throttle(self.source.at_most(self.options.workers))
         route = route_of(
             mode, self.source, self.lake, self.options, throttle=throttle, try_first=self._smallest(copies)
         )

@@ -148,6 +148,7 @@ def manifest_rows(judgement: Judgement) -> pl.DataFrame:
             "period",
             "symbol",
             "interval",
+            "part",
             "key",
             pl.col("final").alias("state"),
             pl.col("new_size").alias("size"),

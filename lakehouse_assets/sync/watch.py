@@ -69,7 +69,7 @@ class Followed:
 
 
 def newest_period(entry: DatasetEntry, today: date) -> Period:
-    """The last period that was over before ``today`` (a UTC date), or the last one ever published."""
+    """The last period that was over before ``today`` (the exchange's date), or the last one ever published."""
     newest = Period.containing(entry.dataset.cadence, today).shifted(-1)
     last = entry.last_period
     return newest if last is None else min(newest, last)
@@ -128,7 +128,8 @@ def published_periods(
     asked = sorted({*periods, *followed.recent})
     if not asked:
         return []
-    listed = _list(entry, source, asked, selected_symbols(source.symbols(entry.dataset), entry.symbols.selects))
+    symbols = source.symbols(entry.dataset, intervals=entry.intervals, first=asked[0], last=asked[-1])
+    listed = _list(entry, source, asked, selected_symbols(symbols, entry.symbols.selects))
     moved_on = _differing(listed, manifest, [str(period) for period in followed.recent])
     published = []
     for period in reversed(asked):

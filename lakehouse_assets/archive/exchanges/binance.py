@@ -11,16 +11,21 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import SYMBOL, Exchange, Layout, Publication, StrayRule
+from lakehouse_assets.archive.exchanges.grammar import (
+    Checksum,
+    Exchange,
+    Layout,
+    Publication,
+    StrayRule,
+    Terms,
+)
 from lakehouse_assets.archive.period import Cadence
 
 _ROOTS = {"spot": "data/spot", "um": "data/futures/um", "cm": "data/futures/cm", "option": "data/option"}
 
 _MINUTES_TO_DAY = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
 _LONG = ("3d", "1w", "1mo")
-# Years 1000 to 2999: Python and Polars agree on what is a date there, and no period overflows.
-_DATE = {Cadence.DAILY: r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}", Cadence.MONTHLY: r"[12][0-9]{3}-[0-9]{2}"}
-SIDECAR_SUFFIX = ".CHECKSUM"
+_CHECKSUM = Checksum(".CHECKSUM", "sha256")
 
 _STABLECOINS = (
     "BUSD", "DAI", "FDUSD", "PAX", "TUSD", "U", "USD", "USD1", "USDC", "USDE", "USDP",
@@ -99,23 +104,12 @@ def _option() -> list[Publication]:
 
 
 def _layout(publication: Publication) -> Layout:
-    root = f"{_ROOTS[publication.market]}/{publication.cadence}/{publication.data_type}/"
-    day = _DATE[publication.cadence]
-    tail = rf"(?P<period>{day})\.zip(?P<sidecar>{re.escape(SIDECAR_SUFFIX)})?"
+    root = f"{_ROOTS[publication.market]}/{publication.cadence}/{publication.data_type}"
     if publication.intervals:
-        folder, stem = root + "{symbol}/{interval}/", "{symbol}-{interval}-"
-        interval = r"[0-9]+(?:s|mo|m|h|d|w)"
-        pattern = (
-            rf"{re.escape(root)}(?P<folder_symbol>{SYMBOL})/(?P<folder_interval>{interval})/"
-            rf"(?P<symbol>{SYMBOL})-(?P<interval>{interval})-{tail}"
-        )
+        template = f"{root}/{{symbol}}/{{interval}}/{{symbol}}-{{interval}}-{{period}}.zip"
     else:
-        folder, stem = root + "{symbol}/", f"{{symbol}}-{publication.data_type}-"
-        pattern = (
-            rf"{re.escape(root)}(?P<folder_symbol>{SYMBOL})/"
-            rf"(?P<symbol>{SYMBOL})-{publication.data_type}-{tail}"
-        )
-    return Layout(root=root, folder=folder, stem=stem, pattern=pattern, suffix=".zip")
+        template = f"{root}/{{symbol}}/{{symbol}}-{publication.data_type}-{{period}}.zip"
+    return Layout(template, publication.cadence, sidecar_suffix=_CHECKSUM.suffix)
 
 
 _PUBLICATIONS = (*_spot(), *_futures("um"), *_futures("cm"), *_option())
@@ -138,9 +132,11 @@ BINANCE = Exchange(
     name="binance",
     bucket="data.binance.vision",
     region="ap-northeast-1",
-    endpoint_url=None,
     homepage="https://data.binance.vision",
-    sidecar_suffix=SIDECAR_SUFFIX,
+    terms=Terms(
+        "No licence is stated with the data; the exchange's terms of use apply.", "https://www.binance.com/en/terms"
+    ),
+    checksum=_CHECKSUM,
     publications=_PUBLICATIONS,
     layouts={publication.id: _layout(publication) for publication in _PUBLICATIONS},
     canaries={
@@ -152,4 +148,8 @@ BINANCE = Exchange(
     quote_assets=_QUOTE_ASSETS,
     pair_suffix=re.compile(r"(?:SETTLED[0-9]*|_.*)\Z"),
     stray_rules=_STRAYS,
+    pages=dict.fromkeys(
+        (publication.data_type for publication in _PUBLICATIONS),
+        "https://github.com/binance/binance-public-data",
+    ),
 )

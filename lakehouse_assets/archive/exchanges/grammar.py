@@ -1,20 +1,24 @@
 """What an exchange's archive looks like: publications, folders, and the grammar of its keys.
 
 An exchange is declared by an :class:`Exchange`: facts of its bucket, a table of what it
-publishes, and for each publication a :class:`Layout`, made of a folder template and one regular
-expression. The same expression reads a single key (:meth:`Exchange.parse`) and a whole listing
-(``archive/listing.py``), so the two can never disagree.
+publishes, and for each publication a :class:`Layout`, made of one template of its keys. Keys,
+folders and one regular expression follow from the template; the same expression reads a single
+key (:meth:`Exchange.parse`) and a whole listing (``archive/listing.py``), so the two can never
+disagree.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
+from enum import StrEnum
 from functools import cached_property, lru_cache
+from string import Formatter
+from zoneinfo import ZoneInfo
 
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 
 SYMBOL = (
@@ -30,6 +34,25 @@ No space, control, format or ASCII punctuation character: nothing that could lea
 read as other than it is. The ranges are spelt out because ``\\w`` means different characters to
 Python and to the Rust expressions of Polars (it differs on over 12,000), and both read keys.
 """
+
+SYMBOL_WITH_DASH = SYMBOL.replace("[", "[-", 1)
+"""The same with dashes inside, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
+
+INTERVAL = r"[0-9]+(?:s|mo|m|h|d|w)"
+
+ALL_SYMBOLS = "*"
+"""The symbol of an object that holds all symbols."""
+
+HOURS = tuple(f"{hour:02}" for hour in range(24))
+"""Parts of a day that is published by the hour."""
+
+SPAN_ABOVE = 100
+"""So many symbols of one folder are listed one by one; of more, many in one request."""
+
+_PAGE = 1000
+# Years 1000 to 2999: Python and Polars agree on what is a date there, and no period overflows.
+_DATE_PARTS = {"%Y": "[12][0-9]{3}", "%m": "[0-9]{2}", "%d": "[0-9]{2}"}
+_MONTH_FORMAT = "%Y%m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,45 +80,188 @@ class Folder:
     """A part of the bucket to list: keys below ``prefix`` from ``first`` up to those beginning with ``last``.
 
     ``prefix`` ends with a slash, so that a folder never matches its siblings. ``first`` and
-    ``last`` are full key beginnings, in the bucket's (UTF-8) order.
+    ``last`` are full key beginnings, in the bucket's (UTF-8) order. Where the range spans several
+    symbols, ``symbols`` are those that are wanted, and between them other periods may lie.
     """
 
     prefix: str
     first: str
     last: str
-    symbol: str | None = None
-    interval: str | None = None
+    symbols: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+class SymbolPlace(StrEnum):
+    """Where the symbols of a publication are found: the names of folders, the beginnings of file
+    names, or nowhere, since each file holds all of them."""
+
+    FOLDERS = "folders"
+    FILE_NAMES = "file names"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the files of one publication lie, and how their keys read.
 
-    ``root`` ends with a slash. With ``symbol_folders``, the folders below ``root`` are symbols.
-    ``folder`` and ``stem`` are templates of ``{symbol}`` and ``{interval}``; a file is
-    ``folder + stem + period + suffix``. ``pattern`` has the groups ``symbol``, ``period`` and
-    ``sidecar``, and where the key says them twice ``folder_symbol`` and ``folder_interval``
-    (which must agree with ``symbol`` and ``interval``).
+    ``template`` is a whole key with the fields ``{symbol}``, ``{interval}``, ``{period}``, ``{part}``
+    (a part of the period, such as an hour, in the file name after the period) and ``{month}``
+    (``YYYYMM``, a folder); ``{period}`` is in the file name, once, and written as
+    ``period_format`` says: %Y, %m and %d in this order, by default with dashes. A field that occurs
+    twice must say the same twice. Symbols are in a folder right below ``root``, or begin the file
+    name, or are not in the key at all. ``symbol`` and ``interval`` are regular expressions that read
+    alike in Python and Rust, without groups. ``parts`` are all that a period may have, in order.
     """
 
-    root: str
-    folder: str
-    stem: str
-    pattern: str
-    suffix: str
-    symbol_folders: bool = True
+    template: str
+    cadence: Cadence
+    period_format: str = ""
+    symbol: str = SYMBOL
+    interval: str = INTERVAL
+    parts: tuple[str, ...] = ()
+    sidecar_suffix: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.period_format:
+            object.__setattr__(self, "period_format", self.cadence.key_format)
+
+    @cached_property
+    def head(self) -> str:
+        """What every key of the publication begins with."""
+        return self.template[: self.template.index("{")]
+
+    @cached_property
+    def root(self) -> str:
+        """The deepest folder that holds all of the publication (and perhaps others); ends with a slash."""
+        return self.head[: self.head.rindex("/") + 1]
+
+    @cached_property
+    def _folder(self) -> str:
+        return self.template[: self.template.rindex("/") + 1]
+
+    @cached_property
+    def _stem(self) -> str:
+        """The file name up to the period."""
+        return self.template[len(self._folder) : self.template.index("{period}")]
+
+    @cached_property
+    def suffix(self) -> str:
+        """The file name's end, after period and part: ``.csv.gz``."""
+        return self.template[self.template.rindex("}") + 1 :]
+
+    @cached_property
+    def symbol_place(self) -> SymbolPlace:
+        if "{symbol}" not in self.template:
+            return SymbolPlace.NOWHERE
+        return SymbolPlace.FOLDERS if "{symbol}" in self._folder else SymbolPlace.FILE_NAMES
+
+    @cached_property
+    def symbol_end(self) -> str:
+        """The character that ends a symbol at the beginning of a file name."""
+        return self._stem.removeprefix("{symbol}")[0]
+
+    @cached_property
+    def pattern(self) -> str:
+        """A regular expression of whole keys (and their sidecars), for Python and for Polars.
+
+        It has the groups ``period`` and, where the template has them, ``symbol``, ``interval``, ``part``
+        and ``sidecar``; what a key says a first time is in ``folder_symbol``, ``folder_interval``,
+        ``folder_month``.
+        """
+        period = self.period_format
+        for field_name, digits in _DATE_PARTS.items():
+            period = period.replace(field_name, digits)
+        forms = {
+            "symbol": self.symbol,
+            "interval": self.interval,
+            "period": period,
+            "part": "|".join(self.parts),
+            "month": _DATE_PARTS["%Y"] + _DATE_PARTS["%m"],
+        }
+        written, expression = "", ""
+        for text, name, _, _ in Formatter().parse(self.template):
+            written, expression = written + text, expression + re.escape(text)
+            if name is not None:
+                written += f"{{{name}}}"
+                again = f"{{{name}}}" in self.template[len(written) :]
+                group = f"folder_{name}" if again or name == "month" else name
+                expression += f"(?P<{group}>{forms[name]})"
+        return expression + (f"(?P<sidecar>{re.escape(self.sidecar_suffix)})?" if self.sidecar_suffix else "")
+
+    def period_text(self, period: Period) -> str:
+        """The period as keys write it."""
+        text = self.period_format
+        for field_name, value in zip(_DATE_PARTS, period.start.isoformat().split("-"), strict=True):
+            text = text.replace(field_name, value)
+        return text
+
+    def key_of(self, *, symbol: str, interval: str | None, period: Period, part: str | None = None) -> str:
+        """The key of one archive object."""
+        return self._filled(self.template, symbol, interval, period, part)
 
     def folder_of(self, *, symbol: str, interval: str | None, first: Period, last: Period) -> Folder:
-        """The folder of one symbol (and interval), narrowed to a range of periods."""
-        names = {"symbol": symbol, "interval": interval or ""}
-        prefix = self.folder.format(**names)
-        stem = prefix + self.stem.format(**names)
-        return Folder(prefix, f"{stem}{first}", f"{stem}{last}", symbol, interval)
+        """The folder of one symbol (and interval), narrowed to a range of periods (of one month, where
+        months are folders)."""
+        prefix = self._filled(self._folder, symbol, interval, first)
+        stem = prefix + self._filled(self._stem, symbol, interval, first)
+        return Folder(prefix, stem + self.period_text(first), stem + self.period_text(last))
 
-    def key_of(self, *, symbol: str, interval: str | None, period: Period) -> str:
-        """The key of one archive object."""
-        names = {"symbol": symbol, "interval": interval or ""}
-        return f"{self.folder.format(**names)}{self.stem.format(**names)}{period}{self.suffix}"
+    def folders(self, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period) -> list[Folder]:
+        """What to list for a range of periods: no folder twice, few requests, and little that is not asked for."""
+        choices: Sequence[str | None] = intervals if "{interval}" in self.template else (None,)
+        if self.symbol_place is SymbolPlace.FOLDERS:
+            return [
+                self.folder_of(symbol=symbol, interval=interval, first=first, last=last)
+                for symbol in symbols
+                for interval in choices
+            ]
+        if self.symbol_place is SymbolPlace.NOWHERE:
+            symbols = tuple(symbols)[:1]
+        spans = self._spans(sorted(symbols))
+        return [
+            self._span(span, interval, start, end)
+            for start, end in self._months(first, last)
+            for span in spans
+            for interval in choices
+        ]
+
+    def month_root(self, interval: str | None) -> str:
+        """The folder whose folders are the months of an interval; ends with a slash."""
+        return self._filled(self.template[: self.template.index("{month}")], "", interval)
+
+    def _spans(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
+        """Neighbouring symbols whose files of a month fill about a page."""
+        files = max(1, len(self.parts)) * (1 if self.cadence is Cadence.MONTHLY else 31)
+        size = 1 if len(symbols) <= SPAN_ABOVE else max(1, _PAGE // files)
+        return [tuple(symbols[start : start + size]) for start in range(0, len(symbols), size)]
+
+    def _span(self, symbols: Sequence[str], interval: str | None, first: Period, last: Period) -> Folder:
+        start = self.folder_of(symbol=symbols[0], interval=interval, first=first, last=last)
+        if len(symbols) == 1:
+            return start
+        end = self.folder_of(symbol=symbols[-1], interval=interval, first=first, last=last)
+        return Folder(start.prefix, start.first, end.last, tuple(symbols))
+
+    def _months(self, first: Period, last: Period) -> list[tuple[Period, Period]]:
+        """The range, cut by month where months are folders."""
+        if "{month}" not in self.template:
+            return [(first, last)]
+        months = period_range(*(Period.containing(Cadence.MONTHLY, each.start) for each in (first, last)))
+        starts = [max(first, Period.containing(self.cadence, month.start)) for month in months]
+        return [
+            (start, min(last, Period.containing(self.cadence, month.end).shifted(-1)))
+            for start, month in zip(starts, months, strict=True)
+        ]
+
+    def _filled(
+        self, template: str, symbol: str, interval: str | None, period: Period | None = None, part: str | None = None
+    ) -> str:
+        return template.format(
+            symbol=symbol,
+            interval=interval or "",
+            part=part or "",
+            period="" if period is None else self.period_text(period),
+            month="" if period is None else period.month.replace("-", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +275,7 @@ class ParsedKey:
     interval: str | None
     period: Period
     is_sidecar: bool
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +294,61 @@ class StrayRule:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The sidecar beside each object: the object's key and ``suffix``; ``algorithm`` is sha256 or md5."""
+
+    suffix: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the exchange says about using its data, in a sentence of ours, and where it says so."""
+
+    summary: str
+    url: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One exchange's archive. ``endpoint_url`` is None on AWS; ``sidecar_suffix`` is empty without checksums.
+    """One exchange's archive. ``endpoint_url`` is None on AWS; ``checksum`` is None where none are published.
 
-    ``canaries`` are symbols whose newest file tells, per market, that a period has appeared.
+    ``timezone`` (IANA) is that of the exchange's days: a period, and what is today, follow from it.
+    At most ``max_requests`` requests are made of the bucket at a time. Without
+    ``server_side_copy`` no store is asked to copy from it. ``canaries`` are symbols whose newest file
+    tells, per market, that a period has appeared.
     ``quote_assets`` are the known quote assets of each market, ``pair_suffix`` what may follow
-    the pair in a symbol (a delivery date, a settlement mark).
+    the pair in a symbol (a delivery date, a settlement mark). ``pages`` are the exchange's own pages
+    about its data types.
     """
 
     name: str
     bucket: str
     region: str
-    endpoint_url: str | None
+    endpoint_url: str | None = None
     homepage: str
-    sidecar_suffix: str
+    terms: Terms
+    checksum: Checksum | None = None
+    timezone: str = "UTC"
+    max_requests: int = 256
+    server_side_copy: bool = True
     publications: Sequence[Publication]
     layouts: Mapping[tuple[str, str, Cadence], Layout]
     canaries: Mapping[str, tuple[str, ...]]
     quote_assets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pair_suffix: re.Pattern[str] | None = None
     stray_rules: Sequence[StrayRule] = field(default_factory=tuple)
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sidecar_suffix(self) -> str:
+        """What a sidecar's key ends with; empty where there are none."""
+        return self.checksum.suffix if self.checksum else ""
+
+    def today(self, now: datetime) -> date:
+        """The exchange's date at a moment (which knows its time zone)."""
+        return now.astimezone(ZoneInfo(self.timezone)).date()
 
     @cached_property
     def _publications(self) -> dict[tuple[str, str, Cadence], Publication]:
@@ -188,34 +389,45 @@ class Exchange:
 
     def parse(self, key: str) -> ParsedKey | Stray:
         """Read any key of the bucket, or say why it is a stray. Never raises."""
+        reasons = []
         for publication_id, layout in self.layouts.items():
-            if key.startswith(layout.root):
-                return self._parse_within(key, self._publications[publication_id], layout)
-        return Stray(key, self._stray_reason(key) or "it lies outside every known data set")
+            if key.startswith(layout.head):
+                found = self._parse_within(key, self._publications[publication_id], layout)
+                if isinstance(found, ParsedKey):
+                    return found
+                reasons.append(found)
+        # Of several layouts that begin alike, the one that read most of the key knows best.
+        known = next((reason for reason in reasons if reason), None) or self._stray_reason(key)
+        otherwise = "its name is not of the data set's form" if reasons else "it lies outside every known data set"
+        return Stray(key, known or otherwise)
 
-    def _parse_within(self, key: str, publication: Publication, layout: Layout) -> ParsedKey | Stray:
+    def _parse_within(self, key: str, publication: Publication, layout: Layout) -> ParsedKey | str:
+        """The object, or what is wrong with its key; empty where it is not of the layout's form."""
         match = compiled(layout.pattern).fullmatch(key)
         if match is None:
-            return Stray(key, self._stray_reason(key) or "its name is not of the data set's form")
+            return ""
         groups = match.groupdict()
-        interval = groups.get("interval")
-        for twin in ("symbol", "interval"):
+        text = canonical_period(groups["period"])
+        groups["month"] = text[:7].replace("-", "")
+        for twin in ("symbol", "interval", "month"):
             if groups.get(f"folder_{twin}", groups.get(twin)) != groups.get(twin):
-                return Stray(key, f"its folder is of another {twin}")
+                return f"its folder is of another {twin}"
+        interval = groups.get("interval")
         if publication.intervals and interval not in publication.intervals:
-            return Stray(key, f"interval {interval} is not published {publication.cadence}")
+            return f"interval {interval} is not published {publication.cadence}"
         try:
-            period = Period.parse(groups["period"], publication.cadence)
+            period = Period.parse(text, publication.cadence)
         except InputError:
-            return Stray(key, f"{groups['period']} is not a date")
+            return f"{groups['period']} is not a date"
         return ParsedKey(
             market=publication.market,
             data_type=publication.data_type,
             cadence=publication.cadence,
-            symbol=groups["symbol"],
+            symbol=groups.get("symbol", ALL_SYMBOLS),
             interval=interval,
             period=period,
-            is_sidecar=bool(groups["sidecar"]),
+            is_sidecar=bool(groups.get("sidecar")),
+            part=groups.get("part"),
         )
 
     def _stray_reason(self, key: str) -> str | None:
@@ -228,3 +440,9 @@ class Exchange:
 @lru_cache(maxsize=512)
 def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
+
+
+def canonical_period(text: str) -> str:
+    """A period's text as partition keys have it, from its digits with or without dashes."""
+    digits = text.replace("-", "")
+    return "-".join(filter(None, (digits[:4], digits[4:6], digits[6:])))
