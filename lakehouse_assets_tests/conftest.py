@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.world import World
 
@@ -28,7 +29,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def store() -> Iterator[EmbeddedStore]:
     """One SeaweedFS per test worker, ended with it."""
-    with EmbeddedStore() as running:
+    with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
         yield running
 
 

@@ -83,9 +83,9 @@ class Dataset:
         return self.source.layout(self.market, self.data_type, self.cadence)
 
     @property
-    def page(self) -> str:
-        """The exchange's own page about the data type, or its homepage."""
-        return self.source.pages.get(self.data_type, self.source.homepage)
+    def caveat(self) -> str | None:
+        """What whoever reads the files should know; None where nothing is known to be odd."""
+        return self.source.caveats.get(self.data_type)
 
     @property
     def source_prefix(self) -> str:

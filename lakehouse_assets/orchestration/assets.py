@@ -96,7 +96,6 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
 def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: str) -> dg.AssetSpec:
     dataset = entry.dataset
     lake_uri = f"{lake_url}/{dataset.lake_prefix}"
-    intervals = f"Intervals: {', '.join(entry.intervals)}. " if entry.intervals else ""
     return dg.AssetSpec(
         dg.AssetKey(dataset.asset_key),
         partitions_def=partitions,
@@ -104,12 +103,7 @@ def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: st
         kinds={"s3", "s5cmd"},
         owners=["team:market-data"],
         code_version=entry.code_version,
-        description=(
-            f"{dataset.exchange} {dataset.market} {dataset.data_type}, {dataset.cadence} archive files, "
-            f"mirrored verbatim. {intervals}Symbols: {entry.symbols}.\n\n"
-            f"Source: `{dataset.source_url}` ([{dataset.source.homepage}]({dataset.source.homepage}))\n\n"
-            f"Lake: `{lake_uri}`"
-        ),
+        description=_description(entry, lake_uri),
         metadata={
             "dagster/uri": lake_uri,
             "source_uri": dataset.source_url,
@@ -119,3 +113,17 @@ def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: st
         },
         tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
     )
+
+
+def _description(entry: DatasetEntry, lake_uri: str) -> str:
+    dataset, exchange = entry.dataset, entry.dataset.source
+    intervals = f"Intervals: {', '.join(entry.intervals)}. " if entry.intervals else ""
+    what = (
+        f"{dataset.exchange} {dataset.market} {dataset.data_type}, {dataset.cadence} archive files, "
+        f"mirrored verbatim. {intervals}Symbols: {entry.symbols}. Days are those of {exchange.timezone}."
+    )
+    source = (
+        f"Source: `{dataset.source_url}` ([{exchange.homepage}]({exchange.homepage}), "
+        f"[documentation]({exchange.documentation})). {exchange.terms.summary} ([Terms]({exchange.terms.url}))"
+    )
+    return "\n\n".join(filter(None, (what, dataset.caveat, source, f"Lake: `{lake_uri}`")))

@@ -53,7 +53,7 @@ def test_former_bytes_of_one_key_are_kept_apart_by_content() -> None:
     assert kept == {"_superseded/binance/data/a.zip/e1", "_superseded/binance/data/a.zip/e2"}
 
 
-@pytest.mark.parametrize("place", ["source_prefix", "lake_prefix", "manifest_prefix", "name"])
+@pytest.mark.parametrize("place", ["manifest_prefix", "name"])
 def test_no_two_datasets_share_a_place_or_lie_within_each_other(place: str) -> None:
     places = [getattr(dataset, place).rstrip("/") + "/" for dataset in ALL_DATASETS]
     inside = [(a, b) for i, a in enumerate(places) for b in places[i + 1 :] if a.startswith(b) or b.startswith(a)]

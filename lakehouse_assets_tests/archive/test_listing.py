@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.errors import StoreError
@@ -58,29 +57,6 @@ def test_one_odd_key_does_not_hide_the_others(world: World, name: str) -> None:
     folder = keys[0].rsplit("/", 1)[0]
     world.put(f"{folder}/{world.symbol('BTCUSDT')}-1m-2024-01-02.{name}", b"odd", sidecar=False)
     assert listed(world, "BTCUSDT", "2024-01-01", "2024-01-03") == keys
-
-
-def test_both_listers_agree_on_a_prefix_of_every_publication(world: World) -> None:
-    for exchange in EXCHANGES.values():
-        for publication in exchange.publications:
-            dataset = Dataset(exchange.name, publication.market, publication.data_type, publication.cadence)
-            interval = publication.intervals[0] if publication.intervals else None
-            periods = ["2023-07-01", "2023-07-02"] if publication.cadence == "daily" else ["2023-07", "2023-08"]
-            keys = [world.key("BTC币", text, dataset=dataset.name, interval=interval) for text in periods]
-            for key in keys:
-                world.put(key, key.encode())
-            lister = Lister(world.source)
-            [folder] = folders_of(
-                dataset,
-                symbols=[world.symbol("BTC币")],
-                intervals=[interval],
-                first=dataset.period(periods[0]),
-                last=dataset.period(periods[-1]),
-            )
-            by_obstore = lister._narrowed([(folder, list(lister._obstore_pages(folder)))])
-            by_boto3 = lister._narrowed([(folder, list(lister._boto3_pages(folder)))])
-            assert by_obstore.equals(by_boto3), dataset
-            assert by_obstore["key"].to_list() == [name for key in keys for name in (key, f"{key}.CHECKSUM")]
 
 
 def test_sidecars_are_columns_of_their_objects_and_orphans_are_strays(world: World) -> None:

@@ -133,6 +133,7 @@ BINANCE = Exchange(
     bucket="data.binance.vision",
     region="ap-northeast-1",
     homepage="https://data.binance.vision",
+    documentation="https://github.com/binance/binance-public-data",
     terms=Terms(
         "No licence is stated with the data; the exchange's terms of use apply.", "https://www.binance.com/en/terms"
     ),
@@ -148,8 +149,8 @@ BINANCE = Exchange(
     quote_assets=_QUOTE_ASSETS,
     pair_suffix=re.compile(r"(?:SETTLED[0-9]*|_.*)\Z"),
     stray_rules=_STRAYS,
-    pages=dict.fromkeys(
-        (publication.data_type for publication in _PUBLICATIONS),
-        "https://github.com/binance/binance-public-data",
-    ),
+    caveats={
+        "bookTicker": "The monthly file of 2024-04 holds 7 hours of BTCUSDT, and its checksum is right.",
+        "metrics": "Half days and blank rows are common.",
+    },
 )

@@ -35,8 +35,11 @@ read as other than it is. The ranges are spelt out because ``\\w`` means differe
 Python and to the Rust expressions of Polars (it differs on over 12,000), and both read keys.
 """
 
-SYMBOL_WITH_DASH = SYMBOL.replace("[", "[-", 1)
-"""The same with dashes inside, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
+SYMBOL_WITH_DASHES = SYMBOL.replace("[", "[-", 1)
+"""The same with dashes, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
+
+SYMBOL_WITH_DOTS = rf"{SYMBOL}(?:\.{SYMBOL})*"
+"""The same with dots between them: ``BRK.B``."""
 
 INTERVAL = r"[0-9]+(?:s|mo|m|h|d|w)"
 
@@ -319,8 +322,8 @@ class Exchange:
     ``server_side_copy`` no store is asked to copy from it. ``canaries`` are symbols whose newest file
     tells, per market, that a period has appeared.
     ``quote_assets`` are the known quote assets of each market, ``pair_suffix`` what may follow
-    the pair in a symbol (a delivery date, a settlement mark). ``pages`` are the exchange's own pages
-    about its data types.
+    the pair in a symbol (a delivery date, a settlement mark). ``documentation`` is the exchange's own
+    page about its data types, ``caveats`` say by data type what whoever reads the files should know.
     """
 
     name: str
@@ -328,6 +331,7 @@ class Exchange:
     region: str
     endpoint_url: str | None = None
     homepage: str
+    documentation: str
     terms: Terms
     checksum: Checksum | None = None
     timezone: str = "UTC"
@@ -339,7 +343,7 @@ class Exchange:
     quote_assets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pair_suffix: re.Pattern[str] | None = None
     stray_rules: Sequence[StrayRule] = field(default_factory=tuple)
-    pages: Mapping[str, str] = field(default_factory=dict)
+    caveats: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sidecar_suffix(self) -> str:

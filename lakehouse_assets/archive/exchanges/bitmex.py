@@ -1,0 +1,54 @@
+"""BitMEX: every trade and quote, one file a day that holds all symbols.
+
+``data/{trade|quote}/YYYYMMDD.csv.gz`` since 2014-11-22, about 50 GB of trades and 330 GB of quotes.
+No checksums. A day without trades is a file with a header only, not a missing one. The folder
+``data/trade/`` exists as a key of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+from lakehouse_assets.archive.exchanges.grammar import (
+    ALL_SYMBOLS,
+    Exchange,
+    Layout,
+    Publication,
+    StrayRule,
+    Terms,
+)
+from lakehouse_assets.archive.period import Cadence
+
+_PUBLICATIONS = tuple(
+    Publication("derivatives", data_type, Cadence.DAILY, date(2014, 11, 22)) for data_type in ("trade", "quote")
+)
+
+BITMEX = Exchange(
+    name="bitmex",
+    bucket="public.bitmex.com",
+    region="eu-west-1",
+    homepage="https://public.bitmex.com",
+    documentation="https://public.bitmex.com",
+    terms=Terms(
+        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
+        "https://www.bitmex.com/app/terms",
+    ),
+    max_requests=32,
+    publications=_PUBLICATIONS,
+    layouts={
+        publication.id: Layout(
+            f"data/{publication.data_type}/{{period}}.csv.gz", publication.cadence, period_format="%Y%m%d"
+        )
+        for publication in _PUBLICATIONS
+    },
+    canaries={"derivatives": (ALL_SYMBOLS,)},
+    stray_rules=(
+        StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)"),
+        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
+    ),
+    caveats=dict.fromkeys(
+        ("trade", "quote"),
+        "One file a day holds all symbols. A day on which nothing happened has a header only.",
+    ),
+)

@@ -1,0 +1,84 @@
+"""Bybit: trades of all contracts and of the spot market, one file per symbol and day.
+
+Trees of the bucket: ``trading/`` (contracts, the symbol runs straight into the date), ``spot/``
+(months as ``SYMBOL-YYYY-MM``, days as ``SYMBOL_YYYY-MM-DD``, in one folder) and the dead
+``premium_index/`` and ``spot_index/``. No checksums. The advertised https://public.bybit.com is a CDN
+that shows an HTML index, ignores queries and bans a client above about 40 requests per second; only
+the bucket lists.
+
+Not collected, and reported as strays: ``kline_for_metatrader4/`` (its days are those of UTC+3, unlike
+everything else in the bucket, and a file is named by the first and last day of its month);
+``trade/option/`` and ``mark_kline/option/`` (unannounced); files of ``trading/`` whose folder was
+renamed under them, such as ``trading/DATAOLD01USDT/DATAUSDT2024-08-23.csv.gz``. Order books are on an
+HTTP server that is no S3 bucket.
+
+Uncertain: when the index trees ended. BTCUSD ends in March 2020, while public code has fetched
+ADAUSD of 2022-03-24.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+from lakehouse_assets.archive.exchanges.grammar import (
+    SYMBOL_WITH_DASHES,
+    Exchange,
+    Layout,
+    Publication,
+    StrayRule,
+    Terms,
+)
+from lakehouse_assets.archive.period import Cadence
+
+_CONTRACTS_BEGAN = date(2019, 10, 1)
+_SPOT_BEGAN = date(2022, 11, 1)
+_INDEX_ENDED = date(2022, 3, 24)
+
+_TEMPLATES = {
+    Publication("derivatives", "trades", Cadence.DAILY, _CONTRACTS_BEGAN): "trading/{symbol}/{symbol}{period}.csv.gz",
+    Publication("spot", "trades", Cadence.DAILY, _SPOT_BEGAN): "spot/{symbol}/{symbol}_{period}.csv.gz",
+    Publication("spot", "trades", Cadence.MONTHLY, _SPOT_BEGAN): "spot/{symbol}/{symbol}-{period}.csv.gz",
+    Publication("derivatives", "premium_index", Cadence.DAILY, _CONTRACTS_BEGAN, ended=_INDEX_ENDED): (
+        "premium_index/{symbol}/{symbol}{period}_premium_index.csv.gz"
+    ),
+    Publication("derivatives", "spot_index", Cadence.DAILY, _CONTRACTS_BEGAN, ended=_INDEX_ENDED): (
+        "spot_index/{symbol}/{symbol}{period}_index_price.csv.gz"
+    ),
+}
+_SPOT_QUOTES = (
+    "BRL", "BRZ", "BTC", "DAI", "ETH", "EUR", "MNT", "PLN", "SOL", "TRY", "USD1", "USDC", "USDE", "USDT",
+)  # fmt: skip
+
+BYBIT = Exchange(
+    name="bybit",
+    bucket="public.bybit.com",
+    region="ap-southeast-1",
+    homepage="https://public.bybit.com",
+    documentation="https://www.bybit.com/derivatives/en/history-data",
+    terms=Terms(
+        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
+        "https://www.bybit.com/en/terms-service",
+    ),
+    max_requests=64,
+    publications=tuple(_TEMPLATES),
+    layouts={
+        publication.id: Layout(template, publication.cadence, symbol=SYMBOL_WITH_DASHES)
+        for publication, template in _TEMPLATES.items()
+    },
+    canaries={"derivatives": ("BTCUSDT", "ETHUSDT", "BTCUSD"), "spot": ("BTCUSDT", "ETHUSDT")},
+    quote_assets={"derivatives": ("USD", "USDC", "USDT"), "spot": _SPOT_QUOTES},
+    # A delivery date (BTC-29DEC23, BTCUSDH23); spot symbols have none that end so.
+    pair_suffix=re.compile(r"(?:-.*|[HMUZ][0-9]{2})\Z"),
+    stray_rules=(
+        StrayRule(re.compile(r"^kline_for_metatrader4/"), "its days are those of UTC+3 (candles for MetaTrader)"),
+        StrayRule(re.compile(r"^(trade|mark_kline)/option/"), "it is of an unannounced tree of options"),
+        StrayRule(re.compile(r"(^|/)index\.html\Z"), "it is an index page"),
+        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
+    ),
+    caveats={
+        "trades": "Some files have their newest trade first; columns were added over the years.",
+        "premium_index": "No longer published; few symbols.",
+        "spot_index": "No longer published; few symbols.",
+    },
+)

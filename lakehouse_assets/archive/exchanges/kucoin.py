@@ -1,0 +1,105 @@
+"""KuCoin: spot and futures, one file per symbol and day, with an MD5 sidecar.
+
+Keys are ``data/{spot|futures}/daily/{type}/{SYMBOL}/[{interval}/]{file}`` where file is
+``{SYMBOL}-{interval or type}-{date}.zip``; order books are in ``depth/orderbooklv50/``. Beside each lies
+``.CHECKSUM`` with MD5. Symbols have no dash (``BTCUSDT``, ``XBTUSDTM``), but those of spot books have
+(``0G-USDT``).
+
+Unverified: access to the bucket itself. The archive is known to list and serve at
+https://historical-data.kucoin.com, a CDN that answers S3 listings only with ``max-keys`` and with
+unencoded slashes in the prefix, which no S3 client sends, and without the bucket in the path, where
+path-style clients put it. So the bucket is used that its listings name, in its region, by the S3 protocol.
+If it refuses anonymous requests, a listing ends with AccessDenied, and this exchange cannot be mirrored.
+Copies by the store are not tried: objects are relayed.
+
+Uncertain: the intervals (those of the exchange's REST interface), and the first days.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+
+from lakehouse_assets.archive.exchanges.grammar import (
+    SYMBOL_WITH_DASHES,
+    Checksum,
+    Exchange,
+    Layout,
+    Publication,
+    StrayRule,
+    Terms,
+)
+from lakehouse_assets.archive.period import Cadence
+
+_CHECKSUM = Checksum(".CHECKSUM", "md5")
+_FIRST = date(2022, 12, 1)
+_BOOKS_FIRST = date(2025, 1, 1)
+_INTERVALS = {
+    "spot": ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"),
+    "futures": ("1m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d"),
+}
+_SPOT_QUOTES = (
+    "BRL", "BTC", "DAI", "DOGE", "ETH", "EUR", "GBP", "KCS", "THB", "TRX", "TRY", "TUSD", "USD1", "USDC", "USDG",
+    "USDT",
+)  # fmt: skip
+_KLINES = {"spot": ("klines",), "futures": ("klines", "index", "mark")}
+_BY_DAY = {"spot": ("trades",), "futures": ("trades", "fundingRates")}
+
+
+def _templates() -> Iterator[tuple[Publication, str]]:
+    for market, intervals in _INTERVALS.items():
+        root = f"data/{market}/daily"
+        for data_type in _BY_DAY[market]:
+            yield (
+                Publication(market, data_type, Cadence.DAILY, _FIRST),
+                f"{root}/{data_type}/{{symbol}}/{{symbol}}-{data_type}-{{period}}.zip",
+            )
+        for data_type in _KLINES[market]:
+            yield (
+                Publication(market, data_type, Cadence.DAILY, _FIRST, intervals),
+                f"{root}/{data_type}/{{symbol}}/{{interval}}/{{symbol}}-{{interval}}-{{period}}.zip",
+            )
+        yield (
+            Publication(market, "depth", Cadence.DAILY, _BOOKS_FIRST),
+            f"{root}/depth/orderbooklv50/{{symbol}}/{{symbol}}-orderbooklv50-{{period}}.zip",
+        )
+
+
+_TEMPLATES = dict(_templates())
+
+KUCOIN = Exchange(
+    name="kucoin",
+    bucket="k-line-history-data",
+    region="ap-northeast-1",
+    homepage="https://historical-data.kucoin.com",
+    documentation="https://historical-data.kucoin.com",
+    terms=Terms(
+        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
+        "https://www.kucoin.com/legal/terms-of-use",
+    ),
+    checksum=_CHECKSUM,
+    # Another tool met connections that were never answered with many at a time.
+    max_requests=16,
+    server_side_copy=False,
+    publications=tuple(_TEMPLATES),
+    layouts={
+        publication.id: Layout(
+            template, publication.cadence, symbol=SYMBOL_WITH_DASHES, sidecar_suffix=_CHECKSUM.suffix
+        )
+        for publication, template in _TEMPLATES.items()
+    },
+    canaries={"spot": ("BTCUSDT", "ETHUSDT", "BTC-USDT"), "futures": ("XBTUSDTM", "BTCUSDTM", "ETHUSDTM")},
+    quote_assets={"spot": _SPOT_QUOTES, "futures": ("USD", "USDC", "USDT")},
+    # Contracts end in M, dated ones in M and a month's letter and year (XBTMU26).
+    pair_suffix=re.compile(r"M(?:[HMUZ][0-9]{2})?\Z"),
+    stray_rules=(
+        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
+        StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)"),
+    ),
+    caveats={
+        "klines": "Columns of spot are time, open, close, high, low; of futures time, open, high, low, close. "
+        "Futures of 1d are published broken: six names, five values.",
+        "depth": "JSON lines, 50 levels a side, 20 to 45 MB per symbol and day.",
+    },
+)
