@@ -8,13 +8,17 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.embedded.sample_objects import sidecar_of
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.engine import Engine, EngineOptions, Scope
 from lakehouse_assets.sync.lake import Lake
@@ -25,10 +29,15 @@ KLINES = "binance/um/klines/daily"
 
 
 class World:
-    def __init__(self, store: EmbeddedStore) -> None:
+    def __init__(self, store: EmbeddedStore, exchange: str = "binance") -> None:
         self.store = store
+        self.exchange = exchange_named(exchange)
         self.tag = f"T{uuid.uuid4().hex[:10].upper()}"
-        self.source = store.source()
+        self.source = replace(
+            store.source(self.exchange.bucket),
+            max_requests=self.exchange.max_requests,
+            server_side_copy=self.exchange.server_side_copy,
+        )
         self.lake = Lake(store.lake(), self.tag.lower())
         self._admin = store.admin_bucket(self.source.name)
         self._upstream = self._admin.boto3_client()
@@ -40,7 +49,9 @@ class World:
 
     def entry(self, dataset: str = KLINES, **fields: Any) -> DatasetEntry:
         parsed = Dataset.parse(dataset)
-        given: dict[str, Any] = {"dataset": dataset, "symbols": {"include": [f"{self.tag}*"]}}
+        given: dict[str, Any] = {"dataset": dataset}
+        if parsed.layout.symbol_place is not SymbolPlace.NOWHERE:
+            given["symbols"] = {"include": [f"{self.tag}*"]}
         if parsed.publication.intervals:
             given["intervals"] = ["1m"]
         return DatasetEntry.model_validate(given | fields)
@@ -74,9 +85,9 @@ class World:
 
     def put(self, key: str, body: bytes, *, sidecar: bool = True) -> None:
         self._upstream.put_object(Bucket=self.source.name, Key=key, Body=body)
-        if sidecar:
-            text = f"{hashlib.sha256(body).hexdigest()}  {key.rsplit('/', 1)[1]}\n"
-            self._upstream.put_object(Bucket=self.source.name, Key=f"{key}.CHECKSUM", Body=text.encode())
+        if sidecar and self.exchange.checksum:
+            beside = sidecar_of(key, body, self.exchange.checksum)
+            self._upstream.put_object(Bucket=self.source.name, Key=beside.key, Body=beside.body)
 
     def withdraw(self, key: str) -> None:
         for each in (key, f"{key}.CHECKSUM"):
@@ -117,7 +128,7 @@ class World:
                 "Principal": "*",
                 "Action": ["s3:PutObject"],
                 "Resource": [
-                    f"arn:aws:s3:::{self.lake.bucket.name}/{self.lake.key(f'archive/binance/{key}')}*"
+                    f"arn:aws:s3:::{self.lake.bucket.name}/{self.lake.key(f'archive/{self.exchange.name}/{key}')}*"
                     for key in source_keys
                 ],
             }

@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import polars as pl
@@ -25,6 +26,9 @@ from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Stra
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import StoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 PAGE = 1000
 """Keys per page: S3's ceiling."""
@@ -139,6 +143,11 @@ class Lister:
             objects = objects.filter(pl.col("symbol").is_in(list(wanted)))
         return Listing(objects, strays, sum(requests for _, requests in results))
 
+    @cached_property
+    def _client(self) -> S3Client:
+        """For what obstore cannot list; made when it is needed, since making one takes longer than a request."""
+        return self._bucket.boto3_client()
+
     def _folders(self, prefix: str) -> list[str]:
         """Names of the folders right below a prefix of the source."""
         prefix = self._root + prefix
@@ -169,11 +178,12 @@ class Lister:
         not know such delimiters lists the keys themselves.
         """
         prefix = self._root + prefix
-        client = self._bucket.boto3_client()
         after = prefix
         while True:
             try:
-                page = client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, Delimiter=end, StartAfter=after)
+                page = self._client.list_objects_v2(
+                    Bucket=self._bucket.name, Prefix=prefix, Delimiter=end, StartAfter=after
+                )
             except CLIENT_ERRORS as error:
                 raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
             found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
@@ -249,7 +259,7 @@ class Lister:
                 yield page
 
     def _boto3_pages(self, folder: Folder) -> Iterator[pl.DataFrame]:
-        paginator = self._bucket.boto3_client().get_paginator("list_objects_v2")
+        paginator = self._client.get_paginator("list_objects_v2")
         pages = paginator.paginate(
             Bucket=self._bucket.name,
             Prefix=self._root + folder.prefix,
@@ -264,7 +274,7 @@ class Lister:
                 )
 
     def _boto3_folders(self, prefix: str) -> Iterator[str]:
-        paginator = self._bucket.boto3_client().get_paginator("list_objects_v2")
+        paginator = self._client.get_paginator("list_objects_v2")
         for page in self._boto3(paginator.paginate(Bucket=self._bucket.name, Prefix=prefix, Delimiter="/"), prefix):
             yield from (folder["Prefix"] for folder in page.get("CommonPrefixes", ()))
 

@@ -1,0 +1,164 @@
+"""Sample objects of any exchange: its keys, its containers and sidecars, its columns, a few rows each.
+
+Keys follow from the exchange's layout, containers from the keys' endings; what a row looks like is one
+line of ROWS. For data that joins over days and intervals see ``sample_archive.py`` (Binance).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Checksum, SymbolPlace
+from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.embedded.sample_archive import SampleFile
+
+ROWS_PER_FILE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A file's lines: a header (empty where files have none) and a row of ``symbol``, ``price``, ``size``,
+    ``side``, ``id`` and the time as ``s``, ``ms`` (since the epoch) or ``stamp``."""
+
+    header: str
+    row: str
+
+
+_TRADING = "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional"
+_TRADED = "{symbol},{side},{size},{price},ZeroPlusTick,00000000-0000-0000-0000-{id:012},1,{size},1"
+_INDEX = Rows("start_at,symbol,period,open,high,low,close", "{s},{symbol},1,{price},{price},{price},{price}")
+_HTX_KLINES = Rows(
+    "instId,open,high,low,close,vol,volCcy,volCcyQuote,ts", "{symbol},{price},{price},{price},{price},1,{size},1,{ms}"
+)
+_HTX_PRICES = Rows("instId,open,high,low,close,ts", "{symbol},{price},{price},{price},{price},{ms}")
+_KUCOIN_PRICES = Rows("time,open,high,low,close", "{ms},{price},{price},{price},{price}")
+_BOOK = Rows("", '{{"ts":{ms},"asks":[["{price}","{size}"]],"bids":[["{price}","{size}"]]}}')
+_OTHER = Rows("", "{ms},{id},{price},{size}")
+
+ROWS: dict[tuple[str, ...], Rows] = {
+    ("bybit", "derivatives", "trades"): Rows(_TRADING, "{s}.0547," + _TRADED),
+    ("bybit", "spot", "trades"): Rows("id,timestamp,price,volume,side", "{id},{ms},{price},{size},{side}"),
+    ("bybit", "derivatives", "premium_index"): _INDEX,
+    ("bybit", "derivatives", "spot_index"): _INDEX,
+    ("bitmex", "derivatives", "trade"): Rows(_TRADING, "{stamp}.451986388," + _TRADED),
+    ("bitmex", "derivatives", "quote"): Rows(
+        "timestamp,symbol,bidSize,bidPrice,askPrice,askSize", "{stamp}.451986388,{symbol},{size},{price},{price},{size}"
+    ),
+    ("gate", "spot", "deals"): Rows("", "{s}.277618,{id},{price},{size},1"),
+    ("gate", "futures_usdt", "trades"): Rows("", "{s}.477201,{id},{price},-{size}"),
+    ("gate", "spot", "candlesticks"): Rows("", "{s},{size},{price},{price},{price},{price}"),
+    ("gate", "futures_usdt", "candlesticks"): Rows("", "{s},{size},{price},{price},{price},{price}"),
+    ("gate", "futures_usdt", "funding_applies"): Rows("", "{s},0.0001"),
+    ("gate", "spot", "orderbooks"): Rows("", "{s}.1,set,{price},{size},{id},1"),
+    ("gate", "spot", "orderbooks_slice"): _BOOK,
+    ("htx", "spot", "trades"): Rows("instId,tradeId,px,side,size,ts", "{symbol},{id},{price},{side},{size},{ms}"),
+    ("htx", "futures", "trades"): Rows("instId,tradeId,px,side,size,ts", "{symbol},{id},{price},{side},{size},{ms}"),
+    ("htx", "spot", "klines"): _HTX_KLINES,
+    ("htx", "futures", "klines"): _HTX_KLINES,
+    ("htx", "futures", "index_klines"): _HTX_PRICES,
+    ("htx", "futures", "mark_klines"): _HTX_PRICES,
+    ("htx", "spot", "orderbook"): _BOOK,
+    ("htx", "futures", "orderbook"): _BOOK,
+    ("htx", "old_spot", "klines"): Rows("", "{s},{price},{price},{price},{price},1,{size}"),
+    ("htx", "old_spot", "trades"): Rows("", "{id},{ms},{price},{size},{side}"),
+    ("kucoin", "spot", "trades"): Rows("trade_id,trade_time,price,size,side", "{id},{ms},{price},{size},{side}"),
+    ("kucoin", "futures", "trades"): Rows("trade_id,trade_time,price,size,side", "{id},{ms},{price},{size},{side}"),
+    ("kucoin", "spot", "klines"): Rows(
+        "time,open,close,high,low,volume,turnover", "{s},{price},{price},{price},{price},{size},1"
+    ),
+    ("kucoin", "futures", "klines"): Rows(
+        "time,open,high,low,close,volume", "{ms},{price},{price},{price},{price},{size}"
+    ),
+    ("kucoin", "futures", "fundingRates"): Rows("symbol,time,fundingRate", "{symbol},{ms},0.0001"),
+    ("kucoin", "futures", "index"): _KUCOIN_PRICES,
+    ("kucoin", "futures", "mark"): _KUCOIN_PRICES,
+    ("kucoin", "spot", "depth"): _BOOK,
+    ("kucoin", "futures", "depth"): _BOOK,
+}
+
+
+def sample_objects(
+    dataset: Dataset,
+    *,
+    symbols: Sequence[str],
+    first: Period,
+    last: Period,
+    intervals: Sequence[str] = (),
+    seed: int = 7,
+    sidecars: bool = True,
+) -> Iterator[SampleFile]:
+    """Every object of the periods, each followed by its sidecar where the exchange publishes one.
+
+    Where an object holds all symbols, its rows take turns between ``symbols``. Equal arguments give
+    equal bytes (with the same zlib).
+    """
+    layout = dataset.layout
+    named: Sequence[str] = (ALL_SYMBOLS,) if layout.symbol_place is SymbolPlace.NOWHERE else symbols
+    for symbol in named:
+        inside = symbols if symbol == ALL_SYMBOLS else (symbol,)
+        for interval in intervals or (None,):
+            for period in period_range(first, last):
+                for part in layout.parts or (None,):
+                    key = layout.key_of(symbol=symbol, interval=interval, period=period, part=part)
+                    body = contained(key, _text(dataset, inside, period, part, f"{seed}/{key}"))
+                    yield SampleFile(key, body)
+                    if dataset.source.checksum and sidecars:
+                        yield sidecar_of(key, body, dataset.source.checksum)
+
+
+def sidecar_of(key: str, body: bytes, checksum: Checksum) -> SampleFile:
+    """The sidecar of an object: digest, two spaces, file name."""
+    digest = hashlib.new(checksum.algorithm, body, usedforsecurity=False).hexdigest()
+    return SampleFile(key + checksum.suffix, f"{digest}  {key.rsplit('/', 1)[1]}\n".encode())
+
+
+def contained(key: str, text: str) -> bytes:
+    """A text in the container that a key's ending names; the member is the file without that ending."""
+    name = key.rsplit("/", 1)[1]
+    if name.endswith(".zip"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(zipfile.ZipInfo(name.replace(".zip", ".csv")), text)
+        return buffer.getvalue()
+    packed = text.encode()
+    if name.endswith(".tar.gz"):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            member = tarfile.TarInfo(name.replace(".tar.gz", ".data"))
+            member.size = len(packed)
+            archive.addfile(member, io.BytesIO(packed))
+        packed = buffer.getvalue()
+    return gzip.compress(packed, mtime=0)
+
+
+def _text(dataset: Dataset, symbols: Sequence[str], period: Period, part: str | None, seed: str) -> str:
+    rows = ROWS.get((dataset.exchange, dataset.market, dataset.data_type), _OTHER)
+    rng = random.Random(seed)  # noqa: S311 - content, no secret
+    midnight = datetime.combine(period.start, datetime.min.time(), ZoneInfo(dataset.source.timezone))
+    start = midnight + timedelta(hours=int(part or 0))
+    lines = [rows.header] if rows.header else []
+    for number in range(ROWS_PER_FILE):
+        moment = start + timedelta(minutes=number)
+        lines.append(
+            rows.row.format(
+                symbol=symbols[number % len(symbols)],
+                price=f"{rng.randrange(10_000, 90_000) / 100:.2f}",
+                size=rng.randrange(1, 1000),
+                side=rng.choice(("Buy", "Sell")),
+                id=rng.randrange(10**9),
+                s=int(moment.timestamp()),
+                ms=int(moment.timestamp()) * 1000,
+                stamp=moment.strftime("%Y-%m-%dD%H:%M:%S"),
+            )
+        )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,63 @@
+"""Keys as each exchange publishes them read as a person reads them, and everything else is a stray."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
+from lakehouse_assets.archive.exchanges.grammar import ParsedKey, Stray
+from lakehouse_assets_tests.archive.exchanges.tables import TABLES
+
+KEYS = [(name, key, place) for name, table in TABLES.items() for key, place in table.keys.items()]
+STRAYS = [(name, key, reason) for name, table in TABLES.items() for key, reason in table.strays.items()]
+
+# Data sets of which no key was ever seen in public; their form is that of their siblings.
+UNSEEN = {
+    ("htx", "old_future", "klines"),
+    ("htx", "old_future", "index_klines"),
+    ("htx", "old_future", "mark_klines"),
+    ("htx", "old_swap", "trades"),
+    ("htx", "old_swap", "klines"),
+    ("htx", "old_swap", "index_klines"),
+    ("htx", "old_swap", "mark_klines"),
+    ("htx", "old_option", "klines"),
+    ("htx", "old_option", "index_klines"),
+    ("htx", "old_option", "mark_klines"),
+}
+
+
+@pytest.mark.parametrize(("exchange", "key", "place"), KEYS)
+def test_a_key_says_what_a_person_reads_and_is_made_again_from_it(exchange: str, key: str, place: str) -> None:
+    source = exchange_named(exchange)
+    parsed = source.parse(key)
+    assert isinstance(parsed, ParsedKey), parsed
+    said = (parsed.market, parsed.data_type, parsed.cadence, parsed.symbol, parsed.interval, parsed.period, parsed.part)
+    assert " ".join(str(word or "-") for word in said) == place
+    made = source.layout(parsed.market, parsed.data_type, parsed.cadence).key_of(
+        symbol=parsed.symbol, interval=parsed.interval, period=parsed.period, part=parsed.part
+    )
+    assert made + (source.sidecar_suffix if parsed.is_sidecar else "") == key
+
+
+@pytest.mark.parametrize(("exchange", "key", "reason"), STRAYS)
+def test_a_key_that_is_no_archive_object_is_a_stray_with_its_reason(exchange: str, key: str, reason: str) -> None:
+    stray = exchange_named(exchange).parse(key)
+    assert isinstance(stray, Stray), stray
+    assert stray.key == key
+    assert reason in stray.reason
+
+
+def test_every_exchange_has_a_table_and_every_publication_a_key_in_it() -> None:
+    assert {*TABLES, "binance"} == set(EXCHANGES)
+    for name, table in TABLES.items():
+        source = exchange_named(name)
+        parsed = [source.parse(key) for key in table.keys]
+        seen = {(p.market, p.data_type, p.cadence) for p in parsed if isinstance(p, ParsedKey)}
+        assert {p.id for p in source.publications if (name, p.market, p.data_type) not in UNSEEN} == seen
+
+
+def test_every_stray_rule_is_met_by_a_key_of_its_table() -> None:
+    for name, table in TABLES.items():
+        source = exchange_named(name)
+        reasons = {stray.reason for key in table.strays if isinstance(stray := source.parse(key), Stray)}
+        assert {rule.reason for rule in source.stray_rules} <= reasons
