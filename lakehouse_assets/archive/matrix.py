@@ -179,7 +179,7 @@ def _intervals(value: Any, info: ValidationInfo) -> tuple[str, ...]:
 
 def _symbols(value: SymbolFilter, info: ValidationInfo) -> SymbolFilter:
     dataset = _dataset_of(info)
-    if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value != SymbolFilter():
+    if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value.model_dump() != SymbolFilter().model_dump():
         raise fault(f"each file of {dataset} holds all symbols; remove the field")
     quotes = dataset.source.quote_assets.get(dataset.market, ())
     found: list[tuple[Place, str]] = []

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.embedded import sample_archive
 from lakehouse_assets.embedded.sample_archive import SampleFile, sample_files, upload
+from lakehouse_assets.embedded.sample_objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
 
@@ -36,6 +38,11 @@ class SampleArchive:
         return f"{self.first} to {self.last}; monthly datasets: {', '.join(self.months)}"
 
 
+def source_buckets(matrix: ArchiveMatrix) -> tuple[str, ...]:
+    """The exchanges' buckets that a matrix reads."""
+    return tuple(dict.fromkeys(entry.dataset.source.bucket for entry in matrix.entries))
+
+
 def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, today: date) -> SampleArchive:
     """Publish what is new up to yesterday, and the last whole month. ``record`` remembers what was published.
 
@@ -47,13 +54,12 @@ def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, t
     oldest = yesterday - timedelta(days=(LONGEST_CATCH_UP_DAYS if known else DAYS) - 1)
     first = max(oldest, known.last + timedelta(days=1)) if known else oldest
     new_month = known is None or str(month) not in known.months
-    bucket = store.admin_bucket(store.source().name)
     for entry in matrix.entries:
         if entry.dataset.cadence is Cadence.MONTHLY:
             files = _files(entry, month.start, month.start) if new_month else iter(())
         else:
             files = _files(entry, first, yesterday) if first <= yesterday else iter(())
-        upload(bucket, files)
+        upload(store.admin_bucket(entry.dataset.source.bucket), files)
     months = (*(known.months if known else ()), *([str(month)] if new_month else []))
     published = SampleArchive(known.first if known else first, max(yesterday, known.last if known else first), months)
     _write(record, published)
@@ -61,7 +67,25 @@ def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, t
 
 
 def _files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
-    """Files of a few symbols that the entry selects; none of a dataset that the generator does not know."""
+    """Files of a few symbols that the entry selects; none of a dataset that is no longer published."""
+    if entry.dataset.exchange == sample_archive.EXCHANGE:
+        return _detailed_files(entry, first, last)
+    dataset, ended = entry.dataset, entry.last_period
+    start, end = (Period.containing(dataset.cadence, day) for day in (first, last))
+    if ended is not None and start > ended:
+        return iter(())
+    canaries = dataset.source.canaries.get(dataset.market, ())
+    return sample_objects(
+        dataset,
+        symbols=[symbol for symbol in canaries if entry.symbols.selects(symbol)],
+        intervals=entry.intervals,
+        first=start,
+        last=end if ended is None else min(end, ended),
+    )
+
+
+def _detailed_files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
+    """Files of the generator that knows one exchange well; none of a dataset that it does not know."""
     dataset = entry.dataset
     symbols = [symbol for symbol in SYMBOLS.get(dataset.market, ()) if entry.symbols.selects(symbol)]
     try:

@@ -101,12 +101,15 @@ class _Up:
         from lakehouse_assets.cli.embedded_lake import (  # noqa: PLC0415
             embedded_environment,
             publish_samples,
+            source_buckets,
         )
         from lakehouse_assets.embedded.seaweedfs import EmbeddedStore  # noqa: PLC0415
 
         keep_to_loopback()
         _say("No lake is configured (LAKEHOUSE_LAKE_BUCKET): starting an embedded one ...")
-        store = self._store = self._stack.enter_context(EmbeddedStore(self._home.store))
+        store = self._store = self._stack.enter_context(
+            EmbeddedStore(self._home.store, source_buckets=source_buckets(self._matrix))
+        )
         record = self._home.store / "sample_archive.json"
         if not record.exists():
             _say("Publishing a sample archive ...")

@@ -27,6 +27,7 @@ from lakehouse_assets.errors import InputError, StoreError
 if TYPE_CHECKING:
     from lakehouse_assets.archive.bucket import Bucket
 
+EXCHANGE = "binance"
 MARKETS = ("spot", "um", "cm")
 PRICE_KLINES = ("markPriceKlines", "indexPriceKlines", "premiumIndexKlines")
 BOTH = (Cadence.DAILY, Cadence.MONTHLY)
@@ -181,7 +182,7 @@ def _files(
 
 
 def _key(market: str, data_type: str, symbol: str, interval: str | None, period: Period) -> str:
-    layout = exchange_named("binance").layout(market, data_type, period.cadence)
+    layout = exchange_named(EXCHANGE).layout(market, data_type, period.cadence)
     return layout.key_of(symbol=symbol, interval=interval, period=period)
 
 

@@ -18,11 +18,12 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Checksum, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Checksum
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.sample_archive import SampleFile
 
 ROWS_PER_FILE = 10
+_INSIDE = ("XBTUSD", "ETHUSD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,12 @@ def sample_objects(
 ) -> Iterator[SampleFile]:
     """Every object of the periods, each followed by its sidecar where the exchange publishes one.
 
-    Where an object holds all symbols, its rows take turns between ``symbols``. Equal arguments give
-    equal bytes (with the same zlib).
+    Where an object holds all symbols, the only one of ``symbols`` is ``*``, and rows take turns between
+    two. Equal arguments give equal bytes (with the same zlib).
     """
     layout = dataset.layout
-    named: Sequence[str] = (ALL_SYMBOLS,) if layout.symbol_place is SymbolPlace.NOWHERE else symbols
-    for symbol in named:
-        inside = symbols if symbol == ALL_SYMBOLS else (symbol,)
+    for symbol in symbols:
+        inside = _INSIDE if symbol == ALL_SYMBOLS else (symbol,)
         for interval in intervals or (None,):
             for period in period_range(first, last):
                 for part in layout.parts or (None,):
@@ -124,7 +124,7 @@ def sidecar_of(key: str, body: bytes, checksum: Checksum) -> SampleFile:
 
 def contained(key: str, text: str) -> bytes:
     """A text in the container that a key's ending names; the member is the file without that ending."""
-    name = key.rsplit("/", 1)[1]
+    name = key.rsplit("/", 1)[-1]
     if name.endswith(".zip"):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, SymbolFilter, SyncMode, load_matrix
 from lakehouse_assets.errors import InputError
 
@@ -240,6 +243,28 @@ def test_default_intervals_pass_by_datasets_that_have_none(load: Load) -> None:
     assert matrix.entries[0].intervals == ()
 
 
+def test_default_symbols_pass_by_datasets_whose_files_hold_all_symbols(load: Load) -> None:
+    matrix = load(
+        """
+        defaults: {symbols: {quote_assets: [USDT]}}
+        datasets: [{dataset: bitmex/derivatives/trade/daily}, {dataset: htx/spot/trades/daily}]
+        """
+    )
+    trade, trades = matrix.entries
+    assert trade.symbols.model_dump() == SymbolFilter().model_dump()
+    assert trade.symbols.selects(ALL_SYMBOLS)
+    assert trades.symbols.quote_assets == ("USDT",)
+
+
+def test_a_symbol_filter_of_a_dataset_whose_files_hold_all_symbols_is_refused(load: Load) -> None:
+    with pytest.raises(InputError) as caught:
+        load(of("bitmex/derivatives/trade/daily", "symbols: {include: [XBTUSD]}"))
+    assert str(caught.value) == (
+        "m.yaml: datasets[0].symbols: each file of bitmex/derivatives/trade/daily holds all symbols; remove the field"
+    )
+    load(of("bitmex/derivatives/trade/daily", "symbols: all"))
+
+
 def test_default_dates_reach_no_further_back_than_each_dataset(load: Load) -> None:
     matrix = load(
         """
@@ -294,7 +319,7 @@ DATASET = [
     (of("5"), "dataset: 5 is not a dataset; write it as binance/um/klines/daily"),
     (of("binance/um/klines"), ("dataset: 'binance/um/klines' is not a dataset; write exchange/market/data "
      "type/cadence, such as binance/um/klines/daily")),
-    (of("binanse/um/klines/daily"), "dataset: Unknown exchange 'binanse'; known are binance"),
+    (of("binanse/um/klines/daily"), "dataset: Unknown exchange 'binanse'; known are binance, bybit, gate, bitmex, htx, kucoin"),
     (of("binance/umm/klines/daily"), "dataset: binance has no market 'umm'; it has spot, um, cm, option"),
     (of("binance/spot/metrics/daily"),
      "dataset: binance/spot has no data type 'metrics'; it has klines, aggTrades, trades"),
@@ -487,6 +512,15 @@ def test_the_packaged_matrix_holds_a_sensible_start() -> None:
         "binance/cm/aggTrades/daily",
     ]
     assert not any(entry.catch_up for entry in matrix.entries)
+
+
+def test_the_entries_that_the_packaged_matrix_has_in_comments_can_be_uncommented(load: Load) -> None:
+    text = resources.files("lakehouse_assets.archive").joinpath("matrix.yaml").read_text(encoding="utf-8")
+    entries, others = text.split("  # Other exchanges: ")
+    matrix = load(f"{entries}  # {others.replace(chr(10) + '  # ', chr(10) + '  ')}")
+    added = [entry.dataset.name for entry in matrix.entries][len(load_matrix().entries) :]
+    assert {name.split("/")[0] for name in added} == set(EXCHANGES) - {"binance"}
+    assert len(added) == others.count("- dataset:")
 
 
 @pytest.mark.parametrize("entry", load_matrix().entries, ids=lambda entry: entry.dataset.name)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.embedded.sample_objects import sample_objects
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.verify import Verifier
@@ -84,3 +88,27 @@ def test_a_rebuild_adds_to_a_manifest_and_takes_nothing_away(world: World) -> No
     assert rebuild_manifest(world.lake, world.entry()) == 1
     after = world.manifest().read(())
     assert after.filter(pl.col("key") != stranger).equals(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("gate/spot/orderbooks/daily", "2022-02-28", "2022-03-01"),
+        ("bitmex/derivatives/trade/daily", "2022-02-28", "2022-03-01"),
+    ],
+)
+def test_a_manifest_is_rebuilt_where_symbols_have_no_folders(
+    store: EmbeddedStore, name: str, first: str, last: str
+) -> None:
+    world = World(store, name.split("/", maxsplit=1)[0])
+    entry = world.entry(name)
+    dataset = entry.dataset
+    symbols = [world.symbol("BTC_USDT")] if entry.symbols.include else [ALL_SYMBOLS]
+    for file in sample_objects(dataset, symbols=symbols, first=dataset.period(first), last=dataset.period(last)):
+        world.put(file.key, file.body)
+    world.engine().sync(scope(entry, first, last))
+    before = world.manifest(name).read(())
+    forget_the_manifest(world)
+    assert rebuild_manifest(world.lake, entry) == before.height == 2 * max(1, len(dataset.layout.parts))
+    told = ["period", "symbol", "part", "key", "state", "size", "lake_etag"]
+    assert world.manifest(name).read(()).select(told).equals(before.select(told))

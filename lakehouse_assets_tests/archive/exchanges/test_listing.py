@@ -118,7 +118,7 @@ def test_the_marker_of_bitmex_s_folder_is_no_object_and_hides_none(store: Embedd
     world = World(store, "bitmex")
     dataset = Dataset.parse("bitmex/derivatives/trade/daily")
     put_all(world, ["data/trade/"], b"")
-    keys = published(world, dataset, ["XBTUSD", "ETHUSD"], "2015-02-27", "2015-03-01")
+    keys = published(world, dataset, [ALL_SYMBOLS], "2015-02-27", "2015-03-01")
     assert keys[1] == "data/trade/20150228.csv.gz"
     assert symbols_of(world, dataset, "2015-02-27", "2015-03-01") == (ALL_SYMBOLS,)
     listing = listed(world, dataset, [ALL_SYMBOLS], "2014-11-22", "2015-03-01")
