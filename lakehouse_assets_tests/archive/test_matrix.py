@@ -319,7 +319,8 @@ DATASET = [
     (of("5"), "dataset: 5 is not a dataset; write it as binance/um/klines/daily"),
     (of("binance/um/klines"), ("dataset: 'binance/um/klines' is not a dataset; write exchange/market/data "
      "type/cadence, such as binance/um/klines/daily")),
-    (of("binanse/um/klines/daily"), "dataset: Unknown exchange 'binanse'; known are binance, bybit, gate, bitmex, htx, kucoin"),
+    (of("binanse/um/klines/daily"),
+     "dataset: Unknown exchange 'binanse'; known are binance, bybit, gate, bitmex, htx, kucoin"),
     (of("binance/umm/klines/daily"), "dataset: binance has no market 'umm'; it has spot, um, cm, option"),
     (of("binance/spot/metrics/daily"),
      "dataset: binance/spot has no data type 'metrics'; it has klines, aggTrades, trades"),

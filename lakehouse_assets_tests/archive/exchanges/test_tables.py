@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
-from lakehouse_assets.archive.exchanges.grammar import ParsedKey, Stray
+from lakehouse_assets.archive.exchanges.grammar import HOURS, ParsedKey, Stray
+from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets_tests.archive.exchanges.tables import TABLES
 
 KEYS = [(name, key, place) for name, table in TABLES.items() for key, place in table.keys.items()]
@@ -61,3 +64,21 @@ def test_every_stray_rule_is_met_by_a_key_of_its_table() -> None:
         source = exchange_named(name)
         reasons = {stray.reason for key in table.strays if isinstance(stray := source.parse(key), Stray)}
         assert {rule.reason for rule in source.stray_rules} <= reasons
+
+
+def test_the_readme_s_table_says_what_is_declared() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
+    said = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in EXCHANGES}
+    cut = {Cadence.DAILY: "day", Cadence.MONTHLY: "month"}
+    for name, exchange in EXCHANGES.items():
+        cadences = {cut[publication.cadence] for publication in exchange.publications}
+        by_hour = {"hour" for layout in exchange.layouts.values() if layout.parts == HOURS}
+        bucket, region, by, checksums, mode, day, terms = said[name]
+        assert (bucket, region, day) == (f"`{exchange.bucket}`", exchange.region, exchange.timezone)
+        assert set(by.split(", ")) == cadences | by_hour
+        algorithm = exchange.checksum.algorithm if exchange.checksum else "none"
+        assert checksums.lower().replace("-", "") == algorithm
+        assert mode == ("direct" if exchange.server_side_copy else "relay")
+        assert terms == f"[terms]({exchange.terms.url})"
+    assert list(said) == list(EXCHANGES)
