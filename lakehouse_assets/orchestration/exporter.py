@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from threading import Event
+from zoneinfo import ZoneInfo
 
 import polars as pl
 from opentelemetry import metrics as otel
@@ -130,7 +131,7 @@ def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterabl
         yield metrics.INTEGRITY, _sum(census, state.value), {"state": state.value}
     newest = complete.filter(pl.col("expected") > 0)["period"].max()
     if isinstance(newest, str):
-        end = datetime.combine(dataset.period(newest).end, datetime.min.time(), UTC)
+        end = datetime.combine(dataset.period(newest).end, datetime.min.time(), ZoneInfo(dataset.source.timezone))
         yield metrics.DISCOVERY_LAG, (now - end).total_seconds(), {}
 
 
