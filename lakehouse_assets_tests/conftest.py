@@ -13,7 +13,12 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.world import World
 
 # Machines are shared, so an example may take its time; CI runs the same examples every time.
-hypothesis.settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile(
+    "shared",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 hypothesis.settings.load_profile("shared")
 
 
