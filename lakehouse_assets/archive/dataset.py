@@ -118,6 +118,11 @@ class Dataset:
         """Lake key of a source key."""
         return self.lake_root + source_key
 
+    @property
+    def superseded_prefix(self) -> str:
+        """Where former bytes of the dataset's objects are kept."""
+        return f"{SUPERSEDED_FOLDER}/{self.exchange}/{self.source_prefix}"
+
     def superseded_key(self, source_key: str, etag: str) -> str:
         """Where a rewritten object's former bytes are kept; one key per content."""
         return f"{SUPERSEDED_FOLDER}/{self.exchange}/{source_key}/{etag}"

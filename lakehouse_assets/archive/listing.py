@@ -9,6 +9,7 @@ that prefix instead. A listing is whole or it raises: a part of one would look l
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Keys per page: S3's ceiling."""
+
+FOLDERS_PARSED = 64
+"""Folders whose pages become objects at once: one query each would take longer than the requests do."""
 
 KEY_SCHEMA = pl.Schema(
     {
@@ -134,14 +138,23 @@ class Lister:
 
         A folder that spans several symbols may bring other periods of its month.
         """
+        found = [OBJECT_SCHEMA.to_frame()]
+        strays: list[Stray] = []
+        requests = 0
         with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
-            results = list(pool.map(self._keys, folders))
-        keys = self._narrowed(zip(folders, (pages for pages, _ in results), strict=True))
-        objects, strays = _parse(dataset, keys, lone_sidecars=bool(self._root))
+            # A folder's objects are parsed without the others': pages of many are never held at once.
+            results = zip(folders, pool.map(self._keys, folders), strict=True)
+            while some := list(itertools.islice(results, FOLDERS_PARSED)):
+                keys = self._narrowed((folder, pages) for folder, (pages, _) in some)
+                objects, odd = _parse(dataset, keys, lone_sidecars=bool(self._root))
+                found.append(objects)
+                strays += odd
+                requests += sum(pages for _, (_, pages) in some)
+        objects = pl.concat(found)
         wanted = {symbol for folder in folders if folder.symbols for symbol in folder.symbols}
         if wanted:
             objects = objects.filter(pl.col("symbol").is_in(list(wanted)))
-        return Listing(objects, strays, sum(requests for _, requests in results))
+        return Listing(objects, tuple(strays), requests)
 
     @cached_property
     def _client(self) -> S3Client:
@@ -217,10 +230,7 @@ class Lister:
         return kept, max(1, math.ceil(sum(page.height for page in kept) / PAGE))
 
     def _narrowed(self, collected: Iterable[tuple[Folder, Sequence[pl.DataFrame]]]) -> pl.DataFrame:
-        """Each folder's pages as KEY_SCHEMA, with source keys, without what lies past its range.
-
-        One query for all of them: a small one per folder took longer than the requests did.
-        """
+        """Each folder's pages as KEY_SCHEMA, with source keys, without what lies past its range."""
         listed = [(folder, page) for folder, pages in collected for page in pages]
         if not listed:
             return KEY_SCHEMA.to_frame()
@@ -301,9 +311,19 @@ def selected_symbols(
 
 def content_digest(objects: pl.DataFrame) -> str:
     """SHA-256 (first 16 hex digits) over keys, sizes and source ETags, sidecars included; any order of rows."""
-    lines = objects.select(
-        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line")
-    )["line"].sort()
+    return _digest_of(objects.select(_CONTENT_LINE.alias("line"))["line"].sort())
+
+
+def content_digests(objects: pl.DataFrame, periods: Sequence[str]) -> dict[str, str]:
+    """The content digest of each period's objects."""
+    lines = objects.select("period", _CONTENT_LINE.alias("line")).group_by("period").agg(pl.col("line").sort())
+    return dict.fromkeys(periods, _digest_of(())) | {period: _digest_of(some) for period, some in lines.iter_rows()}
+
+
+_CONTENT_LINE = pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t")
+
+
+def _digest_of(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

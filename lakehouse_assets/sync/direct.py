@@ -1,6 +1,7 @@
 """Direct mode: the store copies by itself, told by s5cmd; nothing passes through this machine.
 
-What is too large for one CopyObject is copied in parts (sync/large.py), equally by the store.
+What s5cmd cannot ask for (objects over 5 GiB, tags) is asked for by sync/by_request.py, and copied by
+the store all the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.large import LargeMover
+from lakehouse_assets.sync.by_request import RequestMover
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
     Copy,
@@ -32,17 +33,19 @@ class DirectMover(S5cmdMover):
         self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
     ) -> None:
         super().__init__(source, lake, options, throttle)
-        self._large = LargeMover(source, lake, options)
+        self._by_request = RequestMover(source, lake, options, self._throttle)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
+        rest = [copy for copy in copies if self._options.headers.tags or copy.size > self._options.large_bytes]
+        beyond = set(rest)
         commands = {
             CopyCommand(f"{self._source.url}/{c.source_key}", f"{self._lake.url}/{c.lake_key}"): c
             for c in copies
-            if c.size <= self._options.large_bytes
+            if c not in beyond
         }
         s5cmd = s5cmd_of(self._lake, self._options, self._throttle)
         outcomes = run_commands(s5cmd, commands, self.flags(), self.mode, on_outcome) if commands else []
-        return outcomes + self._large.move([c for c in copies if c.size > self._options.large_bytes], on_outcome)
+        return outcomes + (self._by_request.move(rest, on_outcome) if rest else [])
 
     def flags(self) -> CopyFlags:
         """Regions matter on AWS only; elsewhere the endpoint has one."""

@@ -1,17 +1,19 @@
-"""The engine: one sync of a range of periods, from the first listing to the manifest's commit.
+"""The engine: one sync of a range of periods, from the first listing to the manifest's commits.
 
-    list source and lake, read the manifest -> plan -> move -> list the lake again -> manifest
+    list source and lake -> for each part: read the manifest -> plan -> move -> list the lake again -> manifest
 
-Stopped anywhere, even by SIGKILL, it leaves the lake as a plan can read it: whole objects count,
-nothing is half-written (S3 writes are atomic), and the next run does the rest.
+A part is as many periods as are planned at a time, so that a long range takes little more memory than
+a short one, and what is done is recorded before the next part begins. Stopped anywhere, even by
+SIGKILL, a sync leaves the lake as a plan can read it: whole objects count, nothing is half-written
+(S3 writes are atomic), and the next run does the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -22,13 +24,21 @@ from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister, Listing, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.sync.history import record_history
+from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.sync.manifest import Known, Manifest
 from lakehouse_assets.sync.moving import Moving
 from lakehouse_assets.sync.plan import Plan, make_plan
-from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA, Judgement, judge, manifest_rows, period_reports
+from lakehouse_assets.sync.reconcile import (
+    OUTCOME_SCHEMA,
+    judge,
+    manifest_rows,
+    period_reports,
+    with_places,
+)
 from lakehouse_assets.sync.report import SyncReport
 from lakehouse_assets.sync.transfer import TransferOptions
 
@@ -46,7 +56,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files (objects and sidecars) and bytes settled so far, of those to move."""
+    """Files (objects and sidecars) and bytes settled so far, of those that the parts so far had to move."""
 
     stage: Stage
     files_done: int = 0
@@ -93,20 +103,26 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """The three sides of a plan and the folders that were listed for it."""
+    """Both listings of some periods, the folders listed for them and the pages that it took."""
 
     folders: tuple[Folder, ...]
     source: Listing
     lake: Listing
-    known: pl.DataFrame
+    symbols: tuple[str, ...]
+
+    @property
+    def requests(self) -> int:
+        return self.source.requests + self.lake.requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Limits of a sync; see TransferOptions. ``list_concurrency`` requests per listed side."""
+    """Limits of a sync; see TransferOptions. ``list_concurrency`` requests per listed side; a part is
+    planned and recorded at a time and has ``part_objects`` at most, though never less than a period."""
 
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
+    part_objects: int = 25_000
 
 
 class Engine:
@@ -119,14 +135,28 @@ class Engine:
 
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
-        return self._plan(scope, self._survey(scope))
+        return _plan(scope, self._survey(scope), self._manifest(scope).read(scope.names))
 
     def check(self, scope: Scope) -> SyncReport:
         """Judge the periods as the lake stands. Writes nothing."""
-        started = time.monotonic()
-        survey = self._survey(scope)
-        judgement = judge(self._plan(scope, survey).rows, OUTCOME_SCHEMA.to_frame(), now=_now(), run_id=None)
-        return self._report(scope, survey, judgement, started)
+
+        def judged(part: Scope, survey: _Survey) -> SyncReport:
+            started = time.monotonic()
+            plan = _plan(part, survey, self._manifest(part).read(part.names))
+            rows = judge(plan.rows, OUTCOME_SCHEMA.to_frame(), now=_now(), run_id=None)
+            return _report(part, survey, rows, started)
+
+        return self._in_parts(scope, judged)
+
+    def record(self, scope: Scope, *, run_id: str | None = None) -> SyncReport:
+        """Record what the lake holds of the periods, without copying anything."""
+
+        def recorded(part: Scope, survey: _Survey) -> SyncReport:
+            started = time.monotonic()
+            known = self._manifest(part).known(part.names)
+            return _report(part, survey, self._commit(part, survey, known, OUTCOME_SCHEMA.to_frame(), run_id), started)
+
+        return self._in_parts(scope, recorded)
 
     def sync(
         self,
@@ -139,43 +169,62 @@ class Engine:
         """Bring the periods into the lake and record what the lake then holds.
 
         ``mode`` defaults to the entry's. Objects that could not be moved are in the report, not
-        raised; StoreError is raised when source, lake or manifest cannot be read or written.
+        raised; StoreError is raised when source, lake or manifest cannot be read or written. What
+        was proven to be in the lake by then is recorded all the same, where the lake allows.
         """
+        moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
+        counter = _Counter(on_progress)
+
+        def synced(part: Scope, survey: _Survey) -> SyncReport:
+            started = time.monotonic()
+            known = self._manifest(part).known(part.names)
+            outcomes = self._move(moving, _plan(part, survey, known.rows), counter)
+            survey, outcomes, lost = self._look_again(part, survey, outcomes)
+            counter.at(Stage.MOVED)
+            counter.at(Stage.COMMITTING)
+            try:
+                rows = self._commit(part, survey, known, outcomes, run_id)
+            except StoreError:
+                if lost is None:
+                    raise
+                raise lost from None
+            counter.at(Stage.COMMITTED)
+            report = _report(part, survey, rows, started)
+            record_history(self._lake, report, run_id=run_id)
+            if lost is not None:
+                raise lost
+            return report
+
+        counter.at(Stage.LISTING)
+        report = self._in_parts(scope, synced, on_listed=lambda: counter.at(Stage.LISTED))
+        return replace(report, mode_note=moving.note)
+
+    def _in_parts(
+        self,
+        scope: Scope,
+        work: Callable[[Scope, _Survey], SyncReport],
+        on_listed: Callable[[], None] = lambda: None,
+    ) -> SyncReport:
+        """Survey the scope, have each part worked on, and put the reports together."""
         started = time.monotonic()
-        on_progress(Progress(Stage.LISTING))
         survey = self._survey(scope)
-        plan = self._plan(scope, survey)
-        on_progress(Progress(Stage.LISTED))
-        outcomes, note = self._move(scope, plan, mode or scope.entry.mode, on_progress)
-        survey = self._look_again(scope, survey, outcomes)
-        on_progress(Progress(Stage.MOVED))
-        on_progress(Progress(Stage.COMMITTING))
-        judgement = self._commit(scope, survey, outcomes, run_id)
-        on_progress(Progress(Stage.COMMITTED))
-        report = self._report(scope, survey, judgement, started, note)
-        record_history(self._lake, report, run_id=run_id)
-        return report
+        on_listed()
+        listed = time.monotonic() - started
+        reports = [work(part, _within(part, survey)) for part in _parts(scope, survey, self._options.part_objects)]
+        return SyncReport(
+            dataset=scope.entry.dataset.name,
+            periods=tuple(
+                replace(period, seconds=period.seconds + listed / len(scope.periods))
+                for report in reports
+                for period in report.periods
+            ),
+            seconds=time.monotonic() - started,
+            listing_requests=survey.requests + sum(report.listing_requests for report in reports),
+            strays=tuple((stray.key, stray.reason) for stray in survey.source.strays),
+        )
 
-    def record(self, scope: Scope, *, run_id: str | None = None) -> SyncReport:
-        """Record what the lake holds of the periods, without copying anything."""
-        started = time.monotonic()
-        survey = self._survey(scope)
-        judgement = self._commit(scope, survey, OUTCOME_SCHEMA.to_frame(), run_id)
-        return self._report(scope, survey, judgement, started)
-
-    def _commit(self, scope: Scope, survey: _Survey, outcomes: pl.DataFrame, run_id: str | None) -> Judgement:
-        """Replace the periods' manifest rows by what the survey shows; returns what was committed."""
-        judged: list[Judgement] = []
-
-        def build(current: pl.DataFrame) -> pl.DataFrame:
-            # Another run that committed since the survey's manifest was read has changed the lake too.
-            after = survey if not judged and current.equals(survey.known) else self._survey(scope)
-            rows = self._plan(scope, _Survey(after.folders, after.source, after.lake, current)).rows
-            judged.append(judge(rows, outcomes, now=_now(), run_id=run_id))
-            return manifest_rows(judged[-1])
-
-        Manifest(self._lake, scope.entry.dataset).replace(scope.names, build, run_id=run_id)
-        return judged[-1]
+    def _manifest(self, scope: Scope) -> Manifest:
+        return Manifest(self._lake, scope.entry.dataset)
 
     def _survey(self, scope: Scope) -> _Survey:
         dataset, entry = scope.entry.dataset, scope.entry
@@ -186,25 +235,18 @@ class Engine:
                 pool.submit(side.symbols, dataset, intervals=entry.intervals, first=first, last=last)
                 for side in (source, lake)
             )
-            known = pool.submit(Manifest(self._lake, dataset).read, scope.names)
-            symbols = selected_symbols(listed.result(), entry.symbols.selects, known.result()["symbol"])
+            known = pool.submit(self._manifest(scope).symbols, scope.names)
+            symbols = selected_symbols(listed.result(), entry.symbols.selects, known.result())
             unknown = sorted(set(scope.symbols) - set(symbols))
             if unknown:
                 raise InputError(f"{dataset} has no symbol {unknown[0]!r} in its archive.")
-
-            def folders(names: Sequence[str]) -> list[Folder]:
-                return folders_of(dataset, symbols=names, intervals=entry.intervals, first=first, last=last)
-
-            there = folders(symbols)
+            there = _folders(scope, symbols)
             source_side = pool.submit(source.objects, dataset, there)
             here = set(in_lake.result())
-            lake_side = pool.submit(lake.objects, dataset, folders([symbol for symbol in symbols if symbol in here]))
-            return _Survey(
-                tuple(there),
-                _within(source_side.result(), scope.names),
-                _within(lake_side.result(), scope.names),
-                known.result(),
+            lake_side = pool.submit(
+                lake.objects, dataset, _folders(scope, [symbol for symbol in symbols if symbol in here])
             )
+            return _Survey(there, _only(source_side.result(), scope), _only(lake_side.result(), scope), tuple(symbols))
 
     def _listers(self, scope: Scope) -> tuple[Lister, Lister]:
         concurrency = self._options.list_concurrency
@@ -217,78 +259,153 @@ class Engine:
             ),
         )
 
-    def _plan(self, scope: Scope, survey: _Survey) -> Plan:
-        return make_plan(
-            survey.source,
-            survey.lake,
-            survey.known,
-            sidecar_suffix=scope.entry.dataset.source.sidecar_suffix,
-            symbols=scope.symbols,
-            intervals=scope.intervals,
-        )
-
-    def _move(
-        self, scope: Scope, plan: Plan, mode: SyncMode, on_progress: OnProgress
-    ) -> tuple[pl.DataFrame, str | None]:
-        """Move what the plan asks for; returns OUTCOME_SCHEMA and why direct was not used."""
+    def _move(self, moving: Moving, plan: Plan, counter: _Counter) -> pl.DataFrame:
+        """Move what the plan asks for; returns OUTCOME_SCHEMA."""
         copies = plan.copies().sort("period", "key")
-        moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer)
-        return moving.move(copies, mode, _counting(copies.height, int(copies["size"].sum()), on_progress))
+        counter.expect(copies)
+        return moving.move(copies, counter.settled)
 
-    def _look_again(self, scope: Scope, before: _Survey, outcomes: pl.DataFrame) -> _Survey:
-        """List the lake's touched folders again, and the source's where a copy differs from the plan."""
+    def _look_again(
+        self, scope: Scope, before: _Survey, outcomes: pl.DataFrame
+    ) -> tuple[_Survey, pl.DataFrame, StoreError | None]:
+        """List the lake's touched folders again, and the source's where a copy differs from the plan.
+
+        A source that can no longer be asked takes nothing from what is proven: its StoreError is
+        returned, and the outcomes that only it could have explained have failed.
+        """
         if outcomes.is_empty():
-            return before
+            return before, outcomes, None
         dataset = scope.entry.dataset
         source, lake = self._listers(scope)
-        after = _within(lake.objects(dataset, _holding(before.folders, outcomes["key"])), scope.names)
-        suffix = dataset.source.sidecar_suffix
-        seen = pl.concat(
-            [
-                after.objects.select("key", "etag"),
-                after.objects.select(pl.col("key") + suffix, pl.col("sidecar_etag").alias("etag")),
-            ]
-        )
-        odd = outcomes.join(seen, on="key", how="left", suffix="_seen").filter(
-            pl.col("fault").is_not_null() | pl.col("etag").ne_missing(pl.col("etag_seen"))
-        )
-        # Rewritten between listing and copy, or gone: only the source can say.
-        asked = _holding(before.folders, odd["key"])
-        again = _within(source.objects(dataset, asked), scope.names)
-        return _Survey(
-            before.folders,
-            _replaced(before.source, again, asked),
-            _replaced(before.lake, after, _holding(before.folders, outcomes["key"])),
-            before.known,
+        touched = _holding(before.folders, outcomes["key"])
+        lake_now = _replaced(before.lake, _only(lake.objects(dataset, touched), scope), touched)
+        odd = _odd(outcomes, lake_now.objects, dataset.source.sidecar_suffix)
+        asked = _holding(before.folders, outcomes.filter(odd)["key"])
+        try:
+            source_now = _replaced(before.source, _only(source.objects(dataset, asked), scope), asked)
+        except StoreError as error:
+            proven = pl.col("fault").is_not_null() | (pl.col("md5") == pl.col("etag")).fill_null(value=False)
+            unasked = pl.lit(str(StoreFault("NotAsked", "the source could not be asked what it has now")))
+            outcomes = outcomes.with_columns(fault=pl.when(odd & ~proven).then(unasked).otherwise("fault"))
+            return replace(before, lake=lake_now), outcomes, error
+        return replace(before, source=source_now, lake=lake_now), outcomes, None
+
+    def _commit(
+        self, scope: Scope, survey: _Survey, known: Known, outcomes: pl.DataFrame, run_id: str | None
+    ) -> pl.DataFrame:
+        """Replace the periods' manifest rows by what the survey shows; returns the judged rows."""
+        judged: list[pl.DataFrame] = []
+
+        def build(current: pl.DataFrame) -> pl.DataFrame:
+            # Another run that committed since the manifest was read has changed the lake too.
+            unchanged = not judged and current.equals(known.rows)
+            after = survey if unchanged else self._survey(scope)
+            rows = judge(_plan(scope, after, current).rows, outcomes, now=_now(), run_id=run_id)
+            replaced = rows.filter("taken_over").select("key", pl.col("known_lake_etag").alias("lake_etag"))
+            judged[:] = [with_places(rows, kept_places(scope.entry.dataset, self._lake, replaced))]
+            return manifest_rows(judged[0])
+
+        self._manifest(scope).replace(scope.names, build, known=known, run_id=run_id)
+        return judged[0]
+
+
+class _Counter:
+    """Tells the progress of a sync: the same counts through all of its parts."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._tell = on_progress
+        self._now = Progress(Stage.LISTING)
+
+    def at(self, stage: Stage) -> None:
+        self._now = replace(self._now, stage=stage)
+        self._tell(self._now)
+
+    def expect(self, copies: pl.DataFrame) -> None:
+        """Files that a part has to move."""
+        self._now = replace(
+            self._now,
+            files_total=self._now.files_total + copies.height,
+            bytes_total=self._now.bytes_total + int(copies["size"].sum()),
         )
 
-    def _report(
-        self, scope: Scope, survey: _Survey, judgement: Judgement, started: float, note: str | None = None
-    ) -> SyncReport:
-        seconds = time.monotonic() - started
-        return SyncReport(
-            dataset=scope.entry.dataset.name,
-            periods=period_reports(judgement, scope.names, seconds=seconds, narrowed=scope.narrowed),
-            seconds=seconds,
-            listing_requests=survey.source.requests + survey.lake.requests,
-            strays=tuple((stray.key, stray.reason) for stray in survey.source.strays),
-            mode_note=note,
+    def settled(self, size: int) -> None:
+        self._now = replace(
+            self._now,
+            stage=Stage.MOVING,
+            files_done=self._now.files_done + 1,
+            bytes_done=self._now.bytes_done + size,
         )
+        self._tell(self._now)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _counting(files: int, total_bytes: int, on_progress: OnProgress) -> Callable[[int], None]:
-    done = [0, 0]
+def _plan(scope: Scope, survey: _Survey, known: pl.DataFrame) -> Plan:
+    return make_plan(
+        survey.source,
+        survey.lake,
+        known,
+        sidecar_suffix=scope.entry.dataset.source.sidecar_suffix,
+        symbols=scope.symbols,
+        intervals=scope.intervals,
+    )
 
-    def settled(size: int) -> None:
-        done[0] += 1
-        done[1] += size
-        on_progress(Progress(Stage.MOVING, done[0], files, done[1], total_bytes))
 
-    return settled
+def _report(scope: Scope, survey: _Survey, rows: pl.DataFrame, started: float) -> SyncReport:
+    seconds = time.monotonic() - started
+    return SyncReport(
+        dataset=scope.entry.dataset.name,
+        periods=period_reports(rows, scope.names, seconds=seconds, narrowed=scope.narrowed),
+        seconds=seconds,
+        listing_requests=survey.requests,
+    )
+
+
+def _folders(scope: Scope, symbols: Sequence[str]) -> tuple[Folder, ...]:
+    first, last = min(scope.periods), max(scope.periods)
+    entry = scope.entry
+    return tuple(folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last))
+
+
+def _parts(scope: Scope, survey: _Survey, most: int) -> Iterator[Scope]:
+    """The scope cut into consecutive periods of which either side lists at most so many objects."""
+    listed = pl.concat([survey.source.objects.select("period", "key"), survey.lake.objects.select("period", "key")])
+    objects = dict(listed.group_by("period").agg(pl.col("key").n_unique()).iter_rows())
+    part: list[Period] = []
+    held = 0
+    for period in sorted(scope.periods):
+        here = objects.get(str(period), 0)
+        if part and held + here > most:
+            yield replace(scope, periods=tuple(part))
+            part, held = [], 0
+        part.append(period)
+        held += here
+    yield replace(scope, periods=tuple(part))
+
+
+def _within(part: Scope, survey: _Survey) -> _Survey:
+    """A part of a survey; the pages were counted with the whole."""
+    sides = (replace(_only(side, part), requests=0) for side in (survey.source, survey.lake))
+    return _Survey(_folders(part, survey.symbols), *sides, survey.symbols)
+
+
+def _odd(outcomes: pl.DataFrame, lake: pl.DataFrame, sidecar_suffix: str) -> pl.Series:
+    """Of each outcome whether it failed or left another ETag in the lake than was planned.
+
+    It was rewritten between listing and copy, or is gone: only the source can say.
+    """
+    seen = pl.concat(
+        [
+            lake.select("key", "etag"),
+            lake.select(pl.col("key") + sidecar_suffix, pl.col("sidecar_etag").alias("etag")),
+        ]
+    ).drop_nulls("etag")  # where there are no sidecars, the suffix is empty too
+    sides = outcomes.select("key", "etag", "fault").join(
+        seen, on="key", how="left", suffix="_seen", maintain_order="left"
+    )
+    return sides.select(pl.col("fault").is_not_null() | pl.col("etag").ne_missing(pl.col("etag_seen"))).to_series()
 
 
 def _folder(column: str = "key") -> pl.Expr:
@@ -308,7 +425,6 @@ def _replaced(listing: Listing, again: Listing, asked: Sequence[Folder]) -> List
     return Listing(pl.concat([kept, again.objects]), listing.strays, listing.requests + again.requests)
 
 
-def _within(listing: Listing, periods: Sequence[str]) -> Listing:
+def _only(listing: Listing, scope: Scope) -> Listing:
     """A range may have gaps: keep the periods that were asked for."""
-    objects = listing.objects.filter(pl.col("period").is_in(list(periods)))
-    return Listing(objects, listing.strays, listing.requests)
+    return replace(listing, objects=listing.objects.filter(pl.col("period").is_in(scope.names)))

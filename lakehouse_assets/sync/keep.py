@@ -8,18 +8,22 @@ not replaced.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.transfer import Copy, TransferOptions
 
+LOOKS_AT_ONCE = 32
 
-def superseded_keys(dataset: Dataset, changed: pl.DataFrame) -> dict[str, str]:
-    """Key in the lake (relative) under which each source key's former content is kept."""
-    return {key: dataset.superseded_key(key, etag) for key, etag in changed.select("key", "lake_etag").iter_rows()}
+
+def superseded_keys(dataset: Dataset, replaced: pl.DataFrame) -> dict[str, str]:
+    """Key in the lake (relative) under which each source key's former content (``lake_etag``) is kept."""
+    return {key: dataset.superseded_key(key, etag) for key, etag in replaced.select("key", "lake_etag").iter_rows()}
 
 
 def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: TransferOptions) -> dict[str, StoreFault]:
@@ -29,17 +33,43 @@ def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: Tr
     copies = {Copy(lake.key(dataset.lake_key(key)), lake.key(place), sizes[key]): key for key, place in places.items()}
     outcomes = DirectMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)
     faults = {copies[outcome.copy]: outcome.fault for outcome in outcomes if outcome.fault is not None}
-    store = lake.bucket.object_store()
-    for copy, key in copies.items():
-        if key in faults:
-            continue
-        try:
-            found = store.head(copy.lake_key)["size"]
-        except FileNotFoundError:
-            found = None
-        except CLIENT_ERRORS as error:
-            faults[key] = fault_of(error)
-            continue
-        if found != copy.size:
-            faults[key] = StoreFault("NotKept", f"the kept copy has {found} bytes instead of {copy.size}")
+    copied = {key: copy for copy, key in copies.items() if key not in faults}
+    for key, found in _sizes(lake, {key: copy.lake_key for key, copy in copied.items()}).items():
+        if isinstance(found, Exception):
+            faults[key] = fault_of(found)
+        elif found != copied[key].size:
+            faults[key] = StoreFault("NotKept", f"the kept copy has {found} bytes instead of {copied[key].size}")
     return faults
+
+
+def kept_places(dataset: Dataset, lake: Lake, replaced: pl.DataFrame) -> dict[str, str]:
+    """Where the lake keeps the former contents of ``replaced`` (key, lake_etag), as far as it does.
+
+    Of objects that a killed run replaced; a bucket that keeps versions has none of them. Raises StoreError.
+    """
+    places = superseded_keys(dataset, replaced)
+    kept = {}
+    for key, found in _sizes(lake, {key: lake.key(place) for key, place in places.items()}).items():
+        if isinstance(found, Exception):
+            raise store_error(f"Looking for {lake.url(places[key])}", found) from found
+        if found is not None:
+            kept[key] = places[key]
+    return kept
+
+
+def _sizes(lake: Lake, places: dict[str, str]) -> dict[str, int | Exception | None]:
+    """The size of each place in the bucket: None where there is nothing, the error where the lake did not say."""
+    if not places:
+        return {}
+    store = lake.bucket.object_store()
+
+    def size(place: str) -> int | Exception | None:
+        try:
+            return store.head(place)["size"]
+        except FileNotFoundError:
+            return None
+        except CLIENT_ERRORS as error:
+            return error
+
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        return dict(zip(places, pool.map(size, places.values()), strict=True))

@@ -13,6 +13,7 @@ run; ``vanished`` are kept in the lake although the source no longer lists them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
@@ -80,6 +81,14 @@ _READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Manifest rows of some periods, and the table's version that has them; None where there is no table."""
+
+    rows: pl.DataFrame
+    version: int | None
+
+
 class Manifest:
     """One dataset's manifest in one lake."""
 
@@ -90,11 +99,23 @@ class Manifest:
 
     def read(self, periods: Sequence[str]) -> pl.DataFrame:
         """Rows of the given periods (all periods when empty), MANIFEST_SCHEMA; empty without a table."""
+        return self.known(periods).rows
+
+    def known(self, periods: Sequence[str]) -> Known:
+        """As :meth:`read`, with the version that :meth:`replace` compares."""
+        table = self._open()
+        try:
+            return _known(table, periods)
+        except _READ_ERRORS as error:
+            raise self._error("Reading", error) from error
+
+    def symbols(self, periods: Sequence[str]) -> list[str]:
+        """Symbols of the given periods' rows, in no order. Reads three columns."""
         table = self._open()
         if table is None:
-            return MANIFEST_SCHEMA.to_frame()
+            return []
         try:
-            return _rows(table, periods)
+            return _scan(table, periods).select(pl.col("symbol").unique()).collect()["symbol"].to_list()
         except _READ_ERRORS as error:
             raise self._error("Reading", error) from error
 
@@ -128,24 +149,35 @@ class Manifest:
         return {month: frozenset(names) for month, names in files.items()}, scan
 
     def replace(
-        self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None
+        self,
+        periods: Sequence[str],
+        build: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        known: Known | None = None,
+        run_id: str | None,
     ) -> pl.DataFrame:
         """Replace the rows of ``periods`` by ``build(current rows)`` and return them.
 
         ``build`` is called again with the newer rows when another run committed first, so it
-        must look at the lake itself. Nothing is committed where nothing differs.
+        must look at the lake itself. Nothing is committed where nothing differs. ``known`` (of
+        the same periods) saves reading them again while the table is still of its version.
         """
         attempts = commit_attempts(_COMMIT_DEADLINE_SECONDS)
         try:
-            return attempts(self._replace_once, periods, build, run_id)
+            return attempts(self._replace_once, periods, build, known, run_id)
         except (DeltaError, OSError) as error:
             raise self._error("Writing", error) from error
 
     def _replace_once(
-        self, periods: Sequence[str], build: Callable[[pl.DataFrame], pl.DataFrame], run_id: str | None
+        self,
+        periods: Sequence[str],
+        build: Callable[[pl.DataFrame], pl.DataFrame],
+        known: Known | None,
+        run_id: str | None,
     ) -> pl.DataFrame:
         table = self._open()
-        current = MANIFEST_SCHEMA.to_frame() if table is None else _rows(table, periods)
+        version = None if table is None else table.version()
+        current = known.rows if known is not None and known.version == version else _known(table, periods).rows
         rows = build(current).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
         if rows.equals(current):
             return rows
@@ -182,15 +214,23 @@ class Manifest:
         return StoreError(f"{verb} the manifest {self._url} failed: {fault_of(error)}.")
 
 
-def _rows(table: DeltaTable, periods: Sequence[str]) -> pl.DataFrame:
-    scan = pl.scan_delta(table)
-    if periods:
-        months = sorted({period[:7] for period in periods})
-        scan = scan.filter(pl.col("month").is_in(months), pl.col("period").is_in(list(periods)))
-    rows = scan.collect()
+def _known(table: DeltaTable | None, periods: Sequence[str]) -> Known:
+    if table is None:
+        return Known(MANIFEST_SCHEMA.to_frame(), None)
+    rows = _scan(table, periods).collect()
     # A table that an earlier version made lacks the columns that came later; the next write adds them.
     lacking = [pl.lit(None, dtype).alias(name) for name, dtype in MANIFEST_SCHEMA.items() if name not in rows.columns]
-    return rows.with_columns(lacking).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
+    rows = rows.with_columns(lacking).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA)
+    return Known(rows.sort("period", "key"), table.version())
+
+
+def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:
+    """The rows of some periods, of all where none are given."""
+    scan = pl.scan_delta(table)
+    if not periods:
+        return scan
+    months = sorted({period[:7] for period in periods})
+    return scan.filter(pl.col("month").is_in(months), pl.col("period").is_in(list(periods)))
 
 
 def _predicate(periods: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.probe import Verdict, remember_verdict, remembered_verdict
@@ -45,6 +46,7 @@ def route_of(
 
     Raises InputError for a mode that cannot work here, or not with the wanted object headers.
     """
+    # Movers make their clients when they move: one that is not needed costs nothing.
     movers: dict[SyncMode, Mover] = {
         SyncMode.DIRECT: DirectMover(source, lake.bucket, options, throttle),
         SyncMode.RELAY: RelayMover(source, lake.bucket, options, throttle),
@@ -81,6 +83,22 @@ def another_mode_may_help(fault: StoreFault) -> bool:
     """
     refused_by_lake = fault.of_lake and fault.is_final
     return not (refused_by_lake or fault.is_throttle or fault.code in _EVERYWHERE)
+
+
+def refuses_direct(fault: StoreFault) -> bool:
+    """Whether it reads as a refusal of direct copies as such, not of one object or at one moment."""
+    return fault.is_final and not fault.is_of_object and another_mode_may_help(fault)
+
+
+def without_direct(route: Route, source: Bucket, lake: Lake, reason: str) -> Route:
+    """The rest of a route, after direct copies were refused throughout; later syncs are told."""
+    around = [mover for mover in route.movers if mover.mode is not SyncMode.DIRECT]
+    try:
+        verdict = remember_verdict(source, lake, works=False, reason=reason)
+    except StoreError:
+        # A lake that does not take the note takes the objects, and they matter more.
+        verdict = Verdict(works=False, reason=reason, asked_at=datetime.now(UTC))
+    return _route_by(verdict, route.movers[0], around)
 
 
 _EVERYWHERE = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
@@ -14,7 +13,8 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.keep import keep_former, superseded_keys
 from lakehouse_assets.sync.lake import Lake, versioning_of
-from lakehouse_assets.sync.modes import Route, another_mode_may_help, route_of
+from lakehouse_assets.sync.leftovers import abort_leftovers
+from lakehouse_assets.sync.modes import Route, another_mode_may_help, refuses_direct, route_of, without_direct
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA
 from lakehouse_assets.sync.transfer import Copy, Outcome, Throttle, TransferOptions
@@ -23,32 +23,73 @@ OnSettled = Callable[[int], None]
 """Called with the bytes of each file whose copy succeeded or finally failed."""
 
 
-@dataclass(frozen=True, slots=True)
 class Moving:
-    """How a dataset's files are moved from its source into a lake."""
+    """How a sync moves a dataset's files from their source into a lake: by one route, part after part.
 
-    dataset: Dataset
-    source: Bucket
-    lake: Lake
-    options: TransferOptions
+    Nothing is asked of any store before there is something to move.
+    """
 
-    def move(self, copies: pl.DataFrame, mode: SyncMode, on_settled: OnSettled) -> tuple[pl.DataFrame, str | None]:
-        """Move a plan's copies in batches.
+    def __init__(self, dataset: Dataset, source: Bucket, lake: Lake, options: TransferOptions, mode: SyncMode) -> None:
+        self._dataset = dataset
+        self._source = source
+        self._lake = lake
+        self._options = options
+        self._mode = mode
+        self._throttle = Throttle(source.at_most(options.workers))
+        self._route: Route | None = None
+        self._direct_worked = False
+        self._tidied = False
+        self._given_up: str | None = None
 
-        Returns OUTCOME_SCHEMA, one row per file tried, and why direct was not used where it was
-        not. Stops after a batch of which nothing got through: the rest would only take longer to
-        fail. Raises InputError for a mode that cannot work here.
+    @property
+    def note(self) -> str | None:
+        """Why direct was not used where it was not."""
+        return None if self._route is None else self._route.note
+
+    def move(self, copies: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        """Move a plan's copies in batches; returns OUTCOME_SCHEMA, one row per file.
+
+        After a batch of which nothing got through the rest is not tried, in later calls neither:
+        it would only take longer to fail. Raises InputError for a mode that cannot work here.
         """
-        throttle = Throttle(self.source.at_most(self.options.workers))
-        route = route_of(
-            mode, self.source, self.lake, self.options, throttle=throttle, try_first=self._smallest(copies)
+        if copies.is_empty():
+            return OUTCOME_SCHEMA.to_frame()
+        if self._route is None:
+            self._route = route_of(
+                self._mode,
+                self._source,
+                self._lake,
+                self._options,
+                throttle=self._throttle,
+                try_first=self._smallest(copies),
+            )
+        self._tidy(copies)
+        frames = [
+            self._move_batch(batch, on_settled) if self._given_up is None else self._not_tried(batch, on_settled)
+            for batch in copies.iter_slices(self._options.batch_objects)
+        ]
+        return pl.concat(frames)
+
+    def _tidy(self, copies: pl.DataFrame) -> None:
+        """Once in a sync, before the first object that may be moved in parts."""
+        least = min(self._options.part_bytes, self._options.large_bytes)
+        if self._tidied or not copies.select((pl.col("size") > least).any()).item():
+            return
+        self._tidied = True
+        for below in (self._dataset.lake_prefix, self._dataset.superseded_prefix):
+            abort_leftovers(self._lake, below, deadline_seconds=self._options.deadline_seconds)
+
+    def _not_tried(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        for size in batch["size"]:
+            on_settled(size)
+        fault = StoreFault("NotTried", f"nothing of the batch before got through: {self._given_up}")
+        return pl.concat(
+            [
+                OUTCOME_SCHEMA.to_frame(),
+                batch.select("key", "etag", former_etag="lake_etag", fault=pl.lit(str(fault))),
+            ],
+            how="diagonal",
         )
-        frames: list[pl.DataFrame] = []
-        for batch in copies.iter_slices(self.options.batch_objects):
-            frames.append(self._move_batch(batch, route, throttle, on_settled))
-            if frames[-1]["fault"].null_count() == 0:
-                break
-        return pl.concat(frames) if frames else OUTCOME_SCHEMA.to_frame(), route.note
 
     def _smallest(self, copies: pl.DataFrame) -> Copy | None:
         """An object for a probe: one that replaces nothing."""
@@ -57,17 +98,17 @@ class Moving:
 
     def _copies(self, frame: pl.DataFrame) -> dict[str, Copy]:
         return {
-            key: Copy(key, self.lake.key(self.dataset.lake_key(key)), size, etag, is_sidecar=is_sidecar)
+            key: Copy(key, self._lake.key(self._dataset.lake_key(key)), size, etag, is_sidecar=is_sidecar)
             for key, size, etag, is_sidecar in frame.select("key", "size", "etag", "is_sidecar").iter_rows()
         }
 
-    def _move_batch(self, batch: pl.DataFrame, route: Route, throttle: Throttle, on_settled: OnSettled) -> pl.DataFrame:
+    def _move_batch(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
         places, not_kept = self._keep(batch.filter(pl.col("reason") == State.CHANGED))
         planned = self._copies(batch)
         copies = [copy for key, copy in planned.items() if key not in not_kept]
         for key in not_kept:
             on_settled(planned[key].size)
-        settled = self._settle(copies, route, throttle, on_settled)
+        settled = self._settle(copies, on_settled)
         outcomes = [
             (
                 key,
@@ -80,19 +121,20 @@ class Moving:
             )
             for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
         ]
-        return pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
+        frame = pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
+        if frame["fault"].null_count() == 0:
+            self._given_up = frame["fault"][-1]
+        return frame
 
-    def _settle(
-        self, copies: list[Copy], route: Route, throttle: Throttle, on_settled: OnSettled
-    ) -> dict[str, Outcome]:
+    def _settle(self, copies: list[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
         """Every copy's last outcome, transient failures tried again with growing pauses."""
         settled: dict[str, Outcome] = {}
 
         def attempt() -> bool:
             """Try what is open; whether another attempt could help."""
             open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
-            outcomes = _try_movers(open_copies, route, on_settled)
-            throttle.observe(outcomes.values())
+            outcomes = self._try_movers(open_copies, on_settled)
+            self._throttle.observe(outcomes.values())
             settled.update(outcomes)
             got_through = any(outcome.fault is None for outcome in outcomes.values())
             transient = [outcome for outcome in outcomes.values() if _is_transient(outcome)]
@@ -102,7 +144,7 @@ class Moving:
         Retrying(
             retry=retry_if_result(bool),
             wait=wait_random_exponential(multiplier=0.5, max=30),
-            stop=stop_after_attempt(self.options.attempts),
+            stop=stop_after_attempt(self._options.attempts),
             retry_error_callback=lambda _state: None,
         )(attempt)
         for outcome in settled.values():
@@ -110,34 +152,44 @@ class Moving:
                 on_settled(outcome.copy.size)
         return settled
 
+    def _try_movers(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
+        """One pass through the route; each mover gets what the one before could not do and it might."""
+
+        def on_outcome(outcome: Outcome) -> None:
+            if outcome.fault is None:
+                on_settled(outcome.copy.size)
+
+        settled: dict[str, Outcome] = {}
+        refused: dict[str, StoreFault] = {}
+        remaining = copies
+        for mover in self._route.movers if self._route is not None else ():
+            if not remaining:
+                break
+            outcomes = mover.move(remaining, on_outcome)
+            settled |= {outcome.copy.source_key: outcome for outcome in outcomes}
+            failed = [(o.copy, o.fault) for o in outcomes if o.fault is not None and another_mode_may_help(o.fault)]
+            remaining = [copy for copy, _ in failed]
+            if mover.mode is SyncMode.DIRECT:
+                self._direct_worked |= any(outcome.fault is None for outcome in outcomes)
+                refused = {copy.source_key: fault for copy, fault in failed if refuses_direct(fault)}
+        self._reconsider([fault for key, fault in refused.items() if settled[key].fault is None])
+        return settled
+
+    def _reconsider(self, overcome: Sequence[StoreFault]) -> None:
+        """Give direct up when a whole sync was refused it and another mode did what it would not."""
+        if self._mode is SyncMode.AUTO and self._route is not None and overcome and not self._direct_worked:
+            self._route = without_direct(self._route, self._source, self._lake, str(overcome[0]))
+
     def _keep(self, changed: pl.DataFrame) -> tuple[dict[str, str], dict[str, StoreFault]]:
         """Where former bytes were kept by us, and which could not be."""
-        if changed.is_empty() or versioning_of(self.lake).enabled:
+        if changed.is_empty() or versioning_of(self._lake).enabled:
             return {}, {}
-        faults = keep_former(self.dataset, self.lake, changed, self.options)
+        faults = keep_former(self._dataset, self._lake, changed, self._options)
         reworded = {
             key: StoreFault(fault.code, f"its former bytes could not be kept, so it was not replaced: {fault.message}")
             for key, fault in faults.items()
         }
-        return superseded_keys(self.dataset, changed), reworded
-
-
-def _try_movers(copies: Sequence[Copy], route: Route, on_settled: OnSettled) -> dict[str, Outcome]:
-    """One pass through the route; each mover gets what the one before could not do and it might."""
-
-    def on_outcome(outcome: Outcome) -> None:
-        if outcome.fault is None:
-            on_settled(outcome.copy.size)
-
-    settled: dict[str, Outcome] = {}
-    remaining = copies
-    for mover in route.movers:
-        if not remaining:
-            break
-        outcomes = mover.move(remaining, on_outcome)
-        settled |= {outcome.copy.source_key: outcome for outcome in outcomes}
-        remaining = [o.copy for o in outcomes if o.fault is not None and another_mode_may_help(o.fault)]
-    return settled
+        return superseded_keys(self._dataset, changed), reworded
 
 
 def _is_transient(outcome: Outcome) -> bool:

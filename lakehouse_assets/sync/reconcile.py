@@ -7,13 +7,13 @@ copy from an older one of the same size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.listing import content_digest
+from lakehouse_assets.archive.listing import content_digests
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA
 from lakehouse_assets.sync.plan import State
@@ -43,18 +43,12 @@ FAILURES_NAMED = 50
 ADOPTED = "adopted"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """``rows``: one per object, states after the transfer; see :func:`judge`."""
-
-    rows: pl.DataFrame
-
-
-def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: str | None) -> Judgement:
+def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: str | None) -> pl.DataFrame:
     """Combine plan rows made of listings *after* the transfer with the movers' outcomes.
 
-    Adds ``final`` (the manifest's state of object and sidecar together), ``error``,
-    ``copied`` and ``sidecar_copied``, and the manifest's columns as ``new_*``.
+    One row per object. Adds ``final`` (the manifest's state of object and sidecar together),
+    ``error``, ``copied`` and ``sidecar_copied``, ``taken_over`` (replaced by a run that was killed
+    before it could record it), and the manifest's columns as ``new_*``.
     """
     tried = outcomes.rename(lambda name: name if name == "key" else f"tried_{name}")
     rows = rows.join(tried, on="key", how="left", maintain_order="left")
@@ -66,7 +60,17 @@ def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: 
         sidecar_state=pl.when("sidecar_copied").then(pl.lit(State.PRESENT.value)).otherwise("sidecar_state"),
     )
     rows = rows.filter(pl.col("state").is_not_null()).with_columns(error=_error(), final=_final())
-    return Judgement(with_integrity(_with_manifest_columns(rows, now, run_id), now))
+    return with_integrity(_with_manifest_columns(rows, now, run_id), now)
+
+
+def with_places(rows: pl.DataFrame, places: Mapping[str, str]) -> pl.DataFrame:
+    """Judged rows that know where in the lake the former bytes of what was taken over are kept."""
+    if not places:
+        return rows
+    found = pl.DataFrame(list(places.items()), schema={"key": pl.String, "place": pl.String}, orient="row")
+    return rows.join(found, on="key", how="left", maintain_order="left").with_columns(
+        new_superseded_key=pl.coalesce("place", "new_superseded_key")
+    )
 
 
 def _copied(prefix: str) -> pl.Expr:
@@ -108,11 +112,11 @@ def _error() -> pl.Expr:
 def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None) -> pl.DataFrame:
     present = pl.col("state") == State.PRESENT
     sidecar_present = pl.col("sidecar_state") == State.PRESENT
-    # Replaced by a run that was killed before it could record it.
     taken_over = present & ~pl.col("copied") & (pl.col("known_lake_etag") != pl.col("lake_etag")).fill_null(value=False)
     touched_now = pl.col("copied") | (present & pl.col("known_source_etag").is_null()) | taken_over
     replaced = pl.col("copied") & pl.col("tried_former_etag").is_not_null()
     return rows.with_columns(
+        taken_over=taken_over,
         new_month=pl.col("period").str.slice(0, 7),
         new_size=pl.coalesce("size", "lake_size", "known_size"),
         new_source_etag=pl.when(present).then("etag").otherwise("known_source_etag"),
@@ -140,10 +144,10 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
     )
 
 
-def manifest_rows(judgement: Judgement) -> pl.DataFrame:
+def manifest_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """The judged rows as the manifest keeps them."""
     return (
-        judgement.rows.select(
+        rows.select(
             pl.col("new_month").alias("month"),
             "period",
             "symbol",
@@ -175,83 +179,96 @@ def manifest_rows(judgement: Judgement) -> pl.DataFrame:
 
 
 def period_reports(
-    judgement: Judgement, periods: Sequence[str], *, seconds: float, narrowed: bool
+    rows: pl.DataFrame, periods: Sequence[str], *, seconds: float, narrowed: bool
 ) -> tuple[PeriodReport, ...]:
-    """One report per period, in order, also for periods of which nothing is known."""
-    groups = {str(key[0]): group for key, group in judgement.rows.group_by("period")}
-    empty = judgement.rows.clear()
-    files = {period: _files_copied(groups.get(period, empty)) for period in periods}
-    total_files = sum(files.values())
-    total_rows = judgement.rows.height
+    """One report per period, in order, also for periods of which nothing is known.
+
+    ``seconds`` are shared out by files copied, or by objects judged where nothing was.
+    """
+    expected = pl.col("final") != State.VANISHED
+    present = pl.col("final") == State.PRESENT
+    counts = rows.group_by("period").agg(
+        expected=expected.sum(),
+        present=present.sum(),
+        copied=pl.col("copied").sum(),
+        skipped=(present & ~pl.col("copied")).sum(),
+        failed=(pl.col("final") == FAILED).sum(),
+        vanished=(~expected).sum(),
+        sidecars_copied=pl.col("sidecar_copied").sum(),
+        bytes_present=pl.col("lake_size").sum() + pl.col("lake_sidecar_size").sum(),
+        missing_total=(expected & ~present).sum(),
+    )
+    known = {counted.pop("period"): counted for counted in counts.to_dicts()}
+    nothing = dict.fromkeys((name for name in counts.columns if name != "period"), 0)
+    there = rows.filter(present)
+    files = pl.concat(
+        [
+            rows.filter("copied").select("period", "size", mode="tried_mode"),
+            rows.filter("sidecar_copied").select("period", size="sidecar_size", mode="sidecar_tried_mode"),
+        ]
+    )
+    objects_by_mode = _broken_down(rows.filter("copied"), "tried_mode", pl.len())
+    files_by_mode = _broken_down(files, "mode", pl.len())
+    bytes_by_mode = _broken_down(files, "mode", pl.col("size").sum())
+    integrity = _broken_down(there, "new_integrity", pl.len())
+    failures = _failures(rows.filter(expected & ~present))
+    digests = content_digests(there, periods)
+    share = _shares(files["period"] if files.height else rows["period"], periods)
     reports = []
     for period in periods:
-        rows = groups.get(period, empty)
-        if total_files:
-            share = files[period] / total_files
+        counted: dict[str, Any] = known.get(period, nothing)
+        if counted["missing_total"]:
+            state = PeriodState.INCOMPLETE
         else:
-            share = rows.height / total_rows if total_rows else 1 / len(periods)
-        reports.append(_period_report(period, rows, seconds * share, narrowed=narrowed))
+            state = PeriodState.COMPLETE if period in known else PeriodState.NOT_PUBLISHED
+        reports.append(
+            PeriodReport(
+                period=period,
+                state=state,
+                **counted,
+                bytes_copied=sum(bytes_by_mode.get(period, {}).values()),
+                seconds=seconds * share[period],
+                copied_by_mode=objects_by_mode.get(period, {}),
+                files_by_mode=files_by_mode.get(period, {}),
+                bytes_by_mode=bytes_by_mode.get(period, {}),
+                integrity=integrity.get(period, {}),
+                failures=tuple(failures.get(period, ())),
+                digest=digests[period],
+                narrowed=narrowed,
+            )
+        )
     return tuple(reports)
 
 
-def _files_copied(rows: pl.DataFrame) -> int:
-    return rows.filter("copied").height + rows.filter("sidecar_copied").height
+def _broken_down(rows: pl.DataFrame, by: str, number: pl.Expr) -> dict[str, dict[str, int]]:
+    """Of each period a number per value of a column, sorted by the value."""
+    found: dict[str, dict[str, int]] = {}
+    for period, value, count in rows.group_by("period", by).agg(number.alias("number")).sort("period", by).iter_rows():
+        found.setdefault(period, {})[value] = count
+    return found
 
 
-def _period_report(period: str, rows: pl.DataFrame, seconds: float, *, narrowed: bool) -> PeriodReport:
-    expected = rows.filter(pl.col("final") != State.VANISHED)
-    present = expected.filter(pl.col("final") == State.PRESENT)
-    vanished = rows.height - expected.height
-    copied = rows.filter("copied")
-    sidecars = rows.filter("sidecar_copied")
-    modes = dict(copied.group_by("tried_mode").len().sort("tried_mode").iter_rows())
-    files = pl.concat(
-        [
-            copied.select(pl.col("tried_mode").alias("mode"), "size"),
-            sidecars.select(pl.col("sidecar_tried_mode").alias("mode"), pl.col("sidecar_size").alias("size")),
-        ]
+def _shares(of: pl.Series, periods: Sequence[str]) -> dict[str, float]:
+    """Of each period its share of the rows; equal shares of none."""
+    if of.is_empty():
+        return dict.fromkeys(periods, 1 / len(periods))
+    counts = dict(of.value_counts().iter_rows())
+    return {period: counts.get(period, 0) / len(of) for period in periods}
+
+
+def _failures(open_rows: pl.DataFrame) -> dict[str, list[Failure]]:
+    """Of each period the first failures."""
+    named = (
+        open_rows.select("period", "key", "final", "error", "sidecar_key", "state")
+        .group_by("period", maintain_order=True)
+        .head(FAILURES_NAMED)
     )
-    by_mode = files.group_by("mode").agg(pl.len().alias("files"), pl.col("size").sum()).sort("mode")
-    open_rows = expected.filter(pl.col("final") != State.PRESENT)
-    if open_rows.height:
-        state = PeriodState.INCOMPLETE
-    elif rows.height:
-        state = PeriodState.COMPLETE
-    else:
-        state = PeriodState.NOT_PUBLISHED
-    return PeriodReport(
-        period=period,
-        state=state,
-        expected=expected.height,
-        present=present.height,
-        copied=copied.height,
-        skipped=present.filter(~pl.col("copied")).height,
-        failed=open_rows.filter(pl.col("final") == FAILED).height,
-        vanished=vanished,
-        sidecars_copied=sidecars.height,
-        bytes_copied=int(files["size"].sum()),
-        bytes_present=int(
-            rows.select(pl.sum_horizontal(pl.col("lake_size").sum(), pl.col("lake_sidecar_size").sum())).item()
-        ),
-        seconds=seconds,
-        copied_by_mode=modes,
-        files_by_mode=dict(by_mode.select("mode", "files").iter_rows()),
-        bytes_by_mode=dict(by_mode.select("mode", "size").iter_rows()),
-        integrity=dict(present.group_by("new_integrity").len().sort("new_integrity").iter_rows()),
-        failures=tuple(_failures(open_rows)),
-        missing_total=open_rows.height,
-        digest=content_digest(present),
-        narrowed=narrowed,
-    )
-
-
-def _failures(open_rows: pl.DataFrame) -> list[Failure]:
-    named = open_rows.head(FAILURES_NAMED).select("key", "final", "error", "sidecar_key", "state")
-    return [
-        Failure(
+    found: dict[str, list[Failure]] = {}
+    for period, key, final, error, sidecar_key, state in named.iter_rows():
+        failure = Failure(
             key if state != State.PRESENT else sidecar_key,
             final,
             error or "not in the lake with the source's content",
         )
-        for key, final, error, sidecar_key, state in named.iter_rows()
-    ]
+        found.setdefault(period, []).append(failure)
+    return found

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypedDict
 
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
@@ -31,6 +31,7 @@ from lakehouse_assets.sync.transfer import (
     ObjectHeaders,
     OnOutcome,
     Outcome,
+    Patience,
     Seen,
     Throttle,
     TransferOptions,
@@ -77,22 +78,25 @@ class RelayMover:
     def __init__(
         self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
     ) -> None:
-        patience = timedelta(seconds=min(options.stall_seconds, _MOST_PART_SECONDS))
-        self._source = source.object_store(timeout=patience)
-        self._lake = lake.object_store(timeout=patience)
+        self._source_bucket = source
+        self._lake_bucket = lake
         self._limits = options
         self._part = options.part_bytes
         self._budget = max(options.relay_bytes, 2 * options.part_bytes)
         self._workers = options.relay_workers
         self._throttle = throttle or Throttle(options.workers)
-        self._attributes = _attributes(options.headers)
+        self._written_with = _written_with(options.headers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
+        # Clients live as long as a batch, so that the next one sees credentials renewed meanwhile.
+        timeout = timedelta(seconds=min(self._limits.stall_seconds, _MOST_PART_SECONDS))
+        self._source = self._source_bucket.object_store(timeout=timeout)
+        self._lake = self._lake_bucket.object_store(timeout=timeout)
         return asyncio.run(self._move(copies, on_outcome))
 
     async def _move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         memory = _Budget(self._budget)
-        patience = _Patience(self._limits)
+        patience = Patience(self._limits)
         waiting = deque(copies)
         outcomes: list[Outcome] = []
 
@@ -133,7 +137,7 @@ class RelayMover:
         seen = hashes.seen(body[:SIDECAR_HEAD] if copy.is_sidecar else None)
         if corruption := seen.corruption(copy):
             raise _SourceFailed(corruption)
-        await obstore.put_async(self._lake, copy.lake_key, body, use_multipart=False, attributes=self._attributes)
+        await obstore.put_async(self._lake, copy.lake_key, body, use_multipart=False, **self._written_with)
         return seen
 
     async def _large(self, copy: Copy, window: int) -> Seen:
@@ -145,8 +149,8 @@ class RelayMover:
             self._parts(copy, hashes, window, head),
             use_multipart=True,
             chunk_size=self._part,
-            attributes=self._attributes,
             max_concurrency=window,
+            **self._written_with,
         )
         return hashes.seen(bytes(head) if copy.is_sidecar else None)
 
@@ -172,32 +176,6 @@ class RelayMover:
         finally:
             for task in ahead:
                 task.cancel()
-
-
-class _Patience:
-    """When to give up a batch: at its deadline, or when it fails everywhere."""
-
-    def __init__(self, limits: TransferOptions) -> None:
-        self._limits = limits
-        self._deadline = time.monotonic() + limits.deadline_seconds
-        self._failures = 0
-        self._last: StoreFault | None = None
-
-    def observe(self, fault: StoreFault | None) -> None:
-        if fault is None:
-            self._failures = 0
-        elif not fault.is_of_object:
-            self._failures += 1
-            self._last = self._last if self._failures > self._limits.failures_in_a_row else fault
-
-    def verdict(self) -> StoreFault | None:
-        """The fault of all that is still waiting, None while there is hope."""
-        if time.monotonic() >= self._deadline:
-            return StoreFault("Deadline", f"the batch was ended after {self._limits.deadline_seconds:g} s")
-        most = self._limits.failures_in_a_row
-        if self._last is None or self._failures < most:
-            return None
-        return replace(self._last, message=f"given up after {most} in a row: {self._last.message}")
 
 
 class _Budget:
@@ -234,8 +212,15 @@ class _Held:
         await self.budget.give(self.size)
 
 
-def _attributes(headers: ObjectHeaders) -> obstore.Attributes:
-    return {"Storage-Class": headers.storage_class} if headers.storage_class else {}
+class _WrittenWith(TypedDict):
+    attributes: obstore.Attributes
+    tags: dict[str, str] | None
+
+
+def _written_with(headers: ObjectHeaders) -> _WrittenWith:
+    """As obstore's put takes it."""
+    attributes: obstore.Attributes = {"Storage-Class": headers.storage_class} if headers.storage_class else {}
+    return {"attributes": attributes, "tags": dict(headers.tags) or None}
 
 
 async def _read(store: S3Store, copy: Copy, span: tuple[int, int] | None) -> bytes:

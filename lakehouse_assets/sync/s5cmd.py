@@ -25,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +84,10 @@ class CopyFlags:
 _NO_FLAGS = CopyFlags()
 _CLOCK_SECONDS = 0.01
 """A timed wait may end this much early."""
+
+_CHUNK_BYTES = 2**16
+_LINE_BYTES = 2**20
+"""No answer is this long: more than an answer without its end is garbage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,24 +176,29 @@ class S5cmd:
         )
         answers = _Answers(commands)
         patience = _Patience(self)
-        lines_out: queue.Queue[bytes | None] = queue.Queue()
+        lines_out: queue.Queue[list[bytes] | None] = queue.Queue()
         threads = [
             threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True),
             threading.Thread(target=_drain, args=(process.stdout, lines_out), daemon=True),
             threading.Thread(target=_drain, args=(process.stderr, lines_out), daemon=True),
         ]
+
+        def heed(some: Iterable[bytes]) -> None:
+            for line in some:
+                if (answer := answers.read(line)) is not None:
+                    settle(*answer)
+                    patience.observe(answer[1])
+
         try:
             for thread in threads:
                 thread.start()
             open_pipes = 2
-            while open_pipes:
-                line = lines_out.get(timeout=patience.seconds())
-                if line is None:
+            while open_pipes and patience.verdict is None:
+                some = lines_out.get(timeout=patience.seconds())
+                if some is None:
                     open_pipes -= 1
-                elif (answer := answers.read(line)) is not None:
-                    settle(*answer)
-                    if patience.is_lost_after(answer[1]):
-                        break
+                else:
+                    heed(some)
         except queue.Empty:
             patience.ran_out()
         finally:
@@ -198,9 +207,7 @@ class S5cmd:
                 thread.join(timeout=5)
         # A batch that was given up may have done more than had been read.
         while not lines_out.empty():
-            line = lines_out.get_nowait()
-            if line is not None and (answer := answers.read(line)) is not None:
-                settle(*answer)
+            heed(lines_out.get_nowait() or ())
         return patience.verdict or StoreFault(
             "NotReported", f"s5cmd ended with status {process.returncode} and did not report it{answers.noise()}"
         )
@@ -227,25 +234,22 @@ class _Patience:
             limit = f"s5cmd made no progress for {self._limits.stall_seconds:g} s and was ended"
             self.verdict = StoreFault("Stalled", limit)
 
-    def is_lost_after(self, fault: StoreFault | None) -> bool:
-        """Count an answer; True when the batch is to be given up."""
+    def observe(self, fault: StoreFault | None) -> None:
+        """Take note of an answer."""
         if fault is None:
             self._failures = 0
         elif not fault.is_of_object:
             self._failures += 1
-        if self._failures < self._limits.failures_in_a_row or fault is None:
-            return False
-        self.verdict = StoreFault(fault.code, f"given up after {self._failures} in a row: {fault.message}")
-        return True
+            if self._failures >= self._limits.failures_in_a_row and self.verdict is None:
+                self.verdict = StoreFault(fault.code, f"given up after {self._failures} in a row: {fault.message}")
 
 
 class _Answers:
     """Reads s5cmd's output lines back to the commands that they answer."""
 
     def __init__(self, commands: Sequence[CopyCommand]) -> None:
-        self._by_urls = {(c.source, c.destination): c for c in commands}
-        # A failure names its command as it read it: without quotes and without flags.
-        self._by_text = {f"cp {c.source} {c.destination}": c for c in commands}
+        self._commands = commands
+        self._by_destination = {command.destination: command for command in commands}
         self._noise: deque[str] = deque(maxlen=3)
 
     def read(self, line: bytes) -> tuple[CopyCommand, StoreFault | None] | None:
@@ -259,8 +263,8 @@ class _Answers:
                 self._noise.append(text)
             return None
         if answer.get("success") is True:
-            command = self._by_urls.get((str(answer.get("source")), str(answer.get("destination"))))
-            return None if command is None else (command, None)
+            command = self._by_destination.get(str(answer.get("destination")))
+            return None if command is None or command.source != answer.get("source") else (command, None)
         if "error" in answer:
             command = self._by_text.get(str(answer.get("command")))
             fault = fault_of_text(str(answer["error"]))
@@ -268,6 +272,11 @@ class _Answers:
                 return command, fault
             self._noise.append(str(fault))
         return None
+
+    @cached_property
+    def _by_text(self) -> dict[str, CopyCommand]:
+        """A failure names its command as it read it: without quotes and without flags."""
+        return {f"cp {command.source} {command.destination}": command for command in self._commands}
 
     def noise(self) -> str:
         """The last lines that answered for nothing, for the error message."""
@@ -315,10 +324,16 @@ def _feed(pipe: IO[bytes], lines: Iterable[bytes]) -> None:
         return  # s5cmd ended first; what it did not answer counts as failed
 
 
-def _drain(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+def _drain(pipe: IO[bytes], lines: queue.Queue[list[bytes] | None]) -> None:
+    """Whole lines, as many as there are at a time: handing over each by itself costs more than reading it."""
+    rest = b""
     with pipe:
-        for line in pipe:
-            lines.put(line)
+        while chunk := os.read(pipe.fileno(), _CHUNK_BYTES):
+            *whole, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LINE_BYTES:
+                whole, rest = [*whole, rest], b""
+            lines.put(whole)
+    lines.put([rest])
     lines.put(None)
 
 

@@ -1,25 +1,31 @@
 """Staged mode: s5cmd downloads to scratch disk, then uploads. The traditional way, as a last resort.
 
 Scratch files are numbered: a key never becomes a path. A batch never holds more bytes on disk
-than allowed, except for a single object that is larger by itself.
+than allowed, except for a single object that is larger by itself. What is to be tagged is uploaded
+by boto3, since s5cmd knows no tags.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from boto3.s3.transfer import TransferConfig
+
+from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.sync.by_request import in_threads
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
     SIDECAR_HEAD,
     Copy,
     OnOutcome,
     Outcome,
+    Patience,
     S5cmdMover,
     Seen,
     run_commands,
@@ -55,7 +61,11 @@ class StagedMover(S5cmdMover):
             self.mode,
             _failures_only(on_outcome),
         )
-        failed = [outcome for outcome in fetched if outcome.fault is not None]
+        failed = [
+            replace(outcome, fault=_of_download(outcome.fault, folder))
+            for outcome in fetched
+            if outcome.fault is not None
+        ]
         whole: dict[Copy, Seen] = {}
         for outcome in fetched:
             if outcome.fault is None:
@@ -65,15 +75,34 @@ class StagedMover(S5cmdMover):
                     on_outcome(failed[-1])
                 else:
                     whole[outcome.copy] = seen
-        uploads = {CopyCommand(str(files[copy]), f"{self._lake.url}/{copy.lake_key}"): copy for copy in whole}
-        stored = run_commands(
-            s5cmd_of(self._lake, self._options, self._throttle),
-            uploads,
-            CopyFlags(extra=self._options.headers.flags()),
-            self.mode,
-            on_outcome,
-        )
+        upload = self._upload_tagged if self._options.headers.tags else self._upload
+        stored = upload({copy: files[copy] for copy in whole}, on_outcome)
         return failed + [replace(o, seen=whole[o.copy], fault=o.fault and _of_upload(o.fault)) for o in stored]
+
+    def _upload(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
+        uploads = {CopyCommand(str(path), f"{self._lake.url}/{copy.lake_key}"): copy for copy, path in files.items()}
+        flags = CopyFlags(extra=self._options.headers.flags())
+        return run_commands(s5cmd_of(self._lake, self._options, self._throttle), uploads, flags, self.mode, on_outcome)
+
+    def _upload_tagged(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
+        client = self._lake.boto3_client()
+        headers = self._options.headers
+        config = TransferConfig(multipart_chunksize=self._options.part_bytes)
+
+        def upload(copy: Copy) -> None:
+            with files[copy].open("rb") as body:
+                client.upload_fileobj(
+                    body,
+                    self._lake.name,
+                    copy.lake_key,
+                    ExtraArgs=headers.extra_args() | {"Tagging": headers.tagging()},
+                    Config=config,
+                )
+
+        workers = min(self._throttle.workers, POOL_CONNECTIONS)
+        return in_threads(
+            list(files), upload, on_outcome, mode=self.mode, workers=workers, patience=Patience(self._options)
+        )
 
 
 def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
@@ -95,6 +124,13 @@ def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(SIDECAR_HEAD)
+
+
+def _of_download(fault: StoreFault, folder: Path) -> StoreFault:
+    """What s5cmd says of a file of its own, a full disk above all, is no word of a store."""
+    if str(folder) not in fault.message:
+        return fault
+    return StoreFault("Scratch", f"the download could not be written: {fault.message}")
 
 
 def _of_upload(fault: StoreFault) -> StoreFault:

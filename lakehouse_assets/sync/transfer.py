@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlencode
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
@@ -81,16 +84,17 @@ class ObjectHeaders:
     """What every object in the lake is written with; None leaves it to the bucket's defaults.
 
     ``sse`` is ``AES256`` or ``aws:kms`` (with ``sse_kms_key_id`` if not the bucket's key), ``acl`` a
-    canned one such as ``bucket-owner-full-control``.
+    canned one such as ``bucket-owner-full-control``. ``tags`` take the place of any that the source has.
     """
 
     storage_class: str | None = None
     sse: str | None = None
     sse_kms_key_id: str | None = None
     acl: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def flags(self) -> tuple[str, ...]:
-        """For s5cmd."""
+        """For s5cmd, which knows no tags."""
         given = {
             "--storage-class": self.storage_class,
             "--sse": self.sse,
@@ -100,7 +104,7 @@ class ObjectHeaders:
         return tuple(word for flag, value in given.items() if value for word in (flag, value))
 
     def extra_args(self) -> dict[str, str]:
-        """For boto3."""
+        """For boto3, but for the tags: not every request takes them."""
         given = {
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.sse,
@@ -108,6 +112,10 @@ class ObjectHeaders:
             "ACL": self.acl,
         }
         return {name: value for name, value in given.items() if value}
+
+    def tagging(self) -> str:
+        """The tags as S3's header has them; empty without any."""
+        return urlencode(self.tags)
 
 
 class Throttle:
@@ -155,6 +163,36 @@ class TransferOptions:
     relay_bytes: int = 256 * 1024**2
     scratch: Path | None = None
     scratch_bytes: int = 4 * 1024**3
+
+
+class Patience:
+    """When to give up a batch: at its deadline, or when it fails everywhere. Threads may share it."""
+
+    def __init__(self, limits: TransferOptions) -> None:
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.deadline_seconds
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._last: StoreFault | None = None
+
+    def observe(self, fault: StoreFault | None) -> None:
+        """Take note of an outcome."""
+        with self._lock:
+            if fault is None:
+                self._failures = 0
+            elif not fault.is_of_object:
+                self._failures += 1
+                self._last = self._last if self._failures > self._limits.failures_in_a_row else fault
+
+    def verdict(self) -> StoreFault | None:
+        """The fault of all that is still waiting, None while there is hope."""
+        if time.monotonic() >= self._deadline:
+            return StoreFault("Deadline", f"the batch was ended after {self._limits.deadline_seconds:g} s")
+        most = self._limits.failures_in_a_row
+        with self._lock:
+            if self._last is None or self._failures < most:
+                return None
+            return replace(self._last, message=f"given up after {most} in a row: {self._last.message}")
 
 
 class S5cmdMover:

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.embedded.identities import source_policy
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync import large, probe
+from lakehouse_assets.sync import leftovers, probe
 from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
 from lakehouse_assets.sync.report import PeriodState, SyncReport
@@ -266,7 +266,7 @@ def test_uploads_that_a_killed_copy_left_are_aborted_once_they_are_old(
     client.create_multipart_upload(Bucket="lake", Key=place)
     sync(world, SyncMode.DIRECT, **PARTS)
     assert unfinished(world) == [place], "a young upload may be another run's"
-    monkeypatch.setattr(large, "STALE", timedelta(0))
+    monkeypatch.setattr(leftovers, "DEADLINES", 0)
     world.put(key, body[::-1])
     assert sync(world, SyncMode.DIRECT, **PARTS).total("copied") == 1
     assert unfinished(world) == []
