@@ -108,6 +108,11 @@ class Lister:
         self._concurrency = bucket.at_most(concurrency)
         self._store = bucket.object_store()
 
+    @cached_property
+    def _client(self) -> S3Client:
+        """Made when it is needed: that takes longer than most listings."""
+        return self._bucket.boto3_client()
+
     def symbols(
         self,
         dataset: Dataset,
@@ -155,11 +160,6 @@ class Lister:
         if wanted:
             objects = objects.filter(pl.col("symbol").is_in(list(wanted)))
         return Listing(objects, tuple(strays), requests)
-
-    @cached_property
-    def _client(self) -> S3Client:
-        """For what obstore cannot list; made when it is needed, since making one takes longer than a request."""
-        return self._bucket.boto3_client()
 
     def _folders(self, prefix: str) -> list[str]:
         """Names of the folders right below a prefix of the source."""

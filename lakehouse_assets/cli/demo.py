@@ -12,12 +12,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.demo_archive import Published, fill, survey_bucket, survey_directory
 from lakehouse_assets.cli.demo_changes import Change, Changes, change_archive
 from lakehouse_assets.cli.demo_claims import Claim, Contents, first_claims, look, second_claims
 from lakehouse_assets.cli.demo_runs import DatasetRun, demo_dagster
 from lakehouse_assets.cli.loopback import keep_to_loopback
+from lakehouse_assets.embedded import sample_archive
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
 
@@ -52,8 +54,12 @@ def run_demo(*, samples: Path | None, days: int, as_json: bool) -> int:
 
 
 def _play(samples: Path | None, given: Published | None, days: int, started: float, say: Callable[[str], None]) -> Demo:
-    with EmbeddedStore() as store, tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as home:
-        source, lake = store.source(), store.lake()
+    bucket = (given.exchange if given else exchange_named(sample_archive.EXCHANGE)).bucket
+    with (
+        EmbeddedStore(source_buckets=[bucket]) as store,
+        tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as home,
+    ):
+        source, lake = store.source(bucket), store.lake()
         publisher = store.admin_bucket(source.name)
         say("Publishing the sample archive")
         fill(publisher, samples, days)

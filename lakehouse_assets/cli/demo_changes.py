@@ -99,7 +99,9 @@ def _renamed(dataset: DemoDataset, model: Period, period: Period, bodies: Bodies
     for key in dataset.objects[model]:
         parsed = dataset.dataset.source.parse(key)
         if isinstance(parsed, ParsedKey):
-            new = dataset.dataset.layout.key_of(symbol=parsed.symbol, interval=parsed.interval, period=period)
+            new = dataset.dataset.layout.key_of(
+                symbol=parsed.symbol, interval=parsed.interval, period=period, part=parsed.part
+            )
             files.append(SampleFile(new, known[key]))
             if key + suffix in known and suffix:
                 files.append(sidecar(new, known[key], parsed.market))

@@ -134,9 +134,7 @@ BINANCE = Exchange(
     region="ap-northeast-1",
     homepage="https://data.binance.vision",
     documentation="https://github.com/binance/binance-public-data",
-    terms=Terms(
-        "No licence is stated with the data; the exchange's terms of use apply.", "https://www.binance.com/en/terms"
-    ),
+    terms=Terms("https://www.binance.com/en/terms"),
     checksum=_CHECKSUM,
     publications=_PUBLICATIONS,
     layouts={publication.id: _layout(publication) for publication in _PUBLICATIONS},

@@ -30,10 +30,7 @@ BITMEX = Exchange(
     region="eu-west-1",
     homepage="https://public.bitmex.com",
     documentation="https://public.bitmex.com",
-    terms=Terms(
-        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
-        "https://www.bitmex.com/app/terms",
-    ),
+    terms=Terms("https://www.bitmex.com/app/terms"),
     max_requests=32,
     publications=_PUBLICATIONS,
     layouts={

@@ -56,10 +56,7 @@ BYBIT = Exchange(
     region="ap-southeast-1",
     homepage="https://public.bybit.com",
     documentation="https://www.bybit.com/derivatives/en/history-data",
-    terms=Terms(
-        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
-        "https://www.bybit.com/en/terms-service",
-    ),
+    terms=Terms("https://www.bybit.com/en/terms-service"),
     max_requests=64,
     publications=tuple(_TEMPLATES),
     layouts={

@@ -94,9 +94,9 @@ GATE = Exchange(
     homepage="https://www.gate.com",
     documentation="https://www.gate.com/developer/historical_quotes",
     terms=Terms(
+        "https://www.gate.com/legal/user-agreement",
         "Nothing beside the files says how they may be used; the exchange offers them for backtests, and its "
         "general terms apply.",
-        "https://www.gate.com/legal/user-agreement",
     ),
     max_requests=64,
     publications=_PUBLICATIONS,

@@ -111,8 +111,9 @@ class Layout:
     (``YYYYMM``, a folder); ``{period}`` is in the file name, once, and written as
     ``period_format`` says: %Y, %m and %d in this order, by default with dashes. A field that occurs
     twice must say the same twice. Symbols are in a folder right below ``root``, or begin the file
-    name, or are not in the key at all. ``symbol`` and ``interval`` are regular expressions that read
-    alike in Python and Rust, without groups. ``parts`` are all that a period may have, in order.
+    name (up to a character that they do not have), or are not in the key at all. ``symbol`` and
+    ``interval`` are regular expressions that read alike in Python and Rust, without groups.
+    ``parts`` are all that a period may have, in order.
     """
 
     template: str
@@ -307,10 +308,10 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the exchange says about using its data, in a sentence of ours, and where it says so."""
+    """What is known of how the data may be used, in a sentence of ours, and the exchange's own terms."""
 
-    summary: str
     url: str
+    summary: str = "Nothing beside the files says how they may be used; the exchange's general terms apply."
 
 
 @dataclass(frozen=True, kw_only=True)

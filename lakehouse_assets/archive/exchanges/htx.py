@@ -123,10 +123,7 @@ HTX = Exchange(
     region="ap-northeast-1",
     homepage="https://www.htx.com/futures/data/landing_page/",
     documentation="https://www.htx.com/support/25034776369944/",
-    terms=Terms(
-        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
-        "https://www.htx.com/support/360000298561",
-    ),
+    terms=Terms("https://www.htx.com/support/360000298561"),
     checksum=_CHECKSUM,
     timezone="Asia/Shanghai",
     max_requests=64,

@@ -74,10 +74,7 @@ KUCOIN = Exchange(
     region="ap-northeast-1",
     homepage="https://historical-data.kucoin.com",
     documentation="https://historical-data.kucoin.com",
-    terms=Terms(
-        "Nothing beside the files says how they may be used; the exchange's general terms apply.",
-        "https://www.kucoin.com/legal/terms-of-use",
-    ),
+    terms=Terms("https://www.kucoin.com/legal/terms-of-use"),
     checksum=_CHECKSUM,
     # Another tool met connections that were never answered with many at a time.
     max_requests=16,
