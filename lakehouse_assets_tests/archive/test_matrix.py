@@ -22,6 +22,7 @@ Load = Callable[[str], ArchiveMatrix]
 
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, 1d"
 FIELDS = "intervals, symbols, first_period, follow_from, catch_up, partitions_per_run, mode, verify"
+FILTER = "quote_assets, include, exclude, leveraged, stable_pairs, state"
 
 
 @pytest.fixture
@@ -173,6 +174,47 @@ def test_a_filter_selects_by_quote_asset_then_inclusion_and_exclusion_wins(
     assert [symbol for symbol in unwanted if symbol_filter.selects(symbol)] == []
 
 
+@pytest.mark.parametrize(
+    ("dataset", "symbols", "wanted", "unwanted"),
+    [
+        (
+            "binance/spot/trades/daily",
+            {"leveraged": False},
+            ["BTCUSDT", "JUPUSDT", "SYRUPUSDT", "这是测试币456"],
+            ["BTCUPUSDT", "ETHDOWNUSDT", "XRPUPUSDT", "BULLUSDT", "ETHBEARBUSD"],
+        ),
+        ("binance/spot/trades/daily", {"leveraged": True}, ["BTCUPUSDT"], ["BTCUSDT", "JUPUSDT"]),
+        ("binance/um/metrics/daily", {"leveraged": False}, ["BTCUPUSDT"], []),
+        (
+            "binance/spot/trades/daily",
+            {"stable_pairs": False, "quote_assets": ["USDT", "USD1"]},
+            ["BTCUSDT", "BTCUSD1", "EURUSDT", "PAXGUSDT"],
+            ["USDCUSDT", "USD1USDT", "FDUSDUSDT", "BTCUSDC"],
+        ),
+        ("binance/spot/trades/daily", {"stable_pairs": True}, ["USDCUSDT", "EURIEUR"], ["EURUSDT", "BTCUSDT"]),
+        (
+            "binance/um/metrics/daily",
+            {"state": "listed"},
+            ["ICPUSDT", "BTCUSDT_210326"],
+            ["ICPUSDT_SETTLED", "ICPUSDT_SETTLED1", "CVCUSDTSETTLED", "BTCUSDT_210326_SETTLED"],
+        ),
+        ("binance/cm/metrics/daily", {"state": "settled"}, ["BTCUSD_PERP_SETTLED2"], ["BTCUSD_PERP"]),
+    ],
+)
+def test_a_filter_selects_by_what_a_symbol_is(
+    dataset: str, symbols: object, wanted: list[str], unwanted: list[str]
+) -> None:
+    symbol_filter = entry_of(dataset, symbols=symbols).symbols
+    assert [symbol for symbol in wanted if not symbol_filter.selects(symbol)] == []
+    assert [symbol for symbol in unwanted if symbol_filter.selects(symbol)] == []
+
+
+def test_a_filter_says_in_words_what_it_selects() -> None:
+    chosen = SymbolFilter(quote_assets=("USDT",), exclude=("X*",), leveraged=False, stable_pairs=True)
+    assert str(chosen) == "quoted in USDT, no leveraged tokens, only stable pairs, without `X*`"
+    assert str(SymbolFilter()) == "all"
+
+
 @given(st.text(), st.lists(st.text(min_size=1), max_size=3))
 def test_excluding_everything_selects_nothing(symbol: str, include: list[str]) -> None:
     assert not SymbolFilter(include=tuple(include), exclude=("*",)).selects(symbol)
@@ -185,6 +227,19 @@ def test_excluding_everything_selects_nothing(symbol: str, include: list[str]) -
 def test_the_code_version_is_a_known_value_that_only_a_deliberate_change_may_move() -> None:
     entry = entry_of("binance/um/klines/daily", intervals=["1m"], symbols={"quote_assets": ["USDT"]})
     assert entry.code_version == "feccbc5f6e44"
+
+
+def test_the_code_version_of_a_filter_from_before_these_fields_is_what_it_was() -> None:
+    versions = {
+        "all": entry_of("binance/um/metrics/daily").code_version,
+        "settled": entry_of(
+            "binance/um/metrics/daily", symbols={"quote_assets": ["USDT"], "exclude": ["*SETTLED*"]}
+        ).code_version,
+        "named": entry_of(
+            "binance/cm/aggTrades/daily", symbols={"include": ["ETHUSD_PERP", "BTCUSD_PERP"]}
+        ).code_version,
+    }
+    assert versions == {"all": "e4e575980b6b", "settled": "baafeef48066", "named": "62efb75db5c5"}
 
 
 def test_the_code_version_does_not_heed_order_or_repetition() -> None:
@@ -202,6 +257,17 @@ def test_the_code_version_does_not_heed_order_or_repetition() -> None:
         {"symbols": {"quote_assets": ["USDC"]}},
         {"symbols": {"include": ["USDT"]}},
         {"symbols": {"exclude": ["USDT"]}},
+        *(
+            {"symbols": {"quote_assets": ["USDT"], name: value}}
+            for name, value in (
+                ("leveraged", False),
+                ("leveraged", True),
+                ("stable_pairs", False),
+                ("stable_pairs", True),
+                ("state", "listed"),
+                ("state", "settled"),
+            )
+        ),
     ],
 )
 def test_the_code_version_changes_with_what_makes_a_period_complete(fields: dict[str, object]) -> None:
@@ -349,10 +415,10 @@ INTERVAL = [
 ]  # fmt: skip
 
 SYMBOLS = [
-    (klines("symbols: some"), "symbols: 'some' is not a mapping of quote_assets, include, exclude"),
-    (klines("symbols:"), "symbols: None is not a mapping of quote_assets, include, exclude"),
+    (klines("symbols: some"), f"symbols: 'some' is not a mapping of {FILTER}"),
+    (klines("symbols:"), f"symbols: None is not a mapping of {FILTER}"),
     (klines("symbols: {includes: [A]}"),
-     "symbols.includes: unknown key (did you mean 'include'?); known are quote_assets, include, exclude"),
+     f"symbols.includes: unknown key (did you mean 'include'?); known are {FILTER}"),
     (klines("symbols: {7: [A]}"), "symbols: the key 7 is not text; put it in quotes"),
     (klines("symbols: {include: BTC}"), "symbols.include: 'BTC' is not a list; write it in [brackets]"),
     (klines("symbols: {exclude: [A, 1]}"), "symbols.exclude[1]: 1 is not text; put it in quotes"),

@@ -19,6 +19,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     StrayRule,
     Terms,
 )
+from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 
 _ROOTS = {"spot": "data/spot", "um": "data/futures/um", "cm": "data/futures/cm", "option": "data/option"}
@@ -114,6 +115,25 @@ def _layout(publication: Publication) -> Layout:
 
 _PUBLICATIONS = (*_spot(), *_futures("um"), *_futures("cm"), *_option())
 
+# CVCUSDTSETTLED, ICPUSDT_SETTLED1, BTCUSD_PERP_SETTLED2
+_SETTLED = r"(?P<settled>_?SETTLED[0-9]*)?"
+_SYMBOL_FORMS = {
+    "spot": (form(PAIR, Contract.SPOT),),
+    "um": (
+        form(PAIR + DATED + _SETTLED, Contract.DELIVERY),
+        form(PAIR + _SETTLED, Contract.PERPETUAL),
+    ),
+    "cm": (
+        form(f"{PAIR}_PERP{_SETTLED}", Contract.PERPETUAL),
+        form(PAIR + DATED + _SETTLED, Contract.DELIVERY),
+        form(PAIR, Contract.INDEX),
+    ),
+    "option": (
+        form("(?P<base>.+BVOL)(?P<quote>USDT)", Contract.INDEX),
+        form(PAIR, Contract.OPTION),
+    ),
+}
+
 _STRAYS = (
     StrayRule(re.compile(r"^/"), "it begins with a slash: the frozen duplicate tree of 2021"),
     StrayRule(re.compile(r"^data2/"), "data2/ is the exchange's staging tree of 2020"),
@@ -146,6 +166,7 @@ BINANCE = Exchange(
     },
     quote_assets=_QUOTE_ASSETS,
     pair_suffix=re.compile(r"(?:SETTLED[0-9]*|_.*)\Z"),
+    symbol_forms=_SYMBOL_FORMS,
     stray_rules=_STRAYS,
     caveats={
         "bookTicker": "The monthly file of 2024-04 holds 7 hours of BTCUSDT, and its checksum is right.",

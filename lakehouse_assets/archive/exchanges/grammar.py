@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 from string import Formatter
 from zoneinfo import ZoneInfo
 
+from lakehouse_assets.archive.exchanges.spelling import SymbolForm
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 
@@ -323,8 +324,9 @@ class Exchange:
     ``server_side_copy`` no store is asked to copy from it. ``canaries`` are symbols whose newest file
     tells, per market, that a period has appeared.
     ``quote_assets`` are the known quote assets of each market, ``pair_suffix`` what may follow
-    the pair in a symbol (a delivery date, a settlement mark). ``documentation`` is the exchange's own
-    page about its data types, ``caveats`` say by data type what whoever reads the files should know.
+    the pair in a symbol (a delivery date, a settlement mark), ``symbol_forms`` the spellings of each market.
+    ``documentation`` is the exchange's own page about its data types, ``caveats`` say by data type what
+    whoever reads the files should know.
     """
 
     name: str
@@ -343,6 +345,7 @@ class Exchange:
     canaries: Mapping[str, tuple[str, ...]]
     quote_assets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pair_suffix: re.Pattern[str] | None = None
+    symbol_forms: Mapping[str, Sequence[SymbolForm]] = field(default_factory=dict)
     stray_rules: Sequence[StrayRule] = field(default_factory=tuple)
     caveats: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,0 +1,40 @@
+"""How an exchange spells its symbols: declared per market, read by ``archive/symbols.py``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Contract(StrEnum):
+    """What a symbol stands for. ``option`` is all options of an underlying, ``index`` is not traded."""
+
+    SPOT = "spot"
+    PERPETUAL = "perpetual"
+    DELIVERY = "delivery"
+    OPTION = "option"
+    INDEX = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolForm:
+    """One spelling. The first form of a market whose ``pattern`` matches the whole symbol is taken.
+
+    Groups: ``pair`` (split by the market's quote assets) or ``base`` and ``quote``; ``delivery``
+    (``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``); ``settled``, the mark of
+    a contract that was wound up. ``settle`` is the asset in which every contract of the form is
+    settled; None: the quote asset, or the base where the quote is USD.
+    """
+
+    pattern: re.Pattern[str]
+    contract: Contract
+    settle: str | None = None
+
+
+PAIR = r"(?P<pair>.+?)"
+DATED = r"[_-](?P<delivery>[0-9]{8}|[0-9]{6}|[0-9]{1,2}[A-Z]{3}[0-9]{2})"
+
+
+def form(pattern: str, contract: Contract, *, settle: str | None = None) -> SymbolForm:
+    return SymbolForm(re.compile(pattern, re.DOTALL), contract, settle)

@@ -1,0 +1,123 @@
+"""What a symbol says of its instrument: base, quote, kind of contract, delivery, settlement.
+
+The spelling is the exchange's (``Exchange.symbol_forms`` and its quote assets); what no spelling
+tells is in ``symbol_tables.py``. ``instrument`` is one name for the same thing on every exchange,
+written as ccxt's unified symbols are: ``BTC/USDT`` (spot), ``BTC/USDT:USDT`` (a perpetual
+settled in USDT), ``BTC/USD:BTC-210326`` (an inverse contract delivered on 2021-03-26).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.exchanges.spelling import PAIR, Contract, SymbolForm, form
+from lakehouse_assets.archive.symbol_tables import ALIASES, LEVERAGED, PEGS
+
+_FRIDAY = 4
+_MONTH_CODES = "FGHJKMNQUVXZ"
+"""January to December, as futures exchanges write them: XBTZ25 is of December 2025."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolFacts:
+    """What is known of a symbol from its name alone.
+
+    ``base``, ``quote`` and ``instrument`` are None where the symbol ends with no known quote asset.
+    ``delivery`` is a UTC date. ``settled``: the exchange's mark for a contract that was wound up.
+    ``asset`` is the base by the name that all exchanges share (XBT is BTC).
+    """
+
+    contract: Contract
+    base: str | None = None
+    quote: str | None = None
+    asset: str | None = None
+    delivery: date | None = None
+    settled: bool = False
+    leveraged: bool = False
+    stable_pair: bool = False
+    settle: str | None = None
+
+    @property
+    def instrument(self) -> str | None:
+        return None if self.asset is None else self.instrument_of(self.asset)
+
+    def instrument_of(self, asset: str) -> str:
+        """The instrument's name were its base ``asset``."""
+        name = f"{asset}/{self.quote}"
+        if self.contract in {Contract.INDEX, Contract.OPTION}:
+            return f"{name}.{self.contract}"
+        if self.contract is Contract.SPOT:
+            return name
+        return f"{name}:{self.settle or asset}" + (f"-{self.delivery:%y%m%d}" if self.delivery else "")
+
+
+_PLAIN = form(PAIR, Contract.SPOT)
+
+
+@lru_cache(maxsize=65_536)
+def symbol_facts(exchange_name: str, market: str, symbol: str) -> SymbolFacts:
+    """Read a symbol of a market. Any text is an answer; an unknown exchange raises InputError."""
+    exchange = exchange_named(exchange_name)
+    for spelling in exchange.symbol_forms.get(market, ()):
+        match = spelling.pattern.fullmatch(symbol)
+        if match is None:
+            continue
+        parts = match.groupdict()
+        delivery = _delivery(parts.get("delivery") or "")
+        if delivery is not None or spelling.contract is not Contract.DELIVERY:
+            return _facts(exchange, market, spelling, parts, delivery)
+    return _facts(exchange, market, _PLAIN, {"pair": symbol}, None)
+
+
+def _facts(
+    exchange: Exchange, market: str, spelling: SymbolForm, parts: dict[str, str | None], delivery: date | None
+) -> SymbolFacts:
+    base, quote = _split(exchange, market, parts)
+    settled = bool(parts.get("settled"))
+    if base is None or quote is None:
+        return SymbolFacts(spelling.contract, delivery=delivery, settled=settled)
+    is_spot = spelling.contract is Contract.SPOT
+    asset = ALIASES.get(exchange.name, {}).get(base, base)
+    # A contract quoted in dollars proper is settled in its own coin.
+    settle = None if is_spot else spelling.settle or (None if quote == "USD" else quote)
+    return SymbolFacts(
+        contract=spelling.contract,
+        base=base,
+        quote=quote,
+        asset=asset,
+        delivery=delivery,
+        settled=settled,
+        leveraged=is_spot and base in LEVERAGED.get(exchange.name, ()),
+        stable_pair=base in PEGS and PEGS[base] == PEGS.get(quote),
+        settle=settle,
+    )
+
+
+def _split(exchange: Exchange, market: str, parts: dict[str, str | None]) -> tuple[str | None, str | None]:
+    if parts.get("base") and parts.get("quote"):
+        return parts["base"], parts["quote"]
+    pair = parts.get("pair") or ""
+    quote = exchange.quote_asset(pair, market)
+    base = pair.removesuffix(quote).rstrip("-_") if quote and pair.endswith(quote) else ""
+    return (base, quote) if base else (None, None)
+
+
+def _delivery(text: str) -> date | None:
+    """From ``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``: its last Friday."""
+    if not text:
+        return None
+    if len(text) == len("Z25"):
+        month = _MONTH_CODES.find(text[0]) + 1
+        if not month:
+            return None
+        after = date(2000 + int(text[1:]) + month // 12, month % 12 + 1, 1)
+        return after - timedelta(days=(after.weekday() - _FRIDAY - 1) % 7 + 1)
+    form = "%Y%m%d" if len(text) == len("YYYYMMDD") else "%y%m%d" if text.isdigit() else "%d%b%y"
+    try:
+        return datetime.strptime(text, form).date()  # noqa: DTZ007 - a date, in UTC by its exchange
+    except ValueError:
+        return None
