@@ -327,10 +327,11 @@ def _digest_of(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
-    """Split listed keys into archive objects (sidecars joined on) and strays.
+def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
+    """Every row of ``keys`` (a column ``key``, and any others) with what its key says of a dataset's object.
 
-    A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
+    Adds IDENTITY, ``date`` (the period's first day), ``is_sidecar``, and ``fits``: whether it is of the dataset at all;
+    where it is not, the others mean nothing.
     """
     rows = keys.with_columns(
         pl.col("key").str.extract_groups(f"^(?:{dataset.layout.pattern})$").alias("parsed")
@@ -343,17 +344,29 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
         digits, dashed = _DASHED[dataset.cadence]
         rows = rows.with_columns(pl.col("period").str.replace(digits, dashed))
     period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
-    fits = pl.col("symbol").is_not_null() & period_date.str.to_date("%Y-%m-%d", strict=False).is_not_null()
+    day = period_date.str.to_date("%Y-%m-%d", strict=False)
+    fits = pl.col("symbol").is_not_null() & day.is_not_null()
     month = pl.col("period").str.slice(0, 7).str.replace("-", "", literal=True)
     for twin, said in {"symbol": pl.col("symbol"), "interval": pl.col("interval"), "month": month}.items():
         if f"folder_{twin}" in rows.columns:
             fits &= pl.col(f"folder_{twin}") == said
     if dataset.publication.intervals:
         fits &= pl.col("interval").is_in(dataset.publication.intervals)
-    fits = fits.fill_null(value=False)
+    is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
+    return rows.with_columns(
+        day.alias("date"), is_sidecar.alias("is_sidecar"), fits.fill_null(value=False).alias("fits")
+    )
+
+
+def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
+    """Split listed keys into archive objects (sidecars joined on) and strays.
+
+    A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
+    """
+    rows = read_keys(dataset, keys)
+    fits, is_sidecar = pl.col("fits"), pl.col("is_sidecar")
     strays = [stray for key in rows.filter(~fits)["key"] if (stray := _stray(dataset, key))]
     rows = rows.filter(fits)
-    is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
     suffix = dataset.source.sidecar_suffix
     sidecars = rows.filter(is_sidecar).select(
         *IDENTITY,

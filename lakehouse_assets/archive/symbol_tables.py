@@ -33,7 +33,8 @@ LEVERAGED: Mapping[str, frozenset[str]] = {
         _tokens("ADA APE ATOM AVAX DOGE EOS ETC FTM GMT LINK LTC MATIC SAND", "2L 2S"),
     ),
     "gate": _tokens(
-        "AAVE ADA ATOM AVAX BCH BNB BSV BTC DOGE DOT EOS ETC ETH FARTCOIN FIL LINK LTC PEPE SOL TRX UNI XLM XRP XTZ ZEC",
+        "AAVE ADA ATOM AVAX BCH BNB BSV BTC DOGE DOT EOS ETC ETH FARTCOIN FIL LINK LTC PEPE SOL TRX UNI XLM XRP XTZ "
+        "ZEC",
         "3L 3S 5L 5S",
     ),
     "htx": _joined(

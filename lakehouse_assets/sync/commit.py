@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from deltalake import PostCommitHookProperties
-from deltalake.exceptions import CommitFailedError
+from typing import Literal
+
+import polars as pl
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.lake import Lake
 
 DELETES_NOTHING = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """The sync identity may not delete; maintenance tidies the log."""
@@ -18,3 +25,40 @@ def commit_attempts(seconds: float) -> Retrying:
         stop=stop_after_delay(seconds),
         reraise=True,
     )
+
+
+def write_rows(
+    lake: Lake,
+    table: str,
+    rows: pl.DataFrame,
+    *,
+    mode: Literal["append", "overwrite"] = "append",
+    partition_by: list[str] | None = None,
+) -> None:
+    """Append rows to one of the lake's tables, or put them in place of all; the table is made when it is not there."""
+    attempts = commit_attempts(60.0)
+    try:
+        attempts(
+            write_deltalake,
+            lake.url(table),
+            rows,
+            mode=mode,
+            partition_by=partition_by,
+            storage_options=lake.delta_options,
+            writer_properties=WriterProperties(compression="ZSTD"),
+            post_commithook_properties=DELETES_NOTHING,
+        )
+    except (DeltaError, OSError) as error:
+        raise StoreError(f"Writing {lake.url(table)} failed: {fault_of(error)}.") from error
+
+
+def read_rows(lake: Lake, table: str, schema: pl.Schema, where: pl.Expr | None = None) -> pl.DataFrame:
+    """Rows of one of the lake's tables, all or some; empty where there is no table."""
+    try:
+        found = pl.scan_delta(DeltaTable(lake.url(table), storage_options=lake.delta_options))
+        chosen = found if where is None else found.filter(where)
+        return chosen.collect().select(schema.names()).cast(schema)
+    except TableNotFoundError:
+        return schema.to_frame()
+    except (DeltaError, OSError) as error:
+        raise StoreError(f"Reading {lake.url(table)} failed: {fault_of(error)}.") from error

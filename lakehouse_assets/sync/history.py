@@ -9,12 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse_assets.archive.store_errors import fault_of
-from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
+from lakehouse_assets.sync.commit import read_rows, write_rows
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import SyncReport
 
@@ -75,31 +71,13 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
     if not rows:
         return 0
     frame = pl.DataFrame(rows, schema=HISTORY_SCHEMA, orient="row")
-    attempts = commit_attempts(60.0)
-    try:
-        attempts(
-            write_deltalake,
-            lake.url(HISTORY_TABLE),
-            frame,
-            mode="append",
-            partition_by=["month"],
-            storage_options=lake.delta_options,
-            post_commithook_properties=DELETES_NOTHING,
-        )
-    except (DeltaError, OSError) as error:
-        raise StoreError(f"Writing {lake.url(HISTORY_TABLE)} failed: {fault_of(error)}.") from error
+    write_rows(lake, HISTORY_TABLE, frame, partition_by=["month"])
     return frame.height
 
 
 def read_history(lake: Lake) -> pl.DataFrame:
     """All rows, HISTORY_SCHEMA, oldest first; empty where nothing was ever synced."""
-    try:
-        table = DeltaTable(lake.url(HISTORY_TABLE), storage_options=lake.delta_options)
-        return pl.scan_delta(table).collect().select(HISTORY_SCHEMA.names()).cast(HISTORY_SCHEMA).sort("synced_at")
-    except TableNotFoundError:
-        return HISTORY_SCHEMA.to_frame()
-    except (DeltaError, OSError) as error:
-        raise StoreError(f"Reading {lake.url(HISTORY_TABLE)} failed: {fault_of(error)}.") from error
+    return read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA).sort("synced_at")
 
 
 def efficiency(history: pl.DataFrame, *, by: str) -> pl.DataFrame:

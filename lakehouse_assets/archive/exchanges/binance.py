@@ -145,7 +145,7 @@ _STRAYS = (
     ),
     StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
     StrayRule(re.compile(r"(^|/)\.DS_Store\Z"), "it is a file manager's leftover"),
-    StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)"),
+    StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True),
 )
 
 BINANCE = Exchange(

@@ -293,10 +293,15 @@ class Stray:
 
 @dataclass(frozen=True)
 class StrayRule:
-    """Keys that match ``pattern`` are strays for ``reason``."""
+    """Keys that match ``pattern`` are strays for ``reason``.
+
+    A rule of ``last_resort`` says what an odd key probably is; it does not vouch for the folder it is in, where
+    a new data set may lie.
+    """
 
     pattern: re.Pattern[str]
     reason: str
+    last_resort: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,440 @@
+"""The catalog of an archive: what an exchange publishes, as one walk of its bucket found it.
+
+Rows are *spans*: an unbroken time of one symbol (and interval) in one dataset. A gap of more than
+GAP_DAYS makes two, since a symbol that comes back may be another asset. Everything else (datasets,
+liveness, a matrix) follows from the spans; nothing here makes a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+import polars as pl
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.errors import InputError
+
+GAP_DAYS = 90
+"""A longer time without an object ends a span. Monthly data sets have had holes of two months."""
+
+DEAD_DAYS = {Cadence.DAILY: 30, Cadence.MONTHLY: 92}
+"""A dataset whose newest period ended longer ago is dead. Publishing has stalled for 8 days, and for months
+of a few monthly intervals, and gone on."""
+
+QUIET_DAYS = {Cadence.DAILY: 7, Cadence.MONTHLY: 40}
+"""A symbol that lags so far behind its dataset's newest period has gone quiet: delisted, or forgotten."""
+
+_UTC = pl.Datetime("us", "UTC")
+
+DATASET = ("market", "data_type", "cadence")
+FOLDER = (*DATASET, "symbol", "interval")
+"""What a span is of, beside its number."""
+
+SPAN_SCHEMA = pl.Schema(
+    {
+        "exchange": pl.String,
+        "market": pl.String,
+        "data_type": pl.String,
+        "cadence": pl.String,
+        "symbol": pl.String,
+        "interval": pl.String,
+        "span": pl.Int32,
+        "first": pl.Date,
+        "last": pl.Date,
+        "objects": pl.Int64,
+        "bytes": pl.Int64,
+        "sidecars": pl.Int64,
+        "sidecar_bytes": pl.Int64,
+        "last_modified": _UTC,
+        "exact": pl.Boolean,
+    }
+)
+"""One row per dataset, symbol, interval and span (1, 2, ...), in this order.
+
+``first`` and ``last`` are the first and the last day that the objects are of (of a monthly one: of the
+month). ``objects``, ``bytes`` (of objects, without sidecars) and the sidecars' are counted where ``exact``, else
+estimated. In a shallow catalog most rows tell a symbol's name alone: there ``interval``, ``first``, ``last`` and
+the counts are null.
+"""
+
+STRAY_SCHEMA = pl.Schema(
+    {
+        "exchange": pl.String,
+        "prefix": pl.String,
+        "reason": pl.String,
+        "known": pl.Boolean,
+        "objects": pl.Int64,
+        "bytes": pl.Int64,
+        "exact": pl.Boolean,
+        "example": pl.String,
+        "last_modified": _UTC,
+    }
+)
+"""What is no archive object of a known data set: one row per prefix and reason.
+
+``known``: the exchange's module names it as something to pass by. Where it does not, it may be a new
+data set. Where not ``exact``, ``objects`` is the first page alone: at least so many.
+"""
+
+_COUNTS = ("objects", "bytes", "sidecars", "sidecar_bytes")
+DATASETD_AT_MOST = 20
+
+
+NO_DATASET = "no known data set lies there"
+"""The reason of a folder that the exchange's module does not name: a new data set, perhaps."""
+
+
+class Depth(StrEnum):
+    """How a catalog was made: by listing every key, or by folders' names and a sample of each dataset."""
+
+    EXACT = "exact"
+    SHALLOW = "shallow"
+
+
+class State(StrEnum):
+    """Whether something is still published."""
+
+    LIVE = "live"
+    QUIET = "quiet"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What one walk found. ``markets`` and ``data_types`` are what it was narrowed to; None: all."""
+
+    exchange: str
+    taken_at: datetime
+    depth: Depth
+    spans: pl.DataFrame
+    strays: pl.DataFrame
+    markets: tuple[str, ...] | None = None
+    data_types: tuple[str, ...] | None = None
+    requests: int = 0
+    seconds: float = 0.0
+
+    @property
+    def today(self) -> date:
+        """The exchange's date when it was taken."""
+        return exchange_named(self.exchange).today(self.taken_at)
+
+    def covers(self, market: str, data_type: str) -> bool:
+        """Whether the walk looked there."""
+        return (self.markets is None or market in self.markets) and (
+            self.data_types is None or data_type in self.data_types
+        )
+
+    def datasets(self) -> pl.DataFrame:
+        """One row per dataset: symbols (and how many are live), intervals, first and last day, objects, bytes, state.
+
+        Where not every span is exact, objects and bytes are those of the mean sampled symbol times the symbols;
+        null where nothing was sampled. ``newest`` is the last day that is not in the future.
+        """
+        keys = DATASET
+        of_symbols = (
+            self.symbols()
+            .group_by(keys)
+            .agg(
+                pl.len().alias("symbols"),
+                (pl.col("state") == State.LIVE).sum().alias("live"),
+                pl.col("objects").count().alias("sampled"),
+                pl.col("exact").all().alias("exact"),
+                pl.col("first").min(),
+                pl.col("newest").first(),
+                pl.col("objects").sum(),
+                pl.col("bytes").sum(),
+            )
+            .with_columns(
+                pl.when("exact")
+                .then(pl.col(name))
+                .when(pl.col("sampled") > 0)
+                .then((pl.col(name) / pl.col("sampled") * pl.col("symbols")).round().cast(pl.Int64))
+                .alias(name)
+                for name in ("objects", "bytes")
+            )
+        )
+        intervals = self.spans.group_by(keys).agg(pl.col("interval").drop_nulls().unique().sort().alias("intervals"))
+        state = (
+            pl.when(pl.col("newest") >= self._since(DEAD_DAYS)).then(pl.lit(State.LIVE)).otherwise(pl.lit(State.DEAD))
+        )
+        return (
+            of_symbols.join(intervals, on=keys)
+            .with_columns(state.alias("state"), pl.concat_str(DATASET, separator="/").alias("dataset"))
+            .drop("sampled")
+            .sort(keys)
+        )
+
+    def symbols(self) -> pl.DataFrame:
+        """One row per dataset and symbol: first and last day, counts, state; all spans and intervals together.
+
+        ``state`` is null where a shallow catalog did not look.
+        """
+        keys = DATASET
+        not_ahead = pl.col("last").filter(pl.col("last") <= pl.lit(self.today))
+        return (
+            self.spans.group_by(*keys, "symbol")
+            .agg(
+                pl.col("first").min(),
+                pl.col("last").max(),
+                not_ahead.max().alias("newest"),
+                *(pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in _COUNTS),
+                pl.col("exact").all(),
+            )
+            .with_columns(pl.col("newest").max().over(keys))
+            .with_columns(
+                pl.when(pl.col("last").is_null())
+                .then(None)
+                .when(pl.col("last") >= pl.col("newest") - _days(QUIET_DAYS))
+                .then(pl.lit(State.LIVE))
+                .otherwise(pl.lit(State.QUIET))
+                .alias("state")
+            )
+            .sort(*keys, "symbol")
+        )
+
+    def matrix(self) -> ArchiveMatrix:
+        """The matrix of everything that was found: every dataset with the intervals that it has, all symbols.
+
+        ``first_period`` is the first one found, and not before the exchange's module says it begins. Raises
+        InputError where nothing was found.
+        """
+        entries = [self._entry(row) for row in self.datasets().to_dicts()]
+        if not entries:
+            raise InputError(
+                f"No known data set of {self.exchange} was found{self._scope}; there is no matrix to make."
+            )
+        return ArchiveMatrix(entries=tuple(entries))
+
+    def _entry(self, row: dict[str, object]) -> DatasetEntry:
+        dataset = Dataset.parse(f"{self.exchange}/{row['dataset']}")
+        published = dataset.publication
+        found = row["intervals"]
+        known = [each for each in published.intervals if isinstance(found, list) and each in found]
+        fields: dict[str, object] = {"dataset": dataset}
+        if published.intervals:
+            fields["intervals"] = known or list(published.intervals)
+        first = row["first"]
+        if isinstance(first, date):
+            last = published.ended or date.max
+            fields["first_period"] = Period.containing(dataset.cadence, min(max(first, published.first), last))
+        return DatasetEntry.model_validate(fields)
+
+    @property
+    def _scope(self) -> str:
+        chosen = [*(self.markets or ()), *(self.data_types or ())]
+        return f" in {', '.join(chosen)}" if chosen else ""
+
+    def _since(self, days: dict[Cadence, int]) -> pl.Expr:
+        return pl.lit(self.today) - _days(days)
+
+
+def _days(by_cadence: dict[Cadence, int]) -> pl.Expr:
+    chosen = pl.col("cadence").replace_strict(
+        {cadence.value: days for cadence, days in by_cadence.items()}, return_dtype=pl.Int64
+    )
+    return pl.duration(days=chosen)
+
+
+# Spans
+
+
+def merged_spans(spans: pl.DataFrame, keys: Sequence[str] = FOLDER, *, gap_days: int = GAP_DAYS) -> pl.DataFrame:
+    """Unite spans of the same ``keys`` that touch, overlap, or lie no more than ``gap_days`` apart.
+
+    Columns ``first`` and ``last`` and the counts that are there; rows in any order. Rows without ``first`` are
+    united by themselves. Returned sorted by ``keys`` and ``first``, numbered in ``span``.
+    """
+    counts = [name for name in _COUNTS if name in spans.columns]
+    before = pl.col("last").cum_max().shift(1).over(keys)
+    is_new = (pl.col("first") - before > timedelta(days=gap_days)).fill_null(value=False)
+    # Sidecars hold spans together, but only objects say when one begins.
+    has_objects = (pl.col("objects") > 0).fill_null(value=True) if "objects" in spans.columns else pl.lit(value=True)
+    return (
+        spans.sort(*keys, "first", nulls_last=False)
+        .with_columns(is_new.cast(pl.Int32).cum_sum().over(keys).alias("span"))
+        .group_by(*keys, "span")
+        .agg(
+            pl.coalesce(pl.col("first").filter(has_objects).min(), pl.col("first").min()),
+            pl.coalesce(pl.col("last").filter(has_objects).max(), pl.col("last").max()),
+            *(pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in counts),
+            *(pl.col(name).max() for name in ("last_modified",) if name in spans.columns),
+            *(pl.col(name).all() for name in ("exact",) if name in spans.columns),
+        )
+        .with_columns((pl.col("span") + 1).cast(pl.Int32))
+        .sort(*keys, "span")
+    )
+
+
+# Differences
+
+CHANGE_SCHEMA = pl.Schema(
+    {"kind": pl.String, "market": pl.String, "name": pl.String, "datasets": pl.List(pl.String), "since": pl.Date}
+)
+"""``name`` is what changed: a symbol, an interval, a prefix, or empty for a whole dataset. ``datasets`` are those it
+changed in, without the exchange. ``since`` is the last day that it was seen, where it ended."""
+
+
+class Change(StrEnum):
+    """What may differ from the last catalog, and (the last five) from the wanted matrix."""
+
+    NEW_DATASET = "new dataset"
+    NEW_PREFIX = "new prefix"
+    DATASET_GONE = "dataset gone"
+    DATASET_DEAD = "dataset dead"
+    DATASET_BACK = "dataset back"
+    NEW_INTERVAL = "new interval"
+    NEW_STRAY = "new stray"
+    NEW_SYMBOL = "new symbol"
+    SYMBOL_QUIET = "symbol quiet"
+    SYMBOL_GONE = "symbol gone"
+    NOT_COLLECTED = "available, not collected"
+    INTERVAL_NOT_COLLECTED = "interval available, not collected"
+    NOT_PUBLISHED = "wanted, not published"
+    INTERVAL_NOT_PUBLISHED = "interval wanted, not published"
+    NO_SYMBOL = "wanted, no symbol selected"
+
+
+ALARMING = frozenset(
+    {
+        Change.NEW_DATASET,
+        Change.NEW_PREFIX,
+        Change.DATASET_GONE,
+        Change.DATASET_DEAD,
+        Change.NOT_PUBLISHED,
+        Change.INTERVAL_NOT_PUBLISHED,
+        Change.NO_SYMBOL,
+    }
+)
+"""Changes that ask for a decision. Symbols come and go every day."""
+
+_Row = tuple[Change, str, str, list[str], date | None]
+
+
+def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
+    """What changed from one catalog to the next, CHANGE_SCHEMA; only of what both looked at."""
+    old, new = (
+        {row["dataset"]: row for row in catalog.datasets().to_dicts() if _both_cover(before, now, row)}
+        for catalog in (before, now)
+    )
+    rows: list[_Row] = [(Change.NEW_DATASET, new[name]["market"], "", [name], None) for name in new.keys() - old.keys()]
+    rows += [
+        (Change.DATASET_GONE, old[name]["market"], "", [name], old[name]["newest"]) for name in old.keys() - new.keys()
+    ]
+    shared = new.keys() & old.keys()
+    for name in shared:
+        was, became = old[name]["state"], new[name]["state"]
+        if was != became:
+            kind = Change.DATASET_DEAD if became == State.DEAD else Change.DATASET_BACK
+            rows.append((kind, new[name]["market"], "", [name], new[name]["newest"]))
+        for interval in set(new[name]["intervals"]) - set(old[name]["intervals"]):
+            rows.append((Change.NEW_INTERVAL, new[name]["market"], interval, [name], None))
+    rows += _new_prefixes(before, now)
+    return pl.concat([_changes(rows), *_symbol_changes(before, now, shared)]).sort("kind", "market", "name")
+
+
+def _both_cover(before: Catalog, now: Catalog, row: dict[str, str]) -> bool:
+    return all(each.covers(row["market"], row["data_type"]) for each in (before, now))
+
+
+def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
+    if (before.markets, before.data_types) != (now.markets, now.data_types):
+        return []
+    known = set(before.strays.select("prefix", "reason").iter_rows())
+    unknown = now.strays.filter(~pl.col("known")).select("prefix", "reason")
+    return [
+        (Change.NEW_PREFIX, "", prefix, [], None)
+        if reason == NO_DATASET
+        else (Change.NEW_STRAY, "", f"{prefix} ({reason})", [], None)
+        for prefix, reason in unknown.iter_rows()
+        if (prefix, reason) not in known
+    ]
+
+
+def _symbol_changes(before: Catalog, now: Catalog, datasets: Iterable[str]) -> list[pl.DataFrame]:
+    """Symbols that came, went quiet or vanished, in datasets that both catalogs have."""
+    keys = (*DATASET, "symbol")
+    named = pl.concat_str(DATASET, separator="/").alias("dataset")
+    old, new = (
+        catalog.symbols().with_columns(named).filter(pl.col("dataset").is_in(list(datasets)))
+        for catalog in (before, now)
+    )
+    came = new.join(old, on=keys, how="anti").with_columns(pl.lit(None, pl.Date).alias("since"))
+    both = new.join(old.select(*keys, pl.col("state").alias("was")), on=keys)
+    quiet = both.filter(pl.col("was") == State.LIVE, pl.col("state") == State.QUIET).with_columns(
+        pl.col("last").alias("since")
+    )
+    # Symbols that are file names are all seen by an exact walk only.
+    gone = old.join(new, on=keys, how="anti").with_columns(pl.col("last").alias("since"))
+    found = [(Change.NEW_SYMBOL, came), (Change.SYMBOL_QUIET, quiet)]
+    if now.depth is Depth.EXACT:
+        found.append((Change.SYMBOL_GONE, gone))
+    return [
+        frame.group_by("market", pl.col("symbol").alias("name"))
+        .agg(pl.col("dataset").sort().alias("datasets"), pl.col("since").max())
+        .with_columns(pl.lit(kind.value).alias("kind"))
+        .select(CHANGE_SCHEMA.names())
+        .cast(CHANGE_SCHEMA)
+        for kind, frame in found
+    ]
+
+
+def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
+    """What the catalog has and the matrix does not want, and the reverse, CHANGE_SCHEMA; of what was looked at."""
+    published = {row["dataset"]: row for row in catalog.datasets().to_dicts()}
+    entries = {
+        "/".join(entry.dataset.asset_key[1:]): entry
+        for entry in wanted.entries
+        if entry.dataset.exchange == catalog.exchange and catalog.covers(entry.dataset.market, entry.dataset.data_type)
+    }
+    rows: list[_Row] = [
+        (
+            Change.NOT_COLLECTED,
+            published[name]["market"],
+            "",
+            [name],
+            published[name]["newest"] if published[name]["state"] == State.DEAD else None,
+        )
+        for name in published.keys() - entries.keys()
+    ]
+    rows += [
+        (Change.NOT_PUBLISHED, entries[name].dataset.market, "", [name], None)
+        for name in entries.keys() - published.keys()
+    ]
+    for name in entries.keys() & published.keys():
+        entry, found = entries[name], published[name]["intervals"]
+        market = entry.dataset.market
+        rows += [
+            (Change.INTERVAL_NOT_COLLECTED, market, each, [name], None) for each in found if each not in entry.intervals
+        ]
+        rows += [
+            (Change.INTERVAL_NOT_PUBLISHED, market, each, [name], None) for each in entry.intervals if each not in found
+        ]
+        symbols = catalog.spans.filter(pl.concat_str(DATASET, separator="/") == name)["symbol"].unique()
+        if not any(entry.symbols.selects(symbol) for symbol in symbols):
+            rows.append((Change.NO_SYMBOL, market, str(entry.symbols), [name], None))
+    return _changes(rows).sort("kind", "market", "datasets", "name")
+
+
+def _changes(rows: Sequence[_Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
+
+
+def alarming(changes: pl.DataFrame) -> pl.DataFrame:
+    """Those that ask for a decision."""
+    return changes.filter(pl.col("kind").is_in([kind.value for kind in ALARMING]))
+
+
+def summary_of(changes: pl.DataFrame) -> str:
+    """``2 new symbol: AUSDT, BUSDT; 1 dataset dead: um/bookTicker/daily``; "nothing" where there are none."""
+    said = []
+    for (kind,), group in changes.group_by("kind", maintain_order=True):
+        names = [row["name"] or ", ".join(row["datasets"]) for row in group.to_dicts()]
+        shown = ", ".join(names[:DATASETD_AT_MOST]) + (", ..." if len(names) > DATASETD_AT_MOST else "")
+        said.append(f"{len(names)} {kind}: {shown}")
+    return "; ".join(said) or "nothing"

@@ -1,0 +1,243 @@
+"""The shallow look into units that a walk found: every symbol by name, a sample by its first and last keys.
+
+Looking at the ends of every symbol's folder would take as many requests as listing all of it: most folders
+are a page or two. So the evenly spaced sample stands for the rest, and whatever is not sampled is left unknown.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import obstore
+import polars as pl
+from obstore.exceptions import InvalidPathError
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.catalog import SPAN_SCHEMA
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges.grammar import SymbolPlace, compiled
+from lakehouse_assets.archive.listing import PAGE, Lister, read_keys
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+
+SAMPLES = 8
+"""Symbols of a dataset that are looked into, besides the exchange's canaries."""
+
+RECENT = {Cadence.DAILY: 14, Cadence.MONTHLY: 4}
+"""Periods before today at which the look for a folder's last key begins."""
+
+_DAYS = {Cadence.DAILY: 1, Cadence.MONTHLY: 31}
+
+
+class Sampler:
+    """Looks into units with a bounded number of requests at a time; ``requests`` counts them."""
+
+    def __init__(self, bucket: Bucket, concurrency: int, today: date) -> None:
+        self.requests = 0
+        self._bucket = bucket
+        self._concurrency = concurrency
+        self._today = today
+        self._store = bucket.object_store()
+        self._client = bucket.boto3_client()
+        self._lister = Lister(bucket, concurrency=concurrency)
+        self._lock = threading.Lock()
+
+    def spans(self, units: Mapping[Dataset, Sequence[str]]) -> pl.DataFrame:
+        """Rows of SPAN_SCHEMA but its ``exchange``: a row per sampled symbol and interval, else one per symbol."""
+        named = {dataset: self._symbols(dataset, prefixes) for dataset, prefixes in units.items()}
+        looks = [
+            (dataset, symbol)
+            for dataset, symbols in named.items()
+            if "{month}" not in dataset.layout.template
+            for symbol in _sample(dataset, symbols)
+        ]
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="sample") as pool:
+            sampled = dict(zip(looks, pool.map(self._look, looks), strict=True))
+        rows = [
+            {
+                "market": dataset.market,
+                "data_type": dataset.data_type,
+                "cadence": dataset.cadence.value,
+                "symbol": symbol,
+                "span": 1,
+                "exact": False,
+                **ends,
+            }
+            for dataset, symbols in named.items()
+            for symbol in symbols
+            for ends in sampled.get((dataset, symbol)) or ({},)
+        ]
+        schema = {name: kind for name, kind in SPAN_SCHEMA.items() if name != "exchange"}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def _symbols(self, dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
+        names = sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
+        if dataset.layout.symbol_place is SymbolPlace.FOLDERS:
+            return [name for name in names if compiled(dataset.layout.symbol).fullmatch(name)]
+        if "{month}" not in dataset.layout.template:
+            return list(self._lister.symbols(dataset))
+        months = [name for name in names if len(name) == len("YYYYMM") and name.isdigit()]
+        if not months:
+            return []
+        newest = Period.parse(f"{months[-1][:4]}-{months[-1][4:]}", dataset.cadence)
+        last = newest if dataset.cadence is Cadence.MONTHLY else newest.shifted(27)
+        self._count()
+        return list(self._lister.symbols(dataset, first=newest, last=last))
+
+    def _look(self, place: tuple[Dataset, str]) -> list[dict[str, object]]:
+        dataset, symbol = place
+        found = [self._ends(dataset, symbol, interval) for interval in self._intervals(dataset, symbol)]
+        return [row for row in found if row]
+
+    def _intervals(self, dataset: Dataset, symbol: str) -> Sequence[str | None]:
+        template = dataset.layout.template
+        if not dataset.publication.intervals:
+            return (None,)
+        if "/{interval}/" not in template:
+            return dataset.publication.intervals
+        prefix = template[: template.index("{interval}")].format(symbol=symbol)
+        try:
+            page = self._client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, Delimiter="/")
+        except CLIENT_ERRORS as error:
+            raise self._error(prefix, error) from error
+        self._count()
+        names = [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())]
+        return [name for name in dataset.publication.intervals if name in names]
+
+    def _ends(self, dataset: Dataset, symbol: str, interval: str | None) -> dict[str, object] | None:
+        """First and last period of a folder, from its first page and a page near its end."""
+        ends = _Ends(self, dataset, symbol, interval)
+        head = ends.page("")
+        if not head.objects:
+            return None
+        tail = head if head.is_whole else ends.tail(head, self._today)
+        periods = (tail.last - head.first).days + 1
+        seen = max(1, (head.last - head.first).days + 1)
+        objects = head.objects if head.is_whole else round(head.objects * periods / seen)
+        return {
+            "interval": interval,
+            "first": head.first,
+            "last": tail.last,
+            "objects": objects,
+            "bytes": round(head.bytes / head.objects * objects),
+            "sidecars": round(head.sidecars / head.objects * objects),
+            "sidecar_bytes": round(head.sidecar_bytes / head.objects * objects),
+            "last_modified": tail.last_modified,
+            "exact": head.is_whole,
+        }
+
+    def keys(self, prefix: str, after: str) -> pl.DataFrame:
+        """The first page of keys below ``prefix`` after a key: key, size, last_modified."""
+        self._count()
+        try:
+            for batch in obstore.list(self._store, prefix=prefix, offset=after, chunk_size=PAGE, return_arrow=True):
+                return pl.DataFrame(batch).select(
+                    pl.col("path").alias("key"), pl.col("size").cast(pl.Int64), "last_modified"
+                )
+        except InvalidPathError:
+            return self._keys_by_boto3(prefix, after)
+        except CLIENT_ERRORS as error:
+            raise self._error(prefix, error) from error
+        return _NO_KEYS
+
+    def _keys_by_boto3(self, prefix: str, after: str) -> pl.DataFrame:
+        self._count()
+        try:
+            page = self._client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, StartAfter=after)
+        except CLIENT_ERRORS as error:
+            raise self._error(prefix, error) from error
+        rows = [(entry["Key"], entry["Size"], entry["LastModified"]) for entry in page.get("Contents", ())]
+        return pl.DataFrame(rows, schema=_NO_KEYS.schema, orient="row")
+
+    def _count(self) -> None:
+        with self._lock:
+            self.requests += 1
+
+    def _error(self, prefix: str, error: Exception) -> Exception:
+        return store_error(f"Listing {self._bucket.url}/{prefix}", error)
+
+
+_NO_KEYS = pl.DataFrame(schema={"key": pl.String, "size": pl.Int64, "last_modified": pl.Datetime("us", "UTC")})
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a page says of its folder's dataset; days are the objects'."""
+
+    objects: int
+    bytes: int
+    sidecars: int
+    sidecar_bytes: int
+    first: date
+    last: date
+    last_modified: Any
+    is_whole: bool
+
+
+class _Ends:
+    """One folder: pages of it, and the search for its last."""
+
+    def __init__(self, sampler: Sampler, dataset: Dataset, symbol: str, interval: str | None) -> None:
+        self._sampler = sampler
+        self._dataset = dataset
+        first = Period.containing(dataset.cadence, dataset.publication.first)
+        folder = dataset.layout.folder_of(symbol=symbol, interval=interval, first=first, last=first)
+        self._prefix = folder.prefix
+        self._stem = folder.first.removesuffix(dataset.layout.period_text(first))
+
+    def page(self, text: str) -> _Page:
+        """The page of the folder's keys after its stem and ``text``."""
+        keys = self._sampler.keys(self._prefix, self._stem + text)
+        rows = read_keys(self._dataset, keys).filter("fits")
+        objects, sidecars = rows.filter(~pl.col("is_sidecar")), rows.filter("is_sidecar")
+        first, last = _range(objects["date"])
+        if self._dataset.cadence is Cadence.MONTHLY and objects.height:
+            last = Period(Cadence.MONTHLY, last).end - timedelta(days=1)
+        return _Page(
+            objects=objects.height,
+            bytes=int(objects["size"].sum()),
+            sidecars=sidecars.height,
+            sidecar_bytes=int(sidecars["size"].sum()),
+            first=first,
+            last=last,
+            last_modified=objects["last_modified"].max(),
+            is_whole=keys.height < PAGE,
+        )
+
+    def tail(self, head: _Page, today: date) -> _Page:
+        """The page with the folder's last period: the recent one, or by bisection between it and the head."""
+        cadence = self._dataset.cadence
+        high = Period.containing(cadence, today).shifted(-RECENT[cadence])
+        recent = self._after(high)
+        if recent.objects:
+            return recent
+        found, low = head, Period.containing(cadence, head.last)
+        while low.next() < high:
+            middle = low.shifted((high.start - low.start).days // _DAYS[cadence] // 2 or 1)
+            page = self._after(middle)
+            if page.objects:
+                found, low = page, Period.containing(cadence, page.last)
+            else:
+                high = middle
+        return found
+
+    def _after(self, period: Period) -> _Page:
+        return self.page(self._dataset.layout.period_text(period))
+
+
+def _range(days: pl.Series) -> tuple[date, date]:
+    first, last = days.min(), days.max()
+    return (first, last) if isinstance(first, date) and isinstance(last, date) else (date.min, date.min)
+
+
+def _sample(dataset: Dataset, symbols: Sequence[str]) -> list[str]:
+    """Evenly spaced symbols, and the canaries that are there."""
+    step = max(1, len(symbols) / SAMPLES)
+    spaced = [symbols[int(position * step)] for position in range(min(SAMPLES, len(symbols)))]
+    canaries = [symbol for symbol in dataset.source.canaries.get(dataset.market, ()) if symbol in symbols]
+    return list(dict.fromkeys((*spaced, *canaries)))

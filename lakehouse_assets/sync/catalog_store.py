@@ -1,0 +1,91 @@
+"""Catalogs in the lake: every one is kept, and the symbols reference grows with them.
+
+Three Delta tables below ``_catalog/<exchange>/``: ``spans`` and ``strays`` get the rows of each catalog,
+``symbols`` is the reference as of the newest. The spans are written last: what they do not tell of has
+not happened.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import polars as pl
+
+from lakehouse_assets.archive.catalog import SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.universe import SYMBOL_SCHEMA, reference
+from lakehouse_assets.archive.universe import universe as universe_of
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.commit import read_rows, write_rows
+from lakehouse_assets.sync.lake import Lake
+
+CATALOG_FOLDER = "_catalog"
+
+_TAKEN = {"month": pl.String, "taken_at": pl.Datetime("us", "UTC"), "depth": pl.String}
+_SPANS = pl.Schema(_TAKEN | SPAN_SCHEMA)
+_STRAYS = pl.Schema(_TAKEN | STRAY_SCHEMA)
+"""``month`` (of ``taken_at``, UTC) is the tables' partition."""
+
+
+def write_catalog(lake: Lake, catalog: Catalog) -> pl.DataFrame:
+    """Keep a catalog of the whole archive; returns the symbols reference that it makes.
+
+    Raises StoreError for one in which nothing was found: an archive does not vanish, but its listing may fail so.
+    """
+    if catalog.spans.is_empty():
+        raise StoreError(
+            f"Discovering {catalog.exchange} found no known data set; this catalog was not kept. "
+            f"Look at the listing of s3://{exchange_named(catalog.exchange).bucket}."
+        )
+    taken = [
+        pl.lit(f"{catalog.taken_at:%Y-%m}").alias("month"),
+        pl.lit(catalog.taken_at).cast(_TAKEN["taken_at"]).alias("taken_at"),
+        pl.lit(catalog.depth.value).alias("depth"),
+    ]
+    symbols = reference(catalog, read_symbols(lake, catalog.exchange))
+    if not catalog.strays.is_empty():
+        write_rows(
+            lake, _table(catalog.exchange, "strays"), catalog.strays.select(*taken, pl.all()), partition_by=["month"]
+        )
+    write_rows(lake, _table(catalog.exchange, "symbols"), symbols, mode="overwrite")
+    write_rows(lake, _table(catalog.exchange, "spans"), catalog.spans.select(*taken, pl.all()), partition_by=["month"])
+    return symbols
+
+
+def read_catalog(lake: Lake, exchange: str) -> Catalog | None:
+    """The newest catalog of an exchange; None where there is none."""
+    exchange_named(exchange)
+    spans = read_rows(lake, _table(exchange, "spans"), _SPANS, _is_newest("month"))
+    spans = spans.filter(_is_newest("taken_at"))
+    if spans.is_empty():
+        return None
+    taken_at: datetime = spans["taken_at"][0]
+    strays = read_rows(lake, _table(exchange, "strays"), _STRAYS, pl.col("month") == f"{taken_at:%Y-%m}")
+    return Catalog(
+        exchange=exchange,
+        taken_at=taken_at,
+        depth=Depth(spans["depth"][0]),
+        spans=spans.select(SPAN_SCHEMA.names()),
+        strays=strays.filter(pl.col("taken_at") == taken_at).select(STRAY_SCHEMA.names()),
+    )
+
+
+def read_symbols(lake: Lake, exchange: str) -> pl.DataFrame:
+    """The symbols reference of an exchange, SYMBOL_SCHEMA; empty before the first catalog."""
+    exchange_named(exchange)
+    return read_rows(lake, _table(exchange, "symbols"), SYMBOL_SCHEMA)
+
+
+def universe(
+    lake: Lake, exchange: str, day: date, *, market: str | None = None, data_type: str | None = None
+) -> pl.DataFrame:
+    """Symbols that an exchange published for a day, whatever became of them; see archive/universe.py."""
+    return universe_of(read_symbols(lake, exchange), day, market=market, data_type=data_type)
+
+
+def _table(exchange: str, name: str) -> str:
+    return f"{CATALOG_FOLDER}/{exchange}/{name}"
+
+
+def _is_newest(column: str) -> pl.Expr:
+    return pl.col(column) == pl.col(column).max()
