@@ -4,6 +4,7 @@ import dagster as dg
 
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
 from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
@@ -23,8 +24,8 @@ def defs() -> dg.Definitions:
             for entry in matrix.entries
             for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))
         ]
-        + [build_efficiency_report()],
-        schedules=[build_efficiency_schedule()],
+        + [build_efficiency_report(), *build_catalog_assets(matrix)],
+        schedules=[build_efficiency_schedule(), *build_catalog_schedules()],
         sensors=build_discovery_sensors(matrix, settings.discovery),
         resources=build_resources(settings),
         # One-step runs: a process per step would only add its start-up.

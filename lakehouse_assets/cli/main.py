@@ -254,3 +254,28 @@ def coverage(
     from lakehouse_assets.cli.coverage import run_coverage  # noqa: PLC0415
 
     raise typer.Exit(run_coverage(dataset, symbol=symbol, years=years, html=html, as_json=as_json))
+
+
+def discover(
+    exchange: Annotated[str, typer.Argument(metavar="EXCHANGE", help="Such as binance.", show_default=False)],
+    *,
+    market: Annotated[str | None, typer.Option(metavar="NAME", help="Only this market.", show_default=False)] = None,
+    data_type: Annotated[
+        str | None, typer.Option("--data-type", metavar="NAME", help="Only this data type.", show_default=False)
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="List every key; else folders' names and a sample of each dataset.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Listing requests at a time.")] = 32,
+    write_matrix: Annotated[
+        Path | None,
+        typer.Option("--write-matrix", metavar="FILE", help="Write what was found as a matrix.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing FILE.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk an exchange's archive: what it publishes, what changed, how it differs from the matrix."""
+    from lakehouse_assets.cli.discover import Asked, run_discover  # noqa: PLC0415
+
+    asked = Asked(exchange, market, data_type, exact, concurrency, write_matrix, force)
+    raise typer.Exit(run_discover(asked, as_json=as_json))

@@ -1,0 +1,177 @@
+"""``lakehouse discover``: what an exchange publishes now, and a matrix made of it. Writes nothing to the lake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from rich.markup import escape
+
+from lakehouse_assets.archive.catalog import Catalog, Depth, against_matrix, changes_between
+from lakehouse_assets.archive.discovery import discover
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
+from lakehouse_assets.cli import output
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.sync.catalog_store import read_catalog
+
+ROWS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command's arguments."""
+
+    exchange: str
+    market: str | None
+    data_type: str | None
+    exact: bool
+    concurrency: int
+    write_matrix: Path | None
+    force: bool
+
+
+def run_discover(asked: Asked, *, as_json: bool) -> int:
+    """Walk the archive and print what is there, what changed, and how it differs from the matrix; 0."""
+    settings = load_settings()
+    exchange = exchange_named(asked.exchange)
+    if asked.write_matrix is not None:
+        _check_writable(asked.write_matrix, force=asked.force)
+    wanted = load_matrix(settings.matrix)
+    catalog = discover(
+        exchange.name,
+        settings.source.bucket(exchange),
+        markets=None if asked.market is None else [asked.market],
+        data_types=None if asked.data_type is None else [asked.data_type],
+        depth=Depth.EXACT if asked.exact else Depth.SHALLOW,
+        concurrency=asked.concurrency,
+    )
+    before = _last(settings, exchange.name)
+    changes = None if before is None else changes_between(before, catalog)
+    differences = against_matrix(catalog, wanted)
+    if asked.write_matrix is not None:
+        _write_matrix(catalog, asked.write_matrix, force=asked.force)
+    if as_json:
+        output.print_json(_document(catalog, changes, differences))
+    else:
+        _print(catalog, before, changes, differences)
+        if asked.write_matrix is not None:
+            output.stdout().print(escape(f"Wrote {asked.write_matrix}; use it with LAKEHOUSE_MATRIX."), soft_wrap=True)
+    return 0
+
+
+def _last(settings: Settings, exchange: str) -> Catalog | None:
+    """The last catalog of the lake, where one is configured."""
+    return None if settings.lake.bucket is None else read_catalog(settings.lake.lake(), exchange)
+
+
+# The matrix
+
+
+def matrix_yaml(matrix: ArchiveMatrix, catalog: Catalog) -> str:
+    """A matrix as a file that load_matrix reads back as the same."""
+    entries = []
+    for entry in matrix.entries:
+        fields: dict[str, Any] = {"dataset": entry.dataset.name}
+        if entry.intervals:
+            fields["intervals"] = list(entry.intervals)
+        entries.append(fields | {"first_period": str(entry.first_period)})
+    head = (
+        f"# What {catalog.exchange} published on {catalog.taken_at:%Y-%m-%d %H:%M} UTC ({catalog.depth} catalog), all "
+        "symbols of each dataset.\n# Cut it before you use it: `lakehouse plan` says what a dataset costs.\n\n"
+    )
+    return head + yaml.safe_dump({"datasets": entries}, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _check_writable(path: Path, *, force: bool) -> None:
+    """Before anything is asked of the exchange. Raises InputError."""
+    if path.exists() and not force:
+        raise InputError(f"{path} is there already; name another file, or write over it with --force.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{path} cannot be written: name a file in a folder that is there.")
+
+
+def _write_matrix(catalog: Catalog, path: Path, *, force: bool) -> None:
+    text = matrix_yaml(catalog.matrix(), catalog)
+    try:
+        if force:
+            path.with_name(f".{path.name}.part").write_text(text, encoding="utf-8")
+            path.with_name(f".{path.name}.part").replace(path)
+        else:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+# What is printed
+
+
+def _document(catalog: Catalog, changes: pl.DataFrame | None, differences: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "exchange": catalog.exchange,
+        "taken_at": catalog.taken_at.isoformat(),
+        "depth": catalog.depth.value,
+        "requests": catalog.requests,
+        "seconds": round(catalog.seconds, 3),
+        "datasets": _plain(catalog.datasets()),
+        "strays": _plain(catalog.strays.drop("exchange")),
+        "changes": None if changes is None else _plain(changes),
+        "against_matrix": _plain(differences),
+    }
+
+
+def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+        for row in frame.to_dicts()
+    ]
+
+
+def _print(catalog: Catalog, before: Catalog | None, changes: pl.DataFrame | None, differences: pl.DataFrame) -> None:
+    console = output.stdout()
+    shown = output.table(
+        f"Published by {catalog.exchange} ({catalog.depth})",
+        ["dataset", "state", "intervals", "first", "newest"],
+        ["symbols", "objects", "bytes"],
+    )
+    for row in catalog.datasets().to_dicts():
+        about = "" if row["exact"] else "~"
+        shown.add_row(
+            row["dataset"],
+            row["state"],
+            ", ".join(row["intervals"]),
+            str(row["first"] or ""),
+            str(row["newest"] or ""),
+            f"{row['symbols']:,}",
+            "?" if row["objects"] is None else f"{about}{row['objects']:,}",
+            "?" if row["bytes"] is None else f"{about}{output.size(row['bytes'])}",
+        )
+    console.print(shown)
+    for row in catalog.strays.head(ROWS).to_dicts():
+        count = f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}"
+        place = repr(row["prefix"]) if row["prefix"] else "the root"
+        console.print(
+            escape(f"Below {place}: {count} keys, such as {row['example']!r}: {row['reason']}."), soft_wrap=True
+        )
+    if before is not None and changes is not None:
+        _print_changes(f"Since the catalog of {before.taken_at:%Y-%m-%d %H:%M} UTC", changes)
+    _print_changes("Against the matrix", differences)
+    console.print(f"{catalog.requests:,} requests, {catalog.seconds:.1f} s.")
+
+
+def _print_changes(title: str, changes: pl.DataFrame) -> None:
+    console = output.stdout()
+    if changes.is_empty():
+        console.print(f"{title}: no difference.")
+        return
+    shown = output.table(title, ["what", "name", "datasets", "last seen"])
+    for row in changes.head(ROWS).to_dicts():
+        shown.add_row(row["kind"], escape(row["name"]), ", ".join(row["datasets"]), str(row["since"] or ""))
+    console.print(shown)
+    if changes.height > ROWS:
+        console.print(f"and {changes.height - ROWS:,} more; --json names all.")

@@ -1,0 +1,231 @@
+"""Catalog assets: what each exchange publishes, walked on a schedule, and what changed."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import Enum
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from lakehouse_assets.archive.catalog import (
+    Catalog,
+    Depth,
+    against_matrix,
+    alarming,
+    changes_between,
+    summary_of,
+)
+from lakehouse_assets.archive.discovery import CONCURRENCY, Progress, discover
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.matrix import ArchiveMatrix
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.sync.catalog_store import read_catalog, write_catalog
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+CATALOG = "catalog"
+DIFFERENCE = "difference"
+ROWS = 100
+LOG_SECONDS = 60.0
+EXACT_WEEKDAY = 6
+"""Sunday: the day of the week whose scheduled catalog is exact."""
+
+_CRON = "30 12 * * *"
+
+DepthChoice = Enum("DepthChoice", {depth.value: depth.value for depth in Depth})
+
+
+class CatalogConfig(dg.Config):
+    """Run configuration of a catalog asset."""
+
+    depth: DepthChoice = Field(
+        default=DepthChoice[Depth.EXACT.value],
+        description="exact: list every key. shallow: folders' names, and a sample of each dataset.",
+    )
+    concurrency: int = Field(default=CONCURRENCY, ge=1, le=1024, description="Listing requests at a time.")
+
+
+def build_catalog_assets(matrix: ArchiveMatrix) -> list[dg.AssetsDefinition]:
+    """One catalog per exchange that is known, wanted by the matrix or not."""
+    return [_build_catalog(exchange, matrix) for exchange in EXCHANGES.values()]
+
+
+def build_catalog_schedules() -> list[dg.ScheduleDefinition]:
+    """One per exchange, after the day's files are usually there: shallow, and exact once a week."""
+    return [_build_schedule(name) for name in EXCHANGES]
+
+
+def _key(exchange: str) -> dg.AssetKey:
+    return dg.AssetKey([CATALOG, exchange])
+
+
+def _op(exchange: str) -> str:
+    return f"{CATALOG}__{exchange}"
+
+
+def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefinition:
+    key = _key(exchange.name)
+
+    @dg.asset(
+        key=key,
+        group_name=CATALOG,
+        kinds={"s3"},
+        owners=["team:market-data"],
+        pool=f"catalog_{exchange.name}",
+        check_specs=[
+            dg.AssetCheckSpec(
+                DIFFERENCE,
+                asset=key,
+                description="No data set, folder or wanted entry came or went since the last catalog: each asks for a "
+                "decision. Symbols that come and go are in the metadata.",
+            )
+        ],
+        description=f"Every market, data type, cadence, interval and symbol that {exchange.bucket} holds, with first "
+        "and last period, objects and bytes. Every catalog is kept.",
+        tags={"exchange": exchange.name},
+    )
+    def catalog(
+        context: dg.AssetExecutionContext, config: CatalogConfig, lake: LakeResource, source: SourceResource
+    ) -> dg.MaterializeResult[None]:
+        into = lake.lake()
+        before = read_catalog(into, exchange.name)
+        now = discover(
+            exchange.name,
+            source.bucket(exchange),
+            depth=Depth(config.depth.value),
+            concurrency=config.concurrency,
+            on_progress=_Ticker(context).show,
+        )
+        write_catalog(into, now)
+        changes = changes_between(before, now) if before else None
+        wanted = against_matrix(now, matrix)
+        return dg.MaterializeResult(
+            metadata=_metadata(now, changes, wanted), check_results=[_check(key, before, changes, wanted)]
+        )
+
+    return catalog
+
+
+def _build_schedule(exchange: str) -> dg.ScheduleDefinition:
+    job = dg.define_asset_job(f"{CATALOG}_{exchange}", selection=[_key(exchange)])
+
+    def depth_of_the_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        is_exact = context.scheduled_execution_time.weekday() == EXACT_WEEKDAY
+        depth = Depth.EXACT if is_exact else Depth.SHALLOW
+        return dg.RunRequest(run_config={"ops": {_op(exchange): {"config": {"depth": depth.value}}}})
+
+    return dg.ScheduleDefinition(
+        name=f"{CATALOG}_{exchange}_daily",
+        job=job,
+        cron_schedule=_CRON,
+        execution_timezone="UTC",
+        execution_fn=depth_of_the_day,
+    )
+
+
+class _Ticker:
+    """Tells the run log now and then how far the walk is."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._log = context.log
+        self._last = datetime.now(UTC)
+
+    def show(self, progress: Progress) -> None:
+        now = datetime.now(UTC)
+        if (now - self._last).total_seconds() >= LOG_SECONDS:
+            self._last = now
+            self._log.info(f"{progress.requests} requests, {progress.keys} keys so far.")
+
+
+def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+    datasets = now.datasets()
+    unknown = now.strays.filter(~pl.col("known"))
+    return {
+        "depth": dg.MetadataValue.text(now.depth.value),
+        "datasets": dg.MetadataValue.int(datasets.height),
+        "symbols": dg.MetadataValue.int(now.spans.select("market", "symbol").n_unique()),
+        "objects": dg.MetadataValue.int(int(datasets["objects"].sum())),
+        "bytes": dg.MetadataValue.int(int(datasets["bytes"].sum())),
+        "requests": dg.MetadataValue.int(now.requests),
+        "seconds": dg.MetadataValue.float(round(now.seconds, 3)),
+        "published": dg.MetadataValue.md(_datasets_table(datasets)),
+        "strays": dg.MetadataValue.md(_strays_table(unknown)),
+        "changes": dg.MetadataValue.md("The first catalog." if changes is None else _changes_table(changes)),
+        "against_matrix": dg.MetadataValue.md(_changes_table(wanted)),
+    }
+
+
+def _check(
+    key: dg.AssetKey, before: Catalog | None, changes: pl.DataFrame | None, wanted: pl.DataFrame
+) -> dg.AssetCheckResult:
+    found = alarming(wanted if changes is None else pl.concat([changes, wanted]))
+    since = f"since {before.taken_at:%Y-%m-%d %H:%M} UTC" if before else "in the first catalog"
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=DIFFERENCE,
+        passed=found.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{summary_of(found)} {since}",
+        metadata={"differences": dg.MetadataValue.md(_changes_table(found))},
+    )
+
+
+# Markdown
+
+_DATASET_COLUMNS = ("dataset", "state", "symbols (live)", "intervals", "first", "newest", "objects", "bytes")
+
+
+def _datasets_table(datasets: pl.DataFrame) -> str:
+    rows = [
+        (
+            row["dataset"],
+            row["state"],
+            f"{row['symbols']:,} ({row['live']:,})" if row["exact"] else f"{row['symbols']:,}",
+            ", ".join(row["intervals"]),
+            row["first"],
+            row["newest"],
+            *(_estimated(row[name], exact=row["exact"]) for name in ("objects", "bytes")),
+        )
+        for row in datasets.to_dicts()
+    ]
+    return _table(_DATASET_COLUMNS, rows)
+
+
+def _strays_table(strays: pl.DataFrame) -> str:
+    rows = [
+        (
+            row["prefix"],
+            row["reason"],
+            f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}",
+            row["example"],
+        )
+        for row in strays.to_dicts()
+    ]
+    return _table(("below", "why", "objects", "such as"), rows) if rows else "None that are not known."
+
+
+def _changes_table(changes: pl.DataFrame) -> str:
+    rows = [(row["kind"], row["name"], ", ".join(row["datasets"]), row["since"]) for row in changes.to_dicts()]
+    return _table(("what", "name", "datasets", "last seen"), rows) if rows else "None."
+
+
+def _estimated(count: int | None, *, exact: bool) -> str:
+    if count is None:
+        return "unknown"
+    return f"{count:,}" if exact else f"about {count:,}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """At most ROWS rows; a key is hostile, so no cell can end its row."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows[:ROWS]]
+    if len(rows) > ROWS:
+        lines += ["", f"and {len(rows) - ROWS:,} more"]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return " ".join(text.replace("|", "\\|").replace("`", "'").split())
