@@ -332,7 +332,7 @@ class _Walk:
             rows = read_keys(dataset, keys)
             mine = rows.filter("fits")
             if not mine.is_empty() and dataset in self._wanted:
-                found.spans.append(_spans_of(dataset, mine))
+                found.spans.append(spans_of(dataset, mine))
             keys = keys.filter(~rows["fits"])
         for position, (key, size, modified) in enumerate(keys.iter_rows()):
             if position == _STRAYS_READ:
@@ -403,7 +403,7 @@ def _page_frame(page: Any) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_KEYS, orient="row")
 
 
-def _spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """Spans of a dataset's keys, as read by read_keys."""
     is_object = ~pl.col("is_sidecar")
     zero = pl.lit(0, pl.Int64)

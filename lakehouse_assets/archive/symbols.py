@@ -48,7 +48,7 @@ class SymbolFacts:
     def instrument_of(self, asset: str) -> str:
         """The instrument's name were its base ``asset``."""
         name = f"{asset}/{self.quote}"
-        if self.contract in {Contract.INDEX, Contract.OPTION}:
+        if self.contract in {Contract.INDEX, Contract.OPTION, Contract.CFD}:
             return f"{name}.{self.contract}"
         if self.contract is Contract.SPOT:
             return name
@@ -76,7 +76,7 @@ def symbol_facts(exchange_name: str, market: str, symbol: str) -> SymbolFacts:
 def _facts(
     exchange: Exchange, market: str, spelling: SymbolForm, parts: dict[str, str | None], delivery: date | None
 ) -> SymbolFacts:
-    base, quote = _split(exchange, market, parts)
+    base, quote = _split(exchange, market, parts, spelling.quote)
     settled = bool(parts.get("settled"))
     if base is None or quote is None:
         return SymbolFacts(spelling.contract, delivery=delivery, settled=settled)
@@ -97,9 +97,11 @@ def _facts(
     )
 
 
-def _split(exchange: Exchange, market: str, parts: dict[str, str | None]) -> tuple[str | None, str | None]:
-    if parts.get("base") and parts.get("quote"):
-        return parts["base"], parts["quote"]
+def _split(
+    exchange: Exchange, market: str, parts: dict[str, str | None], unsaid: str | None
+) -> tuple[str | None, str | None]:
+    if parts.get("base"):
+        return parts["base"], parts.get("quote") or unsaid
     pair = parts.get("pair") or ""
     quote = exchange.quote_asset(pair, market)
     base = pair.removesuffix(quote).rstrip("-_") if quote and pair.endswith(quote) else ""

@@ -14,6 +14,7 @@ from datetime import date
 import polars as pl
 
 from lakehouse_assets.archive.catalog import DATASET, Catalog, Depth, merged_spans
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.archive.symbol_tables import REUSED, Tenure
 from lakehouse_assets.archive.symbols import symbol_facts
@@ -53,9 +54,12 @@ _KEYS = (*DATASET, "symbol")
 
 
 def reference(catalog: Catalog, before: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The symbols reference (SYMBOL_SCHEMA) that a catalog makes of the one ``before``."""
+    """The symbols reference (SYMBOL_SCHEMA) that a catalog makes of the one ``before``.
+
+    Files that hold all symbols tell of none.
+    """
     known = SYMBOL_SCHEMA.to_frame() if before is None else before
-    found = catalog.spans.select(*_KEYS, "first", "last")
+    found = catalog.spans.filter(pl.col("symbol") != ALL_SYMBOLS).select(*_KEYS, "first", "last")
     dated = pl.concat([found, known.select(found.columns)]).filter(pl.col("first").is_not_null())
     names_only = (
         found.select(_KEYS)
@@ -85,7 +89,12 @@ _LATER = ("exchange", "span", "published")
 
 def _published(catalog: Catalog, known: pl.DataFrame) -> pl.DataFrame:
     """Whether each dataset's symbol is still there, as far as the catalog can say."""
-    found = catalog.spans.select(_KEYS).unique().with_columns(pl.lit(value=True).alias("published"))
+    found = (
+        catalog.spans.filter(pl.col("symbol") != ALL_SYMBOLS)
+        .select(_KEYS)
+        .unique()
+        .with_columns(pl.lit(value=True).alias("published"))
+    )
     others = known.select(*_KEYS, "published").unique(_KEYS).join(found, on=_KEYS, how="anti")
     looked = pl.lit(catalog.depth is Depth.EXACT) & pl.struct("market", "data_type").map_elements(
         lambda place: catalog.covers(place["market"], place["data_type"]), return_dtype=pl.Boolean

@@ -41,7 +41,9 @@ BITMEX = Exchange(
     },
     canaries={"derivatives": (ALL_SYMBOLS,)},
     stray_rules=(
-        StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)"),
+        StrayRule(
+            re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
+        ),
         StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
     ),
     caveats=dict.fromkeys(

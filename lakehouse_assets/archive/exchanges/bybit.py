@@ -29,6 +29,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     StrayRule,
     Terms,
 )
+from lakehouse_assets.archive.exchanges.spelling import DATED, DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
 
 _CONTRACTS_BEGAN = date(2019, 10, 1)
@@ -50,6 +51,18 @@ _SPOT_QUOTES = (
     "BRL", "BRZ", "BTC", "DAI", "ETH", "EUR", "MNT", "PLN", "SOL", "TRY", "USD1", "USDC", "USDE", "USDT",
 )  # fmt: skip
 
+_SYMBOL_FORMS = {
+    "derivatives": (
+        # BTCUSDT-29DEC23; BTC-29DEC23 and BTCPERP are quoted in USDC; BTCUSDH23
+        form(f"(?P<base>[^-]+){DOLLARS}{DATED}", Contract.DELIVERY),
+        form(f"(?P<base>[^-]+){DATED}", Contract.DELIVERY, quote="USDC"),
+        form(f"(?P<base>.+?){DOLLARS}{QUARTER}", Contract.DELIVERY),
+        form("(?P<base>.+)PERP", Contract.PERPETUAL, quote="USDC"),
+        form(PAIR, Contract.PERPETUAL),
+    ),
+    "spot": (form(PAIR, Contract.SPOT),),
+}
+
 BYBIT = Exchange(
     name="bybit",
     bucket="public.bybit.com",
@@ -67,6 +80,7 @@ BYBIT = Exchange(
     quote_assets={"derivatives": ("USD", "USDC", "USDT"), "spot": _SPOT_QUOTES},
     # A delivery date (BTC-29DEC23, BTCUSDH23); spot symbols have none that end so.
     pair_suffix=re.compile(r"(?:-.*|[HMUZ][0-9]{2})\Z"),
+    symbol_forms=_SYMBOL_FORMS,
     stray_rules=(
         StrayRule(re.compile(r"^kline_for_metatrader4/"), "its days are those of UTC+3 (candles for MetaTrader)"),
         StrayRule(re.compile(r"^(trade|mark_kline)/option/"), "it is of an unannounced tree of options"),

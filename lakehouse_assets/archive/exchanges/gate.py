@@ -33,6 +33,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     StrayRule,
     Terms,
 )
+from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 
 _FIRST = {
@@ -115,6 +116,13 @@ GATE = Exchange(
         "tradfi": ("USD",),
     },
     pair_suffix=re.compile(r"_[0-9]{8}\Z"),
+    symbol_forms={
+        "spot": (form(PAIR, Contract.SPOT),),
+        "futures_usdt": (form(PAIR, Contract.PERPETUAL),),
+        "futures_btc": (form(PAIR, Contract.PERPETUAL, settle="BTC"),),
+        "delivery_usdt": (form(PAIR + DATED, Contract.DELIVERY),),
+        "tradfi": (form(PAIR, Contract.CFD),),
+    },
     stray_rules=(
         StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
         StrayRule(re.compile(r"^(hk|malta)/"), "it is of another company's exchange"),

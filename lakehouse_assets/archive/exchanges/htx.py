@@ -33,6 +33,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     StrayRule,
     Terms,
 )
+from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 
 _CHECKSUM = Checksum(".CHECKSUM", "sha256")
@@ -117,6 +118,16 @@ def _layout(publication: Publication, template: str) -> Layout:
 
 _TEMPLATES = dict((*_new_tree(), *_old_tree()))
 
+_SYMBOL_FORMS = {
+    "spot": (form(PAIR, Contract.SPOT),),
+    "futures": (form(PAIR + DATED, Contract.DELIVERY), form(f"{PAIR}(?:-PERP)?", Contract.PERPETUAL)),
+    "old_spot": (form(PAIR, Contract.SPOT),),
+    "old_future": (form("(?P<base>[A-Z]+?)(?:-USD-)?(?P<delivery>[0-9]{6})", Contract.DELIVERY, quote="USD"),),
+    "old_swap": (form(PAIR, Contract.PERPETUAL),),
+    "old_linear_swap": (form(PAIR + DATED, Contract.DELIVERY), form(PAIR, Contract.PERPETUAL)),
+    "old_option": (form(f"{PAIR}{DATED}-[CP]-[0-9]+", Contract.OPTION),),
+}
+
 HTX = Exchange(
     name="htx",
     bucket="huobi-service-data",
@@ -145,10 +156,15 @@ HTX = Exchange(
         "old_option": ("USDT",),
     },
     pair_suffix=re.compile(r"-(?:PERP|[0-9]{6}(?:-[CP]-[0-9]+)?)\Z"),
+    symbol_forms=_SYMBOL_FORMS,
     stray_rules=(
         StrayRule(re.compile(r"(^|/)remark\.txt\Z"), "it describes the columns of a data set"),
         StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-        StrayRule(re.compile(r"^(?!data/|historical_data/)"), "it is no archive file (assets of the site, tests)"),
+        StrayRule(
+            re.compile(r"^(?!data/|historical_data/)"),
+            "it is no archive file (assets of the site, tests)",
+            last_resort=True,
+        ),
     ),
     caveats={
         "trades": "A day without trades has no file. Files of the old tree have no header until about 2026-03.",

@@ -30,6 +30,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     StrayRule,
     Terms,
 )
+from lakehouse_assets.archive.exchanges.spelling import DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
 
 _CHECKSUM = Checksum(".CHECKSUM", "md5")
@@ -90,9 +91,18 @@ KUCOIN = Exchange(
     quote_assets={"spot": _SPOT_QUOTES, "futures": ("USD", "USDC", "USDT")},
     # Contracts end in M, dated ones in M and a month's letter and year (XBTMU26).
     pair_suffix=re.compile(r"M(?:[HMUZ][0-9]{2})?\Z"),
+    symbol_forms={
+        "spot": (form(PAIR, Contract.SPOT),),
+        "futures": (
+            form(f"(?P<base>.+?){DOLLARS}?M{QUARTER}", Contract.DELIVERY, quote="USD"),
+            form(f"(?P<base>.+?){DOLLARS}M", Contract.PERPETUAL),
+        ),
+    },
     stray_rules=(
         StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-        StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)"),
+        StrayRule(
+            re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
+        ),
     ),
     caveats={
         "klines": "Columns of spot are time, open, close, high, low; of futures time, open, high, low, close. "

@@ -8,13 +8,15 @@ from enum import StrEnum
 
 
 class Contract(StrEnum):
-    """What a symbol stands for. ``option`` is all options of an underlying, ``index`` is not traded."""
+    """What a symbol stands for. ``option`` may be all options of an underlying, ``index`` is not traded, ``cfd`` is a
+    contract on what is traded elsewhere (metals, shares)."""
 
     SPOT = "spot"
     PERPETUAL = "perpetual"
     DELIVERY = "delivery"
     OPTION = "option"
     INDEX = "index"
+    CFD = "cfd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +25,21 @@ class SymbolForm:
 
     Groups: ``pair`` (split by the market's quote assets) or ``base`` and ``quote``; ``delivery``
     (``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``); ``settled``, the mark of
-    a contract that was wound up. ``settle`` is the asset in which every contract of the form is
-    settled; None: the quote asset, or the base where the quote is USD.
+    a contract that was wound up. ``quote`` stands in where the symbol does not say it. ``settle`` is the asset in
+    which every contract of the form is settled; None: the quote asset, or the base where the quote is USD.
     """
 
     pattern: re.Pattern[str]
     contract: Contract
+    quote: str | None = None
     settle: str | None = None
 
 
 PAIR = r"(?P<pair>.+?)"
+DOLLARS = r"(?P<quote>USDT|USDC|USD)"
 DATED = r"[_-](?P<delivery>[0-9]{8}|[0-9]{6}|[0-9]{1,2}[A-Z]{3}[0-9]{2})"
+QUARTER = r"(?P<delivery>[HMUZ][0-9]{2})"
 
 
-def form(pattern: str, contract: Contract, *, settle: str | None = None) -> SymbolForm:
-    return SymbolForm(re.compile(pattern, re.DOTALL), contract, settle)
+def form(pattern: str, contract: Contract, *, quote: str | None = None, settle: str | None = None) -> SymbolForm:
+    return SymbolForm(re.compile(pattern, re.DOTALL), contract, quote, settle)
