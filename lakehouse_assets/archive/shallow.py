@@ -6,6 +6,7 @@ are a page or two. So the evenly spaced sample stands for the rest, and whatever
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,14 +50,14 @@ class Sampler:
 
     def spans(self, units: Mapping[Dataset, Sequence[str]]) -> pl.DataFrame:
         """Rows of SPAN_SCHEMA but its ``exchange``: a row per sampled symbol and interval, else one per symbol."""
-        named = {dataset: self._symbols(dataset, prefixes) for dataset, prefixes in units.items()}
-        looks = [
-            (dataset, symbol)
-            for dataset, symbols in named.items()
-            if "{month}" not in dataset.layout.template
-            for symbol in _sample(dataset, symbols)
-        ]
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="sample") as pool:
+            named = dict(zip(units, pool.map(self._symbols, units.keys(), units.values()), strict=True))
+            looks = [
+                (dataset, symbol)
+                for dataset, symbols in named.items()
+                if "{month}" not in dataset.layout.template
+                for symbol in _sample(dataset, symbols)
+            ]
             sampled = dict(zip(looks, pool.map(self._look, looks), strict=True))
         rows = [
             {
@@ -76,12 +77,15 @@ class Sampler:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _symbols(self, dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
-        names = sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
-        if dataset.layout.symbol_place is SymbolPlace.FOLDERS:
-            return [name for name in names if compiled(dataset.layout.symbol).fullmatch(name)]
-        if "{month}" not in dataset.layout.template:
+        layout = dataset.layout
+        if layout.symbol_place is SymbolPlace.FOLDERS:
+            names = sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
+            return [name for name in names if compiled(layout.symbol).fullmatch(name)]
+        if "{month}" not in layout.template:
             return list(self._lister.symbols(dataset))
-        months = [name for name in names if len(name) == len("YYYYMM") and name.isdigit()]
+        roots = [layout.month_root(interval) for interval in dataset.publication.intervals or (None,)]
+        names = sorted(prefix.removeprefix(root).rstrip("/") for prefix in prefixes for root in roots)
+        months = [name for name in names if re.fullmatch("[12][0-9]{3}(?:0[1-9]|1[0-2])", name)]
         if not months:
             return []
         newest = Period.parse(f"{months[-1][:4]}-{months[-1][4:]}", dataset.cadence)

@@ -25,7 +25,7 @@ def span(
 ) -> dict[str, Any]:
     """A row of SPAN_SCHEMA; ``dataset`` is ``um/klines/daily``."""
     market, data_type, cadence = dataset.split("/")
-    counts = {name: objects if first else None for name in ("objects", "bytes", "sidecars", "sidecar_bytes")}
+    counts = dict.fromkeys(("objects", "bytes", "sidecars", "sidecar_bytes"), objects if first else None)
     return {
         "exchange": exchange,
         "market": market,

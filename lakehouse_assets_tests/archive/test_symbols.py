@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,35 +17,35 @@ from lakehouse_assets.archive.symbols import symbol_facts
 
 
 @pytest.mark.parametrize(
-    ("market", "symbol", "contract", "base", "quote", "instrument"),
+    ("market", "symbol", "said"),
     [
-        ("spot", "BTCUSDT", "spot", "BTC", "USDT", "BTC/USDT"),
-        ("spot", "BTCUSD1", "spot", "BTC", "USD1", "BTC/USD1"),
-        ("spot", "BTCU", "spot", "BTC", "U", "BTC/U"),
-        ("spot", "BCCBTC", "spot", "BCC", "BTC", "BCH/BTC"),
-        ("spot", "币安人生USDT", "spot", "币安人生", "USDT", "币安人生/USDT"),
-        ("spot", "这是测试币456", "spot", None, None, None),
-        ("spot", "BTCUSDSOLD", "spot", None, None, None),
-        ("spot", "USDT", "spot", None, None, None),
-        ("um", "1000SHIBUSDT", "perpetual", "1000SHIB", "USDT", "1000SHIB/USDT:USDT"),
-        ("um", "BTCUSDT_210326", "delivery", "BTC", "USDT", "BTC/USDT:USDT-210326"),
-        ("um", "BTCUSDT_219999", "perpetual", None, None, None),
-        ("um", "CVCUSDTSETTLED", "perpetual", "CVC", "USDT", "CVC/USDT:USDT"),
-        ("um", "ICPUSDT_SETTLED1", "perpetual", "ICP", "USDT", "ICP/USDT:USDT"),
-        ("cm", "BTCUSD_PERP", "perpetual", "BTC", "USD", "BTC/USD:BTC"),
-        ("cm", "BNBUSD_PERP", "perpetual", "BNB", "USD", "BNB/USD:BNB"),
-        ("cm", "BTCUSD_PERP_SETTLED2", "perpetual", "BTC", "USD", "BTC/USD:BTC"),
-        ("cm", "BTCUSD_210326", "delivery", "BTC", "USD", "BTC/USD:BTC-210326"),
-        ("cm", "BTCUSD", "index", "BTC", "USD", "BTC/USD.index"),
-        ("option", "BTCBVOLUSDT", "index", "BTCBVOL", "USDT", "BTCBVOL/USDT.index"),
-        ("option", "BTCUSDT", "option", "BTC", "USDT", "BTC/USDT.option"),
+        ("spot", "BTCUSDT", ("spot", "BTC", "USDT", "BTC/USDT")),
+        ("spot", "BTCUSD1", ("spot", "BTC", "USD1", "BTC/USD1")),
+        ("spot", "BTCU", ("spot", "BTC", "U", "BTC/U")),
+        ("spot", "BCCBTC", ("spot", "BCC", "BTC", "BCH/BTC")),
+        ("spot", "币安人生USDT", ("spot", "币安人生", "USDT", "币安人生/USDT")),
+        ("spot", "这是测试币456", ("spot", None, None, None)),
+        ("spot", "BTCUSDSOLD", ("spot", None, None, None)),
+        ("spot", "USDT", ("spot", None, None, None)),
+        ("um", "1000SHIBUSDT", ("perpetual", "1000SHIB", "USDT", "1000SHIB/USDT:USDT")),
+        ("um", "BTCUSDT_210326", ("delivery", "BTC", "USDT", "BTC/USDT:USDT-210326")),
+        ("um", "BTCUSDT_219999", ("perpetual", None, None, None)),
+        ("um", "CVCUSDTSETTLED", ("perpetual", "CVC", "USDT", "CVC/USDT:USDT")),
+        ("um", "ICPUSDT_SETTLED1", ("perpetual", "ICP", "USDT", "ICP/USDT:USDT")),
+        ("cm", "BTCUSD_PERP", ("perpetual", "BTC", "USD", "BTC/USD:BTC")),
+        ("cm", "BNBUSD_PERP", ("perpetual", "BNB", "USD", "BNB/USD:BNB")),
+        ("cm", "BTCUSD_PERP_SETTLED2", ("perpetual", "BTC", "USD", "BTC/USD:BTC")),
+        ("cm", "BTCUSD_210326", ("delivery", "BTC", "USD", "BTC/USD:BTC-210326")),
+        ("cm", "BTCUSD", ("index", "BTC", "USD", "BTC/USD.index")),
+        ("option", "BTCBVOLUSDT", ("index", "BTCBVOL", "USDT", "BTCBVOL/USDT.index")),
+        ("option", "BTCUSDT", ("option", "BTC", "USDT", "BTC/USDT.option")),
     ],
 )
 def test_a_symbol_of_binance_says_what_it_is(
-    market: str, symbol: str, contract: str, base: str | None, quote: str | None, instrument: str | None
+    market: str, symbol: str, said: tuple[str, str | None, str | None, str | None]
 ) -> None:
     facts = symbol_facts("binance", market, symbol)
-    assert (facts.contract, facts.base, facts.quote, facts.instrument) == (contract, base, quote, instrument)
+    assert (facts.contract, facts.base, facts.quote, facts.instrument) == said
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_the_tables_name_exchanges_and_markets_that_are_known() -> None:
     assert all(
         former.until and later.since and former.until < later.since
         for tenures in REUSED.values()
-        for former, later in zip(tenures, tenures[1:], strict=False)
+        for former, later in pairwise(tenures)
     )
     assert all(not tokens & set(PEGS) for tokens in LEVERAGED.values())
 

@@ -1,0 +1,235 @@
+"""Catalogs: spans, liveness, differences and the matrix that follow from them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse_assets.archive.catalog import (
+    NO_DATASET,
+    Catalog,
+    Depth,
+    against_matrix,
+    alarming,
+    changes_between,
+    merged_spans,
+    summary_of,
+)
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.errors import InputError
+from lakehouse_assets_tests.archive.catalogs import catalog_of, span, stray
+
+KLINES, TRADES, METRICS = "um/klines/daily", "um/trades/daily", "um/metrics/daily"
+LIVE, DEAD = "2022-06-30", "2022-05-31"
+
+
+def catalog(*rows: dict[str, Any], **fields: Any) -> Catalog:
+    return catalog_of("binance", pl.DataFrame(list(rows)), **fields)
+
+
+def matrix(*entries: dict[str, Any]) -> ArchiveMatrix:
+    return ArchiveMatrix(entries=tuple(DatasetEntry.model_validate(entry) for entry in entries))
+
+
+def kinds(changes: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return [(row["kind"], row["name"], row["datasets"]) for row in changes.to_dicts()]
+
+
+# Spans
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 40), st.randoms())
+def test_spans_are_the_same_however_their_days_are_cut_and_mixed(days: set[int], gap: int, random: Any) -> None:
+    ordered = sorted(days)
+    expected: list[tuple[int, int, int]] = []
+    for day in ordered:
+        if expected and day - expected[-1][1] <= gap:
+            first, _, count = expected.pop()
+            expected.append((first, day, count + 1))
+        else:
+            expected.append((day, day, 1))
+    start = date(2020, 1, 1)
+    rows = [(start + timedelta(day), start + timedelta(day), 1, 1, "A") for day in ordered]
+    random.shuffle(rows)
+    cut = random.randint(0, len(rows))
+    schema = {"first": pl.Date, "last": pl.Date, "objects": pl.Int64, "bytes": pl.Int64, "symbol": pl.String}
+    parts = [
+        merged_spans(pl.DataFrame(part, schema=schema, orient="row"), ["symbol"], gap_days=gap).drop("span")
+        for part in (rows[:cut], rows[cut:])
+    ]
+    spans = merged_spans(pl.concat(parts), ["symbol"], gap_days=gap)
+    found = spans.select("span", "first", "last", "objects").rows()
+    assert found == [
+        (number, start + timedelta(first), start + timedelta(last), count)
+        for number, (first, last, count) in enumerate(expected, 1)
+    ]
+
+
+def test_a_sidecar_without_its_object_does_not_lengthen_a_span() -> None:
+    day = date(2022, 1, 1)
+    rows = pl.DataFrame(
+        {"symbol": ["A"] * 3, "first": [day, day, day + timedelta(1)], "objects": [1, 0, 0], "sidecars": [0, 1, 1]}
+    ).with_columns(last=pl.col("first"))
+    assert merged_spans(rows, ["symbol"]).select("first", "last", "objects", "sidecars").rows() == [(day, day, 1, 2)]
+
+
+# Liveness
+
+
+def test_datasets_and_symbols_are_live_quiet_or_dead_by_their_newest_day() -> None:
+    taken = catalog(
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(KLINES, "AUSDT", "2022-01-02", LIVE, interval="1h"),
+        span(KLINES, "BUSDT", "2022-01-01", "2022-06-22", interval="1m"),
+        span(KLINES, "CUSDT", "2022-01-01", "2022-06-23", interval="1m"),
+        span(TRADES, "AUSDT", "2021-01-01", DEAD),
+        span("um/fundingRate/monthly", "AUSDT", "2021-01-01", DEAD),
+    )
+    found = taken.datasets().select("dataset", "state", "symbols", "live", "intervals", "objects", "exact").rows()
+    assert found == [
+        ("um/fundingRate/monthly", "live", 1, 1, [], 10, True),
+        (KLINES, "live", 3, 2, ["1h", "1m"], 40, True),
+        (TRADES, "dead", 1, 1, [], 10, True),
+    ]
+    states = taken.symbols().filter(pl.col("data_type") == "klines").select("symbol", "first", "state").rows()
+    assert states == [
+        ("AUSDT", date(2022, 1, 1), "live"),
+        ("BUSDT", date(2022, 1, 1), "quiet"),
+        ("CUSDT", date(2022, 1, 1), "live"),
+    ]
+
+
+def test_one_object_dated_in_the_future_makes_nobody_quiet() -> None:
+    taken = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "ODDUSDT", "2022-01-01", "2926-01-01"))
+    assert set(taken.symbols()["state"]) == {"live"}
+    assert taken.datasets()["newest"].to_list() == [date(2022, 6, 30)]
+
+
+def test_the_exchange_s_own_date_counts() -> None:
+    taken_at = datetime(2026, 9, 30, 17, tzinfo=UTC)
+    row = span("spot/trades/daily", "BTC-USDT", "2026-03-01", "2026-10-01", exchange="htx")
+    assert catalog_of("htx", pl.DataFrame([row]), taken_at=taken_at).datasets()["newest"].to_list() == [
+        date(2026, 10, 1)
+    ]
+
+
+def test_in_a_shallow_catalog_the_sample_stands_for_the_rest() -> None:
+    taken = catalog(
+        span(TRADES, "AUSDT", "2022-01-01", LIVE, objects=10),
+        span(TRADES, "BUSDT", "2022-01-01", LIVE, objects=20),
+        *(span(TRADES, f"{name}USDT", None, None) for name in "CDEF"),
+        span(METRICS, "AUSDT", None, None),
+        depth=Depth.SHALLOW,
+    )
+    found = taken.datasets().select("dataset", "symbols", "objects", "exact", "state").rows()
+    assert found == [(METRICS, 1, None, False, "dead"), (TRADES, 6, 90, False, "live")]
+
+
+# From one catalog to the next
+
+
+def test_what_came_and_went_is_told_once_each() -> None:
+    before = catalog(
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(KLINES, "QUIETUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(KLINES, "GONEUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(TRADES, "AUSDT", "2022-01-01", LIVE),
+        span("cm/metrics/daily", "BTCUSD_PERP", "2022-01-01", LIVE),
+        strays=[stray("data2/", "staging", known=True), stray("data9/", NO_DATASET)],
+    )
+    later = "2022-08-10"
+    now = catalog(
+        span(KLINES, "AUSDT", "2022-01-01", later, interval="1m"),
+        span(KLINES, "AUSDT", "2022-07-01", later, interval="1h"),
+        span(KLINES, "QUIETUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(KLINES, "NEWUSDT", "2022-07-05", later, interval="1m"),
+        span(TRADES, "AUSDT", "2022-01-01", LIVE),
+        span(TRADES, "NEWUSDT", "2022-06-05", LIVE),
+        span(METRICS, "AUSDT", "2022-07-01", later),
+        strays=[stray("data2/", "staging", known=True), stray("data9/", NO_DATASET), stray("data/um/x/", NO_DATASET)],
+        taken_at=datetime(2022, 8, 11, tzinfo=UTC),
+    )
+    changes = changes_between(before, now)
+    assert kinds(changes) == [
+        ("dataset dead", "", [TRADES]),
+        ("dataset gone", "", ["cm/metrics/daily"]),
+        ("new dataset", "", [METRICS]),
+        ("new interval", "1h", [KLINES]),
+        ("new prefix", "data/um/x/", []),
+        ("new symbol", "NEWUSDT", [KLINES, TRADES]),
+        ("symbol gone", "GONEUSDT", [KLINES]),
+        ("symbol quiet", "QUIETUSDT", [KLINES]),
+    ]
+    assert changes.filter(pl.col("kind") == "symbol quiet")["since"].to_list() == [date(2022, 6, 30)]
+    assert set(alarming(changes)["kind"]) == {"dataset dead", "dataset gone", "new dataset", "new prefix"}
+    assert changes_between(now, now).is_empty()
+    assert summary_of(changes_between(now, now)) == "nothing"
+    assert "1 new symbol: NEWUSDT" in summary_of(changes)
+    back = changes_between(now, before)
+    assert ("dataset back", "", [TRADES]) in kinds(back)
+
+
+def test_only_what_both_catalogs_looked_at_is_compared() -> None:
+    um, spot = span(KLINES, "AUSDT", "2022-01-01", LIVE), span("spot/trades/daily", "AUSDT", "2022-01-01", LIVE)
+    whole, narrowed = catalog(um, spot), catalog(um, markets=("um",))
+    assert changes_between(whole, narrowed).is_empty()
+    assert changes_between(narrowed, whole).is_empty()
+
+
+def test_a_shallow_catalog_calls_no_symbol_gone_or_quiet_that_it_did_not_look_at() -> None:
+    before = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "BUSDT", "2022-01-01", LIVE))
+    now = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=Depth.SHALLOW)
+    assert kinds(changes_between(before, now)) == [("new symbol", "NEWUSDT", [TRADES])]
+
+
+# Against the matrix
+
+
+def test_the_matrix_and_what_is_published_are_compared_both_ways() -> None:
+    taken = catalog(
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1h"),
+        span(TRADES, "AUSDT", "2022-01-01", DEAD),
+        span(METRICS, "AUSDC", "2022-01-01", LIVE),
+    )
+    wanted = matrix(
+        {"dataset": "binance/um/klines/daily", "intervals": ["1m", "5m"]},
+        {"dataset": "binance/um/bookDepth/daily"},
+        {"dataset": "binance/um/metrics/daily", "symbols": {"quote_assets": ["USDT"]}},
+        {"dataset": "htx/spot/trades/daily"},
+    )
+    found = against_matrix(taken, wanted)
+    assert kinds(found) == [
+        ("available, not collected", "", [TRADES]),
+        ("interval available, not collected", "1h", [KLINES]),
+        ("interval wanted, not published", "5m", [KLINES]),
+        ("wanted, no symbol selected", "quoted in USDT", [METRICS]),
+        ("wanted, not published", "", ["um/bookDepth/daily"]),
+    ]
+    assert found["since"].to_list()[0] == date(2022, 5, 31)
+    assert against_matrix(catalog(markets=("spot",)), wanted).is_empty()
+
+
+def test_a_matrix_made_of_the_catalog_differs_from_it_in_nothing() -> None:
+    taken = catalog(
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
+        span("um/bookTicker/daily", "AUSDT", "2023-06-01", "2024-03-30"),
+        span("spot/trades/monthly", "AUSDT", "2015-01-01", LIVE),
+    )
+    made = taken.matrix()
+    assert [(entry.dataset.name, entry.intervals, str(entry.first_period)) for entry in made.entries] == [
+        ("binance/spot/trades/monthly", (), "2017-08"),
+        ("binance/um/bookTicker/daily", (), "2023-06-01"),
+        ("binance/um/klines/daily", ("1m",), "2022-01-01"),
+    ]
+    assert against_matrix(taken, made).is_empty()
+
+
+def test_nothing_found_makes_no_matrix() -> None:
+    with pytest.raises(InputError, match=r"No known data set of binance was found in um; there is no matrix to make\."):
+        catalog(markets=("um",)).matrix()
