@@ -23,7 +23,8 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.sync.catalog_store import read_catalog, write_catalog
 
-# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`, and none is given of what an
+# asset with a check returns, since it would read a tuple there.
 
 CATALOG = "catalog"
 DIFFERENCE = "difference"
@@ -86,9 +87,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
         "and last period, objects and bytes. Every catalog is kept.",
         tags={"exchange": exchange.name},
     )
-    def catalog(
-        context: dg.AssetExecutionContext, config: CatalogConfig, lake: LakeResource, source: SourceResource
-    ) -> dg.MaterializeResult[None]:
+    def catalog(context: dg.AssetExecutionContext, config: CatalogConfig, lake: LakeResource, source: SourceResource):
         into = lake.lake()
         before = read_catalog(into, exchange.name)
         now = discover(

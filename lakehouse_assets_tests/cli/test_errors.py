@@ -74,6 +74,10 @@ KNOWN = (
         ),
         (["sync", SPOT, *DAY, "--mode", "fast"], f"'fast' is not a mode; use {', '.join(SyncMode)}."),
         (
+            ["discover", "gate", "--market", "umm"],
+            "gate has no market 'umm'; it has spot, futures_usdt, futures_btc, delivery_usdt, tradfi.",
+        ),
+        (
             ["demo", "--samples", "/no/such/folder"],
             "/no/such/folder is no directory; name one that is laid out as an archive tree.",
         ),

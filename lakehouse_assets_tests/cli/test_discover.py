@@ -1,0 +1,131 @@
+"""`lakehouse discover` against the embedded store: once as a process, then its parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.cli.discover import Asked, matrix_yaml, run_discover
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.sync.catalog_store import write_catalog
+from lakehouse_assets_tests.archive.catalogs import catalog_of, span
+from lakehouse_assets_tests.cli.conftest import RunLakehouse
+from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
+
+ASKED = ("discover", "binance", "--market", "um", "--data-type", "klines", "--exact")
+
+
+def test_it_says_what_is_published_and_how_that_differs_and_writes_nothing(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    result = run_lakehouse(*ASKED, "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    [dataset] = document["datasets"]
+    assert (dataset["dataset"], dataset["exact"]) == ("um/klines/daily", True)
+    assert set(dataset["intervals"]) >= {"1m", "1h"}
+    assert dataset["objects"] >= 12
+    assert (document["exchange"], document["depth"], document["changes"]) == ("binance", "exact", None)
+    assert "wanted, not published" not in {row["kind"] for row in document["against_matrix"]}
+    shown = run_lakehouse(*ASKED, env=environment)
+    assert shown.returncode == 0, shown.stderr
+    assert "um/klines/daily" in shown.stdout
+    assert in_lake(store, f"cli/{tmp_path.name}") == {}
+
+
+def discover(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **asked: object) -> int:
+    """In this process, which saves two seconds each."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fields: dict[str, object] = {
+        "exchange": "binance",
+        "market": "um",
+        "data_type": "klines",
+        "exact": True,
+        "concurrency": 8,
+        "write_matrix": None,
+        "force": False,
+    }
+    return run_discover(Asked(**(fields | asked)), as_json=False)
+
+
+def test_without_a_lake_it_does_all_but_compare_with_the_last_catalog(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = {name: value for name, value in environment.items() if "_LAKE_" not in name}
+    assert discover(without, monkeypatch, data_type=None, exact=False) == 0
+    shown = capsys.readouterr().out
+    assert "um/bookTicker/daily" in shown  # wanted by the matrix, not published here
+    assert "Since the catalog" not in shown
+
+
+def test_with_a_catalog_in_the_lake_it_tells_what_came_since(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert discover(environment, monkeypatch) == 0
+    lake = load_settings().lake.lake()
+    row = span("um/klines/daily", "OLDUSDT", "2022-01-01", "2022-06-30", interval="1m")
+    write_catalog(lake, catalog_of("binance", pl.DataFrame([row])))
+    capsys.readouterr()
+    assert discover(environment, monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "Since the catalog of 2022-07-01 12:00 UTC" in shown
+    assert "new symbol" in shown
+    assert "CLIAUSDT" in shown
+
+
+def test_it_proposes_a_matrix_that_loads_and_overwrites_none_unless_told(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "found.yaml"
+    assert discover(environment, monkeypatch, write_matrix=path) == 0
+    [entry] = load_matrix(path).entries
+    assert entry.dataset.name == "binance/um/klines/daily"
+    assert {"1m", "1h"} <= set(entry.intervals)
+    capsys.readouterr()
+    assert discover(environment | {"LAKEHOUSE_MATRIX": str(path)}, monkeypatch) == 0
+    assert "Against the matrix: no difference." in capsys.readouterr().out
+
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"found\.yaml is there already; .* with --force\.$"):
+        discover(environment, monkeypatch, write_matrix=path)
+    assert path.read_text(encoding="utf-8") == "mine"
+    monkeypatch.delenv("LAKEHOUSE_MATRIX")
+    without = {name: value for name, value in environment.items() if name != "LAKEHOUSE_MATRIX"}
+    assert discover(without, monkeypatch, write_matrix=path, force=True) == 0
+    assert load_matrix(path).entries == (entry,)
+    assert list(tmp_path.glob(".found*")) == []
+    with pytest.raises(InputError, match=r"name a file in a folder that is there\.$"):
+        discover(without, monkeypatch, write_matrix=tmp_path / "no" / "m.yaml")
+
+
+def test_the_whole_grammar_proposes_a_matrix_that_loads(tmp_path: Path) -> None:
+    for exchange in EXCHANGES.values():
+        rows = [
+            span(
+                f"{publication.market}/{publication.data_type}/{publication.cadence}",
+                "BTCUSDT",
+                publication.first.isoformat(),
+                (publication.ended or publication.first).isoformat(),
+                interval=interval,
+                exchange=exchange.name,
+            )
+            for publication in exchange.publications
+            for interval in publication.intervals or (None,)
+        ]
+        catalog = catalog_of(exchange.name, pl.DataFrame(rows))
+        path = tmp_path / f"{exchange.name}.yaml"
+        path.write_text(matrix_yaml(catalog.matrix(), catalog), encoding="utf-8")
+        loaded = load_matrix(path)
+        assert loaded.entries == catalog.matrix().entries
+        assert len(loaded.entries) == len(exchange.publications)

@@ -1,0 +1,101 @@
+"""Catalogs in the lake: all are kept, the newest is read, and the symbols reference grows."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from lakehouse_assets.archive.catalog import Depth
+from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.sync import catalog_store
+from lakehouse_assets.sync.catalog_store import read_catalog, read_symbols, universe, write_catalog
+from lakehouse_assets_tests.archive.catalogs import catalog_of, span, stray
+from lakehouse_assets_tests.world import World
+
+KLINES = "um/klines/daily"
+
+
+def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_kept(world: World) -> None:
+    assert read_catalog(world.lake, "binance") is None
+    assert read_symbols(world.lake, "binance").is_empty()
+    old = catalog_of(
+        "binance",
+        pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-05-31", interval="1m")]),
+        strays=[stray("data2/", "staging", known=True)],
+        taken_at=datetime(2022, 6, 30, 23, 59, tzinfo=UTC),
+    )
+    new = catalog_of(
+        "binance",
+        pl.DataFrame(
+            [
+                span(KLINES, "AUSDT", "2022-01-01", "2022-06-30", interval="1m"),
+                span(KLINES, "币安人生USDT", None, None),
+            ]
+        ),
+        strays=[stray("data9/", "unknown")],
+        depth=Depth.SHALLOW,
+    )
+    for each in (old, new):
+        write_catalog(world.lake, each)
+        back = read_catalog(world.lake, "binance")
+        assert back is not None
+        assert (back.taken_at, back.depth) == (each.taken_at, each.depth)
+        assert back.spans.equals(each.spans)
+        assert back.strays.equals(each.strays)
+    kept = pl.read_delta(world.lake.url("_catalog/binance/spans"), storage_options=world.lake.delta_options)
+    assert kept.group_by("taken_at").len().height == 2
+    assert read_catalog(world.lake, "gate") is None
+
+
+def test_symbols_and_universes_are_read_from_the_lake_and_never_shrink(world: World) -> None:
+    rows = [span(KLINES, name, "2022-01-01", "2022-06-30") for name in ("AUSDT", "BUSDT")]
+    write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows)))
+    written = write_catalog(
+        world.lake, catalog_of("binance", pl.DataFrame(rows[1:]), taken_at=datetime(2022, 7, 2, tzinfo=UTC))
+    )
+    read = read_symbols(world.lake, "binance")
+    assert read.sort("symbol").equals(written.sort("symbol"))
+    assert universe(world.lake, "binance", date(2022, 3, 1))["symbol"].to_list() == ["AUSDT", "BUSDT"]
+    with pytest.raises(InputError, match="known up to 2022-06-30"):
+        universe(world.lake, "binance", date(2022, 7, 1), market="um")
+    with pytest.raises(InputError, match="Unknown exchange"):
+        read_symbols(world.lake, "nowhere")
+
+
+def test_a_catalog_of_nothing_is_not_kept(world: World) -> None:
+    with pytest.raises(
+        StoreError, match=r"^Discovering binance found no known data set; .* s3://data\.binance\.vision"
+    ):
+        write_catalog(world.lake, catalog_of("binance", pl.DataFrame()))
+    assert read_catalog(world.lake, "binance") is None
+
+
+def test_a_catalog_whose_writing_was_cut_short_has_not_happened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = catalog_of("binance", pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-06-30")]))
+    write_catalog(world.lake, first)
+    second = catalog_of(
+        "binance",
+        pl.DataFrame([span(KLINES, "BUSDT", "2022-01-01", "2022-06-30")]),
+        strays=[stray("data9/", "unknown")],
+        taken_at=datetime(2022, 7, 2, tzinfo=UTC),
+    )
+    whole = catalog_store.write_rows
+
+    def dies_before_the_spans(lake, table, *arguments, **options) -> None:
+        if table.endswith("spans"):
+            raise StoreError("killed here")
+        whole(lake, table, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog_store, "write_rows", dies_before_the_spans)
+        with pytest.raises(StoreError, match="killed here"):
+            write_catalog(world.lake, second)
+    back = read_catalog(world.lake, "binance")
+    assert back is not None
+    assert (back.taken_at, back.strays.height) == (first.taken_at, 0)
+    write_catalog(world.lake, second)
+    table = DeltaTable(world.lake.url("_catalog/binance/symbols"), storage_options=world.lake.delta_options)
+    assert pl.scan_delta(table).collect()["symbol"].sort().to_list() == ["AUSDT", "BUSDT"]
