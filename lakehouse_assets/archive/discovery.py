@@ -45,7 +45,7 @@ from lakehouse_assets.errors import InputError
 
 CONCURRENCY = 32
 
-_BATCH = 4 * PAGE
+_BATCH = 8 * PAGE
 """Keys that are read at once: enough that Polars' fixed costs do not matter, little enough to hold many."""
 
 _UNITE_ABOVE = 200_000

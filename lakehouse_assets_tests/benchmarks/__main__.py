@@ -1,6 +1,6 @@
 """Run the benchmarks and print one table.
 
-python -m lakehouse_assets_tests.benchmarks [--only NAME]... [--repeat N] [--quick] [--workers N]
+python -m lakehouse_assets_tests.benchmarks [--only NAME]... [--repeat N] [--quick | --full] [--workers N]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lakehouse_assets.sync.s5cmd import version
-from lakehouse_assets_tests.benchmarks import dagster_cost, engine, memory, modes
+from lakehouse_assets_tests.benchmarks import catalog_scale, dagster_cost, engine, memory, modes
 from lakehouse_assets_tests.benchmarks.measure import Row
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "engine": lambda asked: engine.run(asked.repeat, quick=asked.quick, workers=asked.workers),
     "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000)),
     "dagster": lambda asked: dagster_cost.run(asked.repeat),
+    "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
 }
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="one benchmark; may be repeated")
     parser.add_argument("--repeat", type=int, default=5, help="repetitions of which the median is shown")
     parser.add_argument("--quick", action="store_true", help="smaller shapes, for a look")
+    parser.add_argument("--full", action="store_true", help="whole shapes where the default extrapolates")
     parser.add_argument("--workers", type=int, default=engine.WORKERS, help="parallel copies, engine and s5cmd alike")
     asked = parser.parse_args()
     console = Console(width=None if os.isatty(1) else 180, highlight=False)

@@ -55,7 +55,7 @@ def _peak(archive: Bench) -> dict[str, float]:
     return json.loads(answer.stdout)
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
     """Of this program alone: rusage would count what forked it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
@@ -67,10 +67,10 @@ def _probe(tag: str, last: str) -> None:
     entry = DatasetEntry.model_validate({"dataset": KLINES, "symbols": {"include": [f"{tag}*"]}, "intervals": ["1m"]})
     source: Bucket = settings.source.bucket(entry.dataset.source)
     engine = Engine(source, settings.lake.lake(), EngineOptions(transfer=TransferOptions(workers=WORKERS)))
-    imported = _peak_megabytes()
+    imported = peak_megabytes()
     for _ in range(2):
         engine.sync(scope(entry, str(FIRST), last))
-    print(json.dumps({"imported": imported, "synced": _peak_megabytes()}))
+    print(json.dumps({"imported": imported, "synced": peak_megabytes()}))
 
 
 if __name__ == "__main__":
