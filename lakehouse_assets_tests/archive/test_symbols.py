@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.binance import BINANCE
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, SymbolPlace
 from lakehouse_assets.archive.symbol_tables import LEVERAGED, PEGS, REUSED
 from lakehouse_assets.archive.symbols import symbol_facts
 
@@ -164,6 +164,8 @@ def test_any_text_is_read_and_parts_only_what_it_holds(place: tuple[str, str], s
 
 def test_every_market_has_forms_and_its_canaries_read() -> None:
     for exchange in EXCHANGES.values():
+        places = {(p.market, exchange.layouts[p.id].symbol_place) for p in exchange.publications}
+        assert {market for market, place in places if place is not SymbolPlace.NOWHERE} == set(exchange.symbol_forms)
         for market, canaries in exchange.canaries.items():
             for symbol in canaries:
                 if symbol != ALL_SYMBOLS:
