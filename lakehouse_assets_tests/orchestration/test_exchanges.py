@@ -31,8 +31,6 @@ from lakehouse_assets_tests.world import World
 # Dataset, first and last period of a range, and the mode that moves its objects on one store.
 RANGES = [
     ("bybit/derivatives/trades/daily", "2024-02-28", "2024-03-01", "direct"),
-    ("bybit/spot/trades/monthly", "2023-11", "2024-01", "direct"),
-    ("gate/spot/deals/monthly", "2023-12", "2024-01", "direct"),
     ("gate/spot/candlesticks/daily", "2024-02-28", "2024-03-01", "direct"),
     ("gate/futures_usdt/orderbooks/daily", "2024-02-29", "2024-03-01", "direct"),
     ("bitmex/derivatives/trade/daily", "2024-02-28", "2024-03-01", "direct"),
