@@ -9,21 +9,16 @@ listing that fails, since a part of a catalog would look like a part of the arch
 
 from __future__ import annotations
 
-import math
-import re
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import obstore
 import polars as pl
-from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog import (
@@ -37,26 +32,18 @@ from lakehouse_assets.archive.catalog import (
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, Stray, SymbolPlace
-from lakehouse_assets.archive.listing import PAGE, read_keys
+from lakehouse_assets.archive.key_pages import KeyPages
+from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.archive.shallow import Sampler
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import InputError
 
 CONCURRENCY = 32
-
-_BATCH = 8 * PAGE
-"""Keys that are read at once: enough that Polars' fixed costs do not matter, little enough to hold many."""
 
 _UNITE_ABOVE = 200_000
 _STRAYS_READ = 200
 _REASONS = 500
 _PEEKS = 100
-
-_PLAIN = re.compile(r"(?:(?!\.+/)[\w.=+-]+/)+")
-"""Prefixes that obstore lists as they are written; it cleans others, and would list something else."""
-
-_KEYS = {"key": pl.String, "size": pl.Int64, "last_modified": pl.Datetime("us", "UTC")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +76,15 @@ def discover(
     found = exchange_named(exchange)
     wanted = _wanted(found, markets, data_types)
     started = time.monotonic()
-    walk = _Walk(found, bucket, wanted, depth=depth, concurrency=bucket.at_most(concurrency), on_progress=on_progress)
+    pages, concurrency = KeyPages(bucket), bucket.at_most(concurrency)
+    walk = _Walk(found, pages, wanted, depth=depth, concurrency=concurrency, on_progress=on_progress)
     walk.run()
     taken_at = now or datetime.now(UTC)
-    spans = walk.spans()
-    if depth is Depth.SHALLOW:
-        sampler = Sampler(bucket, walk.concurrency, found.today(taken_at))
-        spans = sampler.spans({dataset: walk.units[dataset] for dataset in wanted if dataset in walk.units})
-        walk.count(sampler.requests, 0)
+    if depth is Depth.EXACT:
+        spans = walk.spans()
+    else:
+        sampler = Sampler(pages, Lister(bucket, concurrency=concurrency), found.today(taken_at))
+        spans = sampler.spans(walk.units, concurrency=concurrency)
     return Catalog(
         exchange=exchange,
         taken_at=taken_at,
@@ -105,7 +93,7 @@ def discover(
         strays=walk.strays(),
         markets=None if markets is None else tuple(markets),
         data_types=None if data_types is None else tuple(data_types),
-        requests=walk.requests,
+        requests=pages.requests,
         seconds=time.monotonic() - started,
     )
 
@@ -165,7 +153,7 @@ class _Walk:
     def __init__(
         self,
         exchange: Exchange,
-        bucket: Bucket,
+        pages: KeyPages,
         wanted: Sequence[Dataset],
         *,
         depth: Depth,
@@ -173,18 +161,13 @@ class _Walk:
         on_progress: OnProgress,
     ) -> None:
         self.concurrency = concurrency
-        self.requests = 0
-        self.keys = 0
         self.units: dict[Dataset, list[str]] = {}
         self._exchange = exchange
-        self._bucket = bucket
-        self._store = bucket.object_store()
-        self._client = bucket.boto3_client()
+        self._pages = pages
         self._all = [(dataset, dataset.layout.head, _unit_depth(dataset.layout)) for dataset in _datasets(exchange)]
         self._wanted = frozenset(wanted)
         self._depth = depth
         self._on_progress = on_progress
-        self._lock = threading.Lock()
         self._spans: list[pl.DataFrame] = []
         self._span_rows = 0
         self._strays: dict[tuple[str, str], _StrayCount] = {}
@@ -203,14 +186,9 @@ class _Walk:
                     found = future.result()
                     tasks.extend(found.tasks)
                     self._take(found)
-                self._on_progress(Progress(self.requests, self.keys))
+                self._on_progress(Progress(self._pages.requests, self._pages.keys))
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def count(self, requests: int, keys: int) -> None:
-        with self._lock:
-            self.requests += requests
-            self.keys += keys
 
     def spans(self) -> pl.DataFrame:
         if not self._spans:
@@ -253,11 +231,10 @@ class _Walk:
         """List a folder by delimiter: keys that lie right in it, and what to do with each folder below."""
         found = _Found()
         unknown: list[str] = []
-        for page in self._pages(prefix, Delimiter="/"):
-            keys = _page_frame(page)
-            self._read(keys, [dataset for dataset, head, _ in self._all if _related(head, prefix)], prefix, found)
-            below = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            unknown += [each for each in below if not self._go_on(each, found)]
+        datasets = [dataset for dataset, head, _ in self._all if head.startswith(prefix) or prefix.startswith(head)]
+        for keys, folders in self._pages.folder(prefix):
+            self._read(keys, datasets, prefix, found)
+            unknown += [each for each in folders if not self._go_on(each, found)]
         found.tasks += [partial(self._peek, each) for each in unknown[:_PEEKS]]
         if len(unknown) > _PEEKS:
             count = _StrayCount(known=False, example=unknown[_PEEKS], objects=len(unknown) - _PEEKS, exact=False)
@@ -283,27 +260,15 @@ class _Walk:
 
     def _unit(self, prefix: str, datasets: Sequence[Dataset]) -> _Found:
         """List everything below a folder that belongs to known data sets."""
-        if _PLAIN.fullmatch(prefix):
-            found = _Found()
-            try:
-                for keys in self._batches(prefix):
-                    self._read(keys, datasets, _parent(prefix), found)
-            except InvalidPathError:
-                pass  # one key that obstore cannot represent; boto3 lists it all again
-            except CLIENT_ERRORS as error:
-                raise self._error(prefix, error) from error
-            else:
-                return found
         found = _Found()
-        for page in self._pages(prefix):
-            self._read(_page_frame(page), datasets, _parent(prefix), found)
+        for keys in self._pages.below(prefix):
+            self._read(keys, datasets, _parent(prefix), found)
         return found
 
     def _peek(self, prefix: str) -> _Found:
         """The first page of a folder that no known data set is in."""
-        page = self._page(Prefix=prefix)
-        keys = page.get("Contents", ())
-        example = keys[0]["Key"] if keys else prefix
+        keys, is_all = self._pages.peek(prefix)
+        example = prefix if keys.is_empty() else keys.item(0, "key")
         known = next(
             (
                 rule
@@ -315,10 +280,10 @@ class _Walk:
         count = _StrayCount(
             known=known is not None,
             example=example,
-            objects=len(keys),
-            bytes=sum(entry["Size"] for entry in keys),
-            exact=not page["IsTruncated"],
-            last_modified=max((entry["LastModified"] for entry in keys), default=None),
+            objects=keys.height,
+            bytes=int(keys["size"].sum()),
+            exact=is_all,
+            last_modified=_latest(keys),
         )
         return _Found(strays={(prefix, known.reason if known else NO_DATASET): count})
 
@@ -345,42 +310,6 @@ class _Walk:
                 stray = _StrayCount(known, key, objects=1, bytes=size, last_modified=modified)
                 _add(found.strays, (place, parsed.reason), stray)
 
-    # Requests
-
-    def _batches(self, prefix: str) -> Iterator[pl.DataFrame]:
-        total = 0
-        for batch in obstore.list(self._store, prefix=prefix, chunk_size=_BATCH, return_arrow=True):
-            frame = pl.DataFrame(batch)
-            self.count(math.ceil(frame.height / PAGE), frame.height)
-            total += frame.height
-            yield frame.select(
-                pl.col("path").alias("key"),
-                pl.col("size").cast(pl.Int64),
-                pl.col("last_modified").cast(_KEYS["last_modified"]),
-            )
-        if not total:
-            self.count(1, 0)
-
-    def _pages(self, prefix: str, **options: Any) -> Iterator[Any]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._page(Prefix=prefix, **options, **token)
-            yield page
-            if not page["IsTruncated"]:
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
-
-    def _page(self, **options: Any) -> Any:
-        try:
-            page = self._client.list_objects_v2(Bucket=self._bucket.name, MaxKeys=PAGE, **options)
-        except CLIENT_ERRORS as error:
-            raise self._error(options["Prefix"], error) from error
-        self.count(1, len(page.get("Contents", ())))
-        return page
-
-    def _error(self, prefix: str, error: Exception) -> Exception:
-        return store_error(f"Listing {self._bucket.url}/{prefix}", error)
-
 
 def _unit_depth(layout: Layout) -> int:
     """Slashes in the prefix of a unit: down to the symbol's folder, else to the last one."""
@@ -390,17 +319,13 @@ def _unit_depth(layout: Layout) -> int:
     return folder.count("/")
 
 
-def _related(head: str, prefix: str) -> bool:
-    return head.startswith(prefix) or prefix.startswith(head)
-
-
 def _parent(prefix: str) -> str:
     return prefix[: prefix.rstrip("/").rfind("/") + 1]
 
 
-def _page_frame(page: Any) -> pl.DataFrame:
-    rows = [(entry["Key"], entry["Size"], entry["LastModified"]) for entry in page.get("Contents", ())]
-    return pl.DataFrame(rows, schema=_KEYS, orient="row")
+def _latest(keys: pl.DataFrame) -> datetime | None:
+    latest = keys["last_modified"].max()
+    return latest if isinstance(latest, datetime) else None
 
 
 def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:

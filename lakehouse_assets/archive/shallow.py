@@ -7,24 +7,20 @@ are a page or two. So the evenly spaced sample stands for the rest, and whatever
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-import obstore
 import polars as pl
-from obstore.exceptions import InvalidPathError
 
-from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog import SPAN_SCHEMA
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace, compiled
+from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import PAGE, Lister, read_keys
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 
 SAMPLES = 8
 """Symbols of a dataset that are looked into, besides the exchange's canaries."""
@@ -36,21 +32,16 @@ _DAYS = {Cadence.DAILY: 1, Cadence.MONTHLY: 31}
 
 
 class Sampler:
-    """Looks into units with a bounded number of requests at a time; ``requests`` counts them."""
+    """Looks into units; ``today`` is the exchange's date."""
 
-    def __init__(self, bucket: Bucket, concurrency: int, today: date) -> None:
-        self.requests = 0
-        self._bucket = bucket
-        self._concurrency = concurrency
+    def __init__(self, pages: KeyPages, lister: Lister, today: date) -> None:
+        self._pages = pages
+        self._lister = lister
         self._today = today
-        self._store = bucket.object_store()
-        self._client = bucket.boto3_client()
-        self._lister = Lister(bucket, concurrency=concurrency)
-        self._lock = threading.Lock()
 
-    def spans(self, units: Mapping[Dataset, Sequence[str]]) -> pl.DataFrame:
+    def spans(self, units: Mapping[Dataset, Sequence[str]], *, concurrency: int) -> pl.DataFrame:
         """Rows of SPAN_SCHEMA but its ``exchange``: a row per sampled symbol and interval, else one per symbol."""
-        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="sample") as pool:
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="sample") as pool:
             named = dict(zip(units, pool.map(self._symbols, units.keys(), units.values()), strict=True))
             looks = [
                 (dataset, symbol)
@@ -90,7 +81,6 @@ class Sampler:
             return []
         newest = Period.parse(f"{months[-1][:4]}-{months[-1][4:]}", dataset.cadence)
         last = newest if dataset.cadence is Cadence.MONTHLY else newest.shifted(27)
-        self._count()
         return list(self._lister.symbols(dataset, first=newest, last=last))
 
     def _look(self, place: tuple[Dataset, str]) -> list[dict[str, object]]:
@@ -105,17 +95,12 @@ class Sampler:
         if "/{interval}/" not in template:
             return dataset.publication.intervals
         prefix = template[: template.index("{interval}")].format(symbol=symbol)
-        try:
-            page = self._client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, Delimiter="/")
-        except CLIENT_ERRORS as error:
-            raise self._error(prefix, error) from error
-        self._count()
-        names = [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())]
+        names = {each[len(prefix) : -1] for _, folders in self._pages.folder(prefix) for each in folders}
         return [name for name in dataset.publication.intervals if name in names]
 
     def _ends(self, dataset: Dataset, symbol: str, interval: str | None) -> dict[str, object] | None:
         """First and last period of a folder, from its first page and a page near its end."""
-        ends = _Ends(self, dataset, symbol, interval)
+        ends = _Ends(self._pages, dataset, symbol, interval)
         head = ends.page("")
         if not head.objects:
             return None
@@ -135,39 +120,6 @@ class Sampler:
             "exact": head.is_whole,
         }
 
-    def keys(self, prefix: str, after: str) -> pl.DataFrame:
-        """The first page of keys below ``prefix`` after a key: key, size, last_modified."""
-        self._count()
-        try:
-            for batch in obstore.list(self._store, prefix=prefix, offset=after, chunk_size=PAGE, return_arrow=True):
-                return pl.DataFrame(batch).select(
-                    pl.col("path").alias("key"), pl.col("size").cast(pl.Int64), "last_modified"
-                )
-        except InvalidPathError:
-            return self._keys_by_boto3(prefix, after)
-        except CLIENT_ERRORS as error:
-            raise self._error(prefix, error) from error
-        return _NO_KEYS
-
-    def _keys_by_boto3(self, prefix: str, after: str) -> pl.DataFrame:
-        self._count()
-        try:
-            page = self._client.list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, StartAfter=after)
-        except CLIENT_ERRORS as error:
-            raise self._error(prefix, error) from error
-        rows = [(entry["Key"], entry["Size"], entry["LastModified"]) for entry in page.get("Contents", ())]
-        return pl.DataFrame(rows, schema=_NO_KEYS.schema, orient="row")
-
-    def _count(self) -> None:
-        with self._lock:
-            self.requests += 1
-
-    def _error(self, prefix: str, error: Exception) -> Exception:
-        return store_error(f"Listing {self._bucket.url}/{prefix}", error)
-
-
-_NO_KEYS = pl.DataFrame(schema={"key": pl.String, "size": pl.Int64, "last_modified": pl.Datetime("us", "UTC")})
-
 
 @dataclass(frozen=True, slots=True)
 class _Page:
@@ -186,8 +138,8 @@ class _Page:
 class _Ends:
     """One folder: pages of it, and the search for its last."""
 
-    def __init__(self, sampler: Sampler, dataset: Dataset, symbol: str, interval: str | None) -> None:
-        self._sampler = sampler
+    def __init__(self, pages: KeyPages, dataset: Dataset, symbol: str, interval: str | None) -> None:
+        self._pages = pages
         self._dataset = dataset
         first = Period.containing(dataset.cadence, dataset.publication.first)
         folder = dataset.layout.folder_of(symbol=symbol, interval=interval, first=first, last=first)
@@ -196,7 +148,7 @@ class _Ends:
 
     def page(self, text: str) -> _Page:
         """The page of the folder's keys after its stem and ``text``."""
-        keys = self._sampler.keys(self._prefix, self._stem + text)
+        keys = self._pages.first(self._prefix, self._stem + text)
         rows = read_keys(self._dataset, keys).filter("fits")
         objects, sidecars = rows.filter(~pl.col("is_sidecar")), rows.filter("is_sidecar")
         first, last = _range(objects["date"])

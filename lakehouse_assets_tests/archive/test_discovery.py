@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import obstore
 import pytest
+from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog import NO_DATASET, Catalog, Depth
@@ -257,6 +259,21 @@ def test_folders_and_keys_beyond_a_page_are_all_counted_and_pages_are_as_few_as_
     assert catalog.requests == 2 + 4 + 2 + 1_100 + 6 + 100
     assert seen[-1] == 9_600 + 100
     assert catalog.strays["objects"].sum() == 1_100
+
+
+def test_an_odd_key_beyond_the_first_pages_costs_no_key_and_counts_none_twice() -> None:
+    folder = ROOT + "/metrics/AUSDT"
+    rules = [
+        Rule(folder + "/AUSDT-metrics-{day}.zip", {"day": days("2001-01-01", 4_700)}),
+        Rule(folder + "/zz//odd.zip", suffixes=("",)),
+    ]
+    with listing_server(rules) as server:
+        bucket = Bucket(name="any", endpoint_url=server.endpoint_url, anonymous=True)
+        with pytest.raises(InvalidPathError):
+            obstore.list(bucket.object_store(), prefix=folder + "/").collect()
+        catalog = discover("binance", bucket, now=NOW)
+    assert found(catalog, "symbol", "objects", "sidecars") == [("AUSDT", 4_700, 4_700)]
+    assert catalog.strays.select("objects", "example").rows() == [(1, folder + "/zz//odd.zip")]
 
 
 def test_a_shallow_walk_finds_every_name_in_few_pages_and_the_ends_of_a_sample() -> None:

@@ -96,6 +96,7 @@ def test_a_catalog_whose_writing_was_cut_short_has_not_happened(world: World, mo
     back = read_catalog(world.lake, "binance")
     assert back is not None
     assert (back.taken_at, back.strays.height) == (first.taken_at, 0)
+    assert set(read_symbols(world.lake, "binance")["symbol"]) == {"AUSDT", "BUSDT"}  # written before what tells of it
     write_catalog(world.lake, second)
     table = DeltaTable(world.lake.url("_catalog/binance/symbols"), storage_options=world.lake.delta_options)
     assert pl.scan_delta(table).collect()["symbol"].sort().to_list() == ["AUSDT", "BUSDT"]
