@@ -8,11 +8,12 @@ starts (``orchestration/resources.py``).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
@@ -56,12 +57,24 @@ class LakeSettings(BaseSettings):
     sse: Literal["AES256", "aws:kms"] | None = Field(default=None, description="Server-side encryption.")
     sse_kms_key_id: str | None = Field(default=None, description="Key of aws:kms; the bucket's when unset.")
     acl: str | None = Field(default=None, description="Canned ACL, such as bucket-owner-full-control.")
+    tags: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict, description="Tags of every object: key=value, separated by commas."
+    )
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _read_tags(cls, given: Any) -> Any:
+        return tags_of(given) if isinstance(given, str) else given
 
     @property
     def headers(self) -> ObjectHeaders:
         """What every object is written with."""
         return ObjectHeaders(
-            storage_class=self.storage_class, sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, acl=self.acl
+            storage_class=self.storage_class,
+            sse=self.sse,
+            sse_kms_key_id=self.sse_kms_key_id,
+            acl=self.acl,
+            tags=self.tags,
         )
 
     @property
@@ -150,6 +163,9 @@ class SyncSettings(BaseSettings):
     list_concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=32, description="Parallel listing requests per side."
     )
+    part_objects: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=12_000, description="Objects of a range that are planned and recorded at a time."
+    )
     large_bytes: Annotated[int, Field(ge=1, le=5 * 1024**3)] = Field(
         default=5 * 1024**3, description="Objects above are copied in parts by the store; S3 allows 5 GiB at most."
     )
@@ -173,6 +189,7 @@ class SyncSettings(BaseSettings):
             raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
         return EngineOptions(
             list_concurrency=self.list_concurrency,
+            part_objects=self.part_objects,
             transfer=TransferOptions(
                 workers=self.workers,
                 retries=self.retries,
@@ -206,6 +223,33 @@ class DiscoverySettings(BaseSettings):
     first_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=300.0, description="Pause after a failed run before the period is asked for again; doubles each time."
     )
+
+
+_TAG = re.compile(r"[\w +\-=.:/@]*")
+_MOST_TAGS, _TAG_KEY, _TAG_VALUE = 10, 128, 256
+"""S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
+
+
+def tags_of(text: str) -> dict[str, str]:
+    """Read ``team=quant,cost centre=42``. Raises ValueError for what S3 would refuse."""
+    tags: dict[str, str] = {}
+    for item in text.split(","):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not key or not equals:
+            raise ValueError(f"{item.strip()!r} is no tag; write key=value, separated by commas")
+        if key in tags:
+            raise ValueError(f"the tag {key!r} is given twice")
+        if not (_TAG.fullmatch(key) and _TAG.fullmatch(value)) or len(key) > _TAG_KEY or len(value) > _TAG_VALUE:
+            raise ValueError(
+                f"S3 takes no tag {key}={value}: {_TAG_KEY} characters for the key and {_TAG_VALUE} for the value, "
+                "letters, digits, spaces and + - = . _ : / @"
+            )
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"the tag {key!r} begins with aws:, which is reserved")
+        tags[key] = value
+    if len(tags) > _MOST_TAGS:
+        raise ValueError(f"S3 takes {_MOST_TAGS} tags of an object, not {len(tags)}")
+    return tags
 
 
 class Settings(BaseSettings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,11 +24,13 @@ from obstore.store import S3Store
 from lakehouse_assets.errors import InputError
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from mypy_boto3_s3 import S3Client
 
 POOL_CONNECTIONS = 64
+
+CREDENTIALS_KEPT = timedelta(minutes=9)
+"""How long obstore uses credentials of the default chain: botocore renews temporary ones that have
+less than 10 minutes left, so what it hands out is good for that long (obstore would keep them for 30)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,8 @@ class Bucket:
         if self.anonymous:
             return S3Store(self.name, skip_signature=True, **options)
         if self.credentials is None:
-            return S3Store(self.name, credential_provider=Boto3CredentialProvider(self.session()), **options)
+            provider = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_KEPT)
+            return S3Store(self.name, credential_provider=provider, **options)
         return S3Store(
             self.name,
             access_key_id=self.credentials.access_key_id,

@@ -122,7 +122,7 @@ class EngineOptions:
 
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
-    part_objects: int = 25_000
+    part_objects: int = 12_000
 
 
 class Engine:

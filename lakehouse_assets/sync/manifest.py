@@ -160,11 +160,14 @@ class Manifest:
 
         ``build`` is called again with the newer rows when another run committed first, so it
         must look at the lake itself. Nothing is committed where nothing differs. ``known`` (of
-        the same periods) saves reading them again while the table is still of its version.
+        the same periods) is built upon first, and the table only looked at where that differs from it.
         """
         attempts = commit_attempts(_COMMIT_DEADLINE_SECONDS)
+        built = None if known is None else (known, _fitting(build(known.rows)))
+        if built is not None and built[1].equals(built[0].rows):
+            return built[1]
         try:
-            return attempts(self._replace_once, periods, build, known, run_id)
+            return attempts(self._replace_once, periods, build, built, run_id)
         except (DeltaError, OSError) as error:
             raise self._error("Writing", error) from error
 
@@ -172,15 +175,19 @@ class Manifest:
         self,
         periods: Sequence[str],
         build: Callable[[pl.DataFrame], pl.DataFrame],
-        known: Known | None,
+        built: tuple[Known, pl.DataFrame] | None,
         run_id: str | None,
     ) -> pl.DataFrame:
+        """One attempt; ``built`` are rows made already, and upon what."""
         table = self._open()
         version = None if table is None else table.version()
-        current = known.rows if known is not None and known.version == version else _known(table, periods).rows
-        rows = build(current).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
-        if rows.equals(current):
-            return rows
+        if built is not None and built[0].version == version:
+            rows = built[1]
+        else:
+            current = _known(table, periods).rows
+            rows = _fitting(build(current))
+            if rows.equals(current):
+                return rows
         write_deltalake(
             table if table is not None else self._create(),
             rows,
@@ -214,14 +221,18 @@ class Manifest:
         return StoreError(f"{verb} the manifest {self._url} failed: {fault_of(error)}.")
 
 
+def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows as the table has them and :meth:`Manifest.read` returns them."""
+    return rows.select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
+
+
 def _known(table: DeltaTable | None, periods: Sequence[str]) -> Known:
     if table is None:
         return Known(MANIFEST_SCHEMA.to_frame(), None)
     rows = _scan(table, periods).collect()
     # A table that an earlier version made lacks the columns that came later; the next write adds them.
     lacking = [pl.lit(None, dtype).alias(name) for name, dtype in MANIFEST_SCHEMA.items() if name not in rows.columns]
-    rows = rows.with_columns(lacking).select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA)
-    return Known(rows.sort("period", "key"), table.version())
+    return Known(_fitting(rows.with_columns(lacking)), table.version())
 
 
 def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:

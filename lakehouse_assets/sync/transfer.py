@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
@@ -115,7 +115,7 @@ class ObjectHeaders:
 
     def tagging(self) -> str:
         """The tags as S3's header has them; empty without any."""
-        return urlencode(self.tags)
+        return urlencode(self.tags, quote_via=quote)
 
 
 class Throttle:

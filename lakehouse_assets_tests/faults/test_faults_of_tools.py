@@ -82,7 +82,8 @@ def test_a_scratch_disk_that_is_full_fails_what_does_not_fit_by_name(
         t.injected = 7
         assert report.total("present") == 0
         assert report.total("failed") == 7
-        assert all(failure.reason for period in report.periods for failure in period.failures)
+        reasons = [failure.reason for period in report.periods for failure in period.failures]
+        assert all(reason.startswith("Scratch: the download could not be written: ") for reason in reasons), reasons
         assert list(scratch.iterdir()) == [], "scratch files were left behind"
         wrapped("")
         t.second(SyncMode.STAGED)

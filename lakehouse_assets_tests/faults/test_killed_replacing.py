@@ -70,5 +70,7 @@ def test_what_a_killed_run_replaced_is_recorded_by_the_next(rewritten: tuple[Arc
     now.world.engine().sync(now.scope, run_id="second")
     rows = now.world.manifest().read(())
     assert dict(rows.select("key", "former_etag").iter_rows()) == {key: before.files[key] for key in objects(now.files)}
+    places = {key: DATASET.superseded_key(key, before.files[key]) for key in objects(now.files)}
+    assert dict(rows.select("key", "superseded_key").iter_rows()) == places
     assert set(rows["run_id"]) == {"second"}
     assert rows.filter(pl.col("synced_at") < pl.col("lake_last_modified")).is_empty()

@@ -313,6 +313,32 @@ def test_a_verdict_expires_and_a_changed_policy_is_noticed(bucket: World) -> Non
     assert renewed.works
 
 
+def test_a_works_verdict_is_withdrawn_when_a_whole_sync_is_refused(bucket: World) -> None:
+    bucket.publish(["BTCUSDT"], days(*WEEK))
+    assert sync(bucket, last=WEEK[1]).copied_by_mode == {"direct": 7}
+    deny_sync(bucket)
+    bucket.publish(["ETHUSDT"], days(*WEEK))
+    with Proxy(bucket.store.endpoint_url).running() as proxy:
+        report = sync(through(bucket, proxy), last=WEEK[1], batch_objects=4, workers=2)
+        assert proxy.counts(ARCHIVE)["CopyObject"] == 4, "asked again after the first batch"
+    assert report.copied_by_mode == {"relay": 7}
+    verdict = remembered_verdict(bucket.source, bucket.lake)
+    assert verdict is not None
+    assert not verdict.works
+    assert "AccessDenied" in verdict.reason
+    assert verdict.reason in (report.mode_note or "")
+
+
+def test_a_works_verdict_outlives_the_refusal_of_some(bucket: World) -> None:
+    [_first, *others] = bucket.publish(["BTCUSDT"], days(*WEEK))
+    assert sync(bucket).copied_by_mode == {"direct": 1}
+    deny_sync(bucket, *others[:3])
+    assert sync(bucket, last=WEEK[1]).copied_by_mode == {"direct": 3, "relay": 3}
+    verdict = remembered_verdict(bucket.source, bucket.lake)
+    assert verdict is not None
+    assert verdict.works
+
+
 @pytest.mark.parametrize("body", [b"", b"no json", b'{"works": "perhaps"}'])
 def test_an_unreadable_verdict_is_asked_anew(bucket: World, body: bytes) -> None:
     bucket.publish(["BTCUSDT"], [DAY])

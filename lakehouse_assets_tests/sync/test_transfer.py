@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +19,21 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.relay import RelayMover
-from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
+from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd, executable
 from lakehouse_assets.sync.staged import StagedMover
 from lakehouse_assets.sync.transfer import Copy, ObjectHeaders, Outcome, Throttle, TransferOptions
-from lakehouse_assets_tests.faults.proxy import READS, WRITES, Hang, Latency, Proxy, Refusal, Rule
+from lakehouse_assets_tests.faults.proxy import (
+    READS,
+    WRITES,
+    Answer,
+    Forward,
+    Hang,
+    Latency,
+    Proxy,
+    Refusal,
+    Request,
+    Rule,
+)
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, days, scope
 
@@ -154,6 +168,83 @@ def test_only_what_may_pass_is_tried_again_beside_what_got_through(
         report = engine.sync(scope(world.entry(), "2024-03-01", "2024-03-02"), mode=SyncMode.DIRECT)
         assert proxy.counts(bad)["CopyObject"] == tries
     assert report.total("present") == (2 if tries == 3 else 1)
+
+
+# Width
+
+
+class Gauge:
+    """Passes requests on and counts how many were under way at a time."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._now = 0
+
+    async def strike(self, request: Request, forward: Forward) -> Answer:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await asyncio.sleep(0.05)
+        try:
+            return await forward(request)
+        finally:
+            self._now -= 1
+
+
+def test_after_a_slow_down_s5cmd_is_started_with_half_of_its_workers(world: World, impostor, tmp_path: Path) -> None:
+    real, told = executable(), tmp_path / "told"
+    impostor(f'echo "$@" >> {told}\nexec {real} "$@"\n')
+    world.publish(["BTCUSDT"], days(*WEEK))
+    with Proxy(world.store.endpoint_url, Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=14)).running() as proxy:
+        slow = through(world, proxy)
+        report = slow.engine(workers=32, retries=0).sync(scope(world.entry(), *WEEK), mode=SyncMode.DIRECT)
+    assert report.total("present") == 7
+    widths = [line.split()[line.split().index("--numworkers") + 1] for line in told.read_text().splitlines()]
+    assert widths[:2] == ["32", "16"]
+
+
+def test_after_a_slow_down_the_relay_reads_half_as_wide(world: World) -> None:
+    world.publish(["BTCUSDT", "ETHUSDT"], days(*WEEK))
+    before, after = Gauge(), Gauge()
+    rules = [
+        Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=28),
+        Rule(before, READS, "data/futures", most=28),
+        Rule(after, READS, "data/futures"),
+    ]
+    with Proxy(world.store.endpoint_url, *rules).running() as proxy:
+        slow = through(world, proxy, max_attempts=1)
+        report = slow.engine(workers=16).sync(scope(world.entry(), *WEEK), mode=SyncMode.RELAY)
+    assert report.total("present") == 14
+    assert 8 < before.most <= 16
+    assert 1 < after.most <= 8
+
+
+def test_a_relay_of_a_large_object_takes_no_more_memory_than_of_a_small_one(world: World) -> None:
+    """In a process of its own: first 30 MiB, then 240 MiB, held 20 MiB at a time."""
+    small, large = (world.key(symbol, "2024-03-01") for symbol in ("AUSDT", "BUSDT"))
+    body = bytes(range(256)) * 4096
+    world.put(small, body * 30, sidecar=False)
+    world.put(large, body * 240, sidecar=False)
+    lake = world.lake.bucket
+    program = rf"""
+import re
+from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.sync.relay import RelayMover
+from lakehouse_assets.sync.transfer import Copy, TransferOptions
+source = Bucket(name={world.source.name!r}, endpoint_url={world.source.endpoint_url!r}, anonymous=True)
+lake = Bucket(
+    name={lake.name!r},
+    endpoint_url={lake.endpoint_url!r},
+    credentials=Credentials({lake.credentials.access_key_id!r}, {lake.credentials.secret_access_key!r}),
+)
+mover = RelayMover(source, lake, TransferOptions(part_bytes=5 * 2**20, relay_bytes=20 * 2**20))
+for key, size in (({small!r}, 30 * 2**20), ({large!r}, 240 * 2**20)):
+    [outcome] = mover.move([Copy(key, {world.lake.prefix!r} + key, size)], lambda _outcome: None)
+    assert outcome.fault is None, outcome
+    print(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read()).group(1))
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    first, second = (int(line) / 1024 for line in told.split())
+    assert second - first < 40, f"{first} MiB for the small one, {second} MiB for the large one"
 
 
 # Headers

@@ -1,0 +1,138 @@
+"""A range in parts: planned, moved and recorded some periods at a time, with the result of one piece."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.sync.engine import Engine, EngineOptions, Progress, Stage
+from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets_tests.faults.proxy import LISTS, Meanwhile, Proxy, Rule
+from lakehouse_assets_tests.faults.trial import through
+from lakehouse_assets_tests.world import World, days, scope
+
+RANGE = ("2024-02-27", "2024-03-04")
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
+
+
+def engine(world: World, part_objects: int = 7, **transfer: int) -> Engine:
+    """Parts of two days (three objects each)."""
+    options = EngineOptions(part_objects=part_objects, transfer=TransferOptions(**{"workers": 8} | transfer))
+    return Engine(world.source, world.lake, options)
+
+
+def test_a_range_in_parts_ends_as_in_one_piece(world: World) -> None:
+    world.publish(SYMBOLS, days(*RANGE))
+    world.withdraw(world.key("XRPUSDT", "2024-03-02"))
+    told: list[Progress] = []
+    report = engine(world).sync(scope(world.entry(), *RANGE), on_progress=told.append, run_id="r")
+    assert [period.period for period in report.periods] == days(*RANGE)
+    assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
+    assert (report.total("copied"), report.total("sidecars_copied")) == (20, 20)
+    assert [progress.stage for progress in told].count(Stage.COMMITTED) == 4
+    assert (told[-1].files_done, told[-1].files_total) == (40, 40)
+    assert told[-1].bytes_done == told[-1].bytes_total == report.total("bytes_copied")
+    assert abs(sum(period.seconds for period in report.periods) - report.seconds) < report.seconds / 2
+    rows = world.manifest().read(())
+    assert (rows.height, set(rows["state"]), set(rows["run_id"])) == (20, {"present"}, {"r"})
+    assert read_history(world.lake)["period"].sort().to_list() == days(*RANGE)
+
+    whole = world.engine().check(scope(world.entry(), *RANGE))
+    in_parts = engine(world).check(scope(world.entry(), *RANGE))
+    unlike = {"seconds": 0.0}
+    assert [replace(each, **unlike) for each in in_parts.periods] == [replace(each, **unlike) for each in whole.periods]
+    again = engine(world).sync(scope(world.entry(), *RANGE))
+    assert (again.total("copied"), again.total("present")) == (0, 20)
+    assert world.manifest().read(()).equals(rows)
+
+
+def test_a_part_is_never_less_than_a_period(world: World) -> None:
+    world.publish(SYMBOLS, days(*RANGE))
+    assert engine(world, part_objects=1).sync(scope(world.entry(), *RANGE)).total("copied") == 21
+
+
+def test_what_a_part_recorded_stays_when_the_lake_is_lost_in_a_later_one(world: World) -> None:
+    world.publish(SYMBOLS, days(*RANGE))
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        there = through(world, proxy, source=False, max_attempts=1)
+
+        def die(progress: Progress) -> None:
+            if progress.stage is Stage.MOVING and progress.files_done == 15:
+                proxy.die()
+
+        with pytest.raises(StoreError, match="Unreachable"):
+            engine(there, retries=0, attempts=1).sync(
+                scope(world.entry(), *RANGE), mode=SyncMode.RELAY, on_progress=die
+            )
+    rows = world.manifest().read(())
+    assert set(rows["period"]) == set(days("2024-02-27", "2024-02-28"))
+    assert set(rows["integrity"]) == {"verified"}
+    assert engine(world).sync(scope(world.entry(), *RANGE)).total("present") == 21
+
+
+def test_after_a_part_of_which_nothing_got_through_the_rest_is_not_tried_but_named(world: World) -> None:
+    keys = world.publish(SYMBOLS, days(*RANGE))
+    with world.refused_writes(*keys), Proxy(world.store.endpoint_url).running() as proxy:
+        report = engine(through(world, proxy)).sync(scope(world.entry(), *RANGE), mode=SyncMode.DIRECT)
+        assert proxy.counts("archive/").total() <= 12
+    assert report.total("failed") == 21
+    reasons = [failure.reason for period in report.periods for failure in period.failures]
+    assert sum(reason.startswith("AccessDenied: ") for reason in reasons) == 6
+    untried = [reason for reason in reasons if reason.startswith("NotTried: ")]
+    assert len(untried) == 15
+    assert all("AccessDenied" in reason for reason in untried)
+    assert engine(world).sync(scope(world.entry(), *RANGE)).total("copied") == 21
+
+
+def test_a_sync_with_nothing_to_copy_asks_nothing_but_listings_and_the_manifest(world: World) -> None:
+    world.publish(SYMBOLS, days(*RANGE))
+    world.engine().sync(scope(world.entry(), *RANGE))
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        report = through(world, proxy).engine().sync(scope(world.entry(), *RANGE))
+        assert proxy.counts("_probes").total() == 0
+        assert proxy.counts()["OfBucket"] == 0, "asked for versioning or unfinished uploads"
+        assert proxy.counts("archive/").total() == 0
+        assert proxy.counts()[LISTS[0]] > 0
+    assert report.total("present") == 21
+
+
+def test_a_mode_that_cannot_work_is_refused_when_there_is_something_to_copy(world: World) -> None:
+    world.publish(SYMBOLS, [RANGE[0]])
+    world.engine().sync(scope(world.entry(), RANGE[0]))
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        elsewhere = through(world, proxy, lake=False).engine()
+        assert elsewhere.sync(scope(world.entry(), RANGE[0]), mode=SyncMode.DIRECT).total("present") == 3
+        world.publish(SYMBOLS, [RANGE[1]])
+        with pytest.raises(InputError, match="Mode direct needs source and lake at one endpoint"):
+            elsewhere.sync(scope(world.entry(), RANGE[1]), mode=SyncMode.DIRECT)
+
+
+def test_a_source_that_is_lost_after_the_copies_takes_no_digest_along(world: World) -> None:
+    keys = world.publish(SYMBOLS, [RANGE[0]])
+    # One object goes after the listing, so that the source is asked again.
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        there = through(world, proxy, lake=False, max_attempts=1)
+
+        def lose(progress: Progress) -> None:
+            if progress.stage is Stage.LISTED:
+                world.withdraw(keys[0])
+                proxy.rules = [Rule(Meanwhile(proxy.die_from_within), LISTS)]
+
+        with pytest.raises(StoreError, match="Listing s3://"):
+            there.engine().sync(scope(world.entry(), RANGE[0]), mode=SyncMode.RELAY, on_progress=lose, run_id="lost")
+    rows = world.manifest().read(())
+    assert dict(rows.select("key", "state").iter_rows()) == {
+        keys[0]: "failed",
+        keys[1]: "present",
+        keys[2]: "present",
+    }
+    assert rows["sha256"].null_count() == 1
+    assert set(rows.drop_nulls("sha256")["integrity"]) == {"verified"}
+    assert read_history(world.lake)["run_id"].to_list() == ["lost"]
+    report = world.engine().sync(scope(world.entry(), RANGE[0]))
+    assert (report.total("copied"), report.periods[0].state) == (0, PeriodState.COMPLETE)
