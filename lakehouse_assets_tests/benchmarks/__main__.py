@@ -6,21 +6,34 @@ python -m lakehouse_assets_tests.benchmarks [--only NAME]... [--repeat N] [--qui
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
 from lakehouse_assets.sync.s5cmd import version
-from lakehouse_assets_tests.benchmarks import catalog_scale, dagster_cost, engine, memory, modes
+from lakehouse_assets_tests.benchmarks import beside_peers, catalog_scale, dagster_cost, engine, memory, modes
 from lakehouse_assets_tests.benchmarks.measure import Row
+
+
+def _beside_peers(size: str, asked: argparse.Namespace, *, across: bool) -> list[Row]:
+    return beside_peers.run(size, asked.repeat, across=across, quick=asked.quick, workers=asked.workers)
+
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "modes": lambda asked: modes.run(asked.repeat),
     "engine": lambda asked: engine.run(asked.repeat, quick=asked.quick, workers=asked.workers),
-    "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000)),
+    **{
+        f"{where}-{size}": partial(_beside_peers, size, across=where == "across")
+        for where in ("same", "across")
+        for size in beside_peers.SHAPES
+    },
+    "idle": lambda asked: beside_peers.idle(asked.repeat, quick=asked.quick, workers=asked.workers),
+    "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000, 100_000)),
     "dagster": lambda asked: dagster_cost.run(asked.repeat),
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
 }
@@ -49,7 +62,8 @@ def main() -> None:
         console.print(f"measuring {name} ...")
         for row in BENCHMARKS[name](asked):
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
-            table.add_row(name, row.case, row.way, f"{row.value:.2f} {row.unit}", ratio, row.budget, row.note)
+            value = "missing" if math.isnan(row.value) else f"{row.value:.2f} {row.unit}"
+            table.add_row(name, row.case, row.way, value, ratio, row.budget, row.note)
         table.add_section()
     console.print(table)
 

@@ -6,15 +6,18 @@ import random
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import obstore
+
+from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.engine import Engine, EngineOptions, Scope
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.transfer import Copy, TransferOptions
-from lakehouse_assets_tests.world import World, scope
+from lakehouse_assets_tests.world import KLINES, World, scope
 
 FIRST = date(2024, 1, 1)
 PUBLISHERS = 16
@@ -39,11 +42,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Bench:
-    """An archive in a store of its own."""
+    """An archive in a store of its own; ``lake_store`` is the same one or another."""
 
     world: World
     shape: Shape
     keys: tuple[str, ...]
+    lake_store: EmbeddedStore
 
     @property
     def scope(self) -> Scope:
@@ -52,7 +56,25 @@ class Bench:
     @property
     def new_lake(self) -> Lake:
         """A prefix of the lake that nothing was written to."""
-        return Lake(self.world.store.lake(), uuid.uuid4().hex)
+        return Lake(self.lake_store.lake(), uuid.uuid4().hex)
+
+    @property
+    def folder(self) -> str:
+        """The source folder that holds the dataset and nothing else."""
+        return Dataset.parse(KLINES).source_prefix.rstrip("/")
+
+    def check(self, lake: Lake) -> None:
+        """Raises RuntimeError unless the lake has every object, of the right size."""
+        store = lake.bucket.object_store()
+        root = lake.key("archive/binance/")
+        held = {
+            entry["path"].removeprefix(root): entry["size"]
+            for page in obstore.list(store, prefix=root, chunk_size=1000)
+            for entry in page
+        }
+        whole = sum(held.get(key) == self.shape.size for key in self.keys)
+        if whole != len(self.keys):
+            raise RuntimeError(f"the lake has {whole} of {len(self.keys)} objects")
 
     def engine(self, lake: Lake, workers: int) -> Engine:
         return Engine(self.world.source, lake, EngineOptions(transfer=TransferOptions(workers=workers)))
@@ -63,9 +85,14 @@ class Bench:
 
 
 @contextmanager
-def bench(shape: Shape) -> Iterator[Bench]:
-    """Publish an archive of that shape. Bytes are random (seeded): they do not compress, as zips do not."""
-    with EmbeddedStore() as store:
+def bench(shape: Shape, *, across: bool = False) -> Iterator[Bench]:
+    """Publish an archive of that shape; ``across`` puts the lake on a second server.
+
+    Bytes are random (seeded): they do not compress, as zips do not.
+    """
+    with ExitStack() as stores:
+        store = stores.enter_context(EmbeddedStore())
+        lake_store = stores.enter_context(EmbeddedStore()) if across else store
         world = World(store)
         store_of_source = store.admin_bucket(world.source.name).object_store()
         body = random.Random(1).randbytes(shape.size)
@@ -81,4 +108,4 @@ def bench(shape: Shape) -> Iterator[Bench]:
 
         with ThreadPoolExecutor(PUBLISHERS) as pool:
             list(pool.map(put, enumerate(keys)))
-        yield Bench(world, shape, keys)
+        yield Bench(world, shape, keys, lake_store)

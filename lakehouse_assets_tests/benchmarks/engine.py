@@ -1,11 +1,10 @@
-"""The engine, from the first listing to the manifest's commit, against s5cmd told the same list; and doing nothing."""
+"""The engine, from the first listing to the manifest's commit, against s5cmd told the same list."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import tempfile
-from pathlib import Path
 
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.s5cmd import S5cmd, executable
@@ -20,8 +19,6 @@ QUICK = {"1,000 x 20 kB (100 symbols x 10 days)": Shape(100, 10, 20_000)}
 WORKERS = 64
 BARE = "bare s5cmd run"
 ENGINE = "engine"
-NOTHING = "nothing to do: engine"
-S5CMD_SYNC = "nothing to do: s5cmd sync"
 
 
 def run(repeat: int, *, quick: bool = False, workers: int = WORKERS) -> list[Row]:
@@ -33,8 +30,7 @@ def run(repeat: int, *, quick: bool = False, workers: int = WORKERS) -> list[Row
 
 
 def _compare(case: str, archive: Bench, repeat: int, workers: int) -> list[Row]:
-    mirror = archive.new_lake
-    _sync(archive, mirror, workers)  # also the store's first copies, which nobody should be charged for
+    _sync(archive, archive.new_lake, workers)  # the store's first copies, which nobody should be charged for
     copying = interleaved(
         {
             BARE: lambda _number: _bare(archive, archive.new_lake, workers),
@@ -42,31 +38,21 @@ def _compare(case: str, archive: Bench, repeat: int, workers: int) -> list[Row]:
         },
         repeat,
     )
-    idle = interleaved(
-        {
-            S5CMD_SYNC: lambda _number: _s5cmd_sync(archive, mirror, workers),
-            NOTHING: lambda _number: _sync(archive, mirror, workers, expected=0),
-        },
-        repeat,
-    )
-    bare, sync = seconds(copying[BARE]), seconds(idle[S5CMD_SYNC])
+    bare = seconds(copying[BARE])
     return [
         Row(case, BARE, bare, ratio=1.0, note=spread(copying[BARE])),
         Row(case, ENGINE, seconds(copying[ENGINE]), ratio=seconds(copying[ENGINE]) / bare, budget="1.15x",
             note=f"{spread(copying[ENGINE])}, {workers} workers"),
-        Row(case, S5CMD_SYNC, sync, ratio=1.0, note=spread(idle[S5CMD_SYNC])),
-        Row(case, NOTHING, seconds(idle[NOTHING]), ratio=seconds(idle[NOTHING]) / sync, note=spread(idle[NOTHING])),
     ]  # fmt: skip
 
 
-def _sync(archive: Bench, lake: Lake, workers: int, expected: int | None = None) -> Sample:
+def _sync(archive: Bench, lake: Lake, workers: int) -> Sample:
     engine = archive.engine(lake, workers)
     scope = archive.scope
     copied: list[int] = []
     sample = timed(lambda: copied.append(engine.sync(scope).total("copied")))
-    wanted = archive.shape.objects if expected is None else expected
-    if copied != [wanted]:
-        raise RuntimeError(f"{copied[0]} objects were copied instead of {wanted}")
+    if copied != [archive.shape.objects]:
+        raise RuntimeError(f"{copied[0]} objects were copied instead of {archive.shape.objects}")
     return sample
 
 
@@ -78,15 +64,6 @@ def _bare(archive: Bench, lake: Lake, workers: int) -> Sample:
             batch.write(f"cp --raw {shlex.join(urls)}\n")
         batch.flush()
         return timed(lambda: _s5cmd(lake, workers, "run", batch.name))
-
-
-def _s5cmd_sync(archive: Bench, lake: Lake, workers: int) -> Sample:
-    below = Path(archive.keys[0]).parts[:5]  # data/futures/um/daily/klines
-    folder = "/".join(below)
-    source = f"{archive.world.source.url}/{folder}/*"
-    return timed(
-        lambda: _s5cmd(lake, workers, "sync", source, f"{lake.bucket.url}/{lake.key(f'archive/binance/{folder}/')}")
-    )
 
 
 def _s5cmd(lake: Lake, workers: int, *arguments: str) -> None:

@@ -67,6 +67,11 @@ class OfKey(Rule):
         return f"Credential={self.access_key}/" in (request.header("authorization") or "") and super().strikes(request)
 
 
+@pytest.fixture
+def issuer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issuer:
+    return Issuer(tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("mode", "tags"),
     [
@@ -79,15 +84,13 @@ class OfKey(Rule):
 @pytest.mark.parametrize("batch_objects", [14, 100])
 def test_a_run_whose_credentials_are_replaced_in_the_middle_ends_complete(
     world: World,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    issuer: Issuer,
     mode: SyncMode,
     tags: dict[str, str],
     batch_objects: int,
 ) -> None:
     """From the 10th write on the first credentials have expired: for the rest of the batch, and for later ones."""
     former, fresh = world.store.sync, world.store.maintenance
-    issuer = Issuer(tmp_path, monkeypatch)
     issuer.issue(former)
     world.publish(["BTCUSDT", "ETHUSDT"], days(*WEEK))
     expired = OfKey(
@@ -116,11 +119,8 @@ def test_a_run_whose_credentials_are_replaced_in_the_middle_ends_complete(
     assert set(world.manifest().read(())["state"]) == {"present"}
 
 
-def test_credentials_are_used_no_longer_than_they_are_sure_to_be_good(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_are_used_no_longer_than_they_are_sure_to_be_good(world: World, issuer: Issuer) -> None:
     """botocore renews what has less than 10 minutes left; obstore must not keep what it got for longer."""
-    issuer = Issuer(tmp_path, monkeypatch)
     issuer.issue(world.store.sync)
     bucket = replace(world.lake.bucket, credentials=None)
     provider = bucket.object_store().credential_provider

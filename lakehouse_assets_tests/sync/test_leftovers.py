@@ -41,7 +41,11 @@ def test_what_a_killed_relay_left_is_ended_by_a_later_sync_of_the_dataset(
     world.put(key, body, sidecar=False)
     monkeypatch.setenv("LAKEHOUSE_SYNC_PART_BYTES", str(5 * MIB))
     victims: list[Victim] = []
-    rule = Rule(Meanwhile(lambda: victims[0].kill()), ("UploadPart",), first=2, most=1)
+
+    def kill() -> None:
+        victims[0].kill()
+
+    rule = Rule(Meanwhile(kill), ("UploadPart",), first=2, most=1)
     with Proxy(world.store.endpoint_url, rule).running() as proxy:
         # The lake seems to be at another endpoint than the source, so it is a relay.
         victims.append(Victim(Archive(through(world, proxy, source=False), DAY, DAY, {key: etag_of(body)})))
