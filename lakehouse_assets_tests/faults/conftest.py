@@ -1,4 +1,4 @@
-"""An archive of 2,000 objects, published once per test worker and mirrored into a fresh lake by each test."""
+"""An archive of 600 objects, published once per test worker and mirrored into a fresh lake by each test."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lakehouse_assets_tests.world import World, days
 
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> Archive:
-    """20 symbols on 100 days; one of the symbols has sidecars."""
-    return publish(World(store), 20, days("2024-01-01", "2024-04-09"), with_sidecars=1)
+    """10 symbols on 60 days; one of the symbols has sidecars."""
+    return publish(World(store), 10, days("2024-01-01", "2024-02-29"), with_sidecars=1)
 
 
 @pytest.fixture

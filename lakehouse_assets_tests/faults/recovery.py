@@ -8,6 +8,7 @@ import time
 import polars as pl
 
 from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets_tests.faults.table import tell, told
 from lakehouse_assets_tests.faults.victim import SIDECAR, WORKERS, Archive, Files, Victim, objects
 
 STANDSTILL_SECONDS = 0.4
@@ -38,7 +39,7 @@ def assert_nothing_wrong_is_present(archive: Archive, left: Files) -> None:
     assert recorded.keys() <= with_sidecar
 
 
-def assert_a_second_sync_does_the_rest(archive: Archive, left: Files) -> None:
+def assert_a_second_sync_does_the_rest(archive: Archive, left: Files, *, fault: str, injected: int = 1) -> None:
     """Complete, and what was whole is not written again: by the report's counts and by every last-modified."""
     whole = archive.whole(left)
     report = archive.world.engine().sync(archive.scope)
@@ -50,6 +51,7 @@ def assert_a_second_sync_does_the_rest(archive: Archive, left: Files) -> None:
     assert {key: etag for key, (etag, _modified) in after.items()} == dict(archive.files)
     assert {key: after[key] for key in whole} == dict(whole)
     assert_the_manifest_is_whole(archive)
+    tell(fault, injected, f"{len(whole)}/{len(archive.files)} files whole", told(report))
 
 
 def assert_the_manifest_is_whole(archive: Archive) -> None:

@@ -38,8 +38,8 @@ def wrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return install
 
 
-def kill_s5cmd() -> None:
-    """SIGKILL for the s5cmd that this process runs."""
+def signal_s5cmd(number: signal.Signals) -> None:
+    """A signal for the s5cmd that this process runs."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -47,7 +47,16 @@ def kill_s5cmd() -> None:
         except (OSError, IndexError):
             continue  # it ended meanwhile
         if parent == os.getpid() and command.endswith(b"s5cmd"):
-            os.kill(int(entry.name), signal.SIGKILL)
+            os.kill(int(entry.name), number)
+
+
+def kill_s5cmd() -> None:
+    signal_s5cmd(signal.SIGKILL)
+
+
+def stop_s5cmd() -> None:
+    """It stays and does nothing more."""
+    signal_s5cmd(signal.SIGSTOP)
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.STAGED])
@@ -68,6 +77,16 @@ def test_an_s5cmd_that_is_killed_each_time_leaves_the_rest_by_name(world: World)
         reasons = [failure.reason for period in report.periods for failure in period.failures]
         assert any("s5cmd ended with status -9" in reason for reason in reasons)
         t.second()
+
+
+@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.STAGED])
+def test_an_s5cmd_that_hangs_is_ended_and_started_again_for_the_rest(world: World, mode: SyncMode) -> None:
+    rule = Rule(Meanwhile(stop_s5cmd), WRITES, ARCHIVE, first=20, most=1)
+    with trial(f"s5cmd hangs ({mode})", world, rule) as t:
+        report = t.first(mode, workers=4, stall_seconds=3.0)
+        assert t.injected == 1
+        assert report.total("present") == 28
+        t.second(mode)
 
 
 def test_a_scratch_disk_that_is_full_fails_what_does_not_fit_by_name(
@@ -135,8 +154,13 @@ def test_a_source_server_that_ends_in_the_middle_and_comes_back(world: World, tm
     with EmbeddedStore(tmp_path / "source") as far:
         there = World(far)
         there.lake = world.lake
-        dead = Rule(Meanwhile(far.stop), READS, "data/futures", first=20, most=1)
-        with trial("source server stopped (relay)", there, dead, lake=False, max_attempts=1) as t:
+
+        def kill() -> None:
+            if far.pid is not None:
+                os.kill(far.pid, signal.SIGKILL)
+
+        dead = Rule(Meanwhile(kill), READS, "data/futures", first=20, most=1)
+        with trial("source server killed (relay)", there, dead, lake=False, max_attempts=1) as t:
             error = t.first(workers=4)
             assert isinstance(error, StoreError)
             far.start()

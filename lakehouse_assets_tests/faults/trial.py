@@ -1,18 +1,15 @@
 """A trial: a sync through a faulty proxy, what must hold after it, and the sync that heals it.
 
-Each trial tells one line of a table: fault, how often it was injected, how the first run and the
-second ended. Lines go to standard output, and into the file that FAULT_TABLE names.
+Each trial tells one line of the table of faults.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -23,6 +20,7 @@ from lakehouse_assets.sync.engine import Progress, Scope, Stage
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import PeriodState, SyncReport
 from lakehouse_assets_tests.faults.proxy import Proxy, Rule
+from lakehouse_assets_tests.faults.table import tell, told
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 FIRST, LAST = "2024-03-01", "2024-03-07"
@@ -79,7 +77,7 @@ class Trial:
         except LakehouseError as error:
             result = error
         self.injected = self.proxy.struck
-        self.told.append(_told(result))
+        self.told.append(told(result))
         if heal:
             self.proxy.heal()
         self.assert_nothing_wrong_is_present()
@@ -89,22 +87,15 @@ class Trial:
         """Sync without faults: complete, verbatim, recorded as such. Tells the table."""
         world = self.faulty if faulty else self.world
         report = world.engine(**QUICK | limits).sync(self.scope, mode=mode)
-        self.told.append(_told(report))
+        self.told.append(told(report))
         assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
         etags = self.etags()
         assert {key: etags.get(key) for key in self.files} == {key: _md5(body) for key, body in self.files.items()}
         assert set(self.rows()["state"]) <= {"present", "vanished"}
         self.assert_nothing_wrong_is_present()
         assert self.world.engine().plan(self.scope).copies().is_empty()
-        self.tell()
+        tell(self.fault, self.injected, *self.told)
         return report
-
-    def tell(self) -> None:
-        line = " | ".join([self.fault, str(self.injected), *self.told])
-        print(line)
-        if table := os.environ.get("FAULT_TABLE"):
-            with Path(table).open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -169,12 +160,3 @@ def trial(
 
 def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
-
-
-def _told(result: SyncReport | LakehouseError) -> str:
-    if isinstance(result, LakehouseError):
-        text = str(result)
-        return f"{type(result).__name__}: {text if len(text) < 90 else text[:87] + '...'}"
-    reasons = sorted({failure.reason.split(":")[0] for period in result.periods for failure in period.failures})
-    told = f"{result.total('present')}/{result.total('expected')} present, {result.total('copied')} copied"
-    return f"{told} ({', '.join(reasons)})" if reasons else told
