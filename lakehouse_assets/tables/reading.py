@@ -1,0 +1,194 @@
+"""Reading archives: the bytes of one file become typed rows, and digests of the bytes come with them.
+
+`read_archive` reads a file at once, `read_archive_batches` one of any size in frames of bounded size.
+Both raise BadArchiveError for a file that is not what it should be; what was read of it before then
+does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from io import BufferedIOBase, RawIOBase
+from typing import BinaryIO
+
+import polars as pl
+
+from lakehouse_assets.tables.csv_rows import CsvRows
+from lakehouse_assets.tables.schemas.model import TableSchema
+from lakehouse_assets.tables.unpack import BadArchiveError, Limits, unpack
+
+__all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
+
+BATCH_BYTES = 32 * 1024 * 1024
+"""Text of a batch; its frame takes about as much memory again."""
+AT_ONCE = Limits(text_bytes=2 * 1024**3)
+"""For a file that is read at once."""
+_READ = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRows:
+    """One file: its rows as the schema has them, in the file's order, and what is known of its bytes.
+
+    ``first_time`` and ``last_time`` are the earliest and the latest time, in UTC; None without rows.
+    ``note`` says why there are no rows, or how many were repeated. ``sha256`` and ``md5`` are of the
+    archive, in lower-case hex.
+    """
+
+    frame: pl.DataFrame
+    rows: int
+    sha256: str
+    md5: str
+    first_time: datetime | None
+    last_time: datetime | None
+    note: str | None
+
+
+class ArchiveBatches:
+    """The rows of one file as frames; iterate once. The attributes, which are those of ArchiveRows,
+    are true when the iteration has ended."""
+
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        schema: TableSchema,
+        name: str,
+        symbol: str | None,
+        interval: str | None,
+        limits: Limits,
+        batch_bytes: int,
+    ) -> None:
+        self._chunks = chunks
+        self._schema = schema
+        self._name = name
+        self._csv = CsvRows(schema, symbol, interval)
+        self._limits = limits
+        self._batch_bytes = limits.text_bytes if schema.repeats_rows else batch_bytes
+        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        self.rows = 0
+        self.first_time: datetime | None = None
+        self.last_time: datetime | None = None
+        self.note: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str:
+        return self._md5.hexdigest()
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        try:
+            texts = unpack(self._hashed(), self._limits)
+            for block in whole_lines(texts, self._batch_bytes, self._limits.line_bytes):
+                frame = self._csv.read(block)
+                if len(frame):
+                    yield self._counted(frame)
+        except BadArchiveError as error:
+            raise BadArchiveError(f"{self._name}: {error.reason}") from error
+        if not self._csv.rows:
+            self.note = "the file is empty" if self._csv.has_header is None else "the file has a header and no rows"
+
+    def _hashed(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._sha256.update(chunk)
+            self._md5.update(chunk)
+            yield chunk
+
+    def _counted(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if self._schema.repeats_rows:
+            kept = frame.unique(maintain_order=True)
+            if len(kept) < len(frame):
+                self.note = f"{len(frame) - len(kept):,} rows repeat another one and were left out"
+            frame = kept
+        self.rows += len(frame)
+        times = frame[self._schema.time_column]
+        first, last = times.min(), times.max()
+        if isinstance(first, datetime) and isinstance(last, datetime):
+            self.first_time = first if self.first_time is None else min(first, self.first_time)
+            self.last_time = last if self.last_time is None else max(last, self.last_time)
+        return frame
+
+
+def read_archive(
+    data: bytes,
+    *,
+    schema: TableSchema,
+    name: str,
+    symbol: str | None = None,
+    interval: str | None = None,
+    limits: Limits = AT_ONCE,
+) -> ArchiveRows:
+    """Read a zip (one member) or gzip file of CSV.
+
+    ``name`` is the archive's key, for messages. ``symbol`` and ``interval`` are what the key says;
+    the symbol is not looked at where the rows name theirs. Raises BadArchiveError.
+    """
+    batches = read_archive_batches([data], schema=schema, name=name, symbol=symbol, interval=interval, limits=limits)
+    frames = list(batches)
+    return ArchiveRows(
+        frame=pl.concat(frames) if frames else schema.polars.to_frame(),
+        rows=batches.rows,
+        sha256=batches.sha256,
+        md5=batches.md5,
+        first_time=batches.first_time,
+        last_time=batches.last_time,
+        note=batches.note,
+    )
+
+
+def read_archive_batches(
+    source: BinaryIO | Iterable[bytes],
+    *,
+    schema: TableSchema,
+    name: str,
+    symbol: str | None = None,
+    interval: str | None = None,
+    limits: Limits | None = None,
+    batch_bytes: int = BATCH_BYTES,
+) -> ArchiveBatches:
+    """Read a file of any size, from a binary file or from its chunks in order.
+
+    Memory is bounded by ``batch_bytes`` of text and the frame of them, whatever the file's size.
+    """
+    return ArchiveBatches(
+        _chunks(source),
+        schema=schema,
+        name=name,
+        symbol=symbol,
+        interval=interval,
+        limits=limits or Limits(),
+        batch_bytes=batch_bytes,
+    )
+
+
+def whole_lines(texts: Iterable[bytes], batch_bytes: int, line_bytes: int) -> Iterator[bytes]:
+    """Blocks of at least ``batch_bytes`` that end with a line, but for the last. Blank lines at the end are cut.
+
+    Raises BadArchiveError for a line of more than ``line_bytes``.
+    """
+    held: list[bytes] = []
+    size = open_line = 0
+    for text in texts:
+        cut = text.rfind(b"\n") + 1
+        open_line = len(text) - cut if cut else open_line + len(text)
+        if open_line > line_bytes:
+            raise BadArchiveError(f"it has a line of more than {line_bytes:,} bytes: it is no CSV of an exchange")
+        if cut and size + cut >= batch_bytes:
+            yield b"".join([*held, text[:cut]])
+            held, size = [text[cut:]], open_line
+        else:
+            held.append(text)
+            size += len(text)
+    last = b"".join(held).rstrip(b"\r\n")
+    if last:
+        yield last
+
+
+def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterable[bytes]:
+    return iter(lambda: source.read(_READ), b"") if isinstance(source, BufferedIOBase | RawIOBase) else source

@@ -1,0 +1,28 @@
+"""Every table there is, by (exchange, market, data type)."""
+
+from __future__ import annotations
+
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.tables.schemas import binance
+from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
+
+__all__ = ["TABLES", "Column", "SizeClass", "TableSchema", "schema_of"]
+
+TABLES: tuple[TableSchema, ...] = binance.TABLES
+
+_BY_NAME = {(schema.exchange, schema.market, schema.data_type): schema for schema in TABLES}
+
+
+def schema_of(exchange: str, market: str, data_type: str) -> TableSchema:
+    """The schema of a table, or InputError naming what exists instead."""
+    found = _BY_NAME.get((exchange, market, data_type))
+    if found is not None:
+        return found
+    asked = f"There is no table {exchange}/{market}/{data_type}"
+    for level, kin in (
+        (f"{exchange}/{market}", [s.data_type for s in TABLES if (s.exchange, s.market) == (exchange, market)]),
+        (exchange, [s.market for s in TABLES if s.exchange == exchange]),
+    ):
+        if kin:
+            raise InputError(f"{asked}; {level} has {', '.join(dict.fromkeys(kin))}.")
+    raise InputError(f"{asked}; there are tables of {', '.join(dict.fromkeys(s.exchange for s in TABLES))}.")

@@ -1,0 +1,1 @@
+"""What each exchange's files hold, a module per exchange; tables/schema.py is the registry."""

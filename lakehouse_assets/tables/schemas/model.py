@@ -1,0 +1,102 @@
+"""What a table is made of: its columns, where each comes from, and how its rows are kept apart.
+
+A schema is data: reading, writing, checks and the documentation follow it and know no exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import polars as pl
+
+from lakehouse_assets.tables.interval import HOUR, duration
+from lakehouse_assets.tables.schemas.readers import Reader
+
+
+class SizeClass(StrEnum):
+    """How much a period holds: small data lives in month partitions, large data in day partitions."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    ``source`` is the exchange's own column (several, where ``read`` makes one of them); None: the
+    value is known from the archive's key. ``unit`` says what the numbers count. A ``nullable`` column
+    may have empty fields; in any other one they make the file a bad archive.
+    """
+
+    name: str
+    dtype: pl.DataType
+    description: str
+    unit: str | None = None
+    source: str | tuple[str, ...] | None = None
+    read: Reader | None = None
+    nullable: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The exchange's columns that it is made of."""
+        if self.source is None:
+            return ()
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSchema:
+    """One table: (exchange, market, data type), its columns in order, and what identifies a row.
+
+    ``file_columns`` are the exchange's columns in the order of the file, for files without a header;
+    a file may have more behind them. Two rows with the same ``key`` are duplicates of each other; an
+    empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
+    several times over; reading keeps the first of equal ones.
+    """
+
+    exchange: str
+    market: str
+    data_type: str
+    description: str
+    columns: tuple[Column, ...]
+    file_columns: tuple[str, ...]
+    key: tuple[str, ...]
+    size_class: SizeClass
+    time_column: str = "time"
+    repeats_rows: bool = False
+
+    @property
+    def name(self) -> str:
+        """``binance/um/klines``."""
+        return f"{self.exchange}/{self.market}/{self.data_type}"
+
+    @cached_property
+    def polars(self) -> pl.Schema:
+        """Names and types, in the table's order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def has_interval(self) -> bool:
+        return "interval" in self.polars
+
+    @property
+    def symbol_in_file(self) -> bool:
+        """Whether the rows name their symbol (one file holds all of them), or the archive's key does."""
+        return self.column("symbol").source is not None
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def size_class_of(self, interval: str | None) -> SizeClass:
+        """That of one interval's rows: candles of an hour and longer are small. Raises InputError."""
+        if interval is None or not self.has_interval:
+            return self.size_class
+        length = duration(interval)
+        return SizeClass.LARGE if length is not None and length < HOUR else SizeClass.SMALL

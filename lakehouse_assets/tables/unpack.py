@@ -1,0 +1,258 @@
+"""Archive bytes to the text within, in one pass and in bounded memory: zip with one member, and gzip.
+
+An archive is hostile until read to its end: sizes are limited before they are believed, and what
+a zip says of itself at its end (PKWARE APPNOTE 4.3) is compared with what was unpacked. A member's
+name is never used.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from isal import isal_zlib
+
+from lakehouse_assets.errors import LakehouseError
+
+SLICE = 256 * 1024
+"""Packed bytes per step."""
+PIECE = 4 * 1024 * 1024
+"""Unpacked bytes per step, at most."""
+TAIL = 128 * 1024
+"""Bytes that may follow a zip's member: descriptor, directory and comment take less."""
+MEMBERS = 65_536
+"""Members that a gzip file may have."""
+FREE_OF_RATIO = 64 * 1024 * 1024
+"""So much may come out of a file of any size: an idle market's CSV deflates well."""
+
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_ZIP, _EMPTY_ZIP, _GZIP = b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b"
+_ENCRYPTED, _SIZE_FOLLOWS = 0x1, 0x8
+_STORED, _DEFLATED = 0, 8
+_IN_ZIP64 = 0xFFFFFFFF
+_RAW_DEFLATE, _GZIP_MEMBER = -15, 31
+_Damaged: type[Exception] = isal_zlib.error  # ty: ignore[invalid-assignment]  # its stub says: an instance
+
+
+class BadArchiveError(LakehouseError):
+    """A file cannot be read as what it should be; ``reason`` says in one line what is wrong.
+
+    Whoever reads archives keeps such a file out of the table and goes on with the others.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may unpack to. ``ratio`` is of unpacked to packed bytes (deflate's own limit is 1,032)."""
+
+    text_bytes: int = 64 * 1024**3
+    ratio: float = 300.0
+    line_bytes: int = 1024 * 1024
+
+    def require(self, *, unpacked: int, packed: int) -> None:
+        """Raise BadArchiveError for a file that unpacks to so much."""
+        if unpacked > self.text_bytes:
+            raise BadArchiveError(f"it unpacks to more than {self.text_bytes:,} bytes, which is the limit")
+        if unpacked > max(FREE_OF_RATIO, self.ratio * packed):
+            raise BadArchiveError(f"it unpacks to more than {self.ratio:.0f} times its size, which is the limit")
+
+
+def unpack(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
+    """The text of an archive, in pieces of at most PIECE bytes; nothing for an object without bytes.
+
+    What kind it is, its first bytes tell. Raises BadArchiveError, possibly after many pieces: they
+    count only when the last one has come.
+    """
+    source = _Input(chunks)
+    head = source.read(len(_ZIP))
+    source.give_back(head)
+    if head == _ZIP:
+        unpacked = _unzip(source, limits)
+    elif head.startswith(_GZIP):
+        unpacked = _gunzip(source, limits)
+    elif head == _EMPTY_ZIP:
+        raise BadArchiveError("it is a zip without a member; one is expected")
+    elif head:
+        raise BadArchiveError(f"it is neither zip nor gzip; it begins with {head!r}")
+    else:
+        return
+    try:
+        yield from unpacked
+    except _Damaged as error:
+        raise BadArchiveError(f"its compressed data is damaged: {error}") from error
+
+
+class _Input:
+    """Bytes that come in chunks of any size. ``taken`` counts what was handed out and not given back."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._view = memoryview(b"")
+        self._returned = b""
+        self.taken = 0
+
+    def next(self, limit: int = SLICE) -> bytes:
+        """At most ``limit`` bytes; none at the end."""
+        if self._returned:
+            piece, self._returned = self._returned[:limit], self._returned[limit:]
+        else:
+            while not len(self._view):
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    return b""
+                self._view = memoryview(chunk)
+            piece, self._view = bytes(self._view[:limit]), self._view[limit:]
+        self.taken += len(piece)
+        return piece
+
+    def read(self, size: int) -> bytes:
+        """``size`` bytes, fewer at the end."""
+        read = b""
+        while len(read) < size and (piece := self.next(size - len(read))):
+            read += piece
+        return read
+
+    def give_back(self, unused: bytes) -> None:
+        self.taken -= len(unused)
+        self._returned = unused + self._returned
+
+
+class _Inflater(Protocol):
+    eof: bool
+    unconsumed_tail: bytes
+    unused_data: bytes
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _inflate(source: _Input, inflater: _Inflater) -> Iterator[bytes]:
+    """One deflate stream; what follows it is given back."""
+    while not inflater.eof:
+        packed = inflater.unconsumed_tail or source.next()
+        text = inflater.decompress(packed, PIECE)
+        if text:
+            yield text
+        elif not packed:
+            raise BadArchiveError("it is cut off: its compressed data has no end")
+    source.give_back(inflater.unused_data)
+
+
+def _gunzip(source: _Input, limits: Limits) -> Iterator[bytes]:
+    unpacked = 0
+    for _ in range(MEMBERS):
+        for text in _inflate(source, isal_zlib.decompressobj(_GZIP_MEMBER)):
+            unpacked += len(text)
+            limits.require(unpacked=unpacked, packed=source.taken)
+            yield text
+        head = source.read(len(_GZIP))
+        source.give_back(head)
+        if head != _GZIP:
+            _require_padding(source)
+            return
+    raise BadArchiveError(f"it has more than {MEMBERS:,} gzip members")
+
+
+def _require_padding(source: _Input) -> None:
+    """Zeros may follow gzip data, as gzip itself allows; nothing else."""
+    while rest := source.next():
+        if rest.strip(b"\0"):
+            raise BadArchiveError("something that is no gzip follows its gzip data")
+
+
+def _unzip(source: _Input, limits: Limits) -> Iterator[bytes]:
+    header = source.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        raise BadArchiveError("it is cut off within its first header")
+    _, _, flags, method, _, _, _, packed_size, size, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    if flags & _ENCRYPTED:
+        raise BadArchiveError("its member is encrypted")
+    source.read(name_bytes + extra_bytes)
+    start = source.taken
+    if not flags & _SIZE_FOLLOWS and size != _IN_ZIP64:
+        limits.require(unpacked=size, packed=packed_size)
+    if method == _DEFLATED:
+        texts = _inflate(source, isal_zlib.decompressobj(_RAW_DEFLATE))
+    elif method == _STORED and not flags & _SIZE_FOLLOWS:
+        texts = _stored(source, size)
+    else:
+        raise BadArchiveError(f"its member is packed by method {method}; deflate (8) is expected")
+    unpacked, crc = 0, 0
+    for text in texts:
+        unpacked += len(text)
+        crc = isal_zlib.crc32(text, crc)
+        limits.require(unpacked=unpacked, packed=source.taken)
+        yield text
+    end = source.taken
+    said = _member(source)
+    if (said.header_offset, said.compress_size) != (0, end - start):
+        raise BadArchiveError("its directory names another place than its member has")
+    if said.file_size != unpacked:
+        raise BadArchiveError(f"it unpacks to {unpacked:,} bytes, and its directory says {said.file_size:,}")
+    if crc != said.CRC:
+        raise BadArchiveError(f"its text has the CRC {crc:08x}, and its directory says {said.CRC:08x}")
+
+
+def _stored(source: _Input, size: int) -> Iterator[bytes]:
+    """A member that is not compressed, as some tools write an empty one."""
+    while size:
+        text = source.next(min(size, SLICE))
+        if not text:
+            raise BadArchiveError("it is cut off within its member")
+        size -= len(text)
+        yield text
+
+
+def _member(source: _Input) -> zipfile.ZipInfo:
+    """The one member that the zip's directory names; what precedes the directory was read before."""
+    start = source.taken
+    tail = source.read(TAIL + 1)
+    if len(tail) > TAIL:
+        raise BadArchiveError("more follows its member than a directory takes: it has several, or is no zip")
+    try:
+        with zipfile.ZipFile(_EndOfFile(start, tail)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
+        raise BadArchiveError(f"its zip directory cannot be read: {error}") from error
+    if len(members) != 1:
+        raise BadArchiveError(f"it has {len(members)} members; one is expected")
+    return members[0]
+
+
+class _EndOfFile(io.RawIOBase):
+    """A file of which only the end is at hand; what lies before reads as zeros, and not much of it."""
+
+    def __init__(self, start: int, tail: bytes) -> None:
+        self._start = start
+        self._tail = tail
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        size = self._start + len(self._tail)
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence]
+        if self._position < 0:
+            raise OSError("it points to before its beginning")
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        missing = max(0, self._start - self._position)
+        if missing > TAIL:
+            raise OSError("it does not lie at the end")
+        known = self._tail[max(0, self._position - self._start) :]
+        read = (bytes(missing) + known)[: None if size is None or size < 0 else size]
+        self._position += len(read)
+        return read
