@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.schemas import binance
+from lakehouse_assets.tables.schemas import binance, bitmex, bybit, gate, htx, kucoin
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
 
 __all__ = ["TABLES", "Column", "SizeClass", "TableSchema", "schema_of"]
 
-TABLES: tuple[TableSchema, ...] = binance.TABLES
+TABLES: tuple[TableSchema, ...] = (
+    *binance.TABLES,
+    *bybit.TABLES,
+    *bitmex.TABLES,
+    *gate.TABLES,
+    *htx.TABLES,
+    *kucoin.TABLES,
+)
 
 _BY_NAME = {(schema.exchange, schema.market, schema.data_type): schema for schema in TABLES}
 

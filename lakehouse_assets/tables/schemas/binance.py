@@ -17,6 +17,8 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
+    EXCHANGE,
+    MARKET,
     QUOTE,
     number,
     ohlc,
@@ -27,7 +29,7 @@ from lakehouse_assets.tables.schemas.columns import (
     whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
-from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+from lakehouse_assets.tables.schemas.readers import HOUR_OF_DAY, OPTION_EXPIRY, OPTION_STRIKE, OPTION_TYPE, TEXT_SIDE
 
 _table = partial(TableSchema, exchange="binance")
 
@@ -322,6 +324,71 @@ def _liquidations() -> TableSchema:
     )
 
 
+def _volatility_index() -> TableSchema:
+    return _table(
+        market="option",
+        data_type="BVOLIndex",
+        description="Volatility index, every second.",
+        columns=(
+            *BY_SYMBOL,
+            time("calc_time", "When it was calculated; some milliseconds late at times."),
+            text("base_asset", "base_asset", "Name of the index, such as BTCBVOL."),
+            text("quote_asset", "quote_asset", "Quote asset."),
+            number("index_value", "index_value", "Implied volatility of the coming 30 days, a year.", "%"),
+        ),
+        file_columns=("calc_time", "symbol", "base_asset", "quote_asset", "index_value"),
+        key=("symbol", "time"),
+        size_class=SizeClass.SMALL,
+    )
+
+
+def _options_summary() -> TableSchema:
+    names = (
+        "date", "hour", "symbol", "underlying", "type", "strike", "open", "high", "low", "close", "volume_contracts",
+        "volume_usdt", "best_bid_price", "best_ask_price", "best_bid_qty", "best_ask_qty", "best_buy_iv", "best_sell_iv",
+        "mark_price", "mark_iv", "delta", "gamma", "vega", "theta", "openinterest_contracts", "openinterest_usdt",
+    )  # fmt: skip
+    figure = partial(number, nullable=True)
+    return _table(
+        market="option",
+        data_type="EOHSummary",
+        description="Every option contract at the end of each hour. Rows are not in order of time.",
+        columns=(
+            EXCHANGE,
+            MARKET,
+            Column("symbol", pl.String(), "Underlying, such as BTCUSDT: the symbol of the archive's key."),
+            time(("date", "hour"), "Hour of the summary.", read=HOUR_OF_DAY),
+            text("contract", "symbol", "Contract, such as BTC-231027-33000-C."),
+            Column("option_type", pl.String(), "call or put.", source="symbol", read=OPTION_TYPE),
+            Column("strike_price", pl.Float64(), "Strike.", QUOTE, "symbol", OPTION_STRIKE),
+            Column("expiration", pl.Date(), "Day of expiry.", source="symbol", read=OPTION_EXPIRY),
+            figure("open", "open", "First price of the hour.", QUOTE),
+            figure("high", "high", "Highest price.", QUOTE),
+            figure("low", "low", "Lowest price.", QUOTE),
+            figure("close", "close", "Last price.", QUOTE),
+            figure("volume", "volume_contracts", "Volume.", CONTRACTS),
+            figure("quote_volume", "volume_usdt", "Volume in the quote asset.", QUOTE),
+            figure("bid_price", "best_bid_price", "Best bid.", QUOTE),
+            figure("ask_price", "best_ask_price", "Best ask.", QUOTE),
+            figure("bid_size", "best_bid_qty", "Size at the best bid.", CONTRACTS),
+            figure("ask_size", "best_ask_qty", "Size at the best ask.", CONTRACTS),
+            figure("bid_iv", "best_buy_iv", "Implied volatility of the best bid.", "1"),
+            figure("ask_iv", "best_sell_iv", "Implied volatility of the best ask.", "1"),
+            figure("mark_price", "mark_price", "Mark price.", QUOTE),
+            figure("mark_iv", "mark_iv", "Implied volatility of the mark price.", "1"),
+            figure("delta", "delta", "Greek delta.", "1"),
+            figure("gamma", "gamma", "Greek gamma.", "1"),
+            figure("vega", "vega", "Greek vega.", "1"),
+            figure("theta", "theta", "Greek theta.", "1"),
+            figure("open_interest", "openinterest_contracts", "Open interest.", CONTRACTS),
+            figure("open_interest_value", "openinterest_usdt", "Value of the open interest.", QUOTE),
+        ),
+        file_columns=names,
+        key=("symbol", "contract", "time"),
+        size_class=SizeClass.SMALL,
+    )
+
+
 _FUTURES = tuple(
     schema
     for market in ("um", "cm")
@@ -339,4 +406,12 @@ _FUTURES = tuple(
     )
 )
 
-TABLES = (_klines("spot"), _trades("spot"), _agg_trades("spot"), *_FUTURES, _liquidations())
+TABLES = (
+    _klines("spot"),
+    _trades("spot"),
+    _agg_trades("spot"),
+    *_FUTURES,
+    _liquidations(),
+    _volatility_index(),
+    _options_summary(),
+)

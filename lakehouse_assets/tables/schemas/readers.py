@@ -24,6 +24,10 @@ _TEXT_FORMATS = {" ": "%Y-%m-%d %H:%M:%S%.f", "D": "%Y-%m-%dD%H:%M:%S%.f", "T": 
 """By what separates the date (ten characters) from the time of day; the fraction may be absent."""
 
 
+_OPTION = r"^[^-]+-([0-9]{6})-([0-9.]+)-([CP])$"
+"""A contract such as BTC-231027-33000-C: underlying, day of expiry, strike, call or put."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """``raw`` is what Polars parses; None: a time, whose form the first row of each file tells."""
@@ -131,6 +135,27 @@ def _side_of_sign(signed: pl.Series) -> pl.Series:
     return _choice(signed.sign(), buy=1.0, sell=-1.0)
 
 
+def _time_of_hour(day: pl.Series, hour_of_day: pl.Series) -> pl.Series:
+    hour = hour_of_day.cast(pl.Int64, strict=False)
+    midnight = day.str.strptime(pl.Datetime("us"), "%Y-%m-%d", strict=False).dt.replace_time_zone("UTC")
+    within = hour.is_between(0, 23)
+    if not within.all():
+        hour = hour.zip_with(within, pl.Series([None], dtype=pl.Int64))
+    return (midnight + (hour * 3_600_000_000).cast(pl.Duration("us"))).cast(UTC_MICROSECONDS)
+
+
+def _option_expiry(contract: pl.Series) -> pl.Series:
+    return contract.str.extract(_OPTION).str.strptime(pl.Date, "%y%m%d", strict=False)
+
+
+def _option_strike(contract: pl.Series) -> pl.Series:
+    return contract.str.extract(_OPTION, 2).cast(pl.Float64, strict=False)
+
+
+def _option_type(contract: pl.Series) -> pl.Series:
+    return contract.str.extract(_OPTION, 3).replace({"C": "call", "P": "put"})
+
+
 TIME = Reader(None, _time)
 """An instant, by its magnitude (seconds to nanoseconds since 1970) or as a date string, in UTC."""
 
@@ -149,3 +174,11 @@ SIGN_SIDE = Reader(pl.Float64(), _side_of_sign)
 """The taker's side from the sign of a size."""
 
 MAGNITUDE = Reader(pl.Float64(), pl.Series.abs)
+
+HOUR_OF_DAY = Reader(pl.String(), _time_of_hour)
+"""A date and an hour of it, in two columns."""
+
+OPTION_EXPIRY = Reader(pl.String(), _option_expiry)
+OPTION_STRIKE = Reader(pl.String(), _option_strike)
+OPTION_TYPE = Reader(pl.String(), _option_type)
+"""What an option's contract name says."""

@@ -1,0 +1,74 @@
+"""BitMEX: trades and quotes of public.bitmex.com. One file a day holds every symbol; times have nanoseconds.
+
+Newer trade files end with a column trdType, which is left out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lakehouse_assets.tables.schemas.columns import (
+    BASE,
+    CONTRACTS,
+    QUOTE,
+    number,
+    price,
+    side,
+    symbol_of_row,
+    text,
+    time,
+    time_ns,
+)
+from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
+from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+
+_table = partial(TableSchema, exchange="bitmex", market="derivatives", size_class=SizeClass.LARGE)
+_figure = partial(number, nullable=True)
+
+TABLES = (
+    _table(
+        data_type="trade",
+        description="Single trades; a taker order makes a row per order that it meets.",
+        columns=(
+            *symbol_of_row("symbol"),
+            time("timestamp", "When the trade was made."),
+            time_ns("timestamp"),
+            text("trade_id", "trdMatchID", "The exchange's id of the trade, a UUID."),
+            price(),
+            number("size", "size", "Size; what a contract is worth differs by symbol.", CONTRACTS),
+            side("side", TEXT_SIDE, "The taker's side: buy or sell; empty where a row is no trade.", nullable=True),
+            text("tick_direction", "tickDirection", "PlusTick, ZeroPlusTick, MinusTick or ZeroMinusTick."),
+            _figure("gross_value", "grossValue", "Value in the smallest unit of the settlement asset (XBt, USDt)."),
+            _figure("base_size", "homeNotional", "Size in the base asset.", BASE),
+            _figure("quote_size", "foreignNotional", "Size in the quote asset.", QUOTE),
+        ),
+        file_columns=(
+            "timestamp",
+            "symbol",
+            "side",
+            "size",
+            "price",
+            "tickDirection",
+            "trdMatchID",
+            "grossValue",
+            "homeNotional",
+            "foreignNotional",
+        ),
+        key=("symbol", "trade_id"),
+    ),
+    _table(
+        data_type="quote",
+        description="Best bid and ask, a row per change.",
+        columns=(
+            *symbol_of_row("symbol"),
+            time("timestamp", "When the book changed."),
+            time_ns("timestamp"),
+            _figure("bid_price", "bidPrice", "Best bid; empty without one.", QUOTE),
+            _figure("bid_size", "bidSize", "Size at the best bid.", CONTRACTS),
+            _figure("ask_price", "askPrice", "Best ask; empty without one.", QUOTE),
+            _figure("ask_size", "askSize", "Size at the best ask.", CONTRACTS),
+        ),
+        file_columns=("timestamp", "symbol", "bidSize", "bidPrice", "askPrice", "askSize"),
+        key=(),
+    ),
+)

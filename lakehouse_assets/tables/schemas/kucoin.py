@@ -1,0 +1,87 @@
+"""KuCoin: trades, candles and funding rates of historical-data.kucoin.com. Files have a header.
+
+Spot candles are written open, close, high, low. Futures candles of a day are published broken (a value
+less than the header has names) and are bad archives. The columns of futures trades are uncertain: no file
+was inspected, and spot's names are taken for theirs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lakehouse_assets.tables.schemas.columns import (
+    BASE,
+    BY_INTERVAL,
+    BY_SYMBOL,
+    CONTRACTS,
+    QUOTE,
+    number,
+    ohlc,
+    price,
+    side,
+    symbol_of_row,
+    text,
+    time,
+)
+from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
+from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+
+_table = partial(TableSchema, exchange="kucoin")
+
+
+def _trades(market: str) -> TableSchema:
+    uncertain = "" if market == "spot" else " Names of the columns uncertain."
+    return _table(
+        market=market,
+        data_type="trades",
+        description=f"Single trades.{uncertain}",
+        columns=(
+            *BY_SYMBOL,
+            time("trade_time", "When the trade was made."),
+            text("trade_id", "trade_id", "The exchange's id of the trade."),
+            price(),
+            number("size", "size", "Size.", BASE if market == "spot" else CONTRACTS),
+            side("side", TEXT_SIDE),
+        ),
+        file_columns=("trade_id", "trade_time", "price", "size", "side"),
+        key=("symbol", "trade_id"),
+        size_class=SizeClass.LARGE,
+    )
+
+
+def _klines(market: str) -> TableSchema:
+    spot = market == "spot"
+    return _table(
+        market=market,
+        data_type="klines",
+        description="Candles of trades.",
+        columns=(
+            *BY_INTERVAL,
+            time("time", "When the candle opens."),
+            *ohlc(),
+            number("volume", "volume", "Volume.", BASE if spot else CONTRACTS),
+            *((number("quote_volume", "turnover", "Volume in the quote asset.", QUOTE),) if spot else ()),
+        ),
+        file_columns=("time", "open", "close", "high", "low", "volume", "turnover")
+        if spot
+        else ("time", "open", "high", "low", "close", "volume"),
+        key=("symbol", "interval", "time"),
+        size_class=SizeClass.LARGE,
+    )
+
+
+_FUNDING = _table(
+    market="futures",
+    data_type="fundingRates",
+    description="Funding rates.",
+    columns=(
+        *symbol_of_row("symbol"),
+        time("time", "When the rate was charged."),
+        number("funding_rate", "fundingRate", "Rate of the interval; above zero, longs pay shorts.", "1"),
+    ),
+    file_columns=("symbol", "time", "fundingRate"),
+    key=("symbol", "time"),
+    size_class=SizeClass.SMALL,
+)
+
+TABLES = (*(schema for market in ("spot", "futures") for schema in (_trades(market), _klines(market))), _FUNDING)
