@@ -8,6 +8,7 @@ quote volume is the volume in the base asset (binance-public-data issues 267 and
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 import polars as pl
@@ -141,6 +142,8 @@ def _trades(market: str) -> TableSchema:
         ),
         key=("symbol", "trade_id"),
         size_class=SizeClass.LARGE,
+        id_column="trade_id",
+        ids_are_consecutive=True,
     )
 
 
@@ -183,6 +186,8 @@ def _agg_trades(market: str) -> TableSchema:
         file_columns=names,
         key=("symbol", "agg_trade_id"),
         size_class=SizeClass.LARGE,
+        id_column="agg_trade_id",
+        ids_are_consecutive=True,
     )
 
 
@@ -246,6 +251,7 @@ def _metrics(market: str) -> TableSchema:
         ),
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
+        step=timedelta(minutes=5),
     )
 
 
@@ -295,6 +301,7 @@ def _book_ticker(market: str) -> TableSchema:
         ),
         key=("symbol", "update_id"),
         size_class=SizeClass.LARGE,
+        id_column="update_id",
     )
 
 
@@ -345,8 +352,9 @@ def _volatility_index() -> TableSchema:
 def _options_summary() -> TableSchema:
     names = (
         "date", "hour", "symbol", "underlying", "type", "strike", "open", "high", "low", "close", "volume_contracts",
-        "volume_usdt", "best_bid_price", "best_ask_price", "best_bid_qty", "best_ask_qty", "best_buy_iv", "best_sell_iv",
-        "mark_price", "mark_iv", "delta", "gamma", "vega", "theta", "openinterest_contracts", "openinterest_usdt",
+        "volume_usdt", "best_bid_price", "best_ask_price", "best_bid_qty", "best_ask_qty", "best_buy_iv",
+        "best_sell_iv", "mark_price", "mark_iv", "delta", "gamma", "vega", "theta", "openinterest_contracts",
+        "openinterest_usdt",
     )  # fmt: skip
     figure = partial(number, nullable=True)
     return _table(

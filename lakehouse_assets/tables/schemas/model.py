@@ -6,6 +6,7 @@ A schema is data: reading, writing, checks and the documentation follow it and k
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 
@@ -54,7 +55,8 @@ class TableSchema:
     ``file_columns`` are the exchange's columns in the order of the file, for files without a header;
     a file may have more behind them. Two rows with the same ``key`` are duplicates of each other; an
     empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
-    several times over; reading keeps the first of equal ones.
+    several times over; reading keeps the first of equal ones. What the checks go by: ``id_column`` rises
+    with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so often.
     """
 
     exchange: str
@@ -67,6 +69,9 @@ class TableSchema:
     size_class: SizeClass
     time_column: str = "time"
     repeats_rows: bool = False
+    id_column: str | None = None
+    ids_are_consecutive: bool = False
+    step: timedelta | None = None
 
     @property
     def name(self) -> str:

@@ -1,0 +1,199 @@
+"""Rows that are due at regular times: where some are missing.
+
+Candles are due every interval, metrics every five minutes, funding rates every so many hours as each
+row says itself. A gap is told by what was covered last before it and first after it: the last candle
+before an outage ends early and says when, so that the gap shows the outage's true times.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from lakehouse_assets.tables.interval import duration
+from lakehouse_assets.tables.schema import TableSchema
+from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
+
+GROUP = ("symbol", "interval")
+GAPS = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "interval": pl.String(),
+        "after": UTC_MICROSECONDS,
+        "before": UTC_MICROSECONDS,
+        "missing": pl.Int64(),
+        "place": pl.String(),
+    }
+)
+"""Nothing lies between ``after`` and ``before``, where ``missing`` rows were due. ``place`` is ``start`` or
+``end`` for a gap that reaches the bounds of the period, and ``within`` otherwise."""
+
+LATE = timedelta(minutes=1)
+"""Funding rates and metrics are some milliseconds late, at times some seconds."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MONTH = timedelta(days=30)
+"""How far months, which are numbered on the grid, lie apart there."""
+_MONDAY = timedelta(days=4)
+"""1970-01-05: weeks begin on Mondays."""
+_DAY = timedelta(days=1)
+_CLOSES_BEFORE = timedelta(milliseconds=1)
+"""A candle's close time is the last instant within it, in milliseconds or finer."""
+
+
+def on_grid(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+    """Where each row lies on the grid of its symbol and interval.
+
+    ``symbol interval time until``, ``at`` (the due time, in microseconds since 1970; a multiple of months for
+    candles of months), ``step`` (microseconds to the next due time), ``off_grid``. ``at`` is the time rounded
+    down for candles, and to the nearest due time for what may be late.
+    """
+    if schema.has_interval:
+        return _candles(frame)
+    step = pl.lit(_us(schema.step)) if schema.step else pl.col("funding_interval_hours") * _us(timedelta(hours=1))
+    grid = pl.lit(_us(schema.step or timedelta(hours=1)))
+    time = pl.col("time").to_physical()
+    at = (time + grid // 2) // grid * grid
+    return frame.select(
+        "symbol",
+        pl.lit(None, pl.String()).alias("interval"),
+        "time",
+        pl.col("time").alias("until"),
+        at.alias("at"),
+        step.alias("step"),
+        ((time - at).abs() > _us(LATE)).alias("off_grid"),
+    )
+
+
+def _candles(frame: pl.DataFrame) -> pl.DataFrame:
+    ends = pl.col("close_time") if "close_time" in frame.columns else pl.lit(None, UTC_MICROSECONDS)
+    return pl.concat(
+        [_candles_of(part, interval, ends) for (interval,), part in frame.group_by("interval")]
+        or [_candles_of(frame, "1m", ends)]
+    )
+
+
+def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr) -> pl.DataFrame:
+    length = duration(interval)
+    time = pl.col("time").to_physical()
+    if length is None:
+        step = _us(_MONTH)
+        at = (pl.col("time").dt.year().cast(pl.Int64) * 12 + pl.col("time").dt.month()) * step
+        off_grid = pl.col("time") != pl.col("time").dt.truncate("1mo")
+        full = pl.col("time").dt.offset_by(interval.replace("mon", "mo"))
+    else:
+        step = _us(length)
+        origin = _origin(length)
+        phase = (time - (time.min() if origin is None else _us(origin))) % step
+        at, off_grid, full = time - phase, phase != 0, pl.col("time") + length
+    return frame.select(
+        "symbol",
+        "interval",
+        "time",
+        pl.when(ends < full - _CLOSES_BEFORE).then(ends).otherwise(full).alias("until"),
+        at.alias("at"),
+        pl.lit(step, pl.Int64()).alias("step"),
+        off_grid.alias("off_grid"),
+    )
+
+
+def _origin(length: timedelta) -> timedelta | None:
+    """A time at which a candle opens, since 1970; None where the exchange's reckoning is unknown (three days)."""
+    if length <= _DAY:
+        return timedelta(0)
+    return _MONDAY if length % timedelta(weeks=1) == timedelta(0) else None
+
+
+def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
+    """Where rows are missing (GAPS): ``points`` are of `on_grid`, ``bounds`` of `grid_bounds`."""
+    rows = (
+        points.unique([*GROUP, "at"], keep="first", maintain_order=True)
+        .sort(*GROUP, "at")
+        .join(bounds, on=GROUP, how="left", nulls_equal=True)
+        .filter(pl.col("at").is_between("lower", "upper", closed="left") | pl.col("lower").is_null())
+    )
+    within = rows.select(
+        *GROUP,
+        pl.col("until").shift().over(GROUP).alias("after"),
+        pl.col("time").alias("before"),
+        ((pl.col("at") - pl.col("at").shift().over(GROUP)) // pl.col("step") - 1).alias("missing"),
+        pl.lit("within").alias("place"),
+    )
+    edges = rows.group_by(GROUP).agg(
+        first=pl.col("at").min(),
+        first_time=pl.col("time").first(),
+        first_step=pl.col("step").first(),
+        last=pl.col("at").max(),
+        last_until=pl.col("until").last(),
+        last_step=pl.col("step").last(),
+    )
+    edges = bounds.join(edges, on=GROUP, how="left", nulls_equal=True)
+    empty = pl.col("first").is_null()
+    at_start = edges.select(
+        *GROUP,
+        pl.col("start").alias("after"),
+        pl.when(empty).then("end").otherwise("first_time").alias("before"),
+        pl.when(empty)
+        .then((pl.col("upper") - pl.col("lower")) // pl.col("grid"))
+        .otherwise((pl.col("first") - pl.col("lower")) // pl.col("first_step"))
+        .alias("missing"),
+        pl.lit("start").alias("place"),
+    )
+    at_end = edges.select(
+        *GROUP,
+        pl.col("last_until").alias("after"),
+        pl.col("end").alias("before"),
+        (-((pl.col("last") - pl.col("upper")) // pl.col("last_step")) - 1).alias("missing"),
+        pl.lit("end").alias("place"),
+    )
+    found = pl.concat([within, at_start, at_end]).filter(pl.col("missing") > 0)
+    return found.match_to_schema(GAPS).sort(*GROUP, "after")
+
+
+def grid_bounds(
+    points: pl.DataFrame, groups: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime
+) -> pl.DataFrame:
+    """``start end``, and on the grid ``lower upper`` (excluded) and ``grid``, of each group.
+
+    Both are null where the grid's origin is unknown. Samples that are due at the end of a period instead of
+    at its beginning (metrics: from 00:05 to midnight) have their bounds there.
+    """
+    rows = []
+    for interval in groups["interval"].unique():
+        length = duration(interval) if interval is not None else schema.step or timedelta(hours=1)
+        rows.append((interval, *_on_grid(start, length), *_on_grid(end, length)[:1]))
+    grids = pl.DataFrame(
+        rows, {"interval": pl.String, "lower": pl.Int64, "grid": pl.Int64, "upper": pl.Int64}, orient="row"
+    )
+    bounds = groups.join(grids, on="interval", nulls_equal=True).with_columns(
+        start=pl.lit(start, UTC_MICROSECONDS), end=pl.lit(end, UTC_MICROSECONDS)
+    )
+    if schema.step is None:
+        return bounds
+    marks = points.select(*GROUP, "at").unique()
+    first = marks.join(bounds, left_on=[*GROUP, "at"], right_on=[*GROUP, "lower"], nulls_equal=True).select(GROUP)
+    last = marks.join(bounds, left_on=[*GROUP, "at"], right_on=[*GROUP, "upper"], nulls_equal=True).select(GROUP)
+    shifted = last.join(first, on=GROUP, how="anti", nulls_equal=True).with_columns(shift=pl.lit(1, pl.Int64()))
+    shift = pl.col("shift").fill_null(0) * pl.col("grid")
+    return bounds.join(shifted, on=GROUP, how="left", nulls_equal=True).with_columns(
+        pl.col("lower") + shift, pl.col("upper") + shift
+    )
+
+
+def _on_grid(moment: datetime, length: timedelta | None) -> tuple[int | None, int]:
+    """The first due time at or after a moment, and the step there."""
+    if length is None:
+        month = moment.year * 12 + moment.month
+        begins = moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        return (month if begins else month + 1) * _us(_MONTH), _us(_MONTH)
+    origin = _origin(length)
+    if origin is None:
+        return None, _us(length)
+    steps = -((_EPOCH + origin - moment) // length)
+    return _us(origin + steps * length), _us(length)
+
+
+def _us(length: timedelta) -> int:
+    return length // _MICROSECOND
