@@ -6,7 +6,6 @@ are, has changed over the years, so each file is asked: its first byte, its firs
 
 from __future__ import annotations
 
-import csv
 import math
 
 import polars as pl
@@ -27,7 +26,14 @@ class CsvRows:
 
     def __init__(self, schema: TableSchema, symbol: str | None, interval: str | None) -> None:
         self._schema = schema
-        self._of_key = {"exchange": schema.exchange, "market": schema.market, "symbol": symbol, "interval": interval}
+        known = {"exchange": schema.exchange, "market": schema.market, "symbol": symbol, "interval": interval}
+        self._of_key = {
+            column.name: pl.Series(column.name, [known[column.name]], column.dtype)
+            for column in schema.columns
+            if column.source is None
+        }
+        # Polars takes fields that a row lacks for empty ones, which some columns may have.
+        self._may_lack_fields = any(column.nullable for column in schema.columns)
         self._names: list[str] = []
         self._raw: dict[str, pl.DataType] = {}
         self.has_header: bool | None = None
@@ -42,14 +48,17 @@ class CsvRows:
         if not self._raw:
             self._raw = self._raw_types(_fields(block))
         raw = self._parse(block)
-        read = {column.name: self._column(column, raw) for column in self._schema.columns if column.source is not None}
-        self.rows += len(raw)
-        return pl.DataFrame(read).select(
-            pl.col(column.name)
-            if column.name in read
-            else pl.lit(self._of_key[column.name], column.dtype).alias(column.name)
-            for column in self._schema.columns
+        rows = len(raw[self._names[0]])
+        frame = pl.DataFrame(
+            [
+                self._column(column, raw)
+                if column.source is not None
+                else self._of_key[column.name].new_from_index(0, rows)
+                for column in self._schema.columns
+            ]
         )
+        self.rows += rows
+        return frame
 
     def _open(self, block: bytes) -> bytes:
         """Look at the first line; the block without a header."""
@@ -58,7 +67,7 @@ class CsvRows:
         self.has_header = first[0][:1].isalpha()
         wanted = {source for column in self._schema.columns for source in column.sources}
         if self.has_header:
-            self._names = [name.strip() for name in first]
+            self._names = first
             missing = [name for name in self._schema.file_columns if name in wanted and name not in self._names]
             if missing:
                 raise BadArchiveError(f"its header has no column {missing[0]!r}, but {_shown(', '.join(self._names))}")
@@ -82,19 +91,19 @@ class CsvRows:
             types |= {name: raw or raw_time_type(first[self._names.index(name)]) for name in column.sources}
         return types
 
-    def _parse(self, block: bytes) -> pl.DataFrame:
-        schema = {
-            str(number): self._raw.get(name, pl.String()) for number, name in enumerate(self._names)
-        }  # by number: names that are not wanted may be repeated
-        wanted = [number for number, name in enumerate(self._names) if name in self._raw]
+    def _parse(self, block: bytes) -> dict[str, pl.Series]:
+        """The file's columns by their names."""
+        # Parsed by number, since names that are not wanted may be repeated.
+        schema = {str(number): self._raw.get(name, pl.String()) for number, name in enumerate(self._names)}
         try:
-            parsed = pl.read_csv(block, has_header=False, schema=schema, columns=wanted)
+            parsed = pl.read_csv(block, has_header=False, schema=schema)
         except pl.exceptions.PolarsError as error:
             raise BadArchiveError(f"behind row {self.rows:,}: {_shown(str(error).splitlines()[0])}") from error
-        parsed.columns = [self._names[number] for number in wanted]
-        return parsed
+        if self._may_lack_fields and block.count(b",") != len(parsed) * (len(self._names) - 1):
+            raise BadArchiveError(f"a row behind row {self.rows:,} has not the {len(self._names)} columns of the first")
+        return dict(zip(self._names, parsed.get_columns(), strict=True))
 
-    def _column(self, column: Column, raw: pl.DataFrame) -> pl.Series:
+    def _column(self, column: Column, raw: dict[str, pl.Series]) -> pl.Series:
         """One column of the table. Raises BadArchiveError for a field that it cannot hold."""
         fields = [raw[name] for name in column.sources]
         values = fields[0] if column.read is None else column.read.convert(*fields)
@@ -120,8 +129,9 @@ class CsvRows:
 
 def _fields(block: bytes) -> list[str]:
     """The fields of a block's first line."""
-    line = block.partition(b"\n")[0]
-    return next(csv.reader([line.decode(errors="replace").rstrip("\r")]), [])
+    end = block.find(b"\n")
+    line = block if end < 0 else block[:end]
+    return [field.strip().strip('"') for field in line.decode(errors="replace").split(",")]
 
 
 def _shown(text: str) -> str:

@@ -40,7 +40,7 @@ _RIGHT = ":right"
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """``key`` finds a row's counterpart; ``exact`` columns have to be equal, ``summed`` ones within VOLUME_TOLERANCE."""
+    """``key`` finds the counterpart, ``exact`` columns have to be equal, ``summed`` ones within VOLUME_TOLERANCE."""
 
     key: tuple[str, ...]
     exact: tuple[str, ...]

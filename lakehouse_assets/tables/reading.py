@@ -22,7 +22,7 @@ from lakehouse_assets.tables.unpack import BadArchiveError, Limits, unpack
 
 __all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """Text of a batch; its frame takes about as much memory again."""
 AT_ONCE = Limits(text_bytes=2 * 1024**3)
 """For a file that is read at once."""
