@@ -7,6 +7,7 @@ are, has changed over the years, so each file is asked: its first byte, its firs
 from __future__ import annotations
 
 import math
+import re
 
 import polars as pl
 
@@ -16,6 +17,7 @@ from lakehouse_assets.tables.unpack import BadArchiveError
 
 _BOM = b"\xef\xbb\xbf"
 _SHOWN = 60
+_UNPARSED = re.compile(r"could not parse `(.*?)` as dtype `(\w+)` at column '([0-9]+)'", re.DOTALL)
 
 
 class CsvRows:
@@ -98,10 +100,18 @@ class CsvRows:
         try:
             parsed = pl.read_csv(block, has_header=False, schema=schema)
         except pl.exceptions.PolarsError as error:
-            raise BadArchiveError(f"behind row {self.rows:,}: {_shown(str(error).splitlines()[0])}") from error
+            raise BadArchiveError(f"behind row {self.rows:,}: {self._fault(str(error))}") from error
         if self._may_lack_fields and block.count(b",") != len(parsed) * (len(self._names) - 1):
             raise BadArchiveError(f"a row behind row {self.rows:,} has not the {len(self._names)} columns of the first")
         return dict(zip(self._names, parsed.get_columns(), strict=True))
+
+    def _fault(self, message: str) -> str:
+        """What Polars says, with the column's name."""
+        match = _UNPARSED.search(message)
+        if match is None:
+            return _shown(message.splitlines()[0])
+        field, dtype, number = match.groups()
+        return f"column {self._names[int(number)]}: {_shown(field)!r} is no {dtype}"
 
     def _column(self, column: Column, raw: dict[str, pl.Series]) -> pl.Series:
         """One column of the table. Raises BadArchiveError for a field that it cannot hold."""

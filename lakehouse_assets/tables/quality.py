@@ -15,7 +15,7 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.tables.outages import explained, known_outages
-from lakehouse_assets.tables.quality_grid import GROUP, gaps, grid_bounds, on_grid
+from lakehouse_assets.tables.quality_grid import GROUP, gaps, grid_bounds, on_grid, within
 from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
@@ -103,7 +103,9 @@ def check_rows(
     measured = groups.join(_measures(frame, schema, start, end), on=GROUP, how="left", nulls_equal=True)
     if _is_regular(schema):
         points = on_grid(frame, schema)
-        found = gaps(points, grid_bounds(points, groups, schema, start, end)).filter(
+        bounds = grid_bounds(points, groups, schema, start, end)
+        points = within(points, bounds)
+        found = gaps(points, bounds).filter(
             ~((pl.col("place") == "start") & pl.col("symbol").is_in(list(listed)) & (pl.col("before") < end)),
             ~((pl.col("place") == "end") & pl.col("symbol").is_in(list(delisted))),
         )

@@ -106,15 +106,19 @@ def _origin(length: timedelta) -> timedelta | None:
     return _MONDAY if length % timedelta(weeks=1) == timedelta(0) else None
 
 
-def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
-    """Where rows are missing (GAPS): ``points`` are of `on_grid`, ``bounds`` of `grid_bounds`."""
-    rows = (
-        points.unique([*GROUP, "at"], keep="first", maintain_order=True)
-        .sort(*GROUP, "at")
-        .join(bounds, on=GROUP, how="left", nulls_equal=True)
+def within(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `on_grid` that are due within the bounds of `grid_bounds`."""
+    return (
+        points.join(bounds.select(*GROUP, "lower", "upper"), on=GROUP, nulls_equal=True)
         .filter(pl.col("at").is_between("lower", "upper", closed="left") | pl.col("lower").is_null())
+        .drop("lower", "upper")
     )
-    within = rows.select(
+
+
+def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
+    """Where rows are missing (GAPS) between those `within` bounds, and between them and the bounds."""
+    rows = points.unique([*GROUP, "at"], keep="first", maintain_order=True).sort(*GROUP, "at")
+    between = rows.select(
         *GROUP,
         pl.col("until").shift().over(GROUP).alias("after"),
         pl.col("time").alias("before"),
@@ -148,7 +152,7 @@ def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
         (-((pl.col("last") - pl.col("upper")) // pl.col("last_step")) - 1).alias("missing"),
         pl.lit("end").alias("place"),
     )
-    found = pl.concat([within, at_start, at_end]).filter(pl.col("missing") > 0)
+    found = pl.concat([between, at_start, at_end]).filter(pl.col("missing") > 0)
     return found.match_to_schema(GAPS).sort(*GROUP, "after")
 
 

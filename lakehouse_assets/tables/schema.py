@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.schemas import binance, bitmex, bybit, gate, htx, kucoin
+from lakehouse_assets.tables.schemas import binance, binance_options, bitmex, bybit, gate, htx, kucoin
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
 
 __all__ = ["TABLES", "Column", "SizeClass", "TableSchema", "schema_of"]
 
 TABLES: tuple[TableSchema, ...] = (
     *binance.TABLES,
+    *binance_options.TABLES,
     *bybit.TABLES,
     *bitmex.TABLES,
     *gate.TABLES,

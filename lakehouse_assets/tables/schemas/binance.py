@@ -1,4 +1,4 @@
-"""Binance: the columns of every data type of data.binance.vision.
+"""Binance spot and futures: the columns of every data type of data.binance.vision.
 
 Source: github.com/binance/binance-public-data (README and issues) and the files themselves. Futures
 files have a header since 2022-08 or so, spot files have none. Times count milliseconds, on spot from
@@ -18,8 +18,6 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
-    EXCHANGE,
-    MARKET,
     QUOTE,
     number,
     ohlc,
@@ -30,7 +28,7 @@ from lakehouse_assets.tables.schemas.columns import (
     whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
-from lakehouse_assets.tables.schemas.readers import HOUR_OF_DAY, OPTION_EXPIRY, OPTION_STRIKE, OPTION_TYPE, TEXT_SIDE
+from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
 
 _table = partial(TableSchema, exchange="binance")
 
@@ -179,8 +177,8 @@ def _agg_trades(market: str) -> TableSchema:
                 CONTRACTS if market == "cm" else BASE,
             ),
             side(maker),
-            whole("first_trade_id", first, "trade_id of the first trade (data type trades)."),
-            whole("last_trade_id", last, "trade_id of the last trade."),
+            whole("first_trade_id", first, "First trade's trade_id (data type trades)."),
+            whole("last_trade_id", last, "Last trade's trade_id."),
             *((_BEST_MATCH,) if spot else ()),
         ),
         file_columns=names,
@@ -315,7 +313,7 @@ def _liquidations() -> TableSchema:
         number("original_size", "original_quantity", f"Size of the order; {_CONTRACT_SIZE}.", CONTRACTS),
         number("price", "price", "Limit price of the order.", QUOTE),
         number("average_price", "average_price", "Average price of its trades.", QUOTE),
-        text("order_status", "order_status", "FILLED, PARTIALLY_FILLED, NEW ..."),
+        text("order_status", "order_status", "State of the order, such as FILLED."),
         number("last_fill_size", "last_fill_quantity", "Size of the last trade.", CONTRACTS),
         number("filled_size", "accumulated_fill_quantity", "Size of all trades.", CONTRACTS),
     )
@@ -328,72 +326,6 @@ def _liquidations() -> TableSchema:
         key=("symbol", *(column.name for column in columns if column.source is not None)),
         size_class=SizeClass.SMALL,
         repeats_rows=True,
-    )
-
-
-def _volatility_index() -> TableSchema:
-    return _table(
-        market="option",
-        data_type="BVOLIndex",
-        description="Volatility index, every second.",
-        columns=(
-            *BY_SYMBOL,
-            time("calc_time", "When it was calculated; some milliseconds late at times."),
-            text("base_asset", "base_asset", "Name of the index, such as BTCBVOL."),
-            text("quote_asset", "quote_asset", "Quote asset."),
-            number("index_value", "index_value", "Implied volatility of the coming 30 days, a year.", "%"),
-        ),
-        file_columns=("calc_time", "symbol", "base_asset", "quote_asset", "index_value"),
-        key=("symbol", "time"),
-        size_class=SizeClass.SMALL,
-    )
-
-
-def _options_summary() -> TableSchema:
-    names = (
-        "date", "hour", "symbol", "underlying", "type", "strike", "open", "high", "low", "close", "volume_contracts",
-        "volume_usdt", "best_bid_price", "best_ask_price", "best_bid_qty", "best_ask_qty", "best_buy_iv",
-        "best_sell_iv", "mark_price", "mark_iv", "delta", "gamma", "vega", "theta", "openinterest_contracts",
-        "openinterest_usdt",
-    )  # fmt: skip
-    figure = partial(number, nullable=True)
-    return _table(
-        market="option",
-        data_type="EOHSummary",
-        description="Every option contract at the end of each hour. Rows are not in order of time.",
-        columns=(
-            EXCHANGE,
-            MARKET,
-            Column("symbol", pl.String(), "Underlying, such as BTCUSDT: the symbol of the archive's key."),
-            time(("date", "hour"), "Hour of the summary.", read=HOUR_OF_DAY),
-            text("contract", "symbol", "Contract, such as BTC-231027-33000-C."),
-            Column("option_type", pl.String(), "call or put.", source="symbol", read=OPTION_TYPE),
-            Column("strike_price", pl.Float64(), "Strike.", QUOTE, "symbol", OPTION_STRIKE),
-            Column("expiration", pl.Date(), "Day of expiry.", source="symbol", read=OPTION_EXPIRY),
-            figure("open", "open", "First price of the hour.", QUOTE),
-            figure("high", "high", "Highest price.", QUOTE),
-            figure("low", "low", "Lowest price.", QUOTE),
-            figure("close", "close", "Last price.", QUOTE),
-            figure("volume", "volume_contracts", "Volume.", CONTRACTS),
-            figure("quote_volume", "volume_usdt", "Volume in the quote asset.", QUOTE),
-            figure("bid_price", "best_bid_price", "Best bid.", QUOTE),
-            figure("ask_price", "best_ask_price", "Best ask.", QUOTE),
-            figure("bid_size", "best_bid_qty", "Size at the best bid.", CONTRACTS),
-            figure("ask_size", "best_ask_qty", "Size at the best ask.", CONTRACTS),
-            figure("bid_iv", "best_buy_iv", "Implied volatility of the best bid.", "1"),
-            figure("ask_iv", "best_sell_iv", "Implied volatility of the best ask.", "1"),
-            figure("mark_price", "mark_price", "Mark price.", QUOTE),
-            figure("mark_iv", "mark_iv", "Implied volatility of the mark price.", "1"),
-            figure("delta", "delta", "Greek delta.", "1"),
-            figure("gamma", "gamma", "Greek gamma.", "1"),
-            figure("vega", "vega", "Greek vega.", "1"),
-            figure("theta", "theta", "Greek theta.", "1"),
-            figure("open_interest", "openinterest_contracts", "Open interest.", CONTRACTS),
-            figure("open_interest_value", "openinterest_usdt", "Value of the open interest.", QUOTE),
-        ),
-        file_columns=names,
-        key=("symbol", "contract", "time"),
-        size_class=SizeClass.SMALL,
     )
 
 
@@ -420,6 +352,4 @@ TABLES = (
     _agg_trades("spot"),
     *_FUTURES,
     _liquidations(),
-    _volatility_index(),
-    _options_summary(),
 )

@@ -38,7 +38,12 @@ TABLES = (
             number("size", "size", "Size; what a contract is worth differs by symbol.", CONTRACTS),
             side("side", TEXT_SIDE, "The taker's side: buy or sell; empty where a row is no trade.", nullable=True),
             text("tick_direction", "tickDirection", "PlusTick, ZeroPlusTick, MinusTick or ZeroMinusTick."),
-            _figure("gross_value", "grossValue", "Value in the smallest unit of the settlement asset (XBt, USDt)."),
+            _figure(
+                "gross_value",
+                "grossValue",
+                "Value of the trade, in the settlement asset's smallest unit.",
+                "XBt, USDt ...",
+            ),
             _figure("base_size", "homeNotional", "Size in the base asset.", BASE),
             _figure("quote_size", "foreignNotional", "Size in the quote asset.", QUOTE),
         ),

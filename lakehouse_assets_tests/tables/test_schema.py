@@ -1,0 +1,95 @@
+"""The declared tables are consistent, and what exists is named where something is asked for that does not."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.tables.interval import duration
+from lakehouse_assets.tables.schema import TABLES, SizeClass, TableSchema, schema_of
+
+each_table = pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
+
+
+def test_every_data_type_of_binance_has_a_table():
+    published = {(p.market, p.data_type) for p in exchange_named("binance").publications}
+    assert published == {(schema.market, schema.data_type) for schema in TABLES if schema.exchange == "binance"}
+
+
+def test_every_exchange_with_a_listable_archive_has_tables():
+    assert {schema.exchange for schema in TABLES} == {"binance", "bybit", "bitmex", "gate", "htx", "kucoin"}
+    assert len({schema.name for schema in TABLES}) == len(TABLES)
+
+
+@each_table
+def test_common_columns_come_first(schema: TableSchema):
+    interval = ["interval"] if schema.has_interval else []
+    assert schema.polars.names()[: 4 + len(interval)] == ["exchange", "market", "symbol", *interval, "time"]
+    assert schema.polars["time"] == pl.Datetime("us", "UTC")
+    assert schema.has_interval == schema.data_type.lower().endswith(("klines", "candlesticks"))
+
+
+@each_table
+def test_every_column_is_documented_and_comes_from_the_file_or_the_key(schema: TableSchema):
+    for column in schema.columns:
+        assert column.description.endswith(".")
+        assert column.description[0].isupper()
+        assert column.unit or column.dtype != pl.Float64
+        assert (column.source is None) == (
+            column.name in {"exchange", "market", "symbol", "interval"}
+        ) or column.name == "symbol"
+        assert set(column.sources) <= set(schema.file_columns)
+
+
+@each_table
+def test_columns_that_share_a_source_agree_on_how_it_is_parsed(schema: TableSchema):
+    raw: dict[str, pl.DataType | None] = {}
+    for column in schema.columns:
+        for source in column.sources:
+            parsed = column.dtype if column.read is None else column.read.raw
+            assert raw.setdefault(source, parsed) == parsed
+
+
+@each_table
+def test_names_mean_the_same_everywhere(schema: TableSchema):
+    assert len(set(schema.polars.names())) == len(schema.columns)
+    assert set(schema.key) <= schema.polars.keys()
+    assert schema.id_column is None or schema.polars[schema.id_column] == pl.Int64
+    if "trade" in schema.data_type.lower() or schema.data_type == "deals":
+        assert {"price", "size", "side"} <= schema.polars.keys()
+    for name, dtype in schema.polars.items():
+        assert name == name.lower()
+        if name.endswith(("price", "size", "volume")) or name in {"open", "high", "low", "close"}:
+            assert dtype == pl.Float64
+        if name == "side":
+            assert dtype == pl.String
+
+
+def test_candles_of_an_hour_and_longer_are_small():
+    klines = schema_of("binance", "um", "klines")
+    for interval in ("1s", "1m", "30m"):
+        assert klines.size_class_of(interval) == SizeClass.LARGE
+    for interval in ("1h", "12h", "1d", "3d", "1w", "1mo"):
+        assert klines.size_class_of(interval) == SizeClass.SMALL
+    assert schema_of("binance", "um", "fundingRate").size_class_of(None) == SizeClass.SMALL
+    assert schema_of("binance", "um", "trades").size_class_of(None) == SizeClass.LARGE
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (("binance", "um", "candles"), "binance/um has klines, markPriceKlines"),
+        (("binance", "coin", "klines"), "binance has spot, um, cm, option"),
+        (("nowhere", "um", "klines"), "there are tables of binance, bybit, bitmex, gate, htx, kucoin"),
+    ],
+)
+def test_what_exists_is_named(asked: tuple[str, str, str], named: str):
+    with pytest.raises(InputError, match=f"There is no table {'/'.join(asked)}; {named}"):
+        schema_of(*asked)
+
+
+def test_what_is_no_interval_is_refused():
+    with pytest.raises(InputError, match="'1x' is not an interval"):
+        duration("1x")
