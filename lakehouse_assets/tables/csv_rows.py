@@ -43,27 +43,43 @@ class CsvRows:
 
     def read(self, block: bytes) -> pl.DataFrame:
         """The rows of a block, as the schema has them. Raises BadArchiveError naming column, row and field."""
-        if self.has_header is None:
-            block = self._open(block)
+        block = self.open(block)
         if not block:
             return self._schema.polars.to_frame()
-        if not self._raw:
+        return self.complete(self.columns(block))
+
+    def open(self, block: bytes) -> bytes:
+        """Look at the first block, if this is it; the block without a header. Raises BadArchiveError."""
+        if self.has_header is None:
+            block = self._without_header(block)
+        if block and not self._raw:
             self._raw = self._raw_types(_fields(block))
+        return block
+
+    @property
+    def layout(self) -> tuple[tuple[str, ...], tuple[pl.DataType, ...]]:
+        """Files of the same layout can be read as one."""
+        return tuple(self._names), tuple(self._raw.values())
+
+    def columns(self, block: bytes) -> list[pl.Series]:
+        """The table's columns that come from the file, of lines without a header. Raises BadArchiveError."""
         raw = self._parse(block)
-        rows = len(raw[self._names[0]])
-        frame = pl.DataFrame(
+        read = [self._column(column, raw) for column in self._schema.columns if column.source is not None]
+        self.rows += len(read[0])
+        return read
+
+    def complete(self, columns: list[pl.Series]) -> pl.DataFrame:
+        """Columns of the file with those that the archive's key tells."""
+        read = iter(columns)
+        rows = len(columns[0])
+        return pl.DataFrame(
             [
-                self._column(column, raw)
-                if column.source is not None
-                else self._of_key[column.name].new_from_index(0, rows)
+                next(read) if column.source is not None else self._of_key[column.name].new_from_index(0, rows)
                 for column in self._schema.columns
             ]
         )
-        self.rows += rows
-        return frame
 
-    def _open(self, block: bytes) -> bytes:
-        """Look at the first line; the block without a header."""
+    def _without_header(self, block: bytes) -> bytes:
         block = block.removeprefix(_BOM)
         first = _fields(block)
         self.has_header = first[0][:1].isalpha()

@@ -107,12 +107,17 @@ class ArchiveBatches:
                 self.note = f"{len(frame) - len(kept):,} rows repeat another one and were left out"
             frame = kept
         self.rows += len(frame)
-        times = frame[self._schema.time_column]
-        first, last = times.min(), times.max()
-        if isinstance(first, datetime) and isinstance(last, datetime):
-            self.first_time = first if self.first_time is None else min(first, self.first_time)
-            self.last_time = last if self.last_time is None else max(last, self.last_time)
+        first, last = time_span(frame, self._schema)
+        self.first_time = min(filter(None, (first, self.first_time)), default=None)
+        self.last_time = max(filter(None, (last, self.last_time)), default=None)
         return frame
+
+
+def time_span(frame: pl.DataFrame, schema: TableSchema) -> tuple[datetime | None, datetime | None]:
+    """The earliest and the latest time of the rows."""
+    times = frame[schema.time_column]
+    first, last = times.min(), times.max()
+    return first if isinstance(first, datetime) else None, last if isinstance(last, datetime) else None
 
 
 def read_archive(
