@@ -110,7 +110,8 @@ def check_rows(
             ~((pl.col("place") == "end") & pl.col("symbol").is_in(list(delisted))),
         )
         measured = _with_gaps(measured, points, explained(found, known_outages(schema.exchange, schema.market)))
-    return _judged(measured.with_columns(pl.col("rows").fill_null(0), period=pl.lit(str(period))))
+    measured = measured.with_columns(pl.col("rows").fill_null(0), period=pl.lit(str(period)))
+    return _judged(measured, ("missing",) if not schema.idle_candles else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +227,14 @@ def _with_gaps(measured: pl.DataFrame, points: pl.DataFrame, found: pl.DataFrame
     )
 
 
-def _judged(measured: pl.DataFrame) -> pl.DataFrame:
-    """Every column of QUALITY_SCHEMA, and the level that follows."""
+def _judged(measured: pl.DataFrame, lenient: tuple[str, ...]) -> pl.DataFrame:
+    """Every column of QUALITY_SCHEMA, and the level that follows; ``lenient`` errors are warnings."""
+    errors = [name for name in _ERRORS if name not in lenient]
     absent = {name: pl.lit(None, dtype) for name, dtype in QUALITY_SCHEMA.items() if name not in measured.columns}
     level = (
-        pl.when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in _ERRORS))
+        pl.when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in errors))
         .then(pl.lit(Level.ERROR.value))
-        .when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in _WARNINGS))
+        .when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in (*_WARNINGS, *lenient)))
         .then(pl.lit(Level.WARNING.value))
         .when(pl.col("explained").fill_null(0) > 0)
         .then(pl.lit(Level.EXPLAINED.value))

@@ -141,7 +141,7 @@ def _inflate(source: _Input, inflater: _Inflater) -> Iterator[bytes]:
         text = inflater.decompress(packed, PIECE)
         if text:
             yield text
-        elif not packed:
+        elif len(inflater.unconsumed_tail) == len(packed):
             raise BadArchiveError("it is cut off: its compressed data has no end")
     source.give_back(inflater.unused_data)
 

@@ -16,7 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lakehouse_assets.sync.s5cmd import version
-from lakehouse_assets_tests.benchmarks import beside_peers, catalog_scale, dagster_cost, engine, memory, modes
+from lakehouse_assets_tests.benchmarks import (
+    beside_peers,
+    catalog_scale,
+    dagster_cost,
+    engine,
+    memory,
+    modes,
+    reading,
+)
 from lakehouse_assets_tests.benchmarks.measure import Row
 
 
@@ -36,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000, 100_000)),
     "dagster": lambda asked: dagster_cost.run(asked.repeat),
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
+    "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
 }
 
 

@@ -211,6 +211,12 @@ def test_known_outages_have_sources_and_do_not_overlap():
     assert known_outages("gate", "spot").is_empty()
 
 
+def test_missing_candles_are_no_error_where_idle_intervals_have_none():
+    kucoin = schema_of("kucoin", "spot", "klines")
+    row = checked(frame(kucoin, [{"time": time} for time in HOURS[3:]], interval="1h"), kucoin)
+    assert (row["missing"], row["level"]) == (3, "warning")
+
+
 TRADES = schema_of("binance", "um", "trades")
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from lakehouse_assets.tables.schemas.columns import (
     BASE,
+    CONTRACT_TRADES_FILE,
     CONTRACTS,
     QUOTE,
     number,
@@ -47,18 +48,7 @@ TABLES = (
             _figure("base_size", "homeNotional", "Size in the base asset.", BASE),
             _figure("quote_size", "foreignNotional", "Size in the quote asset.", QUOTE),
         ),
-        file_columns=(
-            "timestamp",
-            "symbol",
-            "side",
-            "size",
-            "price",
-            "tickDirection",
-            "trdMatchID",
-            "grossValue",
-            "homeNotional",
-            "foreignNotional",
-        ),
+        file_columns=CONTRACT_TRADES_FILE,
         key=("symbol", "trade_id"),
     ),
     _table(

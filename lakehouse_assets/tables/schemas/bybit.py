@@ -7,6 +7,7 @@ from functools import partial
 from lakehouse_assets.tables.schemas.columns import (
     BASE,
     BY_SYMBOL,
+    CONTRACT_TRADES_FILE,
     QUOTE,
     number,
     price,
@@ -41,18 +42,7 @@ _DERIVATIVES = _table(
         number("base_size", "homeNotional", "Size in the base asset.", BASE),
         number("quote_size", "foreignNotional", "Size in the quote asset.", QUOTE),
     ),
-    file_columns=(
-        "timestamp",
-        "symbol",
-        "side",
-        "size",
-        "price",
-        "tickDirection",
-        "trdMatchID",
-        "grossValue",
-        "homeNotional",
-        "foreignNotional",
-    ),
+    file_columns=CONTRACT_TRADES_FILE,
     key=("symbol", "trade_id"),
 )
 

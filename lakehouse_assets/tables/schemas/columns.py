@@ -25,6 +25,20 @@ QUOTE = "quote asset"
 BASE = "base asset"
 CONTRACTS = "contracts"
 
+CONTRACT_TRADES_FILE = (
+    "timestamp",
+    "symbol",
+    "side",
+    "size",
+    "price",
+    "tickDirection",
+    "trdMatchID",
+    "grossValue",
+    "homeNotional",
+    "foreignNotional",
+)
+"""Columns of BitMEX's trade files, which Bybit's for derivatives have, too."""
+
 
 def symbol_of_row(source: str) -> tuple[Column, ...]:
     """Common columns of a file whose rows name their symbol."""

@@ -1,8 +1,8 @@
 """KuCoin: trades, candles and funding rates of historical-data.kucoin.com. Files have a header.
 
-Spot candles are written open, close, high, low. Futures candles of a day are published broken (a value
-less than the header has names) and are bad archives. The columns of futures trades are uncertain: no file
-was inspected, and spot's names are taken for theirs.
+Spot candles are written open, close, high, low. Intervals without trades have none, as the exchange says of its
+API. Futures candles of a day are published broken (a value less than the header has names) and are bad archives.
+The columns of futures trades are uncertain: no file was inspected, and spot's names are taken for theirs.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def _klines(market: str) -> TableSchema:
         else ("time", "open", "high", "low", "close", "volume"),
         key=("symbol", "interval", "time"),
         size_class=SizeClass.LARGE,
+        idle_candles=False,
     )
 
 

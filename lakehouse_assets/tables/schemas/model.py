@@ -56,7 +56,8 @@ class TableSchema:
     a file may have more behind them. Two rows with the same ``key`` are duplicates of each other; an
     empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
     several times over; reading keeps the first of equal ones. What the checks go by: ``id_column`` rises
-    with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so often.
+    with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so often;
+    ``idle_candles``: an interval without trades has a candle, too, so that one that is missing is a fault.
     """
 
     exchange: str
@@ -72,6 +73,7 @@ class TableSchema:
     id_column: str | None = None
     ids_are_consecutive: bool = False
     step: timedelta | None = None
+    idle_candles: bool = True
 
     @property
     def name(self) -> str:
