@@ -29,6 +29,9 @@ FILES = {
     "plain": zipped(texts(3)),
     "longer": zipped(texts(9)),
     "header": zipped(HEADER + texts(4)),
+    "header in another order": zipped(
+        HEADER.replace("high,low", "low,high") + texts(2).replace("7196.25,7183.14", "7183.14,7196.25")
+    ),
     "windows": zipped((HEADER + texts(2)).replace("\n", "\r\n")),
     "no newline": gzipped(texts(5).rstrip("\n")),
     "microseconds": zipped(texts(3, unit=1000)),
@@ -74,6 +77,21 @@ def assert_alike(asked: list[ArchiveFile], schema: TableSchema = KLINES) -> None
 @given(st.lists(st.sampled_from(list(FILES)), max_size=8))
 def test_any_files_in_any_order_are_read_as_each_by_itself(names: list[str]):
     assert_alike(files(names))
+
+
+def test_a_header_in_another_order_is_read_by_its_names():
+    assert_alike(files(["header", "header in another order", "header"]))
+
+
+def test_a_line_that_is_broken_within_quotes_does_not_shift_the_rows_of_other_files():
+    schema = schema_of("kucoin", "spot", "trades")
+    row = "{},1704067200000,1,2,buy\n"
+    trades = "trade_id,trade_time,price,size,side\n" + row.format("first") + row
+    asked = [
+        ArchiveFile(identity, zipped(trades.format(identity)), symbol)
+        for identity, symbol in (('"a\nb"', "BTCUSDT"), ("c", "ETHUSDT"))
+    ]
+    assert_alike(asked, schema)
 
 
 def test_files_of_one_layout_are_parsed_once(monkeypatch: pytest.MonkeyPatch):
