@@ -7,7 +7,7 @@ liveness, a matrix) follows from the spans; nothing here makes a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -16,6 +16,7 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
@@ -130,11 +131,16 @@ class Catalog:
             self.data_types is None or data_type in self.data_types
         )
 
+    def names_all_symbols(self, name: str) -> bool:
+        """Whether all symbols of a dataset (``um/klines/daily``) are in it: a shallow walk does not open old months."""
+        place = Dataset.parse(f"{self.exchange}/{name}").layout.symbol_place
+        return self.depth is Depth.EXACT or place is not SymbolPlace.FILE_NAMES
+
     def datasets(self) -> pl.DataFrame:
         """One row per dataset: symbols (and how many are live), intervals, first and last day, objects, bytes, state.
 
         Where not every span is exact, objects and bytes are those of the mean sampled symbol times the symbols;
-        null where nothing was sampled. ``newest`` is the last day that is not in the future.
+        these and the state are null where nothing was sampled. ``newest`` is the last day that is not in the future.
         """
         keys = DATASET
         of_symbols = (
@@ -161,7 +167,11 @@ class Catalog:
         )
         intervals = self.spans.group_by(keys).agg(pl.col("interval").drop_nulls().unique().sort().alias("intervals"))
         state = (
-            pl.when(pl.col("newest") >= self._since(DEAD_DAYS)).then(pl.lit(State.LIVE)).otherwise(pl.lit(State.DEAD))
+            pl.when(pl.col("newest").is_null())
+            .then(None)
+            .when(pl.col("newest") >= self._since(DEAD_DAYS))
+            .then(pl.lit(State.LIVE))
+            .otherwise(pl.lit(State.DEAD))
         )
         return (
             of_symbols.join(intervals, on=keys)
@@ -327,13 +337,16 @@ def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
         (Change.DATASET_GONE, old[name]["market"], "", [name], old[name]["newest"]) for name in old.keys() - new.keys()
     ]
     shared = new.keys() & old.keys()
+    # A sample may lack an interval that a whole listing has.
+    comparable = before.depth is Depth.EXACT or now.depth is Depth.SHALLOW
     for name in shared:
-        was, became = old[name]["state"], new[name]["state"]
-        if was != became:
-            kind = Change.DATASET_DEAD if became == State.DEAD else Change.DATASET_BACK
-            rows.append((kind, new[name]["market"], "", [name], new[name]["newest"]))
-        for interval in set(new[name]["intervals"]) - set(old[name]["intervals"]):
-            rows.append((Change.NEW_INTERVAL, new[name]["market"], interval, [name], None))
+        was, became = old[name], new[name]
+        if None not in (was["state"], became["state"]) and was["state"] != became["state"]:
+            kind = Change.DATASET_DEAD if became["state"] == State.DEAD else Change.DATASET_BACK
+            rows.append((kind, became["market"], "", [name], became["newest"]))
+        if was["intervals"] and comparable:
+            came = set(became["intervals"]) - set(was["intervals"])
+            rows += [(Change.NEW_INTERVAL, became["market"], interval, [name], None) for interval in came]
     rows += _new_prefixes(before, now)
     return pl.concat([_changes(rows), *_symbol_changes(before, now, shared)]).sort("kind", "market", "name")
 
@@ -356,7 +369,7 @@ def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
     ]
 
 
-def _symbol_changes(before: Catalog, now: Catalog, datasets: Iterable[str]) -> list[pl.DataFrame]:
+def _symbol_changes(before: Catalog, now: Catalog, datasets: Collection[str]) -> list[pl.DataFrame]:
     """Symbols that came, went quiet or vanished, in datasets that both catalogs have."""
     keys = (*DATASET, "symbol")
     named = pl.concat_str(DATASET, separator="/").alias("dataset")
@@ -364,12 +377,13 @@ def _symbol_changes(before: Catalog, now: Catalog, datasets: Iterable[str]) -> l
         catalog.symbols().with_columns(named).filter(pl.col("dataset").is_in(list(datasets)))
         for catalog in (before, now)
     )
-    came = new.join(old, on=keys, how="anti").with_columns(pl.lit(None, pl.Date).alias("since"))
+    hidden = [name for name in datasets if now.names_all_symbols(name) and not before.names_all_symbols(name)]
+    came = new.filter(~pl.col("dataset").is_in(hidden)).join(old, on=keys, how="anti")
+    came = came.with_columns(pl.lit(None, pl.Date).alias("since"))
     both = new.join(old.select(*keys, pl.col("state").alias("was")), on=keys)
     quiet = both.filter(pl.col("was") == State.LIVE, pl.col("state") == State.QUIET).with_columns(
         pl.col("last").alias("since")
     )
-    # Symbols that are file names are all seen by an exact walk only.
     gone = old.join(new, on=keys, how="anti").with_columns(pl.col("last").alias("since"))
     found = [(Change.NEW_SYMBOL, came), (Change.SYMBOL_QUIET, quiet)]
     if now.depth is Depth.EXACT:
@@ -412,9 +426,11 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
         rows += [
             (Change.INTERVAL_NOT_COLLECTED, market, each, [name], None) for each in found if each not in entry.intervals
         ]
-        rows += [
-            (Change.INTERVAL_NOT_PUBLISHED, market, each, [name], None) for each in entry.intervals if each not in found
-        ]
+        if found or catalog.depth is Depth.EXACT:
+            missing = [each for each in entry.intervals if each not in found]
+            rows += [(Change.INTERVAL_NOT_PUBLISHED, market, each, [name], None) for each in missing]
+        if not catalog.names_all_symbols(name):
+            continue
         symbols = catalog.spans.filter(pl.concat_str(DATASET, separator="/") == name)["symbol"].unique()
         if not any(entry.symbols.selects(symbol) for symbol in symbols):
             rows.append((Change.NO_SYMBOL, market, str(entry.symbols), [name], None))

@@ -143,7 +143,7 @@ def _print(catalog: Catalog, before: Catalog | None, changes: pl.DataFrame | Non
         about = "" if row["exact"] else "~"
         shown.add_row(
             row["dataset"],
-            row["state"],
+            row["state"] or "?",
             ", ".join(row["intervals"]),
             str(row["first"] or ""),
             str(row["newest"] or ""),

@@ -180,7 +180,7 @@ def _datasets_table(datasets: pl.DataFrame) -> str:
     rows = [
         (
             row["dataset"],
-            row["state"],
+            row["state"] or "unknown",
             f"{row['symbols']:,} ({row['live']:,})" if row["exact"] else f"{row['symbols']:,}",
             ", ".join(row["intervals"]),
             row["first"],

@@ -127,7 +127,7 @@ def test_in_a_shallow_catalog_the_sample_stands_for_the_rest() -> None:
         depth=Depth.SHALLOW,
     )
     found = taken.datasets().select("dataset", "symbols", "objects", "exact", "state").rows()
-    assert found == [(METRICS, 1, None, False, "dead"), (TRADES, 6, 90, False, "live")]
+    assert found == [(METRICS, 1, None, False, None), (TRADES, 6, 90, False, "live")]
 
 
 # From one catalog to the next
@@ -185,6 +185,39 @@ def test_a_shallow_catalog_calls_no_symbol_gone_or_quiet_that_it_did_not_look_at
     before = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "BUSDT", "2022-01-01", LIVE))
     now = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=Depth.SHALLOW)
     assert kinds(changes_between(before, now)) == [("new symbol", "NEWUSDT", [TRADES])]
+
+
+def test_a_shallow_catalog_of_months_is_compared_only_as_far_as_it_looked() -> None:
+    books, candles = "spot/orderbooks/daily", "spot/candlesticks/daily"
+    fields = {"exchange": "gate"}
+    exact = catalog_of(
+        "gate",
+        pl.DataFrame(
+            [
+                span(books, "OLD_USDT", "2021-08-01", "2021-09-01", **fields),
+                span(books, "BTC_USDT", "2021-08-01", LIVE, **fields),
+                span(candles, "BTC_USDT", "2021-08-01", LIVE, interval="1m", **fields),
+            ]
+        ),
+    )
+    names = [span(books, "BTC_USDT", None, None, **fields), span(candles, "BTC_USDT", None, None, **fields)]
+    shallow = catalog_of("gate", pl.DataFrame(names), depth=Depth.SHALLOW)
+    assert shallow.datasets()["state"].to_list() == [None, None]
+    assert changes_between(exact, shallow).is_empty()
+    assert changes_between(shallow, exact).is_empty()
+    came = catalog_of(
+        "gate", pl.DataFrame([*names, span(books, "NEW_USDT", None, None, **fields)]), depth=Depth.SHALLOW
+    )
+    assert kinds(changes_between(shallow, came)) == [("new symbol", "NEW_USDT", [books])]
+    wanted = matrix(
+        {"dataset": "gate/spot/candlesticks/daily", "intervals": ["1m", "5m"], "symbols": {"include": ["OLD*"]}},
+        {"dataset": "gate/spot/orderbooks/daily"},
+    )
+    assert against_matrix(shallow, wanted).is_empty()
+    assert kinds(against_matrix(exact, wanted)) == [
+        ("interval wanted, not published", "5m", [candles]),
+        ("wanted, no symbol selected", "`OLD*`", [candles]),
+    ]
 
 
 # Against the matrix
