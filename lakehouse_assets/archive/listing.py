@@ -27,6 +27,7 @@ from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Stra
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.metrics import LISTING_KEYS, LISTING_REQUESTS, LISTING_SECONDS, count, timed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -145,8 +146,9 @@ class Lister:
         """
         found = [OBJECT_SCHEMA.to_frame()]
         strays: list[Stray] = []
-        requests = 0
-        with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
+        requests = keys_listed = 0
+        place = {"exchange": dataset.exchange, "side": "lake" if self._root else "source"}
+        with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
             # A folder's objects are parsed without the others': pages of many are never held at once.
             results = zip(folders, pool.map(self._keys, folders), strict=True)
             while some := list(itertools.islice(results, FOLDERS_PARSED)):
@@ -155,6 +157,9 @@ class Lister:
                 found.append(objects)
                 strays += odd
                 requests += sum(pages for _, (_, pages) in some)
+                keys_listed += keys.height
+        count(LISTING_REQUESTS, requests, **place)
+        count(LISTING_KEYS, keys_listed, **place)
         objects = pl.concat(found)
         wanted = {symbol for folder in folders if folder.symbols for symbol in folder.symbols}
         if wanted:

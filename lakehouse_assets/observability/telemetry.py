@@ -11,53 +11,24 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import uuid
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Mapping
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from opentelemetry import _logs, metrics, trace
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
-from opentelemetry.instrumentation.logging.handler import LoggingHandler
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-from lakehouse_assets.observability.logs import Redacting
-from lakehouse_assets.observability.metrics import SCOPE
 from lakehouse_assets.observability.redaction import redact
+
+if TYPE_CHECKING:
+    from lakehouse_assets.observability.sdk import Provider
 
 FLUSH_MILLIS = 5_000
 """A flush waits no longer for each signal."""
 
+SIGNALS = ("TRACES", "METRICS", "LOGS")
+
 _log = logging.getLogger(__name__)
-_tracer = trace.get_tracer(SCOPE)
 _lock = Lock()
-
-
-class _Provider(Protocol):
-    def force_flush(self, timeout_millis: int = ...) -> object: ...
-    def shutdown(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Set:
-    """The providers of one process; empty where no endpoint is configured."""
-
-    providers: tuple[_Provider, ...]
-
-
-_set: _Set | None = None
+_providers: tuple[Provider, ...] | None = None
+"""None before the set-up; empty where nothing is exported."""
 
 
 def start_telemetry(service: str = "lakehouse") -> bool:
@@ -65,84 +36,34 @@ def start_telemetry(service: str = "lakehouse") -> bool:
 
     ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` does not give one.
     """
-    global _set  # noqa: PLW0603 - one SDK per process is OpenTelemetry's own rule
+    global _providers  # noqa: PLW0603 - one SDK per process is OpenTelemetry's own rule
     with _lock:
-        if _set is None:
-            _set = _set_up(service)
+        if _providers is None:
+            signals = [signal for signal in SIGNALS if _is_exported(signal, os.environ)]
+            _providers = _set_up(os.environ.get("OTEL_SERVICE_NAME") or service, signals) if signals else ()
             atexit.register(_shut_down)
-        return bool(_set.providers)
+        return bool(_providers)
 
 
 def flush_telemetry() -> None:
     """Send what is waiting; returns when it was sent or after the time limit. Never raises."""
-    for provider in _set.providers if _set else ():
+    for provider in _providers or ():
         try:
             provider.force_flush(FLUSH_MILLIS)
         except Exception as error:  # noqa: BLE001 - telemetry must not end a run
             _log.warning("Telemetry could not be sent: %s", redact(str(error)))
 
 
-@contextmanager
-def span(name: str, **attributes: str | float | bool | None) -> Generator[trace.Span]:
-    """A span around the body; an exception marks it as failed, without its secrets, and goes on.
+def _set_up(service: str, signals: list[str]) -> tuple[Provider, ...]:
+    # Here, since importing SDK and exporters takes longer than many a command.
+    from lakehouse_assets.observability.sdk import set_up  # noqa: PLC0415
 
-    Attributes that are None are left out.
-    """
-    known = {key: value for key, value in attributes.items() if value is not None}
-    with _tracer.start_as_current_span(
-        name, attributes=known, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            message = redact(str(error))
-            current.add_event("exception", {"exception.type": type(error).__qualname__, "exception.message": message})
-            current.set_status(trace.StatusCode.ERROR, message)
-            raise
+    return set_up(service, signals)
 
 
-def trace_id() -> str | None:
-    """Of the current span, as 32 hex digits; None outside a recorded one."""
-    context = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(context.trace_id) if context.is_valid else None
-
-
-def _set_up(service: str) -> _Set:
-    providers: list[_Provider] = []
-    environment = os.environ
+def _is_exported(signal: str, environment: Mapping[str, str]) -> bool:
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return _Set(())
-    resource = Resource.create(
-        {
-            "service.name": environment.get("OTEL_SERVICE_NAME") or service,
-            "service.version": version("lakehouse-assets"),
-            "service.instance.id": str(uuid.uuid4()),
-        }
-    )
-    if _exports("TRACES", environment):
-        tracing = TracerProvider(resource=resource)
-        tracing.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(tracing)
-        BotocoreInstrumentor().instrument()
-        providers.append(tracing)
-    if _exports("METRICS", environment):
-        measuring = MeterProvider(
-            resource=resource, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())]
-        )
-        metrics.set_meter_provider(measuring)
-        providers.append(measuring)
-    if _exports("LOGS", environment):
-        logs = LoggerProvider(resource=resource)
-        logs.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
-        _logs.set_logger_provider(logs)
-        handler = LoggingHandler(logger_provider=logs)
-        handler.addFilter(Redacting())
-        logging.getLogger(SCOPE).addHandler(handler)
-        providers.append(logs)
-    return _Set(tuple(providers))
-
-
-def _exports(signal: str, environment: Mapping[str, str]) -> bool:
+        return False
     if environment.get(f"OTEL_{signal}_EXPORTER", "otlp") != "otlp":
         return False
     names = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -162,5 +83,5 @@ def _exports(signal: str, environment: Mapping[str, str]) -> bool:
 
 
 def _shut_down() -> None:
-    for provider in _set.providers if _set else ():
+    for provider in _providers or ():
         provider.shutdown()

@@ -10,6 +10,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.sync.engine import Scope
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
@@ -74,20 +75,21 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
         source: SourceResource,
         sync: SyncResource,
     ):
-        target = lake.lake()
-        engine = sync.engine(source.bucket(dataset.source), target)
-        scope = Scope(
-            entry=entry,
-            periods=tuple(dataset.period(text) for text in context.partition_keys),
-            symbols=tuple(config.symbols),
-            intervals=tuple(config.intervals),
-        )
-        asked_to_sync = key in context.selected_asset_keys
-        if asked_to_sync:
-            report = engine.sync(scope, mode=config.mode and SyncMode(config.mode.value), run_id=context.run.run_id)
-        else:
-            report = engine.check(scope)
-        report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
+        with traced(context):
+            target = lake.lake()
+            engine = sync.engine(source.bucket(dataset.source), target)
+            scope = Scope(
+                entry=entry,
+                periods=tuple(dataset.period(text) for text in context.partition_keys),
+                symbols=tuple(config.symbols),
+                intervals=tuple(config.intervals),
+            )
+            asked_to_sync = key in context.selected_asset_keys
+            if asked_to_sync:
+                report = engine.sync(scope, mode=config.mode and SyncMode(config.mode.value), run_id=context.run.run_id)
+            else:
+                report = engine.check(scope)
+            report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
         yield from ()
 
     return archive_asset

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.observability.tracing import trace_id
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import Failure, PeriodReport
 
@@ -37,6 +38,8 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "source_uri": dg.MetadataValue.text(dataset.source_url),
         "lake_uri": dg.MetadataValue.text(lake.url(dataset.lake_prefix)),
     }
+    if (trace := trace_id()) is not None:
+        metadata["trace_id"] = dg.MetadataValue.text(trace)
     if report.failures:
         metadata["failures"] = dg.MetadataValue.md(failure_table(report))
     return metadata

@@ -11,8 +11,9 @@ SIGKILL, a sync leaves the lake as a plan can read it: whole objects count, noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +27,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
+from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.history import record_history
 from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
@@ -177,13 +180,18 @@ class Engine:
 
         def synced(part: Scope, survey: _Survey) -> SyncReport:
             started = time.monotonic()
-            known = self._manifest(part).known(part.names)
-            outcomes = self._move(moving, _plan(part, survey, known.rows), counter)
-            survey, outcomes, lost = self._look_again(part, survey, outcomes)
+            with _stage(part, "plan"):
+                known = self._manifest(part).known(part.names)
+                plan = _plan(part, survey, known.rows)
+            with _stage(part, "move"):
+                outcomes = self._move(moving, plan, counter)
+            with _stage(part, "look_again"):
+                survey, outcomes, lost = self._look_again(part, survey, outcomes)
             counter.at(Stage.MOVED)
             counter.at(Stage.COMMITTING)
             try:
-                rows = self._commit(part, survey, known, outcomes, run_id)
+                with _stage(part, "commit"):
+                    rows = self._commit(part, survey, known, outcomes, run_id)
             except StoreError:
                 if lost is None:
                     raise
@@ -207,7 +215,8 @@ class Engine:
     ) -> SyncReport:
         """Survey the scope, have each part worked on, and put the reports together."""
         started = time.monotonic()
-        survey = self._survey(scope)
+        with _stage(scope, "list"):
+            survey = self._survey(scope)
         on_listed()
         listed = time.monotonic() - started
         reports = [work(part, _within(part, survey)) for part in _parts(scope, survey, self._options.part_objects)]
@@ -336,6 +345,16 @@ class _Counter:
             bytes_done=self._now.bytes_done + size,
         )
         self._tell(self._now)
+
+
+@contextmanager
+def _stage(scope: Scope, name: str) -> Generator[None]:
+    """A span and a measured time of one stage; periods by their ends, never by their number."""
+    with (
+        span(name, dataset=scope.entry.dataset.name, first_period=scope.names[0], last_period=scope.names[-1]),
+        timed(STAGE_SECONDS, exchange=scope.entry.dataset.exchange, stage=name),
+    ):
+        yield
 
 
 def _now() -> datetime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import polars as pl
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
@@ -11,6 +12,16 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.observability.metrics import (
+    BATCH_SECONDS,
+    FALLBACKS,
+    RETRIES,
+    THROTTLED,
+    TRANSFERRED,
+    count,
+    timed,
+)
+from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.keep import keep_former, superseded_keys
 from lakehouse_assets.sync.lake import Lake, versioning_of
 from lakehouse_assets.sync.leftovers import abort_leftovers
@@ -133,8 +144,11 @@ class Moving:
         def attempt() -> bool:
             """Try what is open; whether another attempt could help."""
             open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
+            count(RETRIES, len(settled.keys() & {copy.source_key for copy in open_copies}), exchange=self._exchange)
             outcomes = self._try_movers(open_copies, on_settled)
             self._throttle.observe(outcomes.values())
+            throttled = sum(o.fault is not None and o.fault.is_throttle for o in outcomes.values())
+            count(THROTTLED, throttled, exchange=self._exchange)
             settled.update(outcomes)
             got_through = any(outcome.fault is None for outcome in outcomes.values())
             transient = [outcome for outcome in outcomes.values() if _is_transient(outcome)]
@@ -165,7 +179,11 @@ class Moving:
         for mover in self._route.movers if self._route is not None else ():
             if not remaining:
                 break
-            outcomes = mover.move(remaining, on_outcome)
+            if remaining is not copies:
+                count(FALLBACKS, len(remaining), exchange=self._exchange, mode=mover.mode.value)
+            with self._measured(mover.mode):
+                outcomes = mover.move(remaining, on_outcome)
+            self._count(mover.mode, outcomes)
             settled |= {outcome.copy.source_key: outcome for outcome in outcomes}
             failed = [(o.copy, o.fault) for o in outcomes if o.fault is not None and another_mode_may_help(o.fault)]
             remaining = [copy for copy, _ in failed]
@@ -174,6 +192,23 @@ class Moving:
                 refused = {copy.source_key: fault for copy, fault in failed if refuses_direct(fault)}
         self._reconsider([fault for key, fault in refused.items() if settled[key].fault is None])
         return settled
+
+    @property
+    def _exchange(self) -> str:
+        return self._dataset.exchange
+
+    @contextmanager
+    def _measured(self, mode: SyncMode) -> Generator[None]:
+        with (
+            span("batch", dataset=self._dataset.name, mode=mode.value),
+            timed(BATCH_SECONDS, exchange=self._exchange, mode=mode.value),
+        ):
+            yield
+
+    def _count(self, mode: SyncMode, outcomes: Sequence[Outcome]) -> None:
+        failed = sum(outcome.fault is not None for outcome in outcomes)
+        for outcome, files in (("copied", len(outcomes) - failed), ("failed", failed)):
+            count(TRANSFERRED, files, exchange=self._exchange, mode=mode.value, outcome=outcome)
 
     def _reconsider(self, overcome: Sequence[StoreFault]) -> None:
         """Give direct up when a whole sync was refused it and another mode did what it would not."""

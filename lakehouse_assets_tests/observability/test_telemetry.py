@@ -24,14 +24,14 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 WORK = """
     import logging
-    from lakehouse_assets.observability import metrics, telemetry
+    from lakehouse_assets.observability import metrics, telemetry, tracing
     from lakehouse_assets.observability.redaction import register_secret
     on = telemetry.start_telemetry()
     assert telemetry.start_telemetry() is on
     register_secret("planted-secret-value")
     try:
-        with telemetry.span("run", exchange="binance", symbol=None), telemetry.span("list"):
-            print(telemetry.trace_id())
+        with tracing.span("run", exchange="binance", symbol=None), tracing.span("list"):
+            print(tracing.trace_id())
             metrics.count(metrics.LISTING_KEYS, 7, exchange="binance", side="source")
             metrics.count(metrics.LISTING_KEYS, 5, exchange="binance", side="source")
             metrics.observe(metrics.TICK_SECONDS, 0.3, exchange="binance")
@@ -83,6 +83,8 @@ def test_without_an_endpoint_nothing_is_set_up() -> None:
     from opentelemetry import trace
     assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider", trace.get_tracer_provider()
     assert threading.active_count() == 1
+    import sys
+    assert not any(name.startswith("opentelemetry.sdk") for name in sys.modules), "the SDK was imported"
     """
     )
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,32 @@
+"""Telemetry of Dagster's own units of work: a span per run, sent before the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from lakehouse_assets.observability.telemetry import flush_telemetry, start_telemetry
+from lakehouse_assets.observability.tracing import span
+
+
+@contextmanager
+def traced(context: dg.AssetExecutionContext) -> Generator[None]:
+    """A span around an asset's body; whatever it exports is sent at the end, also when the body fails."""
+    start_telemetry()
+    partitions = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    try:
+        with span(
+            "run",
+            **{
+                "dagster.run_id": context.run.run_id,
+                "dagster.job": context.run.job_name,
+                "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys)),
+                "dagster.first_partition": partitions[0] if partitions else None,
+                "dagster.last_partition": partitions[-1] if partitions else None,
+            },
+        ):
+            yield
+    finally:
+        flush_telemetry()
