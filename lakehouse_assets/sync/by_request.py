@@ -71,7 +71,7 @@ class RequestMover:
         outcomes = in_threads(small, copy_whole, on_outcome, mode=self.mode, workers=workers, patience=patience)
         if large:
             reader = self._source.boto3_client()
-            with ThreadPoolExecutor(PARTS_AT_ONCE) as parts:
+            with ThreadPoolExecutor(min(workers, PARTS_AT_ONCE)) as parts:
                 outcomes += in_threads(
                     large,
                     lambda copy: self._copy_in_parts(copy, reader, writer, parts),

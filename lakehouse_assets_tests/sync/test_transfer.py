@@ -219,11 +219,11 @@ def test_after_a_slow_down_the_relay_reads_half_as_wide(world: World) -> None:
 
 
 def test_a_relay_of_a_large_object_takes_no_more_memory_than_of_a_small_one(world: World) -> None:
-    """In a process of its own: first 30 MiB, then 240 MiB, held 20 MiB at a time."""
+    """In a process of its own: first 20 MiB, then 120 MiB, held 20 MiB at a time."""
     small, large = (world.key(symbol, "2024-03-01") for symbol in ("AUSDT", "BUSDT"))
     body = bytes(range(256)) * 4096
-    world.put(small, body * 30, sidecar=False)
-    world.put(large, body * 240, sidecar=False)
+    world.put(small, body * 20, sidecar=False)
+    world.put(large, body * 120, sidecar=False)
     lake = world.lake.bucket
     program = rf"""
 import re
@@ -237,7 +237,7 @@ lake = Bucket(
     credentials=Credentials({lake.credentials.access_key_id!r}, {lake.credentials.secret_access_key!r}),
 )
 mover = RelayMover(source, lake, TransferOptions(part_bytes=5 * 2**20, relay_bytes=20 * 2**20))
-for key, size in (({small!r}, 30 * 2**20), ({large!r}, 240 * 2**20)):
+for key, size in (({small!r}, 20 * 2**20), ({large!r}, 120 * 2**20)):
     [outcome] = mover.move([Copy(key, {world.lake.prefix!r} + key, size)], lambda _outcome: None)
     assert outcome.fault is None, outcome
     print(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read()).group(1))
