@@ -1,0 +1,36 @@
+"""Signals as tests write them: minutes after noon instead of times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.incidents import Book, Incident, Signal, observe
+
+KLINES = "binance/um/klines/daily"
+NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def signal(cause: Cause, minute: float = 0, *, firing: bool = True, **fields: Any) -> Signal:
+    given: dict[str, Any] = {
+        "source": "sync",
+        "exchange": "binance",
+        "subject": KLINES,
+        "period": "2024-03-04",
+        "text": cause.replace("_", " "),
+    }
+    return Signal(**{**given, **fields}, cause=cause, at=at(minute), firing=firing)
+
+
+def after(*signals: Signal, minute: float, book: Book | None = None) -> Book:
+    return observe(book or Book(), signals, at(minute))
+
+
+def only(book: Book) -> Incident:
+    [incident] = book.live()
+    return incident
