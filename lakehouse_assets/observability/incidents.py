@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Rule, Severity
+from lakehouse_assets.observability.book import EVERY_OTHER, Book, Incident, Member, Note, Phase, Signal, Told, rank
+from lakehouse_assets.observability.causes import LAKE, RULES, Severity
 
 SETTLE = timedelta(minutes=5)
 REOPEN = timedelta(hours=1)
@@ -39,169 +40,6 @@ MAX_MEMBERS = 1_000
 MAX_CLOSED = 200
 MAX_CLEARED = 5_000
 """Bounds of the book, which is one document: about 400 kB at worst per open incident."""
-
-EVERY_OTHER = "*"
-"""Period of the member that stands for a subject's periods beyond MAX_MEMBERS."""
-
-
-class Phase(StrEnum):
-    """Where an incident is; see the module's picture."""
-
-    PENDING = "pending"
-    OPEN = "open"
-    RESOLVED = "resolved"
-    MERGED = "merged"
-
-    @property
-    def is_live(self) -> bool:
-        return self in {Phase.PENDING, Phase.OPEN}
-
-
-class Signal(BaseModel):
-    """Something is wrong (``firing``), or right again, as of ``at`` (UTC).
-
-    ``source`` is what noticed (``sync``, ``checksums``, ``published``, ``expected``, ``discovery``):
-    the same source clears what it raised, whatever cause it gave. ``subject`` is an asset, such as
-    ``binance/um/klines/daily``; ``text`` is one line for people.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str
-    cause: Cause
-    exchange: str
-    subject: str
-    period: str | None = None
-    at: datetime
-    firing: bool = True
-    text: str = ""
-    run_id: str | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.source}|{self.subject}|{self.period or ''}"
-
-    @property
-    def scope(self) -> str:
-        return LAKE if RULES[self.cause].everywhere else self.exchange
-
-
-class Member(BaseModel):
-    """A signal within an incident: when it was first and last raised, and when it was cleared."""
-
-    signal: Signal
-    first: datetime
-    times: int = 1
-    cleared: datetime | None = None
-
-    @property
-    def is_firing(self) -> bool:
-        return self.cleared is None
-
-
-class Told(BaseModel):
-    """What people were told last of an incident."""
-
-    phase: Phase
-    severity: Severity
-    at: datetime
-
-
-class Note(BaseModel):
-    """Who did something, when (UTC), and why."""
-
-    who: str
-    at: datetime
-    text: str = ""
-
-
-class Incident(BaseModel):
-    """One incident. ``scope`` is an exchange or ``lake``. Times are UTC.
-
-    ``opened`` is when its first signal was raised, ``quiet`` since when none is firing.
-    ``counted`` counts the members ever, of which a closed incident keeps a few.
-    """
-
-    id: str
-    cause: Cause
-    scope: str
-    severity: Severity
-    phase: Phase = Phase.PENDING
-    opened: datetime
-    quiet: datetime | None = None
-    closed: datetime | None = None
-    escalated: datetime | None = None
-    reopened: int = 0
-    acknowledged: Note | None = None
-    resolved: Note | None = None
-    into: str | None = None
-    told: Told | None = None
-    counted: int = 0
-    members: dict[str, Member] = {}
-
-    @property
-    def rule(self) -> Rule:
-        return RULES[self.cause]
-
-    @property
-    def firing(self) -> list[Member]:
-        return [member for member in self.members.values() if member.is_firing]
-
-    @property
-    def title(self) -> str:
-        """One line: where, and what it is put down to."""
-        return f"{self.scope}: {self.rule.words}"
-
-    def summary(self, limit: int = 5) -> str:
-        """What it concerns, in a few lines."""
-        concerned = self.firing or list(self.members.values())
-        subjects = sorted({member.signal.subject for member in concerned})
-        lines = [f"{len(concerned)} signals of {len(subjects)} assets since {self.opened:%Y-%m-%d %H:%M} UTC."]
-        for member in _telling(concerned)[:limit]:
-            signal = member.signal
-            lines.append(f"{signal.subject}{f' {signal.period}' if signal.period else ''}: {signal.text}")
-        if len(concerned) > limit:
-            lines.append(f"and {len(concerned) - limit} more")
-        return "\n".join(lines)
-
-
-class DeadLetter(BaseModel):
-    """A message that a channel did not take. ``channel`` names the route and kind, never the address."""
-
-    channel: str
-    incident: str
-    title: str
-    body: str
-    severity: Severity
-    first: datetime
-    attempts: int = 1
-    again: datetime | None
-    reason: str
-
-
-class Book(BaseModel):
-    """All incidents, and when signals were last cleared. One document in the lake."""
-
-    incidents: dict[str, Incident] = {}
-    cleared: dict[str, datetime] = {}
-    dead_letters: list[DeadLetter] = []
-
-    def live(self) -> list[Incident]:
-        """Pending and open ones, best cause first."""
-        return sorted(
-            (incident for incident in self.incidents.values() if incident.phase.is_live),
-            key=lambda incident: (_rank(incident.cause), incident.scope),
-        )
-
-    def holder(self, key: str) -> Incident | None:
-        """The live incident that has a signal's key."""
-        return next((incident for incident in self.live() if key in incident.members), None)
-
-    def get(self, id_: str) -> Incident:
-        """Raises InputError for an unknown id."""
-        if id_ not in self.incidents:
-            raise InputError(f"There is no incident {id_!r}. See: lakehouse incidents list --all")
-        return self.incidents[id_]
 
 
 class Kind(StrEnum):
@@ -335,7 +173,7 @@ def _raise(book: Book, signal: Signal) -> None:
         member = holder.members[signal.key]
         member.first = min(member.first, signal.at)
         holder.opened = min(holder.opened, signal.at)
-        if signal.at < member.signal.at or signal == member.signal:
+        if _weight(signal) <= _weight(member.signal):
             return
         member.times += 1
         member.cleared, holder.quiet = None, None
@@ -350,6 +188,11 @@ def _raise(book: Book, signal: Signal) -> None:
             _join(book, signal, member)
         return
     _join(book, signal, Member(signal=signal, first=signal.at))
+
+
+def _weight(signal: Signal) -> tuple[datetime, int]:
+    """Of one key, the later signal counts; of the same moment, the one that explains more."""
+    return signal.at, -rank(signal.cause)
 
 
 def _join(book: Book, signal: Signal, member: Member) -> Incident:
@@ -527,12 +370,3 @@ def _trim(book: Book) -> None:
             incident.members = dict(list(incident.members.items())[:20])
     for key in sorted(book.cleared, key=lambda key: book.cleared[key])[:-MAX_CLEARED]:
         del book.cleared[key]
-
-
-def _telling(members: Iterable[Member]) -> list[Member]:
-    """Those first that say most of the cause."""
-    return sorted(members, key=lambda member: (_rank(member.signal.cause), member.first, member.signal.key))
-
-
-def _rank(cause: Cause) -> int:
-    return list(RULES).index(cause)

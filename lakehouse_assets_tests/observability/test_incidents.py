@@ -8,22 +8,9 @@ import pytest
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability import incidents
+from lakehouse_assets.observability.book import EVERY_OTHER, Book, Note, Phase, Signal
 from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Severity
-from lakehouse_assets.observability.incidents import (
-    EVERY_OTHER,
-    Book,
-    Kind,
-    Note,
-    Notice,
-    Phase,
-    Signal,
-    acknowledge,
-    merge,
-    notices,
-    observe,
-    resolve,
-    tell,
-)
+from lakehouse_assets.observability.incidents import Kind, Notice, acknowledge, merge, notices, observe, resolve, tell
 from lakehouse_assets_tests.observability.signals import KLINES, after, at, only, signal
 
 SENSOR = {"source": "discovery", "subject": "binance", "period": None}

@@ -1,0 +1,90 @@
+"""Incidents as alerts of Alertmanager's v2 API. Grouping, silences and repetition are then its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.observability.book import Book, Incident, Phase
+from lakehouse_assets.observability.causes import Severity
+from lakehouse_assets.observability.messages import Links
+
+ALIVE = timedelta(minutes=10)
+"""Alertmanager takes an alert for resolved that was not sent again for so long."""
+
+CLOSED_SENT = timedelta(minutes=15)
+"""So long a closed incident is still sent, in case Alertmanager was away when it closed."""
+
+
+class DeliveryError(LakehouseError):
+    """A channel did not take a message. Never names an address."""
+
+
+class Alertmanager:
+    """Alertmanager's v2 API: every open incident is an alert, sent again at every tick as it asks for."""
+
+    def __init__(self, url: SecretStr, *, token: SecretStr | None = None, timeout: float = 10.0) -> None:
+        self._url = url
+        self._token = token
+        self._timeout = timeout
+
+    def post(self, alerts: Sequence[dict[str, Any]]) -> None:
+        """Raises DeliveryError."""
+        if not alerts:
+            return
+        import requests  # noqa: PLC0415 - takes a second, and most ticks have nothing to say
+
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}
+        address = f"{self._url.get_secret_value().rstrip('/')}/api/v2/alerts"
+        try:
+            answer = requests.post(address, json=list(alerts), headers=headers, timeout=self._timeout)
+        except requests.RequestException as error:
+            raise DeliveryError(f"Alertmanager cannot be reached ({type(error).__name__}).") from None
+        if not answer.ok:
+            raise DeliveryError(f"Alertmanager answered {answer.status_code}: {' '.join(answer.text.split())[:200]}.")
+
+
+def alerts_of(book: Book, links: Links, now: datetime) -> list[dict[str, Any]]:
+    """The book as Alertmanager's alerts. Labels identify one; what changes is in its annotations.
+
+    An incident that became worse is another alert there, so that the former one is ended.
+    """
+    alerts = []
+    for incident in book.incidents.values():
+        if incident.phase is Phase.PENDING or (incident.told is None and not incident.phase.is_live):
+            continue
+        if not incident.phase.is_live and (incident.closed is None or now - incident.closed > CLOSED_SENT):
+            continue
+        ends = now + ALIVE if incident.phase.is_live else incident.closed or now
+        alerts.append(_alert(incident, links, incident.severity, ends))
+        if incident.told is not None and incident.told.severity is not incident.severity:
+            alerts.append(_alert(incident, links, incident.told.severity, now))
+    return alerts
+
+
+def _alert(incident: Incident, links: Links, severity: Severity, ends: datetime) -> dict[str, Any]:
+    run, partition = links.of(incident)
+    acknowledged = incident.acknowledged
+    return {
+        "labels": {
+            "alertname": f"lakehouse_{incident.cause}",
+            "exchange": incident.scope,
+            "severity": severity.value,
+            "role": incident.rule.role.value,
+            "cause": incident.cause.value,
+        },
+        "annotations": {
+            "summary": incident.title,
+            "description": incident.summary(),
+            "incident": incident.id,
+            **({"acknowledged_by": acknowledged.who} if acknowledged else {}),
+            **({"partition": partition} if partition else {}),
+        },
+        "startsAt": incident.opened.isoformat(),
+        "endsAt": ends.isoformat(),
+        **({"generatorURL": run or partition} if run or partition else {}),
+    }

@@ -1,0 +1,187 @@
+"""The book of incidents: what is remembered of signals, incidents and messages. One JSON document.
+
+Times are UTC. What changes it is in incidents.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Rule, Severity
+
+EVERY_OTHER = "*"
+"""Period of the member that stands for a subject's periods beyond MAX_MEMBERS."""
+
+
+class Phase(StrEnum):
+    """Where an incident is; see the picture in incidents.py."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    RESOLVED = "resolved"
+    MERGED = "merged"
+
+    @property
+    def is_live(self) -> bool:
+        return self in {Phase.PENDING, Phase.OPEN}
+
+
+class Signal(BaseModel):
+    """Something is wrong (``firing``), or right again, as of ``at`` (UTC).
+
+    ``source`` is what noticed (``sync``, ``checksums``, ``published``, ``expected``, ``discovery``):
+    the same source clears what it raised, whatever cause it gave. ``subject`` is an asset, such as
+    ``binance/um/klines/daily``; ``text`` is one line for people.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    cause: Cause
+    exchange: str
+    subject: str
+    period: str | None = None
+    at: datetime
+    firing: bool = True
+    text: str = ""
+    run_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.source}|{self.subject}|{self.period or ''}"
+
+    @property
+    def scope(self) -> str:
+        return LAKE if RULES[self.cause].everywhere else self.exchange
+
+
+class Member(BaseModel):
+    """A signal within an incident: when it was first and last raised, and when it was cleared."""
+
+    signal: Signal
+    first: datetime
+    times: int = 1
+    cleared: datetime | None = None
+
+    @property
+    def is_firing(self) -> bool:
+        return self.cleared is None
+
+
+class Told(BaseModel):
+    """What people were told last of an incident."""
+
+    phase: Phase
+    severity: Severity
+    at: datetime
+
+
+class Note(BaseModel):
+    """Who did something, when (UTC), and why."""
+
+    who: str
+    at: datetime
+    text: str = ""
+
+
+class Incident(BaseModel):
+    """One incident. ``scope`` is an exchange or ``lake``. Times are UTC.
+
+    ``opened`` is when its first signal was raised, ``quiet`` since when none is firing.
+    ``counted`` counts the members ever, of which a closed incident keeps a few.
+    """
+
+    id: str
+    cause: Cause
+    scope: str
+    severity: Severity
+    phase: Phase = Phase.PENDING
+    opened: datetime
+    quiet: datetime | None = None
+    closed: datetime | None = None
+    escalated: datetime | None = None
+    reopened: int = 0
+    acknowledged: Note | None = None
+    resolved: Note | None = None
+    into: str | None = None
+    told: Told | None = None
+    counted: int = 0
+    members: dict[str, Member] = {}
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.cause]
+
+    @property
+    def firing(self) -> list[Member]:
+        return [member for member in self.members.values() if member.is_firing]
+
+    @property
+    def title(self) -> str:
+        """One line: where, and what it is put down to."""
+        return f"{self.scope}: {self.rule.words}"
+
+    def summary(self, limit: int = 5) -> str:
+        """What it concerns, in a few lines."""
+        concerned = self.firing or list(self.members.values())
+        subjects = sorted({member.signal.subject for member in concerned})
+        lines = [f"{len(concerned)} signals of {len(subjects)} assets since {self.opened:%Y-%m-%d %H:%M} UTC."]
+        for member in telling(concerned)[:limit]:
+            signal = member.signal
+            lines.append(f"{signal.subject}{f' {signal.period}' if signal.period else ''}: {signal.text}")
+        if len(concerned) > limit:
+            lines.append(f"and {len(concerned) - limit} more")
+        return "\n".join(lines)
+
+
+class DeadLetter(BaseModel):
+    """A message that a channel did not take. ``channel`` names the route and kind, never the address."""
+
+    channel: str
+    incident: str
+    title: str
+    body: str
+    severity: Severity
+    first: datetime
+    attempts: int = 1
+    again: datetime | None
+    reason: str
+
+
+class Book(BaseModel):
+    """All incidents, and when signals were last cleared. One document in the lake."""
+
+    incidents: dict[str, Incident] = {}
+    cleared: dict[str, datetime] = {}
+    dead_letters: list[DeadLetter] = []
+
+    def live(self) -> list[Incident]:
+        """Pending and open ones, best cause first."""
+        return sorted(
+            (incident for incident in self.incidents.values() if incident.phase.is_live),
+            key=lambda incident: (rank(incident.cause), incident.scope),
+        )
+
+    def holder(self, key: str) -> Incident | None:
+        """The live incident that has a signal's key."""
+        return next((incident for incident in self.live() if key in incident.members), None)
+
+    def get(self, id_: str) -> Incident:
+        """Raises InputError for an unknown id."""
+        if id_ not in self.incidents:
+            raise InputError(f"There is no incident {id_!r}. See: lakehouse incidents list --all")
+        return self.incidents[id_]
+
+
+def telling(members: Iterable[Member]) -> list[Member]:
+    """Those first that say most of the cause."""
+    return sorted(members, key=lambda member: (rank(member.signal.cause), member.first, member.signal.key))
+
+
+def rank(cause: Cause) -> int:
+    return list(RULES).index(cause)

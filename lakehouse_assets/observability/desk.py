@@ -1,0 +1,83 @@
+"""The desk where signals come in: they become incidents, people are told, and then it is written down.
+
+In that order: a lake that does not answer must not silence its own alarm. Two desks may therefore tell
+the same twice, and neither ever tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.book import Book, Signal
+from lakehouse_assets.observability.incidents import Notice, notices, observe, tell
+from lakehouse_assets.observability.notification import Delivery, Notifier, deliver_into
+
+WRITE_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A book as it was read; ``version`` is the store's own, for writing it back. ``unsaved``: it is newer
+    than what is stored."""
+
+    book: Book
+    version: Any = None
+    unsaved: bool = False
+
+
+class BookStore(Protocol):
+    """Where the book is kept between processes."""
+
+    def read(self, now: datetime) -> Kept:
+        """The book as last written, empty where there is none."""
+
+    def write(self, book: Book, kept: Kept) -> bool:
+        """Replace what was read as ``kept``; False, and nothing written, where another writer was first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What a tick did. ``told`` are the notices that people were sent."""
+
+    book: Book
+    told: tuple[Notice, ...]
+    delivery: Delivery
+
+
+class IncidentDesk:
+    """One writer of the book."""
+
+    def __init__(self, store: BookStore, notifier: Notifier) -> None:
+        self._store = store
+        self._notifier = notifier
+
+    def read(self, now: datetime) -> Book:
+        return self._store.read(now).book
+
+    def handle(self, signals: Sequence[Signal], now: datetime) -> Handled:
+        """Take in signals, tell people what they are to know, write it down. Raises StoreError when it
+        cannot be written; what was told is told."""
+        kept = self._store.read(now)
+        seen = observe(kept.book, signals, now)
+        delivery = self._notifier.deliver(seen, notices(seen), now)
+
+        def act(book: Book) -> Book:
+            return deliver_into(tell(observe(book, signals, now), delivery.told, now), delivery)
+
+        return Handled(self._write(act, kept, now), delivery.told, delivery)
+
+    def change(self, act: Callable[[Book], Book], now: datetime) -> Book:
+        """Do something by hand, such as acknowledging; raises what ``act`` raises, and StoreError."""
+        return self._write(act, self._store.read(now), now)
+
+    def _write(self, act: Callable[[Book], Book], kept: Kept, now: datetime) -> Book:
+        for _ in range(WRITE_ATTEMPTS):
+            book = act(kept.book)
+            if (book == kept.book and not kept.unsaved) or self._store.write(book, kept):
+                return book
+            kept = self._store.read(now)
+        raise StoreError(f"Writing the incidents failed: others wrote first {WRITE_ATTEMPTS} times. Try again.")

@@ -1,0 +1,130 @@
+"""The book of incidents in the lake: one JSON document, replaced only by who has read its latest version.
+
+A copy lies on local disk. While the lake does not answer, that copy is read and written; afterwards the
+two are merged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.store import S3Store
+from pydantic import BaseModel, ValidationError
+
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.book import Book
+from lakehouse_assets.observability.desk import Kept
+from lakehouse_assets.observability.incidents import merge
+from lakehouse_assets.sync.lake import Lake
+
+BOOK = "_incidents/book.json"
+
+PATIENCE = timedelta(seconds=5)
+"""A lake that takes longer to answer is away: the alarm cannot wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What was read: the lake's ETag (None where it has no book), or that the lake did not answer."""
+
+    etag: str | None = None
+    away: bool = False
+
+
+class _LocalCopy(BaseModel):
+    """``ahead``: written while the lake was away."""
+
+    ahead: bool = False
+    book: Book = Book()
+
+
+class LakeBook:
+    """A BookStore. Without ``fallback``, a lake that is away raises StoreError."""
+
+    def __init__(self, lake: Lake, fallback: Path | None) -> None:
+        self._lake = lake
+        self._fallback = fallback
+
+    def read(self, now: datetime) -> Kept:
+        local = self._read_local()
+        try:
+            book, etag = self._read_lake()
+        except CLIENT_ERRORS as error:
+            if self._fallback is None:
+                raise store_error(f"Reading {self._lake.url(BOOK)}", error) from error
+            return Kept(local.book, _Version(away=True))
+        if local.ahead:
+            return Kept(merge(book or Book(), local.book, now), _Version(etag), unsaved=True)
+        book = book or Book()
+        if book != local.book:
+            self._write_local(_LocalCopy(book=book))
+        return Kept(book, _Version(etag))
+
+    def write(self, book: Book, kept: Kept) -> bool:
+        version: _Version = kept.version
+        if not version.away:
+            try:
+                self._write_lake(book, version.etag)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+            except CLIENT_ERRORS as error:
+                if self._fallback is None:
+                    raise store_error(f"Writing {self._lake.url(BOOK)}", error) from error
+                version = _Version(away=True)
+        self._write_local(_LocalCopy(ahead=version.away, book=book))
+        return True
+
+    # The lake
+
+    def _store(self) -> S3Store:
+        return replace(self._lake.bucket, max_attempts=2).object_store(timeout=PATIENCE)
+
+    def _read_lake(self) -> tuple[Book | None, str | None]:
+        store = self._store()
+        try:
+            answer = obstore.get(store, self._lake.key(BOOK))
+        except FileNotFoundError:
+            return None, None
+        body, etag = bytes(answer.bytes()), answer.meta["e_tag"]
+        try:
+            return Book.model_validate_json(body), etag
+        except ValidationError:
+            # Not written by this version of ours: kept beside, and begun anew.
+            etag_of_name = (etag or "").strip('"')
+            obstore.put(store, self._lake.key(f"{BOOK}.unreadable-{etag_of_name}"), body)
+            return None, etag
+
+    def _write_lake(self, book: Book, etag: str | None) -> None:
+        mode = "create" if etag is None else obstore.UpdateVersion(e_tag=etag, version=None)
+        body = book.model_dump_json(exclude_defaults=True).encode()
+        obstore.put(self._store(), self._lake.key(BOOK), body, mode=mode, use_multipart=False)
+
+    # The copy on disk
+
+    def _read_local(self) -> _LocalCopy:
+        if self._fallback is None:
+            return _LocalCopy()
+        try:
+            return _LocalCopy.model_validate_json(self._fallback.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return _LocalCopy()
+
+    def _write_local(self, copy: _LocalCopy) -> None:
+        if self._fallback is None:
+            return
+        try:
+            self._fallback.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile("w", dir=self._fallback.parent, delete=False, encoding="utf-8") as file:
+                file.write(copy.model_dump_json(exclude_defaults=True))
+            Path(file.name).replace(self._fallback)
+        except OSError as error:
+            if copy.ahead:
+                raise StoreError(
+                    f"The lake does not answer, and writing {self._fallback} failed: {error.strerror}."
+                ) from error

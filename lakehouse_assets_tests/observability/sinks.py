@@ -1,0 +1,151 @@
+"""Real receivers of notifications on loopback: an SMTP server, a webhook, Debian's Alertmanager."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from lakehouse_assets.process import spawn_tethered
+
+BINARY = "prometheus-alertmanager"
+INSTALL = "apt-get install prometheus-alertmanager"
+REQUIRED = "LAKEHOUSE_TEST_SERVERS"
+"""Set where the servers have to be there, as in CI: a missing one then fails instead of skipping."""
+
+_SERVERS_REQUIRED = bool(os.environ.get(REQUIRED))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Webhook:
+    """Answers ``status`` to every POST and keeps its path and document."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.received: list[tuple[str, Any]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[Webhook]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if outer.status == 200:
+                    outer.received.append((self.path, json.loads(body)))
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            self.port = server.server_address[1]
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+            thread.start()
+            yield self
+            server.shutdown()
+
+    @property
+    def titles(self) -> list[str]:
+        return [document["title"] for _, document in self.received]
+
+
+class Mailbox:
+    """What an SMTP server on loopback took."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        self.recipients.append(envelope.rcpt_tos)
+        return "250 OK"
+
+    @contextmanager
+    def running(self) -> Iterator[Mailbox]:
+        self.port = free_port()
+        controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        controller.start()
+        try:
+            yield self
+        finally:
+            controller.stop()
+
+
+@contextmanager
+def alertmanager(home: Path, webhook: Webhook, mailbox: Mailbox) -> Iterator[str]:
+    """The URL of an Alertmanager that groups by exchange and sends to both at once."""
+    if shutil.which(BINARY) is None:
+        if _SERVERS_REQUIRED:
+            pytest.fail(f"{BINARY} is missing although {REQUIRED} is set: {INSTALL}")
+        pytest.skip(f"{BINARY} is not installed: {INSTALL}")
+    port = free_port()
+    config = home / "alertmanager.yml"
+    config.write_text(
+        f"""\
+route: {{receiver: all, group_by: [exchange], group_wait: 100ms, group_interval: 200ms, repeat_interval: 1h}}
+receivers:
+  - name: all
+    webhook_configs: [{{url: "http://127.0.0.1:{webhook.port}/alerts", send_resolved: true}}]
+    email_configs:
+      - {{to: oncall@example.org, from: am@example.org, smarthost: "127.0.0.1:{mailbox.port}", require_tls: false}}
+""",
+        encoding="utf-8",
+    )
+    with (home / "alertmanager.log").open("wb") as log:
+        process = spawn_tethered(
+            [
+                BINARY,
+                f"--config.file={config}",
+                f"--storage.path={home / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--cluster.listen-address=",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for(lambda: _is_ready(port))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
