@@ -6,6 +6,7 @@ from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
 from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
+from lakehouse_assets.orchestration.incident_sensor import build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.verification import build_verification_asset
@@ -24,9 +25,9 @@ def defs() -> dg.Definitions:
             for entry in matrix.entries
             for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))
         ]
-        + [build_efficiency_report(), *build_catalog_assets(matrix)],
+        + [build_efficiency_report(), build_incident_report(), *build_catalog_assets(matrix)],
         schedules=[build_efficiency_schedule(), *build_catalog_schedules()],
-        sensors=build_discovery_sensors(matrix, settings.discovery),
+        sensors=[*build_discovery_sensors(matrix, settings.discovery), build_incident_sensor(settings.incidents)],
         resources=build_resources(settings),
         # One-step runs: a process per step would only add its start-up.
         executor=dg.in_process_executor,

@@ -11,13 +11,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+import yaml
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive.bucket import Bucket, Credentials, is_loopback
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.observability.alertmanager import Alertmanager
+from lakehouse_assets.observability.messages import Links
+from lakehouse_assets.observability.notification import Notifier, Route
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
@@ -252,6 +257,78 @@ def tags_of(text: str) -> dict[str, str]:
     return tags
 
 
+class IncidentSettings(BaseSettings):
+    """``LAKEHOUSE_INCIDENTS_*``: where trouble is noted, and who is told of it."""
+
+    model_config = _config("INCIDENTS")
+
+    tick_seconds: Annotated[int, Field(ge=5, le=120)] = Field(
+        default=30, description="Seconds between looks; people are told within 5 minutes of a failure."
+    )
+    fallback_dir: Path | None = Field(
+        default=None, description="Folder that keeps the incidents while the lake is away; Dagster's when unset."
+    )
+    alertmanager_url: SecretStr | None = Field(
+        default=None, description="Alertmanager that takes the incidents as alerts, such as https://host:9093."
+    )
+    alertmanager_token: SecretStr | None = Field(default=None, description="Bearer token of that Alertmanager.")
+    urls: SecretStr | None = Field(
+        default=None, description="apprise URLs that are told of everything, separated by blanks."
+    )
+    routes_file: Path | None = Field(
+        default=None, description="YAML file of routes: who is told of which severities, exchanges and roles."
+    )
+    dagster_url: str | None = Field(
+        default=None, pattern=_ENDPOINT, description="Where people open the Dagster UI, for links in messages."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=20)] = Field(
+        default=10.0, description="Seconds that a channel has to take a message."
+    )
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an Alertmanager beyond loopback.")
+
+    def notifier(self) -> Notifier:
+        """Who is told of incidents. Raises InputError; makes no request."""
+        alertmanager = None
+        if self.alertmanager_url is not None:
+            address = urlsplit(self.alertmanager_url.get_secret_value())
+            if address.scheme not in {"http", "https"} or not address.hostname:
+                raise InputError("LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL is no URL; write it as https://host[:port].")
+            if address.scheme == "http" and not self.allow_http and not is_loopback(address.hostname):
+                raise InputError(
+                    "LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL is plain HTTP; use https, or set "
+                    "LAKEHOUSE_INCIDENTS_ALLOW_HTTP."
+                )
+            alertmanager = Alertmanager(
+                self.alertmanager_url, token=self.alertmanager_token, timeout=self.timeout_seconds
+            )
+        return Notifier(
+            self.routes(), alertmanager=alertmanager, links=Links(self.dagster_url), timeout=self.timeout_seconds
+        )
+
+    def routes(self) -> list[Route]:
+        """The routes file's, and one of ``urls`` that takes everything. Raises InputError without naming an address."""
+        routes = [] if self.routes_file is None else _read_routes(self.routes_file)
+        urls = self.urls.get_secret_value().split() if self.urls else []
+        return routes + ([Route(name="urls", urls=tuple(map(SecretStr, urls)))] if urls else [])
+
+
+def _read_routes(path: Path) -> list[Route]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TypeAdapter(dict[Literal["routes"], list[Route]]).validate_python(document)["routes"]
+    except OSError as error:
+        raise InputError(f"The routes file {path} cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise InputError(f"The routes file {path} is no YAML, at line {line}.") from None
+    except (ValidationError, KeyError) as error:
+        faults = error.errors(include_input=False, include_url=False) if isinstance(error, ValidationError) else ()
+        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults) or "no routes"
+        raise InputError(
+            f"The routes file {path}: {told}. It is a list `routes` of name, urls and conditions."
+        ) from None
+
+
 class Settings(BaseSettings):
     """All settings, each group from its own variables."""
 
@@ -262,13 +339,14 @@ class Settings(BaseSettings):
     source: SourceSettings = Field(default_factory=SourceSettings)
     sync: SyncSettings = Field(default_factory=SyncSettings)
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
 
 
 Group = TypeVar("Group", bound=BaseSettings)
 
 _GROUPS = {
     group.__name__: str(group.model_config.get("env_prefix")).removeprefix(PREFIX)
-    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings)
+    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings, IncidentSettings)
 }
 
 

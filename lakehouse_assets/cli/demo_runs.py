@@ -17,6 +17,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.cli.demo_archive import DemoDataset
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.reporting import COMPLETE
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -85,7 +86,9 @@ def _read_events(record: DatasetRun, result: dg.ExecuteInProcessResult) -> None:
             described = event.step_failure_data.user_failure_data
             record.failures.append(str(described.description if described else error and error.message).strip())
     record.complete |= {
-        str(evaluation.partition) for evaluation in result.get_asset_check_evaluations() if evaluation.passed
+        str(evaluation.partition)
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.passed and evaluation.check_name == COMPLETE
     }
 
 

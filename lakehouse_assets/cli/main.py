@@ -256,6 +256,7 @@ def coverage(
     raise typer.Exit(run_coverage(dataset, symbol=symbol, years=years, html=html, as_json=as_json))
 
 
+@app.command()
 def discover(
     exchange: Annotated[str, typer.Argument(metavar="EXCHANGE", help="Such as binance.", show_default=False)],
     *,
@@ -279,3 +280,53 @@ def discover(
 
     asked = Asked(exchange, market, data_type, exact, concurrency, write_matrix, force)
     raise typer.Exit(run_discover(asked, as_json=as_json))
+
+
+incidents = typer.Typer(
+    help="Incidents: what is wrong with exchanges, lake and runs, and who looks after it.", no_args_is_help=True
+)
+app.add_typer(incidents, name="incidents")
+
+IncidentId = Annotated[
+    str, typer.Argument(metavar="ID", help="As `lakehouse incidents list` shows it.", show_default=False)
+]
+Who = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who does it; default: your login.", show_default=False)
+]
+Text = Annotated[str, typer.Option("--note", metavar="TEXT", help="What others should know.", show_default=False)]
+
+
+@incidents.command("list")
+def list_incidents(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the open incidents, worst cause first, and messages that nobody took."""
+    from lakehouse_assets.cli.incidents import run_list  # noqa: PLC0415
+
+    raise typer.Exit(run_list(every=every, as_json=as_json))
+
+
+@incidents.command()
+def show(incident: IncidentId, *, as_json: AsJson = False) -> None:
+    """Show one incident with all its signals."""
+    from lakehouse_assets.cli.incidents import run_show  # noqa: PLC0415
+
+    raise typer.Exit(run_show(incident, as_json=as_json))
+
+
+@incidents.command()
+def ack(incident: IncidentId, *, who: Who = None, text: Text = "", as_json: AsJson = False) -> None:
+    """Say that you look after an incident: it is no longer raised by time."""
+    from lakehouse_assets.cli.incidents import run_ack  # noqa: PLC0415
+
+    raise typer.Exit(run_ack(incident, who=who, text=text, as_json=as_json))
+
+
+@incidents.command("resolve")
+def resolve_incident(incident: IncidentId, *, who: Who = None, text: Text = "", as_json: AsJson = False) -> None:
+    """Close an incident by hand. What fails from now on opens it again."""
+    from lakehouse_assets.cli.incidents import run_resolve  # noqa: PLC0415
+
+    raise typer.Exit(run_resolve(incident, who=who, text=text, as_json=as_json))

@@ -126,6 +126,11 @@ class Incident(BaseModel):
         """One line: where, and what it is put down to."""
         return f"{self.scope}: {self.rule.words}"
 
+    @property
+    def state(self) -> str:
+        """One word for lists: an acknowledged incident is open, and somebody looks after it."""
+        return "acknowledged" if self.phase is Phase.OPEN and self.acknowledged else self.phase.value
+
     def summary(self, limit: int = 5) -> str:
         """What it concerns, in a few lines."""
         concerned = self.firing or list(self.members.values())

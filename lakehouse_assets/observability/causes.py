@@ -47,6 +47,7 @@ class Cause(StrEnum):
     RUN_FAILS = "run_fails"
     DATASET_LATE = "dataset_late"
     UNUSUAL = "unusual"
+    CHECK_FAILS = "check_fails"
     CHECKSUM_MISMATCH = "checksum_mismatch"
 
 
@@ -119,6 +120,12 @@ RULES: Mapping[Cause, Rule] = {
             words="copies or sidecars do not match their published checksum",
             severity=Severity.ERROR,
             role=Role.DATA_ENGINEER,
+        ),
+        Rule(
+            cause=Cause.CHECK_FAILS,
+            words="asset checks fail",
+            severity=Severity.WARNING,
+            role=Role.RESEARCH,
         ),
         Rule(
             cause=Cause.UNUSUAL,

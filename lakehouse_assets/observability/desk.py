@@ -60,8 +60,14 @@ class IncidentDesk:
 
     def handle(self, signals: Sequence[Signal], now: datetime) -> Handled:
         """Take in signals, tell people what they are to know, write it down. Raises StoreError when it
-        cannot be written; what was told is told."""
+        cannot be written; what was told is told.
+
+        What is said to be right of which nobody knew that it was wrong is left out: most of what goes on
+        is right, and the book has to stay small.
+        """
         kept = self._store.read(now)
+        raised = {signal.key for signal in signals if signal.firing}
+        signals = [each for each in signals if each.key in raised or kept.book.holder(each.key) is not None]
         seen = observe(kept.book, signals, now)
         delivery = self._notifier.deliver(seen, notices(seen), now)
 

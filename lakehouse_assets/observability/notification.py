@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -23,6 +23,9 @@ from lakehouse_assets.observability.book import Book, DeadLetter
 from lakehouse_assets.observability.causes import LAKE, Role, Severity
 from lakehouse_assets.observability.incidents import Notice
 from lakehouse_assets.observability.messages import Links, Message, message_of
+
+if TYPE_CHECKING:
+    import apprise
 
 ATTEMPTS = 2
 """Attempts within a tick; what still fails is a dead letter, due again at the next ones."""
@@ -35,41 +38,39 @@ MAX_DEAD_LETTERS = 100
 ALERTMANAGER = "alertmanager"
 
 
-class Channel(Protocol):
-    """One address. ``name`` may be shown, the address may not."""
-
-    @property
-    def name(self) -> str: ...
-
-    def send(self, message: Message) -> None:
-        """Raises DeliveryError."""
-
-
 class AppriseChannel:
-    """One of the services that apprise speaks, by its URL. Raises InputError for a URL that it does not know."""
+    """One of the services that apprise speaks, by its URL."""
 
     def __init__(self, name: str, url: SecretStr, *, timeout: float = 10.0) -> None:
-        import apprise  # noqa: PLC0415 - takes a second, and most ticks have nothing to say
-
         self.name = name
+        self._url = url
         self._timeout = timeout
+
+    @cached_property
+    def service(self) -> apprise.Apprise:
+        """Raises DeliveryError for a URL that apprise does not know."""
+        import apprise  # noqa: PLC0415 - takes seconds, and most ticks have nothing to say
+
         # At debug level both write addresses, or paths with tokens in them, to their logs.
         for logger in ("apprise", "urllib3.connectionpool"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
-        self._service = apprise.Apprise()
-        if not self._service.add(url.get_secret_value()):
-            raise InputError(f"Notification: {name} is not a URL that apprise understands; see its list of services.")
+        service = apprise.Apprise()
+        if not service.add(self._url.get_secret_value()):
+            raise DeliveryError(f"{self.name} is not a URL that apprise understands; see its list of services.")
+        return service
 
     def send(self, message: Message) -> None:
         kind = "success" if message.is_good_news else "warning" if message.severity is Severity.WARNING else "failure"
         try:
-            taken = self._service.notify(
+            taken = self.service.notify(
                 body=message.body,
                 title=message.title,
                 notify_type=kind,
                 body_format="text",
                 timeout=self._timeout,
             )
+        except DeliveryError:
+            raise
         except Exception as error:  # noqa: BLE001 - a service's own fault must not end the others
             raise DeliveryError(f"{self.name} failed with {type(error).__name__}.") from None
         if not taken:
@@ -142,8 +143,13 @@ class Notifier:
         return {route.name: route.channels(timeout=self._timeout) for route in self._routes}
 
     def check(self) -> None:
-        """Raises InputError for a route that cannot be used."""
-        _ = self._channels
+        """Raises InputError for a route that cannot be used. Sends nothing."""
+        for channels in self._channels.values():
+            for channel in channels:
+                try:
+                    _ = channel.service
+                except DeliveryError as error:
+                    raise InputError(f"Notification: {error}") from None
 
     def deliver(self, book: Book, due: Sequence[Notice], now: datetime) -> Delivery:
         """Send what is due. Where Alertmanager takes it, grouping and repetition are its own; where it does

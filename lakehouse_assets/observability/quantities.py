@@ -90,7 +90,7 @@ QUANTITIES: Mapping[str, Quantity] = {
             unit="bytes/s",
             meaning="bytes copied per second of the period's sync",
             sides=Sides.LOW,
-            relative_floor=0.5,
+            relative_floor=1.0,
             absolute_floor=1_000,
         ),
         Quantity(

@@ -210,7 +210,7 @@ class _Scale:
         """The least deviation that matters, on this scale."""
         expected = max(0.0, self.back(centre))
         least = max(self.quantity.relative_floor * expected, self.quantity.absolute_floor)
-        # By ratio, a half less is as far as twice as much.
+        # By ratio, half of it is as far away as twice of it.
         return self.of(expected + least) - self.of(expected)
 
 

@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.telemetry import traced
+from lakehouse_assets.orchestration.thresholds import EXPECTED, build_expected_check, expected_result
 from lakehouse_assets.sync.engine import Scope
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
@@ -62,7 +63,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
     @dg.multi_asset(
         name="__".join(dataset.asset_key),
         specs=[_spec(entry, partitions, lake_url)],
-        check_specs=[check],
+        check_specs=[check, build_expected_check(key)],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
@@ -90,7 +91,11 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             else:
                 report = engine.check(scope)
             report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
-        yield from ()
+            whole = [period.period for period in report.periods if period.is_complete]
+            if whole and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
+                result = expected_result(context, target, dataset, whole)
+                if result is not None:
+                    yield result
 
     return archive_asset
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -22,6 +23,9 @@ from lakehouse_assets.observability.book import Book
 from lakehouse_assets.observability.desk import Kept
 from lakehouse_assets.observability.incidents import merge
 from lakehouse_assets.sync.lake import Lake
+
+if TYPE_CHECKING:
+    from obstore import PutMode
 
 BOOK = "_incidents/book.json"
 
@@ -101,7 +105,7 @@ class LakeBook:
             return None, etag
 
     def _write_lake(self, book: Book, etag: str | None) -> None:
-        mode = "create" if etag is None else obstore.UpdateVersion(e_tag=etag, version=None)
+        mode: PutMode = "create" if etag is None else {"e_tag": etag}
         body = book.model_dump_json(exclude_defaults=True).encode()
         obstore.put(self._store(), self._lake.key(BOOK), body, mode=mode, use_multipart=False)
 
@@ -112,7 +116,7 @@ class LakeBook:
             return _LocalCopy()
         try:
             return _LocalCopy.model_validate_json(self._fallback.read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValidationError):
             return _LocalCopy()
 
     def _write_local(self, copy: _LocalCopy) -> None:

@@ -12,6 +12,7 @@ from dagster_aws.s3 import S3Resource
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.world import World
 
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -75,3 +76,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def runner(world: World, instance: dg.DagsterInstance) -> Runner:
     return Runner(world, instance)
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook().running() as running:
+        yield running

@@ -1,0 +1,127 @@
+"""``lakehouse incidents``: the book of incidents in the lake, read and changed by hand."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.markup import escape
+
+from lakehouse_assets.cli import output
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.observability.book import Book, Incident, Note
+from lakehouse_assets.observability.desk import IncidentDesk
+from lakehouse_assets.observability.incidents import acknowledge, resolve
+from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.sync.incident_book import LakeBook
+
+
+def run_list(*, every: bool, as_json: bool) -> int:
+    """Print the open incidents (all with ``every``) and dead letters; 1 when any is open."""
+    book = _desk().read(_now())
+    shown = book.live()
+    if every:
+        closed = [incident for incident in book.incidents.values() if not incident.phase.is_live]
+        shown += sorted(closed, key=lambda incident: incident.opened, reverse=True)
+    if as_json:
+        letters = [letter.model_dump(mode="json", exclude={"body"}) for letter in book.dead_letters]
+        output.print_json({"incidents": [_document(each) for each in shown], "undelivered": letters})
+    else:
+        _print_list(shown, book)
+    return int(bool(book.live()))
+
+
+def run_show(id_: str, *, as_json: bool) -> int:
+    """Print one incident and its signals; 0."""
+    incident = _desk().read(_now()).get(id_)
+    if as_json:
+        output.print_json(_document(incident) | {"signals": _signals(incident)})
+        return 0
+    _print_one(incident)
+    return 0
+
+
+def run_ack(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
+    """Acknowledge and print it; 0."""
+    note = _note(who, text)
+    return _changed(_desk().change(lambda book: acknowledge(book, id_, note), note.at), id_, as_json=as_json)
+
+
+def run_resolve(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
+    """Resolve and print it; 0. The sensor tells people."""
+    note = _note(who, text)
+    return _changed(_desk().change(lambda book: resolve(book, id_, note), note.at), id_, as_json=as_json)
+
+
+def _desk() -> IncidentDesk:
+    settings = load_settings()
+    folder = settings.incidents.fallback_dir
+    return IncidentDesk(LakeBook(settings.lake.lake(), folder and folder / "incidents.json"), Notifier())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _note(who: str | None, text: str) -> Note:
+    if who is None:
+        try:
+            who = getpass.getuser()
+        except (OSError, KeyError):
+            raise InputError("Your login has no name here: say who you are with --by NAME.") from None
+    return Note(who=who, at=_now(), text=text)
+
+
+def _changed(book: Book, id_: str, *, as_json: bool) -> int:
+    incident = book.get(id_)
+    if as_json:
+        output.print_json(_document(incident))
+    else:
+        note = incident.resolved or incident.acknowledged
+        by = f" by {note.who}" if note else ""
+        output.stdout().print(escape(f"{incident.id} is {incident.state}{by}."))
+    return 0
+
+
+def _document(incident: Incident) -> dict[str, Any]:
+    fields = incident.model_dump(mode="json", exclude={"members", "told"})
+    return {**fields, "state": incident.state, "title": incident.title, "firing": len(incident.firing)}
+
+
+def _signals(incident: Incident) -> list[dict[str, Any]]:
+    return [
+        {**member.signal.model_dump(mode="json"), **member.model_dump(mode="json", exclude={"signal"})}
+        for member in incident.members.values()
+    ]
+
+
+def _print_list(shown: list[Incident], book: Book) -> None:
+    console = output.stdout()
+    if not shown:
+        console.print("No incident is open.")
+    else:
+        listed = output.table("Incidents (UTC)", ["id", "state", "severity", "since", "what"], ["signals"])
+        for each in shown:
+            since = f"{each.opened:%Y-%m-%d %H:%M}"
+            listed.add_row(each.id, each.state, each.severity, since, escape(each.title), str(len(each.firing)))
+        console.print(listed)
+    for letter in book.dead_letters:
+        console.print(escape(f"undelivered: {letter.incident}: {letter.reason} ({letter.attempts} attempts)"))
+
+
+def _print_one(incident: Incident) -> None:
+    console = output.stdout()
+    console.print(escape(f"{incident.id}: {incident.state}, {incident.severity}"))
+    console.print(escape(incident.title))
+    for name, note in (("acknowledged", incident.acknowledged), ("resolved", incident.resolved)):
+        if note is not None:
+            console.print(escape(f"{name} by {note.who or 'itself'} at {note.at:%Y-%m-%d %H:%M} UTC: {note.text}"))
+    listed = output.table("Signals (UTC)", ["asset", "period", "since", "clear since", "what"], ["times"])
+    for member in incident.members.values():
+        signal = member.signal
+        cleared = f"{member.cleared:%Y-%m-%d %H:%M}" if member.cleared else "-"
+        since = f"{member.first:%Y-%m-%d %H:%M}"
+        listed.add_row(signal.subject, signal.period or "-", since, cleared, escape(signal.text), str(member.times))
+    console.print(listed)

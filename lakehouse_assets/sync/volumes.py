@@ -1,0 +1,109 @@
+"""What each period of a dataset amounts to, from manifest and history of syncs: the past that thresholds learn from."""
+
+from __future__ import annotations
+
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.history import HISTORY_TABLE
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.plan import State
+
+FOLLOWED_DAYS = 14
+"""A period that was copied longer after its publication than this was backfilled: its lag says nothing."""
+
+VOLUME_SCHEMA = pl.Schema(
+    {
+        "period": pl.String,
+        "objects": pl.Float64,
+        "symbols": pl.Float64,
+        "bytes": pl.Float64,
+        "discovery_lag": pl.Float64,
+        "seconds": pl.Float64,
+        "throughput": pl.Float64,
+        "failures": pl.Float64,
+    }
+)
+"""One row per period, named and measured as the quantities of observability/quantities.py; null where unknown."""
+
+
+def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
+    """VOLUME_SCHEMA of the periods from ``since`` on, sorted. One read of the manifest and one of the syncs.
+
+    Of several syncs of a period, the one that copied most tells its seconds and throughput, and the
+    last one its failures.
+    """
+    held = _held(lake, dataset, since)
+    return (
+        held.join(_syncs(lake, dataset, since), on="period", how="left")
+        .sort("period")
+        .select(VOLUME_SCHEMA.names())
+        .cast(VOLUME_SCHEMA)
+    )
+
+
+def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
+    lag = (pl.col("synced_at").max() - pl.col("source_last_modified").max()).dt.total_seconds()
+    rows = _scan(lake, dataset.manifest_prefix, pl.col("month") >= since[:7])
+    if rows is None:
+        return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in list(VOLUME_SCHEMA)[:5]})
+    return _collect(
+        lake,
+        dataset.manifest_prefix,
+        rows.filter(pl.col("period") >= since, pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]))
+        .group_by("period")
+        .agg(
+            pl.len().alias("objects"),
+            pl.col("symbol").n_unique().alias("symbols"),
+            pl.col("size").sum().alias("bytes"),
+            lag.alias("discovery_lag"),
+        )
+        .with_columns(
+            pl.when(pl.col("discovery_lag").is_between(0, FOLLOWED_DAYS * 86_400)).then(pl.col("discovery_lag"))
+        ),
+    )
+
+
+def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
+    # A period is synced after it began, so no earlier month holds one.
+    rows = _scan(lake, HISTORY_TABLE, pl.col("month") >= since[:7])
+    if rows is None:
+        return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in ("period", *list(VOLUME_SCHEMA)[5:])})
+    of_most = pl.col("bytes_copied").arg_max()
+    return _collect(
+        lake,
+        HISTORY_TABLE,
+        rows.filter(pl.col("dataset") == dataset.name, pl.col("period") >= since)
+        .sort("synced_at")
+        .group_by("period")
+        .agg(
+            pl.col("seconds").get(of_most),
+            (pl.col("bytes_copied") / pl.col("seconds")).get(of_most).alias("throughput"),
+            pl.col("objects_failed").last().alias("failures"),
+        )
+        .with_columns(pl.when(pl.col("throughput").is_finite()).then(pl.col("throughput"))),
+    )
+
+
+def _scan(lake: Lake, table: str, months: pl.Expr) -> pl.LazyFrame | None:
+    try:
+        return pl.scan_delta(DeltaTable(lake.url(table), storage_options=lake.delta_options)).filter(months)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise _error(lake, table, error) from error
+
+
+def _collect(lake: Lake, table: str, rows: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return rows.collect()
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        raise _error(lake, table, error) from error
+
+
+def _error(lake: Lake, table: str, error: Exception) -> StoreError:
+    return StoreError(f"Reading {lake.url(table)} failed: {fault_of(error)}.")

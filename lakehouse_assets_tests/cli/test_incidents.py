@@ -1,0 +1,67 @@
+"""`lakehouse incidents` against the embedded store: what is open, who looks after it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from lakehouse_assets.cli.main import app
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.desk import IncidentDesk
+from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.sync.incident_book import LakeBook
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets_tests.cli.conftest import RunLakehouse
+from lakehouse_assets_tests.observability.signals import KLINES, at, signal
+
+ID = "binance-transfer-fails-20240305-1"
+
+
+@pytest.fixture
+def lake(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """Configured as a user does it, with one open incident."""
+    lake = Lake(store.lake(), f"cli-{uuid.uuid4().hex}")
+    credentials = lake.bucket.credentials
+    monkeypatch.setenv("LAKEHOUSE_LAKE_BUCKET", lake.bucket.name)
+    monkeypatch.setenv("LAKEHOUSE_LAKE_PREFIX", lake.prefix)
+    monkeypatch.setenv("LAKEHOUSE_LAKE_ENDPOINT_URL", lake.bucket.endpoint_url)
+    monkeypatch.setenv("LAKEHOUSE_LAKE_ACCESS_KEY_ID", credentials.access_key_id)
+    monkeypatch.setenv("LAKEHOUSE_LAKE_SECRET_ACCESS_KEY", credentials.secret_access_key)
+    desk = IncidentDesk(LakeBook(lake, None), Notifier())
+    desk.handle([signal(Cause.TRANSFER_FAILS, text="3 of 9 [objects] failed", run_id="abc")], at(2))
+    return lake
+
+
+@pytest.mark.usefixtures("lake")
+def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            app(["incidents", *arguments])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out + printed.err
+
+    status, listed = run("list", "--json")
+    [incident] = json.loads(listed)["incidents"]
+    assert (status, incident["id"], incident["state"], incident["firing"]) == (1, ID, "open", 1)
+    shown = run("show", ID)[1]
+    assert "binance: objects cannot be brought into the lake" in shown
+    assert KLINES in shown
+    assert "3 of 9 [objects] failed" in shown
+    assert run("ack", ID, "--by", "anna", "--note", "on it") == (0, f"{ID} is acknowledged by anna.\n")
+    assert "acknowledged" in run("list")[1]
+    status, document = run("resolve", ID, "--by", "anna", "--note", "bucket policy", "--json")
+    assert json.loads(document)["resolved"]["text"] == "bucket policy"
+    assert run("list") == (0, "No incident is open.\n")
+    assert ID in run("list", "--all")[1]
+    minute = json.loads(document)["resolved"]["at"][:16].replace("T", " ")
+    assert run("ack", ID) == (2, f"Incident {ID} is resolved already, since {minute} UTC.\n")
+    assert run("show", "x") == (2, "There is no incident 'x'. See: lakehouse incidents list --all\n")
+
+
+def test_a_lake_that_was_not_configured_is_said(run_lakehouse: RunLakehouse) -> None:
+    done = run_lakehouse("incidents", "list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("No lake is configured: set LAKEHOUSE_LAKE_BUCKET")

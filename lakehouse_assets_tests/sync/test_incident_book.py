@@ -1,0 +1,85 @@
+"""The book of incidents in a real store: two writers, a lake that is away, a document of nobody's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import obstore
+import pytest
+
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.book import Book
+from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.desk import IncidentDesk
+from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.sync.incident_book import BOOK, LakeBook
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets_tests.observability.signals import after, at, only, signal
+from lakehouse_assets_tests.world import World
+
+FAILS = Cause.TRANSFER_FAILS
+
+
+def away(lake: Lake) -> Lake:
+    return Lake(replace(lake.bucket, endpoint_url="http://127.0.0.1:9"), lake.prefix)
+
+
+def test_whoever_has_not_read_the_latest_version_writes_nothing(world: World) -> None:
+    ours, theirs = LakeBook(world.lake, None), LakeBook(world.lake, None)
+    first, second = ours.read(at(0)), theirs.read(at(0))
+    book = after(signal(FAILS), minute=2)
+    assert ours.write(book, first)
+    assert not theirs.write(Book(), second)
+    assert theirs.read(at(0)).book == book
+    stale = ours.read(at(0))
+    assert theirs.write(Book(), theirs.read(at(0)))
+    assert not ours.write(book, stale)
+
+
+def test_two_desks_write_one_book(world: World) -> None:
+    desks = [IncidentDesk(LakeBook(world.lake, None), Notifier()) for _ in range(2)]
+    for number in range(6):
+        desks[number % 2].handle([signal(FAILS, subject=f"binance/{number}")], at(number))
+    assert len(only(LakeBook(world.lake, None).read(at(9)).book).firing) == 6
+
+
+def test_what_was_noted_while_the_lake_was_away_is_merged_into_what_others_wrote(world: World, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.json"
+    desk = IncidentDesk(LakeBook(world.lake, copy), Notifier())
+    desk.handle([signal(FAILS, subject="binance/before")], at(1))
+    cut_off = IncidentDesk(LakeBook(away(world.lake), copy), Notifier())
+    known = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).book
+    assert {member.signal.subject for member in only(known).firing} == {"binance/before", "binance/while"}
+    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS, 2, subject="binance/elsewhere")], at(3))
+    desk.handle([], at(4))
+    book = LakeBook(world.lake, None).read(at(5)).book
+    assert {member.signal.subject.partition("/")[2] for member in only(book).firing} == {"before", "while", "elsewhere"}
+
+
+def test_without_a_copy_a_lake_that_is_away_is_an_error(world: World) -> None:
+    with pytest.raises(StoreError, match=r"Reading s3://.*_incidents/book\.json failed: Unreachable"):
+        LakeBook(away(world.lake), None).read(at(0))
+
+
+def test_a_lake_and_a_disk_that_both_refuse_are_an_error(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = LakeBook(away(world.lake), tmp_path / "file" / "copy.json")
+    with pytest.raises(StoreError, match="The lake does not answer, and writing"):
+        IncidentDesk(store, Notifier()).handle([signal(FAILS)], datetime.now(UTC))
+
+
+def test_a_document_that_nobody_can_read_is_kept_beside_a_new_book(world: World) -> None:
+    obstore.put(world.lake.bucket.object_store(), world.lake.key(BOOK), b'{"incidents": 7}')
+    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
+    assert only(LakeBook(world.lake, None).read(at(3)).book).cause is FAILS
+    [kept] = [key for key in world.lake_files("_incidents/") if "unreadable" in key]
+    assert world.lake_body(kept) == b'{"incidents": 7}'
+
+
+def test_a_new_process_knows_what_the_lake_said_before_it_went_away(world: World, tmp_path: Path) -> None:
+    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
+    LakeBook(world.lake, tmp_path / "copy.json").read(at(3))
+    kept = LakeBook(away(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
+    assert only(kept.book).told is not None
