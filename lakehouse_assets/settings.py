@@ -25,6 +25,7 @@ from lakehouse_assets.observability.messages import Links
 from lakehouse_assets.observability.notification import Notifier, Route
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.spending import Ceiling, Prices
 from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
 
 PREFIX = "LAKEHOUSE_"
@@ -188,13 +189,14 @@ class SyncSettings(BaseSettings):
         default=4 * 1024**3, description="Bytes that staged mode may hold on scratch at once."
     )
 
-    def options(self, headers: ObjectHeaders | None = None) -> EngineOptions:
+    def options(self, headers: ObjectHeaders | None = None, prices: Prices | None = None) -> EngineOptions:
         """Engine options; ``headers`` are what the lake's objects are written with."""
         if self.scratch_dir is not None and not self.scratch_dir.is_dir():
             raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
         return EngineOptions(
             list_concurrency=self.list_concurrency,
             part_objects=self.part_objects,
+            prices=prices or Prices(),
             transfer=TransferOptions(
                 workers=self.workers,
                 retries=self.retries,
@@ -222,8 +224,11 @@ class DiscoverySettings(BaseSettings):
     settle_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=300.0, description="A period's listing that did not change for so long is taken as whole."
     )
-    budget_seconds: Annotated[float, Field(gt=0, le=45)] = Field(
-        default=20.0, description="A tick looks at no further dataset after so long; Dagster ends it at 60 s."
+    budget_seconds: Annotated[float, Field(gt=0, le=40)] = Field(
+        default=16.0, description="A tick begins no further listing after so long; Dagster ends it at 60 s."
+    )
+    rescan_days: Annotated[float, Field(gt=0, le=366)] = Field(
+        default=7.0, description="Days within which every materialized or followed period is listed again."
     )
     first_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=300.0, description="Pause after a failed run before the period is asked for again; doubles each time."
@@ -329,6 +334,43 @@ def _read_routes(path: Path) -> list[Route]:
         ) from None
 
 
+Dollars = Annotated[float, Field(ge=0)]
+
+
+class SpendingSettings(BaseSettings):
+    """``LAKEHOUSE_SPENDING_*``: ceilings, none by default, and the prices that estimates are made with."""
+
+    model_config = _config("SPENDING")
+
+    max_dollars: Dollars | None = Field(default=None, description="A run estimated above refuses to start.")
+    max_bytes: Annotated[int, Field(ge=0)] | None = Field(default=None, description="As max_dollars, in bytes to copy.")
+    daily_max_dollars: Dollars | None = Field(
+        default=None, description="Of all runs together that sensors started on one day (UTC)."
+    )
+    daily_max_bytes: Annotated[int, Field(ge=0)] | None = Field(default=None, description="As daily_max_dollars.")
+    write_dollars_per_1000: Dollars = Field(default=Prices.write_per_1000, description="PUT, COPY, LIST requests.")
+    transfer_dollars_per_gb: Dollars = Field(
+        default=Prices.transfer_per_gb, description="Between regions of AWS; 0 where you do not pay for it."
+    )
+    storage_dollars_per_gb_month: Dollars = Field(default=Prices.storage_per_gb_month, description="What is kept.")
+
+    @property
+    def prices(self) -> Prices:
+        return Prices(
+            write_per_1000=self.write_dollars_per_1000,
+            transfer_per_gb=self.transfer_dollars_per_gb,
+            storage_per_gb_month=self.storage_dollars_per_gb_month,
+        )
+
+    @property
+    def per_run(self) -> Ceiling:
+        return Ceiling(self.max_dollars, self.max_bytes, "LAKEHOUSE_SPENDING_MAX")
+
+    @property
+    def per_day(self) -> Ceiling:
+        return Ceiling(self.daily_max_dollars, self.daily_max_bytes, "LAKEHOUSE_SPENDING_DAILY_MAX")
+
+
 class Settings(BaseSettings):
     """All settings, each group from its own variables."""
 
@@ -340,13 +382,21 @@ class Settings(BaseSettings):
     sync: SyncSettings = Field(default_factory=SyncSettings)
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
+    spending: SpendingSettings = Field(default_factory=SpendingSettings)
 
 
 Group = TypeVar("Group", bound=BaseSettings)
 
 _GROUPS = {
     group.__name__: str(group.model_config.get("env_prefix")).removeprefix(PREFIX)
-    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings, IncidentSettings)
+    for group in (
+        LakeSettings,
+        SourceSettings,
+        SyncSettings,
+        DiscoverySettings,
+        SpendingSettings,
+        IncidentSettings,
+    )
 }
 
 

@@ -96,6 +96,10 @@ class Bucket:
     def plain_http(self) -> bool:
         return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
 
+    @property
+    def is_on_aws(self) -> bool:
+        return _provider(self.endpoint_url) == _provider(None)
+
     def same_provider_as(self, other: Bucket) -> bool:
         """Whether one server can copy between the two (same endpoint; AWS counts as one)."""
         return _provider(self.endpoint_url) == _provider(other.endpoint_url)

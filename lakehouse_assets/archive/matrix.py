@@ -295,7 +295,8 @@ class DatasetEntry(_Model):
     """One dataset of the matrix, checked against what its exchange publishes.
 
     ``intervals`` are in the exchange's order, and empty where the data type has none.
-    ``follow_from`` None means: from the day the sensor first runs.
+    ``follow_from`` None means: from the day the sensor first runs. A ``paused`` one is not watched
+    by it; runs that a person starts go on.
     """
 
     dataset: Annotated[InstanceOf[Dataset], BeforeValidator(_dataset)]
@@ -308,6 +309,7 @@ class DatasetEntry(_Model):
     )
     follow_from: Annotated[date | None, BeforeValidator(_follow_from)] = None
     catch_up: Annotated[bool, Strict()] = False
+    paused: Annotated[bool, Strict()] = False
     partitions_per_run: Annotated[
         int, Strict(), Field(ge=1, le=MAX_PARTITIONS_PER_RUN), BeforeValidator(_partitions_per_run)
     ] = Field(default=None, validate_default=True)

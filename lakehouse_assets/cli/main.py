@@ -180,12 +180,16 @@ def sync(
         str | None,
         typer.Option(metavar="MODE", help="How objects are moved; default: the matrix entry's.", show_default=False),
     ] = None,
+    allow_spending: Annotated[
+        bool, typer.Option("--allow-spending", help="Copy although the estimate is above a spending ceiling.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring periods of a dataset into the lake, without Dagster."""
     from lakehouse_assets.cli.sync import ask, run_sync  # noqa: PLC0415
 
-    raise typer.Exit(run_sync(ask(dataset, first, last, symbols, intervals), mode=mode, as_json=as_json))
+    asked = ask(dataset, first, last, symbols, intervals)
+    raise typer.Exit(run_sync(asked, mode=mode, allow_spending=allow_spending, as_json=as_json))
 
 
 @app.command()

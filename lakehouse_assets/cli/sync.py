@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Scope, Stage
 from lakehouse_assets.sync.plan import Plan, State
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+from lakehouse_assets.sync.spending import Estimate
 from lakehouse_assets.sync.watch import newest_period
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def ask(dataset: str, first: str, last: str, symbols: str | None, intervals: str
 
 def _engine(entry: DatasetEntry, settings: Settings) -> Engine:
     lake = settings.lake.lake()
-    return Engine(settings.source.bucket(entry.dataset.source), lake, settings.sync.options(settings.lake.headers))
+    options = settings.sync.options(settings.lake.headers, settings.spending.prices)
+    return Engine(settings.source.bucket(entry.dataset.source), lake, options)
 
 
 def _names(option: str, text: str | None) -> tuple[str, ...]:
@@ -85,7 +88,8 @@ def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
     scope, engine = asked
     plan = engine.plan(scope)
     rows = _plan_rows(plan, scope)
-    summary = asdict(plan.summary())
+    estimate = engine.estimate(plan)
+    summary = asdict(plan.summary()) | asdict(estimate)
     if as_json:
         output.print_json({"dataset": scope.entry.dataset.name, "periods": rows, "total": summary})
         return 0
@@ -97,10 +101,8 @@ def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
     shown.add_row("total", *_counts(summary, numbers))
     console = output.stdout()
     console.print(shown)
-    console.print(
-        f"{summary['requests']} requests, about {summary['dollars']:.4f} dollars at AWS list prices "
-        f"({plan.listing_requests} of them made now, to list). Nothing was written."
-    )
+    console.print(f"{estimate}.", soft_wrap=True)
+    console.print(f"{plan.listing_requests} of the requests were made now, to list. Nothing was written.")
     return 0
 
 
@@ -137,19 +139,31 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
 # sync
 
 
-def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, as_json: bool) -> int:
+def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: bool, as_json: bool) -> int:
     """Sync and print the report; 0 when all that was asked for is in the lake, else 1."""
     scope, engine = asked
     chosen = None if mode is None else _mode(mode)
     with ExitStack() as stack:
         on_progress = stack.enter_context(_Bar()).show if sys.stderr.isatty() else lambda _progress: None
-        report = engine.sync(scope, mode=chosen, on_progress=on_progress)
+        report = engine.sync(scope, mode=chosen, on_progress=on_progress, approve=_approval(allow_spending))
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if as_json:
         output.print_json(_document(report, ok=not failed))
     else:
         _print_report(report, failed)
     return 1 if failed else 0
+
+
+def _approval(allow_spending: bool) -> Callable[[Estimate], None]:
+    ceiling = load_settings().spending.per_run
+
+    def approve(estimate: Estimate) -> None:
+        if not allow_spending:
+            ceiling.check(
+                estimate.dollars, estimate.bytes, what="This sync is estimated at", override="--allow-spending"
+            )
+
+    return approve
 
 
 def _mode(text: str) -> SyncMode:

@@ -7,11 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
+from lakehouse_assets.orchestration.availability import build_published_check, repeated
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.orchestration.spending import approval
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.orchestration.thresholds import EXPECTED, build_expected_check, expected_result
+from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.engine import Scope
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
@@ -39,6 +42,11 @@ class SyncConfig(dg.Config):
         "staged (through scratch disk). "
         "Default: the matrix entry's mode.",
     )
+    allow_spending: bool = Field(
+        default=False,
+        description="Copy although the estimate is above a spending ceiling (LAKEHOUSE_SPENDING_*). For a backfill, "
+        "set the tag lakehouse/allow_spending=true instead.",
+    )
 
 
 def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
@@ -59,11 +67,12 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             description="Every object that the exchange lists within the matrix entry, and its sidecar, "
             "is in the lake with the listed content. Names what is missing.",
         )
+    published = build_published_check(key)
 
     @dg.multi_asset(
         name="__".join(dataset.asset_key),
         specs=[_spec(entry, partitions, lake_url)],
-        check_specs=[check, build_expected_check(key)],
+        check_specs=[check, published, build_expected_check(key)],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
@@ -77,6 +86,10 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
         sync: SyncResource,
     ):
         with traced(context):
+            if published.key in context.selected_asset_check_keys:
+                context.log_event(repeated(context.instance, key))
+            if key not in context.selected_asset_keys and check.key not in context.selected_asset_check_keys:
+                return
             target = lake.lake()
             engine = sync.engine(source.bucket(dataset.source), target)
             scope = Scope(
@@ -87,7 +100,12 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             )
             asked_to_sync = key in context.selected_asset_keys
             if asked_to_sync:
-                report = engine.sync(scope, mode=config.mode and SyncMode(config.mode.value), run_id=context.run.run_id)
+                report = engine.sync(
+                    scope,
+                    mode=config.mode and SyncMode(config.mode.value),
+                    run_id=context.run.run_id,
+                    approve=approval(context, read_group(SpendingSettings), is_allowed=config.allow_spending),
+                )
             else:
                 report = engine.check(scope)
             report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)

@@ -8,45 +8,83 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date
-from typing import Self
+from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-MAX_ASKED = 400
-MAX_WAITING = 250
-"""Periods remembered, about 80 kB together. No more than MAX_ASKED are asked for at a time."""
+MAX_BYTES = 95_000
+"""Of the text. With 300 datasets and as many periods as may be pursued it is below."""
 
+MAX_PURSUED = 500
+MAX_PURSUED_OF_DATASET = 250
+"""Periods pursued at a time. A rescan that has found so many waits until some are done."""
 
-class Waiting(BaseModel):
-    """A published period that is not settled yet: unchanged since ``since`` (epoch seconds)."""
-
-    fingerprint: str
-    since: int
-
-
-class Asked(BaseModel):
-    """A period for which a run was asked for; ``over`` is when that run was first seen to be over
-    (epoch seconds), None while it is not."""
-
-    fingerprint: str
-    attempt: int
-    over: int | None = None
+MAX_RESCANS = 20
+"""Datasets in the midst of a rescan at a time."""
 
 
-class DiscoveryCursor(BaseModel):
-    """State of one exchange's sensor, by dataset name or by ``dataset@period``.
+class Pursued(NamedTuple):
+    """A period that is published and not (wholly) in the lake.
 
-    ``followed``: since when a dataset is followed that has no ``follow_from``. ``listed``: when all
-    its symbols were last listed (epoch seconds). ``before``: where the look at its older open periods
-    goes on. ``next_dataset``: where a tick that ran out of time left off.
+    ``attempt`` 0: no run was asked for; its listing has the ``fingerprint`` since ``at`` (epoch
+    seconds), or was not taken yet (empty fingerprint). Otherwise the last attempt; ``at`` is when that
+    run was first seen to be over, 0 while it is not.
     """
 
-    followed: dict[str, date] = {}
-    listed: dict[str, int] = {}
-    before: dict[str, str] = {}
-    waiting: dict[str, Waiting] = {}
-    asked: dict[str, Asked] = {}
+    fingerprint: str = ""
+    attempt: int = 0
+    at: int = 0
+
+
+class Place(NamedTuple):
+    """How far a rescan is: the last period of the stretch it is at, and the key where its next part begins."""
+
+    period: str
+    key: str = ""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Watched(_Model):
+    """One dataset. Times are epoch seconds, 0 for never.
+
+    ``since``: followed from here where there is no ``follow_from``. ``listed``: when the newest periods of
+    all symbols were last listed. ``rescanned``: when the last rescan ended. ``wanted``: what the matrix
+    asked for then, as a digest. ``told``: the verdict of the check ``published`` and the day it was logged.
+    """
+
+    since: date | None = None
+    listed: int = 0
+    rescanned: int = 0
+    wanted: str = ""
+    told: str = ""
+    place: Place | None = None
+    pursued: dict[str, Pursued] = {}
+
+    @property
+    def standing(self) -> str:
+        """As told last; empty for never."""
+        return self.told.partition(" ")[0]
+
+
+class Survey(_Model):
+    """A listing of all symbols that a tick could not finish; ``found`` is (objects, digest, differs) by period."""
+
+    dataset: str
+    periods: tuple[str, ...]
+    key: str = ""
+    found: dict[str, tuple[int, int, bool]] = {}
+
+
+class DiscoveryCursor(_Model):
+    """State of one exchange's sensor. ``next_dataset``: where a tick that ran out of time left off."""
+
+    ticked: int = 0
     next_dataset: str | None = None
+    survey: Survey | None = None
+    datasets: dict[str, Watched] = {}
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -56,32 +94,42 @@ class DiscoveryCursor(BaseModel):
         except ValidationError as error:
             raise ValueError(f"{error.error_count()} faults") from error
 
-    def keep(self, datasets: Collection[str]) -> None:
+    def keep(self, names: Collection[str]) -> None:
         """Forget the datasets that are no longer in the matrix."""
-        by_dataset: tuple[dict[str, date] | dict[str, int] | dict[str, str], ...]
-        by_dataset = (self.followed, self.listed, self.before)
-        for names in by_dataset:
-            for name in [name for name in names if name not in datasets]:
-                del names[name]
-        for entries in (self.waiting, self.asked):
-            for key in [key for key in entries if dataset_of(key) not in datasets]:
-                del entries[key]
+        for name in [name for name in self.datasets if name not in names]:
+            del self.datasets[name]
+
+    def of(self, name: str) -> Watched:
+        return self.datasets.setdefault(name, Watched())
+
+    @property
+    def pursued(self) -> int:
+        """Number of periods."""
+        return sum(len(watched.pursued) for watched in self.datasets.values())
 
     def write(self) -> str:
-        """As text. The oldest periods are forgotten first; what waits then only waits anew."""
-        for entries, limit in ((self.waiting, MAX_WAITING), (self.asked, MAX_ASKED)):
-            for key in sorted(entries, key=period_of)[:-limit]:
-                del entries[key]
-        return self.model_dump_json(exclude_defaults=True)
+        """As text of at most MAX_BYTES. What has to go is found again: periods that no run was asked for by
+        the next look or rescan, the others by their runs."""
+        text = self.model_dump_json(exclude_defaults=True)
+        while len(text) > MAX_BYTES and self._drop(len(text) - MAX_BYTES):
+            text = self.model_dump_json(exclude_defaults=True)
+        return text
 
-
-def entry_key(dataset_name: str, period: object) -> str:
-    return f"{dataset_name}@{period}"
-
-
-def dataset_of(key: str) -> str:
-    return key.rpartition("@")[0]
-
-
-def period_of(key: str) -> str:
-    return key.rpartition("@")[2]
+    def _drop(self, excess: int) -> bool:
+        """Drop about as many bytes of the least loss, oldest periods first; False when nothing is left to drop."""
+        if self.survey is not None:
+            self.survey = None
+            return True
+        entries = sorted(
+            (min(entry.attempt, 1), period, name)
+            for name, watched in self.datasets.items()
+            for period, entry in watched.pursued.items()
+        )
+        for _, period, name in entries[: excess // len('"2024-01-01":["0123456789abcdef",1,1700000000],') + 1]:
+            del self.datasets[name].pursued[period]
+        if not entries:
+            places = [watched for watched in self.datasets.values() if watched.place is not None]
+            for watched in places:
+                watched.place = None
+            return bool(places)
+        return True

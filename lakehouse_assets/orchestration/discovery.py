@@ -3,86 +3,101 @@
 What is new is the difference of listing and manifest; what was asked for is in Dagster's runs.
 Looks go on side by side, since most of them only wait for an answer; decisions are made one
 dataset after the other. A dataset that cannot be looked at does not stop the others.
+
+A period that differs is pursued: its whole listing is taken until it has settled, then a run is
+asked for, and again after a growing pause until the listing and the manifest agree.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Protocol, TypeVar
 
 import dagster as dg
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.archive.period import Period
+from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.orchestration.cursor import (
-    MAX_ASKED,
-    Asked,
-    DiscoveryCursor,
-    Waiting,
-    dataset_of,
-    entry_key,
-    period_of,
-)
+from lakehouse_assets.orchestration.availability import evaluations, judged
+from lakehouse_assets.orchestration.cursor import MAX_PURSUED, DiscoveryCursor, Pursued, Survey
+from lakehouse_assets.orchestration.incidents import Event, Log
+from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.pursuit import MAX_ATTEMPTS, PERIODS_PER_LOOK, Pursuit, is_given_up
+from lakehouse_assets.orchestration.rescan import Rescan
+from lakehouse_assets.orchestration.runs import Ask, Runs, build_request, grouped
+from lakehouse_assets.orchestration.spending import is_closed
+from lakehouse_assets.orchestration.turn import OutOfTimeError, Turn
 from lakehouse_assets.settings import DiscoverySettings
+from lakehouse_assets.sync.known import Known, Memory
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.sync.spending import Ceiling
 from lakehouse_assets.sync.watch import (
-    NEWEST,
-    WINDOW,
     Followed,
-    Published,
-    canaries_moved,
+    Found,
+    compare,
+    folders_holding,
     followed_periods,
-    open_periods,
-    published_periods,
+    listed_symbols,
+    parts_of,
+    published_of,
+    seen_by_canaries,
 )
 
-LIMIT_SECONDS = 45.0
-"""A tick waits for no answer beyond this: Dagster ends it at 60 s, and its cursor would be lost."""
+LOOKS_SHARE = 0.6
+"""Of a tick's time; the rest is the rescan's."""
 
 REQUESTS_PER_TICK = 25
-MAX_ATTEMPTS = 8
-LONGEST_RETRY_SECONDS = 6 * 3600.0
+RUNS_AT_A_TIME = 50
 
 RELIST_SECONDS = 3600.0
 """So often all symbols of a dataset are listed although its canaries have not moved: of the newest
-periods, objects may still come after a run has copied what was there."""
+periods, objects may still come after a run has copied what was there, and a canary may be delisted."""
 
-LOOKS = 16
+AWAY_SECONDS = 7 * 86_400
+"""After such a time without a tick, everything is rescanned: more may have been published than a look sees."""
+
 LIST_CONCURRENCY = 64
-
-RUN_KEY_TAG = "dagster/run_key"
-"""Dagster's tag of a run's key, by which the sensor finds what became of a request."""
-
-T = TypeVar("T")
-
-
-class Log(Protocol):
-    def warning(self, msg: str) -> None: ...
-    def exception(self, msg: str) -> None: ...
+NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the manifest and the canaries say of one dataset."""
+    """What the manifest and the canaries say of one dataset; ``seen`` are periods that a canary has."""
 
+    known: Known
     followed: Followed
-    window: tuple[Period, ...]
+    seen: frozenset[str]
     moved: bool
 
 
-class OutOfTimeError(Exception):
-    """An answer did not come within the tick."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tick asks for and tells; ``reason`` is for where it asks for nothing."""
+
+    requests: list[dg.RunRequest]
+    events: list[Event]
+    reason: str
+
+
+@dataclass
+class _Findings:
+    """What a tick comes to, step by step."""
+
+    requests: list[dg.RunRequest] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+    looks: dict[str, Look] = field(default_factory=dict)
+    troubled: set[str] = field(default_factory=set)
+    crowded_out: str | None = None
 
 
 class DiscoveryTick:
-    """One evaluation. :meth:`run` returns the requests and, for where there are none, the reason;
-    ``cursor`` is then to be kept."""
+    """One evaluation; ``cursor`` is to be kept after :meth:`run`."""
 
     def __init__(
         self,
@@ -92,224 +107,253 @@ class DiscoveryTick:
         *,
         source: Bucket,
         lake: Lake,
+        memory: Memory,
         settings: DiscoverySettings,
+        ceiling: Ceiling,
         now: float,
         log: Log,
     ) -> None:
         self.cursor = cursor
-        self._instance = instance
-        self._entries = entries
+        self._paused = sum(entry.paused for entry in entries)
+        self._entries = [entry for entry in entries if not entry.paused]
         self._source = Lister(source, concurrency=LIST_CONCURRENCY)
         self._lake = lake
+        self._memory = memory
         self._settings = settings
         self._now = int(now)
         self._today = entries[0].dataset.source.today(datetime.fromtimestamp(now, UTC))
         self._log = log
-        self._started = time.monotonic()
-        self._pool = ThreadPoolExecutor(max_workers=LOOKS, thread_name_prefix="discovery")
+        self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
+        self._turn = Turn(settings.budget_seconds)
+        self._is_closed = is_closed(instance, ceiling, self._today)
+        self._done = _Findings()
+        cursor.keep({entry.dataset.name for entry in entries})
 
-    def run(self) -> tuple[list[dg.RunRequest], str]:
-        self.cursor.keep({entry.dataset.name for entry in self._entries})
-        self._note_runs_that_are_over()
-        entries = _rotated(self._entries, self.cursor.next_dataset)
-        looks = [self._pool.submit(self._looker(entry)) for entry in entries]
-        requests: list[dg.RunRequest] = []
-        trouble: list[str] = []
-        self.cursor.next_dataset = None
+    def run(self) -> Outcome:
+        if self.cursor.ticked and self._now - self.cursor.ticked > AWAY_SECONDS:
+            for watched in self.cursor.datasets.values():
+                watched.rescanned = 0
+        self.cursor.ticked = self._now
         try:
-            for position, (entry, look) in enumerate(zip(entries, looks, strict=True)):
-                name = entry.dataset.name
-                in_hand = sum(not _gave_up(asked) for asked in self.cursor.asked.values())
-                room = min(REQUESTS_PER_TICK - len(requests), MAX_ASKED - in_hand)
-                is_late = self._elapsed() > self._settings.budget_seconds
-                # The first one always, so that every tick gets somewhere.
-                if (position and is_late) or len(requests) >= REQUESTS_PER_TICK:
-                    self.cursor.next_dataset = name
-                    break
-                try:
-                    requests += self._decide(entry, self._answer(look), room)
-                except OutOfTimeError:
-                    # The first one had all the time there is: let the others come before it is tried again.
-                    self.cursor.next_dataset = entries[1 % len(entries)].dataset.name if position == 0 else name
-                    trouble.append(f"{name}: no answer within {LIMIT_SECONDS:g} s")
-                    break
-                except LakehouseError as error:
-                    trouble.append(f"{name}: {error}")
-                except Exception as error:  # noqa: BLE001 - one dataset's fault must not stop the others
-                    self._log.exception(f"Looking for new periods of {name} failed.")
-                    trouble.append(f"{name}: {type(error).__name__}: {error}")
+            self._look_at_the_newest()
+            self._rescan()
+            self._tell_what_is_late()
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        for text in trouble:
+            self._turn.end()
+        for text in self._done.trouble:
             self._log.warning(text)
-        return requests, self._reason(trouble)
+        return Outcome(self._done.requests, self._done.events, self._reason())
 
-    def _reason(self, trouble: Sequence[str]) -> str:
-        parts = [*trouble]
-        if gave_up := sorted(key for key, asked in self.cursor.asked.items() if _gave_up(asked)):
+    def _look_at_the_newest(self) -> None:
+        entries = _rotated(self._entries, self.cursor.next_dataset)
+        looks = [self._turn.begin(self._looker(entry)) for entry in entries]
+        if self.cursor.survey is not None and self.cursor.survey.dataset != self.cursor.next_dataset:
+            self.cursor.survey = None
+        self.cursor.next_dataset = None
+        for position, (entry, look) in enumerate(zip(entries, looks, strict=True)):
+            # The first one always, so that every tick gets somewhere.
+            if position and (self._turn.is_over(LOOKS_SHARE) or self._turn.is_too_late_for(look, LOOKS_SHARE)):
+                self.cursor.next_dataset = entry.dataset.name
+                break
+            try:
+                is_done = self._look_at(entry, look)
+            except OutOfTimeError as error:
+                # The first one had all the time there is: let the others come before it is tried again.
+                following = entries[1 % len(entries)] if position == 0 else entry
+                self.cursor.next_dataset = following.dataset.name
+                self._note_trouble(entry, error)
+                break
+            except Exception as error:  # noqa: BLE001 - one dataset's fault must not stop the others
+                self._note_trouble(entry, error)
+                continue
+            if not is_done:
+                self.cursor.next_dataset = entry.dataset.name
+                break
+        self.cursor.next_dataset = self.cursor.next_dataset or self._done.crowded_out
+
+    def _rescan(self) -> None:
+        rescan = Rescan(
+            self.cursor,
+            self._source,
+            self._turn,
+            self._runs,
+            every_seconds=self._settings.rescan_days * 86_400,
+            now=self._now,
+        )
+        entries = [entry for entry in self._entries if entry.dataset.name in self._done.looks]
+        for entry in rescan.due(entries, {entry.dataset.name: self._since(entry) for entry in entries}):
+            if self._turn.is_over():
+                break
+            look = self._done.looks[entry.dataset.name]
+            try:
+                rescan.go_on(entry, look.known, look.followed, self._manifest(entry))
+            except Exception as error:  # noqa: BLE001 - as above
+                self._note_trouble(entry, error)
+
+    def _tell_what_is_late(self) -> None:
+        now = datetime.fromtimestamp(self._now, UTC)
+        looks = {name: look for name, look in self._done.looks.items() if name not in self._done.troubled}
+        verdicts = {
+            name: verdict
+            for entry in self._entries
+            if (look := looks.get(name := entry.dataset.name))
+            and (verdict := judged(entry, look.known, look.followed, self.cursor.of(name), look.seen, now=now))
+        }
+        self._done.events += evaluations(self._entries, verdicts, self.cursor.datasets, now)
+
+    def _note_trouble(self, entry: DatasetEntry, error: Exception) -> None:
+        self._done.troubled.add(entry.dataset.name)
+        if isinstance(error, LakehouseError | OutOfTimeError):
+            self._done.trouble.append(f"{entry.dataset.name}: {error}")
+        else:
+            self._log.exception(f"Looking at {entry.dataset.name} failed.")
+            self._done.trouble.append(f"{entry.dataset.name}: {type(error).__name__}: {error}")
+
+    def _reason(self) -> str:
+        pursued = {
+            f"{name}@{period}": each
+            for name, watched in self.cursor.datasets.items()
+            for period, each in watched.pursued.items()
+        }
+        parts = [*self._done.trouble]
+        if given_up := sorted(key for key, each in pursued.items() if is_given_up(each)):
             parts.append(
-                f"Gave up after {MAX_ATTEMPTS} failed runs each: {', '.join(gave_up[:5])}"
-                f"{', ...' if len(gave_up) > 5 else ''}; see the runs, and materialize by hand."  # noqa: PLR2004
+                f"Gave up after {MAX_ATTEMPTS} failed runs each: {', '.join(given_up[:NAMED])}"
+                f"{', ...' if len(given_up) > NAMED else ''}; see the runs, and materialize by hand."
             )
-        if self.cursor.waiting:
-            parts.append(f"Published periods that are not settled yet: {len(self.cursor.waiting)}.")
-        if running := sum(asked.over is None for asked in self.cursor.asked.values()):
-            parts.append(f"Runs in progress: {running}.")
+        if waiting := sum(not each.attempt for each in pursued.values()):
+            parts.append(f"Published periods that are not settled yet: {waiting}.")
+        if self._runs.unfinished:
+            parts.append(f"Runs in progress: {self._runs.unfinished}.")
+        if self._is_closed:
+            parts.append(
+                "The day's spending ceiling (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached; goes on tomorrow (UTC)."
+            )
         if self.cursor.next_dataset:
             parts.append(f"Goes on with {self.cursor.next_dataset}.")
+        if self._paused:
+            parts.append(f"Paused in the matrix: {self._paused} datasets.")
         return " ".join(parts) or "Nothing new."
 
     # Looking, in threads: reads source and lake, touches nothing else
 
     def _looker(self, entry: DatasetEntry) -> Callable[[], Look]:
-        name = entry.dataset.name
         since = self._since(entry)
-        skip = {period_of(key) for key, asked in self._asked_of(name) if not self._may_ask(asked)}
-        before = self.cursor.before.get(name)
+        watched = self.cursor.of(entry.dataset.name)
+        pursued, unlisted_seconds = set(watched.pursued), self._now - watched.listed
 
         def look() -> Look:
-            followed = followed_periods(entry, self._manifest(entry), since=since, today=self._today)
-            window = tuple(open_periods(followed.open, skip=skip, before=before))
-            return Look(followed, window, canaries_moved(entry, self._source, window))
+            known = self._memory.known(self._manifest(entry))
+            followed = followed_periods(entry, known, since=since, today=self._today)
+            expected = [period for period in followed.open if str(period) not in pursued]
+            seen = seen_by_canaries(entry, self._source, expected) if expected else set()
+            if seen is None:
+                return Look(known, followed, frozenset(), unlisted_seconds >= self._settings.settle_seconds)
+            return Look(known, followed, frozenset(seen), bool(seen))
 
         return look
 
     def _since(self, entry: DatasetEntry) -> date:
         if entry.catch_up:
             return entry.first_period.start
-        return entry.follow_from or self.cursor.followed.setdefault(entry.dataset.name, self._today)
+        watched = self.cursor.of(entry.dataset.name)
+        if entry.follow_from is None and watched.since is None:
+            watched.since = self._today
+        return entry.follow_from or watched.since or self._today
 
     def _manifest(self, entry: DatasetEntry) -> Manifest:
         return Manifest(self._lake, entry.dataset)
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started
-
-    def _answer(self, future: Future[T]) -> T:
-        wait([future], timeout=max(0.0, LIMIT_SECONDS - self._elapsed()))
-        if not future.done():
-            raise OutOfTimeError
-        return future.result()
-
     # Deciding
 
-    def _decide(self, entry: DatasetEntry, look: Look, room: int) -> Iterator[dg.RunRequest]:
-        """Requests for one dataset, newest period first, at most ``room``."""
-        name = entry.dataset.name
-        self._forget_done(name, look.followed)
-        listed = self.cursor.listed.setdefault(name, self._now)
-        late = any(str(period) in self._waiting_of(name) for period in look.followed.recent)
-        if not (look.moved or late or self._now - listed >= RELIST_SECONDS):
-            self._note_window(name, look, [])
+    @property
+    def _room(self) -> int:
+        """Runs that may still be asked for."""
+        made = len(self._done.requests)
+        return 0 if self._is_closed else min(REQUESTS_PER_TICK - made, RUNS_AT_A_TIME - self._runs.unfinished - made)
+
+    def _look_at(self, entry: DatasetEntry, future: Future[Look]) -> bool:
+        """Ask for what one dataset needs; False when there was no time to finish."""
+        look = self._turn.answer(future)
+        self._done.looks[entry.dataset.name] = look
+        watched = self.cursor.of(entry.dataset.name)
+        pursuit = Pursuit(
+            entry,
+            watched,
+            runs=self._runs,
+            settings=self._settings,
+            now=self._now,
+            log=self._log,
+            events=self._done.events,
+        )
+        pursuit.note_runs(look.known)
+        periods = set(pursuit.due() if self._room > 0 else ())
+        if look.moved or self._now - watched.listed >= RELIST_SECONDS:
+            newest = (*look.followed.open, *look.followed.recent)
+            periods |= {period for period in newest if str(period) not in watched.pursued}
+        if periods:
+            survey = self._survey(entry, look, sorted(periods))
+            if survey is None:
+                return False
+            if str(look.followed.newest) in survey.periods:
+                watched.listed = self._now
+            found = {period: Found(*each) for period, each in survey.found.items()}
+            room = MAX_PURSUED - self.cursor.pursued
+            self._request(entry, pursuit, list(pursuit.asks(survey.periods, found, look.known, room=room)))
+        return True
+
+    def _request(self, entry: DatasetEntry, pursuit: Pursuit, asks: Sequence[Ask]) -> None:
+        partitions = build_partitions(entry)
+        there = [ask for ask in asks if partitions.has_partition_key(str(ask.period))]
+        for group in grouped(there, entry.partitions_per_run):
+            if self._room <= 0:
+                # It comes first in the next tick.
+                self._done.crowded_out = self._done.crowded_out or entry.dataset.name
+                break
+            self._done.requests.append(build_request(entry, group))
+            pursuit.asked(group)
+        if len(there) < len(asks):
+            self._done.trouble.append(f"{entry.dataset.name}: {len(asks) - len(there)} periods are no partitions.")
+
+    def _survey(self, entry: DatasetEntry, look: Look, periods: Sequence[Period]) -> Survey | None:
+        """List all symbols; None when the time is over, and the next tick goes on."""
+        name, root = entry.dataset.name, entry.dataset.source_prefix
+        survey = self.cursor.survey
+        if survey is None or survey.dataset != name:
+            survey = Survey(dataset=name, periods=tuple(map(str, periods)))
+        periods = [entry.dataset.period(text) for text in survey.periods]
+        symbols = self._turn.ask(listed_symbols, entry, self._source, periods)
+        folders = folders_holding(entry, symbols, periods)
+        manifest = self._manifest(entry)
+        found = {period: Found(*each) for period, each in survey.found.items()}
+        for part in parts_of(folders, after=root + survey.key if survey.key else ""):
+            here = self._turn.ask(compare, entry, self._source, manifest, part, periods)
+            found |= {period: found.get(period, Found()).with_more(more) for period, more in here.items()}
+            survey.found = {period: (each.objects, each.digest, each.differs) for period, each in found.items()}
+            if part.end is not None:
+                survey.key = part.end.removeprefix(root)
+                if self._turn.is_over(LOOKS_SHARE):
+                    self.cursor.survey = survey
+                    return None
+        self.cursor.survey = None
+        self._pursue_new_symbols(entry, look, symbols, survey.periods)
+        return survey
+
+    def _pursue_new_symbols(
+        self, entry: DatasetEntry, look: Look, symbols: Sequence[str], surveyed: Sequence[str]
+    ) -> None:
+        """Symbols that no followed period has yet: all followed periods of theirs at once, not only the newest."""
+        new = self._memory.new_symbols(entry.dataset.name, symbols, look.known.symbols)
+        since, newest = look.followed.since, look.followed.newest
+        if not new or since > newest:
             return
-        published = self._answer(
-            self._pool.submit(published_periods, entry, self._source, self._manifest(entry), look.followed, look.window)
-        )
-        self.cursor.listed[name] = self._now
-        self._note_window(name, look, published)
-        gone = {str(period) for period in (*look.window, *look.followed.recent)}
-        gone -= {str(found.period) for found in published}
-        for period in self._waiting_of(name) & gone:
-            del self.cursor.waiting[entry_key(name, period)]
-        room = min(room, WINDOW - sum(not _gave_up(asked) for _, asked in self._asked_of(name)))
-        for found in published:
-            if room > 0 and (request := self._request(entry, found)):
-                room -= 1
-                yield request
-
-    def _forget_done(self, name: str, followed: Followed) -> None:
-        """Drop what is no longer followed or whole by now."""
-        still_open = {str(period) for period in followed.open}
-        for key, asked in self._asked_of(name):
-            if asked.over is not None and period_of(key) not in still_open:
-                del self.cursor.asked[key]
-        for period in self._waiting_of(name) - still_open - {str(period) for period in followed.recent}:
-            del self.cursor.waiting[entry_key(name, period)]
-
-    def _note_window(self, name: str, look: Look, published: Sequence[Published]) -> None:
-        """Where nothing of the window's older part is published, the next look goes on before it."""
-        older = look.window[:-NEWEST]
-        if not older:
-            self.cursor.before.pop(name, None)
-        elif len(look.followed.open) > WINDOW and not any(found.period in older for found in published):
-            self.cursor.before[name] = str(older[0])
-
-    def _request(self, entry: DatasetEntry, found: Published) -> dg.RunRequest | None:
-        key = entry_key(entry.dataset.name, found.period)
-        asked = self.cursor.asked.get(key)
-        if asked is not None and not self._may_ask(asked):
-            return None
-        if (asked is None or asked.fingerprint != found.fingerprint) and not self._is_settled(key, found):
-            return None
-        self.cursor.waiting.pop(key, None)
-        last, in_progress = self._attempts(key, found.fingerprint)
-        if asked is not None and asked.fingerprint == found.fingerprint:
-            last = max(last, asked.attempt)
-        if in_progress or last >= MAX_ATTEMPTS:
-            over = None if in_progress else self._now
-            self.cursor.asked[key] = Asked(fingerprint=found.fingerprint, attempt=last, over=over)
-            if not in_progress:
-                self._log.warning(f"{key}: gave up after {MAX_ATTEMPTS} failed runs.")
-            return None
-        self.cursor.asked[key] = Asked(fingerprint=found.fingerprint, attempt=last + 1)
-        return dg.RunRequest(
-            run_key=_run_key(key, found.fingerprint, last + 1),
-            partition_key=str(found.period),
-            asset_selection=[dg.AssetKey(entry.dataset.asset_key)],
-            tags={"lakehouse/attempt": str(last + 1), "lakehouse/objects": str(found.objects)},
-        )
-
-    def _is_settled(self, key: str, found: Published) -> bool:
-        waiting = self.cursor.waiting.get(key)
-        if waiting is None or waiting.fingerprint != found.fingerprint:
-            waiting = self.cursor.waiting[key] = Waiting(fingerprint=found.fingerprint, since=self._now)
-        return found.looks_whole or self._now - waiting.since >= self._settings.settle_seconds
-
-    # What became of earlier requests
-
-    def _note_runs_that_are_over(self) -> None:
-        keys = {key: _run_key(key, asked.fingerprint, asked.attempt) for key, asked in self.cursor.asked.items()}
-        going_on = {run.tags[RUN_KEY_TAG] for run in self._runs(list(keys.values())) if not run.is_finished}
-        for key, asked in self.cursor.asked.items():
-            if keys[key] in going_on:
-                asked.over = None
-            elif asked.over is None:
-                asked.over = self._now
-
-    def _may_ask(self, asked: Asked) -> bool:
-        """Whether the run is over, and the pause after it. One that was given up is looked at again
-        after the longest pause, in case the exchange has other objects by then."""
-        pause = min(self._settings.first_retry_seconds * 2 ** (asked.attempt - 1), LONGEST_RETRY_SECONDS)
-        if _gave_up(asked):
-            pause = LONGEST_RETRY_SECONDS
-        return asked.over is not None and self._now >= asked.over + pause
-
-    def _attempts(self, key: str, fingerprint: str) -> tuple[int, bool]:
-        """The last attempt that Dagster has a run of (0 for none), and whether it is in progress.
-
-        Dagster launches nothing for a run key that it knows, so a lost cursor must not begin at 1.
-        """
-        numbers = {_run_key(key, fingerprint, number): number for number in range(1, MAX_ATTEMPTS + 1)}
-        runs = self._runs(list(numbers))
-        last = max((numbers[run.tags[RUN_KEY_TAG]] for run in runs), default=0)
-        return last, any(not run.is_finished for run in runs)
-
-    def _runs(self, run_keys: list[str]) -> Sequence[dg.DagsterRun]:
-        return self._instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: run_keys})) if run_keys else []
-
-    def _asked_of(self, name: str) -> list[tuple[str, Asked]]:
-        return [(key, asked) for key, asked in self.cursor.asked.items() if dataset_of(key) == name]
-
-    def _waiting_of(self, name: str) -> set[str]:
-        return {period_of(key) for key in self.cursor.waiting if dataset_of(key) == name}
-
-
-def _gave_up(asked: Asked) -> bool:
-    return asked.attempt >= MAX_ATTEMPTS and asked.over is not None
-
-
-def _run_key(key: str, fingerprint: str, attempt: int) -> str:
-    return f"{key}@{fingerprint}@{attempt}"
+        first = max(since, newest.shifted(1 - PERIODS_PER_LOOK))
+        periods = [period for period in period_range(first, newest) if str(period) not in surveyed]
+        if not periods:
+            return
+        watched = self.cursor.of(entry.dataset.name)
+        for period in self._turn.ask(published_of, entry, self._source, new, periods):
+            watched.pursued.setdefault(period, Pursued())
 
 
 def _rotated(entries: Sequence[DatasetEntry], start: str | None) -> list[DatasetEntry]:

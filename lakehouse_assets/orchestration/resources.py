@@ -18,7 +18,7 @@ from pydantic import Field
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.settings import LakeSettings, Settings, SourceSettings, SyncSettings, read_group
+from lakehouse_assets.settings import LakeSettings, Settings, SourceSettings, SpendingSettings, SyncSettings, read_group
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.lake import Lake
 
@@ -69,7 +69,10 @@ class SyncResource(dg.ConfigurableResource[Any]):
     def engine(self, source: Bucket, lake: Lake) -> Engine:
         """The engine; what is not configured here comes from the environment."""
         given = {name: value for name, value in self.model_dump().items() if value is not None}
-        return Engine(source, lake, read_group(SyncSettings, **given).options(read_group(LakeSettings).headers))
+        options = read_group(SyncSettings, **given).options(
+            read_group(LakeSettings).headers, read_group(SpendingSettings).prices
+        )
+        return Engine(source, lake, options)
 
 
 def bucket_of(

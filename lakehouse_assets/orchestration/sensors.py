@@ -1,4 +1,4 @@
-"""Discovery sensors: one per exchange, asking for a run of each newly published period."""
+"""Discovery sensors: one per exchange, asking for runs of what its archive has and the lake has not."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.discovery import DiscoveryTick
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
-from lakehouse_assets.settings import DiscoverySettings
+from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_group
+from lakehouse_assets.sync.known import Memory
 
 
 def build_discovery_sensors(
@@ -34,13 +35,15 @@ def _build_sensor(
     exchange_name: str, entries: Sequence[DatasetEntry], settings: DiscoverySettings
 ) -> dg.SensorDefinition:
     exchange = exchange_named(exchange_name)
+    memory = Memory()
 
     @dg.sensor(
         name=f"{exchange_name}_discovery",
         asset_selection=dg.AssetSelection.assets(*(entry.dataset.asset_key for entry in entries)),
         minimum_interval_seconds=settings.tick_seconds,
-        description=f"Polls {exchange.bucket} for newly published periods of the followed datasets and asks "
-        "for one run per settled period. History before `follow_from` is a backfill that a person starts.",
+        description=f"Compares {exchange.bucket} with the manifests: asks for runs of newly published periods of the "
+        "followed datasets once they settled, and of materialized ones in which anything changed. History before "
+        "`follow_from` is a backfill that a person starts.",
     )
     def discovery_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, source: SourceResource
@@ -51,13 +54,18 @@ def _build_sensor(
             entries,
             source=source.bucket(exchange),
             lake=lake.lake(),
+            memory=memory,
             settings=settings,
+            ceiling=read_group(SpendingSettings).per_day,
             now=now(),
             log=context.log,
         )
-        requests, reason = tick.run()
+        outcome = tick.run()
         return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else reason, cursor=tick.cursor.write()
+            run_requests=outcome.requests,
+            skip_reason=None if outcome.requests else outcome.reason,
+            cursor=tick.cursor.write(),
+            asset_events=outcome.events,
         )
 
     return discovery_sensor

@@ -11,7 +11,7 @@ SIGKILL, a sync leaves the lake as a plan can read it: whole objects count, noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Known, Manifest
 from lakehouse_assets.sync.moving import Moving
-from lakehouse_assets.sync.plan import Plan, make_plan
+from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
 from lakehouse_assets.sync.reconcile import (
     OUTCOME_SCHEMA,
     judge,
@@ -43,6 +43,7 @@ from lakehouse_assets.sync.reconcile import (
     with_places,
 )
 from lakehouse_assets.sync.report import SyncReport
+from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.transfer import TransferOptions
 
 
@@ -126,6 +127,7 @@ class EngineOptions:
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
     part_objects: int = 12_000
+    prices: Prices = field(default_factory=Prices)
 
 
 class Engine:
@@ -139,6 +141,26 @@ class Engine:
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
         return _plan(scope, self._survey(scope), self._manifest(scope).read(scope.names))
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """What doing it would cost."""
+        return self._estimate([plan.summary()], plan.listing_requests)
+
+    def _estimate(self, plans: Iterable[PlanSummary], listing_requests: int) -> Estimate:
+        objects = files = size = 0
+        for counts in plans:
+            objects += counts.objects
+            files += counts.objects + counts.sidecars
+            size += counts.bytes
+        source, lake = self._source, self._lake.bucket
+        return estimate(
+            self._options.prices,
+            objects=objects,
+            files=files,
+            size=size,
+            listing_requests=listing_requests,
+            across_regions=source.is_on_aws and lake.is_on_aws and source.effective_region != lake.effective_region,
+        )
 
     def check(self, scope: Scope) -> SyncReport:
         """Judge the periods as the lake stands. Writes nothing."""
@@ -168,12 +190,14 @@ class Engine:
         mode: SyncMode | None = None,
         run_id: str | None = None,
         on_progress: OnProgress = lambda _progress: None,
+        approve: Callable[[Estimate], None] | None = None,
     ) -> SyncReport:
         """Bring the periods into the lake and record what the lake then holds.
 
-        ``mode`` defaults to the entry's. Objects that could not be moved are in the report, not
-        raised; StoreError is raised when source, lake or manifest cannot be read or written. What
-        was proven to be in the lake by then is recorded all the same, where the lake allows.
+        ``mode`` defaults to the entry's. ``approve`` is told the cost of all of it before anything is
+        copied, and may raise. Objects that could not be moved are in the report, not raised;
+        StoreError is raised when source, lake or manifest cannot be read or written. What was
+        proven to be in the lake by then is recorded all the same, where the lake allows.
         """
         moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
         counter = _Counter(on_progress)
@@ -203,23 +227,31 @@ class Engine:
                 raise lost
             return report
 
+        def listed(survey: _Survey, parts: Sequence[Scope]) -> None:
+            if approve is not None:
+                # Planned once more than needed: of a range in parts none is copied before all are approved.
+                plans = (_plan(p, _within(p, survey), self._manifest(p).read(p.names)).summary() for p in parts)
+                approve(self._estimate(plans, survey.requests))
+            counter.at(Stage.LISTED)
+
         counter.at(Stage.LISTING)
-        report = self._in_parts(scope, synced, on_listed=lambda: counter.at(Stage.LISTED))
+        report = self._in_parts(scope, synced, on_listed=listed)
         return replace(report, mode_note=moving.note)
 
     def _in_parts(
         self,
         scope: Scope,
         work: Callable[[Scope, _Survey], SyncReport],
-        on_listed: Callable[[], None] = lambda: None,
+        on_listed: Callable[[_Survey, Sequence[Scope]], None] = lambda _survey, _parts: None,
     ) -> SyncReport:
         """Survey the scope, have each part worked on, and put the reports together."""
         started = time.monotonic()
         with _stage(scope, "list"):
             survey = self._survey(scope)
-        on_listed()
+        parts = list(_parts(scope, survey, self._options.part_objects))
+        on_listed(survey, parts)
         listed = time.monotonic() - started
-        reports = [work(part, _within(part, survey)) for part in _parts(scope, survey, self._options.part_objects)]
+        reports = [work(part, _within(part, survey)) for part in parts]
         return SyncReport(
             dataset=scope.entry.dataset.name,
             periods=tuple(

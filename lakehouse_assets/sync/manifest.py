@@ -76,8 +76,8 @@ table's history has the ones before.
 FAILED = "failed"
 """The one state of a row that no plan gives (sync/plan.py has the others)."""
 
-_STATES_SCHEMA = pl.Schema({"period": pl.String, "state": pl.String, "objects": pl.Int64})
-_READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
+CONTENT_COLUMNS = ("key", "period", "symbol", "interval", "state", "source_etag", "sidecar_source_etag")
+READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
@@ -103,40 +103,39 @@ class Manifest:
 
     def known(self, periods: Sequence[str]) -> Known:
         """As :meth:`read`, with the version that :meth:`replace` compares."""
-        table = self._open()
+        table = self.table()
         try:
             return _known(table, periods)
-        except _READ_ERRORS as error:
-            raise self._error("Reading", error) from error
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
 
     def symbols(self, periods: Sequence[str]) -> list[str]:
         """Symbols of the given periods' rows, in no order. Reads three columns."""
-        table = self._open()
+        table = self.table()
         if table is None:
             return []
         try:
             return _scan(table, periods).select(pl.col("symbol").unique()).collect()["symbol"].to_list()
-        except _READ_ERRORS as error:
-            raise self._error("Reading", error) from error
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
 
-    def states(self, since: str) -> pl.DataFrame:
-        """Number of ``objects`` per ``period`` and ``state``, of periods from ``since`` on. Reads two columns."""
-        table = self._open()
+    def contents(self, periods: Sequence[str], *, first: str = "", end: str | None = None) -> pl.DataFrame:
+        """CONTENT_COLUMNS of the periods' rows that have a ``key`` from ``first`` on and before ``end``."""
+        table = self.table()
         if table is None:
-            return _STATES_SCHEMA.to_frame()
-        rows = pl.scan_delta(table).filter(pl.col("month") >= since[:7], pl.col("period") >= since)
+            return MANIFEST_SCHEMA.to_frame().select(CONTENT_COLUMNS)
+        within = pl.col("key") >= first if end is None else (pl.col("key") >= first) & (pl.col("key") < end)
         try:
-            counted = rows.group_by("period", "state").agg(pl.len().alias("objects")).collect()
-        except _READ_ERRORS as error:
-            raise self._error("Reading", error) from error
-        return counted.cast(_STATES_SCHEMA)
+            return _scan(table, periods).filter(within).select(CONTENT_COLUMNS).collect()
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
 
     def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
         """The data files of each month, and how to scan the rows of some months, as of one version.
 
         A month whose files are the same has the same rows.
         """
-        table = self._open()
+        table = self.table()
         if table is None:
             return {}, lambda _months: MANIFEST_SCHEMA.to_frame().lazy()
         files: dict[str, set[str]] = {}
@@ -179,7 +178,7 @@ class Manifest:
         run_id: str | None,
     ) -> pl.DataFrame:
         """One attempt; ``built`` are rows made already, and upon what."""
-        table = self._open()
+        table = self.table()
         version = None if table is None else table.version()
         if built is not None and built[0].version == version:
             rows = built[1]
@@ -200,13 +199,18 @@ class Manifest:
         )
         return rows
 
-    def _open(self) -> DeltaTable | None:
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def table(self) -> DeltaTable | None:
+        """The table as it is now; None where nothing was ever synced. It holds the credentials of now."""
         try:
             return DeltaTable(self._url, storage_options=self._lake.delta_options)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise self._error("Reading", error) from error
+            raise self.read_error(error) from error
 
     def _create(self) -> DeltaTable:
         return DeltaTable.create(
@@ -216,6 +220,9 @@ class Manifest:
             partition_by=["month"],
             storage_options=self._lake.delta_options,
         )
+
+    def read_error(self, error: Exception) -> StoreError:
+        return self._error("Reading", error)
 
     def _error(self, verb: str, error: Exception) -> StoreError:
         return StoreError(f"{verb} the manifest {self._url} failed: {fault_of(error)}.")

@@ -34,9 +34,6 @@ class State(StrEnum):
 
 COPIED_STATES = (State.MISSING.value, State.CHANGED.value)
 
-REQUEST_DOLLARS = {"list": 0.005 / 1000, "copy": 0.005 / 1000, "get": 0.0004 / 1000}
-"""AWS S3 Standard list prices per request (us-east-1, 2026); transfer in is free."""
-
 PLAIN_MD5 = r"^[0-9a-f]{32}$"
 
 
@@ -81,14 +78,12 @@ class Plan:
             changed=objects.filter(pl.col("reason") == State.CHANGED).height,
             present=self.rows.filter(pl.col("state") == State.PRESENT).height,
             vanished=self.rows.filter(pl.col("state") == State.VANISHED).height,
-            requests=copies.height + 2 * self.listing_requests,
-            dollars=copies.height * REQUEST_DOLLARS["copy"] + 2 * self.listing_requests * REQUEST_DOLLARS["list"],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """Counts of a plan. ``bytes`` with sidecars; ``requests`` and ``dollars`` for a direct sync."""
+    """Counts of a plan. ``bytes`` with sidecars."""
 
     objects: int
     sidecars: int
@@ -97,8 +92,6 @@ class PlanSummary:
     changed: int
     present: int
     vanished: int
-    requests: int
-    dollars: float
 
 
 def make_plan(

@@ -1,71 +1,83 @@
-"""Watching an archive for newly published periods: listing compared with manifest.
+"""Watching an archive: its listing compared with the manifest, never with what was seen last.
 
-Never with what was seen last, so that a period whose run failed is seen again. While nothing is
-new, a look costs one manifest read (two columns) and one listing of a few canary symbols.
+So a period whose run failed is seen again. While nothing is new, a look costs one listing of a
+few canary symbols. Whatever is listed is listed folder by folder over a range of periods, in parts
+that a caller can stop between: an archive of any size is watched in steps of a few seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
 import polars as pl
 
 from lakehouse_assets.archive.exchanges.grammar import Folder
-from lakehouse_assets.archive.listing import Lister, content_digest, folders_of, selected_symbols
+from lakehouse_assets.archive.listing import Lister, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.sync.known import Known
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.plan import State
 
-WINDOW = 31
-"""Open periods that one look considers."""
-
 NEWEST = 3
-"""Periods that every look considers (open ones), and of which objects may still come (whole ones)."""
+"""Whole periods of which objects may still come."""
 
-SPLIT = 250
-"""Periods apart at which two listings cost fewer requests than one: a page holds 500 with sidecars."""
+LOOK_BACK = 100
+WINDOW = 31
+"""Of the last LOOK_BACK periods, this many open ones may be published any time; older ones are the rescan's."""
 
-_LOOK_BACK = {Cadence.DAILY: 31, Cadence.MONTHLY: 3}
-"""Periods before the followed ones that may still tell how many objects are usual."""
+STRETCH = 250
+"""Periods that one listing covers best: with sidecars, a page holds 500."""
 
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A period that the source has and the lake has not, or not whole.
-
-    ``fingerprint`` changes when the source's listing of the period does. ``usual`` is the number
-    of objects of the latest whole period before it, None when there is none.
-    """
-
-    period: Period
-    objects: int
-    fingerprint: str
-    usual: int | None
-
-    @property
-    def looks_whole(self) -> bool:
-        """At least 95 % of what the period before had."""
-        return self.usual is not None and self.objects >= 0.95 * self.usual
+PART_FOLDERS = 256
+"""Folders listed between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The followed periods as the manifest has them, ascending.
+    """The newest of the periods that are followed, from ``since`` to ``newest``, ascending.
 
-    ``open`` are not whole in it, ``recent`` are the newest whole ones, ``objects`` tells how many
-    objects each whole period has.
+    ``open`` are not whole in the manifest, at most WINDOW; ``recent`` are the newest whole ones.
     """
 
+    since: Period
+    newest: Period
     open: tuple[Period, ...]
     recent: tuple[Period, ...]
-    objects: Mapping[str, int]
 
-    def usual(self, period: Period) -> int | None:
-        before = [text for text in self.objects if text < str(period)]
-        return self.objects[max(before)] if before else None
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Folders in the order of their keys, and the range of keys that is theirs (``end`` excluded, None: no end).
+
+    The range begins where the part before ended, so that what the manifest knows of a folder that is
+    gone falls into a part, too.
+    """
+
+    folders: tuple[Folder, ...]
+    first: str
+    end: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of a period so far. ``digest`` is the same for the same content, in whatever parts
+    it was listed; ``differs``: the manifest knows other content, or less, or what the archive has no longer."""
+
+    objects: int = 0
+    digest: int = 0
+    differs: bool = False
+
+    def with_more(self, more: Found) -> Found:
+        return Found(self.objects + more.objects, (self.digest + more.digest) % 2**64, self.differs or more.differs)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.digest:016x}"
 
 
 def newest_period(entry: DatasetEntry, today: date) -> Period:
@@ -75,101 +87,168 @@ def newest_period(entry: DatasetEntry, today: date) -> Period:
     return newest if last is None else min(newest, last)
 
 
-def followed_periods(entry: DatasetEntry, manifest: Manifest, *, since: date, today: date) -> Followed:
-    """Every period from the one that contains ``since`` to the last that is over."""
+def followed_periods(entry: DatasetEntry, known: Known, *, since: date, today: date) -> Followed:
+    """The periods from the one that contains ``since`` to the last that is over."""
     cadence = entry.dataset.cadence
     first = max(entry.first_period, Period.containing(cadence, since))
     newest = newest_period(entry, today)
-    if newest < first:
-        return Followed((), (), {})
-    states = manifest.states(str(first.shifted(-_LOOK_BACK[cadence])))
-    counted = states.group_by("period").agg(
-        pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]).all().alias("whole"),
-        pl.col("objects").filter(pl.col("state") == State.PRESENT).sum(),
-    )
-    objects = dict(counted.filter("whole").select("period", "objects").iter_rows())
-    periods = period_range(first, newest)
+    nearest = max(first, newest.shifted(-LOOK_BACK))
+    periods = period_range(nearest, newest) if nearest <= newest else []
     return Followed(
-        tuple(period for period in periods if str(period) not in objects),
-        tuple(period for period in periods[-NEWEST:] if str(period) in objects),
-        objects,
+        since=first,
+        newest=newest,
+        open=tuple(period for period in periods if str(period) not in known.whole)[-WINDOW:],
+        recent=tuple(period for period in periods[-NEWEST:] if str(period) in known.whole),
     )
 
 
-def open_periods(periods: Sequence[Period], *, skip: Collection[str], before: str | None = None) -> list[Period]:
-    """The open periods of one look, at most WINDOW, ascending, without ``skip`` (in hand).
-
-    The newest are always among them; of the rest the newest before ``before``, so that a stretch
-    that the exchange never published does not hide what is older. After the oldest, from anew.
-    """
-    wanted = [period for period in periods if str(period) not in skip]
-    rest = wanted[:-NEWEST]
-    older = [period for period in rest if before is None or str(period) < before] or rest
-    return [*older[NEWEST - WINDOW :], *wanted[-NEWEST:]]
+def rescanned_periods(entry: DatasetEntry, known: Known, followed: Followed) -> list[Period]:
+    """Every period that a rescan looks at, ascending: the followed ones, and what was once brought in whole."""
+    first, newest = followed.since, followed.newest
+    whole = [entry.dataset.period(text) for text in known.whole]
+    older = [period for period in whole if entry.first_period <= period < first and period <= newest]
+    return [*older, *(period_range(first, newest) if first <= newest else ())]
 
 
-def canaries_moved(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> bool:
-    """Whether any canary has any of the periods. Without a canary in the filter, yes."""
-    if not periods:
-        return False
-    canaries = [
+def usual_objects(known: Known, period: Period) -> int | None:
+    """The number of objects of the latest whole period before, None when there is none."""
+    before = [text for text in known.whole if text < str(period)]
+    return known.whole[max(before)] if before else None
+
+
+def seen_by_canaries(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> set[str] | None:
+    """Those of the periods that any canary has; None when the entry selects no canary."""
+    symbols = [
         symbol
         for symbol in entry.dataset.source.canaries.get(entry.dataset.market, ())
         if entry.symbols.selects(symbol)
     ]
-    return not canaries or _list(entry, source, periods, canaries).height > 0
+    return published_of(entry, source, symbols, periods) if symbols else None
 
 
-def published_periods(
-    entry: DatasetEntry, source: Lister, manifest: Manifest, followed: Followed, periods: Sequence[Period]
-) -> list[Published]:
-    """Those of ``periods`` that the source has, and those of the recent whole ones of which it now
-    has more or other objects than the manifest; newest first. Lists every selected symbol."""
-    asked = sorted({*periods, *followed.recent})
-    if not asked:
-        return []
-    symbols = source.symbols(entry.dataset, intervals=entry.intervals, first=asked[0], last=asked[-1])
-    listed = _list(entry, source, asked, selected_symbols(symbols, entry.symbols.selects))
-    moved_on = _differing(listed, manifest, [str(period) for period in followed.recent])
-    published = []
-    for period in reversed(asked):
-        objects = listed.filter(pl.col("period") == str(period))
-        if objects.height and (period not in followed.recent or str(period) in moved_on):
-            published.append(Published(period, objects.height, content_digest(objects), followed.usual(period)))
-    return published
+def published_of(entry: DatasetEntry, source: Lister, symbols: Sequence[str], periods: Sequence[Period]) -> set[str]:
+    """Those of the (ascending) periods that any of the symbols has."""
+    return set(_listed(entry, source, folders_holding(entry, symbols, periods), periods)["period"])
 
 
-def _differing(listed: pl.DataFrame, manifest: Manifest, periods: Sequence[str]) -> set[str]:
-    """Of whole periods those of which the listing has content that the manifest does not know."""
+def listed_symbols(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> tuple[str, ...]:
+    """The symbols of the archive that the entry selects; at least those of the (ascending) periods."""
     if not periods:
-        return set()
-    known = manifest.read(periods).filter(pl.col("state") == State.PRESENT)
-    sides = listed.filter(pl.col("period").is_in(list(periods))).join(
-        known.select("key", "source_etag", "sidecar_source_etag"), on="key", how="left"
+        return ()
+    listed = source.symbols(entry.dataset, intervals=entry.intervals, first=periods[0], last=periods[-1])
+    return selected_symbols(listed, entry.symbols.selects)
+
+
+def folders_holding(entry: DatasetEntry, symbols: Sequence[str], periods: Sequence[Period]) -> list[Folder]:
+    """Folders that hold any of the (ascending) periods; near ones are covered by one range."""
+    return [
+        folder
+        for first, last in _stretches(periods)
+        for folder in folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
+    ]
+
+
+def parts_of(folders: Sequence[Folder], *, after: str = "") -> Iterator[Part]:
+    """The folders in parts; ``after`` is the ``end`` of the last part that is done. There is always a part."""
+    ordered = sorted((folder for folder in folders if folder.first >= after), key=lambda folder: folder.first)
+    cuts = [*range(0, len(ordered), PART_FOLDERS)] or [0]
+    for cut in cuts:
+        following = ordered[cut + PART_FOLDERS : cut + PART_FOLDERS + 1]
+        yield Part(
+            tuple(ordered[cut : cut + PART_FOLDERS]),
+            ordered[cut].first if cut else after,
+            following[0].first if following else None,
+        )
+
+
+def compare(
+    entry: DatasetEntry,
+    source: Lister,
+    manifest: Manifest,
+    part: Part,
+    periods: Sequence[Period],
+    *,
+    since: Period | None = None,
+) -> dict[str, Found]:
+    """What a part of the archive has of the periods, beside what the manifest knows of it.
+
+    Before ``since`` a new object counts only where its series (symbol and interval) is known of those
+    periods: a hole that was filled, but not what a wider matrix or a new symbol would bring.
+    """
+    texts = [str(period) for period in periods]
+    listed = _listed(entry, source, part.folders, periods)
+    known = manifest.contents(texts, first=part.first, end=part.end)
+    known = known.filter(
+        pl.col("symbol").is_in([symbol for symbol in known["symbol"].unique() if entry.symbols.selects(symbol)]),
+        pl.col("interval").is_null() | pl.col("interval").is_in(entry.intervals),
     )
+    series = (
+        known.filter(pl.col("period") < str(since or ""))
+        .select("symbol", "interval", pl.lit(value=True).alias("in_series"))
+        .unique()
+    )
+    rows = (
+        listed.select("key", "period", "symbol", "interval", "size", "etag", "sidecar_etag")
+        .join(
+            known.select("key", "period", "state", "source_etag", "sidecar_source_etag"),
+            on="key",
+            how="full",
+            coalesce=True,
+        )
+        .with_columns(pl.coalesce("period", "period_right").alias("period"))
+        .join(series, on=["symbol", "interval"], how="left", nulls_equal=True)
+        .with_columns(_differs(since).alias("differs"))
+    )
+    differing = set(rows.filter("differs")["period"])
+    found = {
+        period: Found(len(lines), sum(map(_digest, lines)) % 2**64, period in differing)
+        for period, lines in _lines(listed)
+    }
+    return found | {period: Found(differs=True) for period in differing - found.keys()}
+
+
+def _differs(since: Period | None) -> pl.Expr:
+    present, etag = pl.col("state") == State.PRESENT, pl.col("etag")
     # A sidecar that the source no longer lists is kept, and no reason to copy anything.
-    news = pl.col("etag").ne_missing(pl.col("source_etag")) | (
+    rewritten = etag.ne_missing(pl.col("source_etag")) | (
         pl.col("sidecar_etag").is_not_null() & pl.col("sidecar_etag").ne_missing(pl.col("sidecar_source_etag"))
     )
-    return set(sides.filter(news)["period"])
-
-
-def _list(entry: DatasetEntry, source: Lister, periods: Sequence[Period], symbols: Sequence[str]) -> pl.DataFrame:
-    folders: list[Folder] = []
-    for first, last in _stretches(periods):
-        folders += folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
-    return source.objects(entry.dataset, folders).objects.filter(
-        pl.col("period").is_in([str(period) for period in periods])
+    is_wanted = (pl.col("period") >= str(since or "")) | pl.col("in_series").fill_null(value=False)
+    return (
+        pl.when(etag.is_null())
+        .then(pl.col("state") != State.VANISHED)
+        .when(pl.col("state").is_null())
+        .then(is_wanted)
+        .otherwise(~present | rewritten)
     )
+
+
+def _listed(entry: DatasetEntry, source: Lister, folders: Sequence[Folder], periods: Sequence[Period]) -> pl.DataFrame:
+    objects = source.objects(entry.dataset, folders).objects
+    return objects.filter(pl.col("period").is_in([str(period) for period in periods]))
+
+
+def _lines(listed: pl.DataFrame) -> Iterator[tuple[str, list[str]]]:
+    """One text per object that changes with its content, by period."""
+    content = listed.select(
+        "period",
+        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line"),
+    ).sort("period")
+    for period, rows in groupby(content.iter_rows(), key=lambda row: row[0]):
+        yield period, [line for _, line in rows]
+
+
+def _digest(line: str) -> int:
+    """Summed up over objects: the order they are listed in does not matter, nor the parts."""
+    return int.from_bytes(hashlib.sha256(line.encode()).digest()[:8])
 
 
 def _stretches(periods: Sequence[Period]) -> list[tuple[Period, Period]]:
     """First and last of every stretch of ascending periods that one listing covers best."""
-    stretches = [(periods[0], periods[0])]
-    for period in periods[1:]:
-        first, last = stretches[-1]
-        if period > last.shifted(SPLIT):
-            stretches.append((period, period))
+    stretches: list[tuple[Period, Period]] = []
+    for period in periods:
+        if stretches and period <= stretches[-1][1].shifted(STRETCH):
+            stretches[-1] = (stretches[-1][0], period)
         else:
-            stretches[-1] = (first, period)
+            stretches.append((period, period))
     return stretches

@@ -24,6 +24,7 @@ from lakehouse_assets_tests.benchmarks import (
     memory,
     modes,
     reading,
+    tick,
 )
 from lakehouse_assets_tests.benchmarks.measure import Row
 
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     },
     "idle": lambda asked: beside_peers.idle(asked.repeat, quick=asked.quick, workers=asked.workers),
     "memory": lambda asked: memory.run((1_000, 2_000) if asked.quick else (1_000, 10_000, 100_000)),
+    "tick": lambda asked: tick.run(quick=asked.quick),
     "dagster": lambda asked: dagster_cost.run(asked.repeat),
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),

@@ -7,15 +7,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets_tests.observability.sinks import Webhook
+from lakehouse_assets_tests.orchestration.gateway import Gateway
+from lakehouse_assets_tests.orchestration.watcher import RANGE_TAGS, Watcher, resources_of
 from lakehouse_assets_tests.world import World
 
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+__all__ = ["RANGE_TAGS", "resources_of"]
 
 
 class Runner:
@@ -50,23 +51,6 @@ class Runner:
         return {name: value.value for name, value in materialization.metadata.items()}
 
 
-def resources_of(world: World) -> dict[str, Any]:
-    bucket = world.lake.bucket
-    return {
-        "lake": LakeResource(
-            s3=S3Resource(
-                endpoint_url=bucket.endpoint_url,
-                aws_access_key_id=bucket.credentials.access_key_id,
-                aws_secret_access_key=bucket.credentials.secret_access_key,
-            ),
-            bucket=bucket.name,
-            prefix=world.lake.prefix,
-        ),
-        "source": SourceResource(s3=S3Resource(endpoint_url=world.source.endpoint_url, use_unsigned_session=True)),
-        "sync": SyncResource(workers=32),
-    }
-
-
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.instance_for_test() as made:
@@ -82,3 +66,16 @@ def runner(world: World, instance: dg.DagsterInstance) -> Runner:
 def webhook() -> Iterator[Webhook]:
     with Webhook().running() as running:
         yield running
+
+
+@pytest.fixture
+def gateway(world: World) -> Iterator[Gateway]:
+    with Gateway(world.source.endpoint_url).running() as running:
+        yield running
+
+
+@pytest.fixture
+def watcher(world: World, gateway: Gateway, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Watcher:
+    made = Watcher(world, gateway, instance)
+    monkeypatch.setattr(sensors, "now", lambda: made.now.timestamp())  # noqa: PLW0108 - the clock moves on
+    return made

@@ -142,9 +142,19 @@ class Services:
             """assetChecksOrError { ... on AssetChecks { checks { name partitionStatuses {
                  ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } }""",
         )
-        [check] = node["assetChecksOrError"]["checks"]
-        assert check["name"] == "complete"
+        [check] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == "complete"]
         return _by_day(check["partitionStatuses"]["ranges"])
+
+    def unpartitioned_check(self, asset: str, name: str) -> str | None:
+        """The state of a check that judges the asset as a whole; None for an outdated one."""
+        node = self._node(
+            asset,
+            """assetChecksOrError { ... on AssetChecks { checks { name
+                 executionForLatestMaterialization { status } } } }""",
+        )
+        [check] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == name]
+        execution = check["executionForLatestMaterialization"]
+        return execution and execution["status"]
 
     def check_execution(self, asset: str, partition: str) -> dict[str, Any]:
         """The latest of ``complete`` for one partition."""

@@ -31,6 +31,12 @@ GOOD = [day for day in WEEK if day not in {BAD, UNPUBLISHED, UNPUBLISHED_BESIDE_
 PARTITIONS_PER_RUN = 3
 
 
+def followed_days() -> list[str]:
+    """The last two days that are over."""
+    today = datetime.now(UTC).date()
+    return [str(today - timedelta(days=2)), str(today - timedelta(days=1))]
+
+
 @dataclass
 class Deployment:
     """The services, the world that they serve, and the backfill that was launched on them."""
@@ -46,12 +52,11 @@ def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -
     world = World(store)
     home = tmp_path_factory.mktemp("services")
     symbols = {"include": [f"{world.tag}*"]}
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
     matrix = {
         "datasets": [
             {"dataset": KLINES, "intervals": ["1m"], "symbols": symbols, "partitions_per_run": PARTITIONS_PER_RUN},
             {"dataset": METRICS, "symbols": symbols},
-            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": yesterday},
+            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": followed_days()[0]},
         ]
     }
     (home / "matrix.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
@@ -95,25 +100,30 @@ def healed(deployment: Deployment, backfill: dict[str, Any]) -> dict[str, Any]:
 # Meanwhile: single partitions and the sensor
 
 
-def test_the_sensor_finds_a_new_period_and_its_run_makes_it_green(deployment: Deployment) -> None:
+def test_the_sensor_finds_new_periods_and_one_run_makes_them_green(deployment: Deployment) -> None:
     services, world = deployment.services, deployment.world
-    day = str(datetime.now(UTC).date() - timedelta(days=1))
+    first_day, day = followed_days()
     first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=60)
     assert (first["status"], first["skipReason"]) == ("SKIPPED", "Nothing new."), first["error"]
 
-    world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=FOLLOWED)
+    world.publish(["BTCUSDT", "ETHUSDT"], [first_day, day], dataset=FOLLOWED)
     tick = wait_for(
         lambda: next((tick for tick in services.ticks(SENSOR) if tick["runIds"]), None), "a request", seconds=60
     )
     [run_id], [run_key] = tick["runIds"], tick["runKeys"]
-    assert run_key.startswith(f"{FOLLOWED}@{day}@")
+    assert run_key.startswith(f"{FOLLOWED}@{first_day}..{day}@")
     run = services.finished_run(run_id)
     assert run["status"] == "SUCCESS"
-    assert {"dagster/partition": day, "dagster/sensor_name": SENSOR, "lakehouse/attempt": "1"}.items() <= tags_of(
-        run
-    ).items()
-    assert services.partitions(FOLLOWED) == {day: "MATERIALIZED"}
-    assert services.checks(FOLLOWED) == {day: "SUCCEEDED"}
+    assert {
+        "dagster/asset_partition_range_start": first_day,
+        "dagster/asset_partition_range_end": day,
+        "dagster/sensor_name": SENSOR,
+        "lakehouse/attempt": "1",
+    }.items() <= tags_of(run).items()
+    assert services.partitions(FOLLOWED) == {first_day: "MATERIALIZED", day: "MATERIALIZED"}
+    assert services.checks(FOLLOWED) == {first_day: "SUCCEEDED", day: "SUCCEEDED"}
+    # The sensor records it, the run repeats it: it is never shown as open or outdated.
+    assert services.unpartitioned_check(FOLLOWED, "published") in {"SUCCEEDED", "FAILED"}
 
 
 def test_the_materialize_button_makes_one_partition_green(deployment: Deployment) -> None:

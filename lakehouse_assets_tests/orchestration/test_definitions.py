@@ -24,6 +24,7 @@ from lakehouse_assets.settings import (
     DiscoverySettings,
     LakeSettings,
     SourceSettings,
+    SpendingSettings,
     SyncSettings,
     load_settings,
 )
@@ -119,7 +120,7 @@ def test_every_archive_asset_has_one_partitioned_check() -> None:
     graph = load().resolve_asset_graph()
     for name, node in archive_nodes(load()).items():
         checks = {check.name: graph.get(check).partitions_def for check in node.check_keys}
-        assert checks == {"complete": node.partitions_def, "expected": None}, name
+        assert checks == {"complete": node.partitions_def, "expected": None, "published": None}, name
 
 
 @pytest.mark.usefixtures("matrix")
@@ -234,7 +235,7 @@ def _bad_values() -> list[tuple[str, str]]:
         "REGION": "eu west",
     }
     found = []
-    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings):
+    for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings, SpendingSettings):
         prefix = str(group.model_config.get("env_prefix"))
         for field, info in group.model_fields.items():
             kinds = set(typing.get_args(info.annotation)) or {info.annotation}

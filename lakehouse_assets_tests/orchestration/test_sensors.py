@@ -2,105 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
-from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.bucket import Credentials
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
-from lakehouse_assets.orchestration import discovery, sensors
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.orchestration import discovery, turn
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.cursor import Asked, DiscoveryCursor, Waiting
-from lakehouse_assets.orchestration.discovery import MAX_ATTEMPTS, RUN_KEY_TAG
-from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
-from lakehouse_assets.orchestration.sensors import build_discovery_sensors
-from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets_tests.orchestration.conftest import resources_of
-from lakehouse_assets_tests.orchestration.gateway import Gateway
+from lakehouse_assets.orchestration.cursor import DiscoveryCursor
+from lakehouse_assets.orchestration.pursuit import MAX_ATTEMPTS
+from lakehouse_assets_tests.orchestration.watcher import (
+    FIRST_PAUSE,
+    SETTLE,
+    Watcher,
+    lake_at,
+    periods,
+    resources_of,
+)
 from lakehouse_assets_tests.world import KLINES, World, body_of, days, scope
 
 METRICS = "binance/um/metrics/daily"
 FUNDING = "binance/um/fundingRate/monthly"
 NEW = "2024-03-04"
-MORNING = datetime(2024, 3, 5, 8, tzinfo=UTC)
-SETTLE = 300
-FIRST_PAUSE = 300
-
-
-class Watcher:
-    """Ticks one exchange's sensor as the daemon does: the cursor goes from tick to tick."""
-
-    def __init__(self, world: World, gateway: Gateway, instance: dg.DagsterInstance) -> None:
-        self.world = world
-        self.gateway = gateway
-        self.instance = instance
-        self.now = MORNING
-        self.cursor: str | None = None
-        self.reason: str | None = None
-        self.lake: LakeResource = resources_of(world)["lake"]
-        self.settings: dict[str, Any] = {}
-
-    def tick(self, *entries: DatasetEntry, later: float = 0) -> list[dg.RunRequest]:
-        self.now += timedelta(seconds=later)
-        with self.context() as context:
-            result = self.sensor(*entries)(context)
-        assert isinstance(result, dg.SensorResult)
-        self.cursor = result.cursor
-        self.reason = result.skip_reason.skip_message if result.skip_reason else None
-        return list(result.run_requests)
-
-    def sensor(self, *entries: DatasetEntry) -> dg.SensorDefinition:
-        [sensor] = build_discovery_sensors(ArchiveMatrix(entries=entries), DiscoverySettings(**self.settings))
-        return sensor
-
-    def context(self, **more: Any) -> dg.SensorEvaluationContext:
-        source = SourceResource(s3=S3Resource(endpoint_url=self.gateway.endpoint_url, use_unsigned_session=True))
-        return dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"lake": self.lake, "source": source}, **more
-        )
-
-    def settle(self, *entries: DatasetEntry) -> list[dg.RunRequest]:
-        """The requests once the listing was quiet for long enough."""
-        assert self.tick(*entries) == []
-        return self.tick(*entries, later=SETTLE)
-
-    def run(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
-        """A run of the request as the daemon would have launched it."""
-        return create_run_for_test(self.instance, status=status, tags={**request.tags, RUN_KEY_TAG: request.run_key})
-
-    def copied(self, entry: DatasetEntry, *periods: str) -> None:
-        for period in periods:
-            self.world.engine().sync(scope(entry, period))
-
-
-@pytest.fixture
-def gateway(world: World) -> Iterator[Gateway]:
-    with Gateway(world.source.endpoint_url).running() as running:
-        yield running
-
-
-@pytest.fixture
-def watcher(world: World, gateway: Gateway, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Watcher:
-    made = Watcher(world, gateway, instance)
-    monkeypatch.setattr(sensors, "now", lambda: made.now.timestamp())  # noqa: PLW0108 - the clock moves on
-    return made
 
 
 @pytest.fixture
 def entry(world: World) -> DatasetEntry:
     return world.entry(follow_from="2024-03-01")
-
-
-def periods(requests: Sequence[dg.RunRequest]) -> list[str]:
-    return [request.partition_key for request in requests]
 
 
 # What is asked for, and when
@@ -120,7 +52,12 @@ def test_the_newest_period_of_every_dataset_is_asked_for_once_it_settled(watcher
         dataset, period, fingerprint, attempt = request.run_key.split("@")
         assert (dataset, period) == (request.asset_selection[0].to_user_string(), request.partition_key)
         assert (len(fingerprint), attempt) == (16, "1")
-        assert request.tags == {"lakehouse/attempt": "1", "lakehouse/objects": "2"}
+        assert request.tags == {
+            "lakehouse/dataset": dataset,
+            "lakehouse/attempt": "1",
+            "lakehouse/objects": "2",
+            "lakehouse/fingerprints": fingerprint,
+        }
         assert request.run_config == {}
 
 
@@ -167,7 +104,7 @@ def test_a_month_is_not_asked_for_before_it_is_over(watcher: Watcher, world: Wor
 
 def test_history_before_follow_from_is_never_asked_for(watcher: Watcher, world: World) -> None:
     world.publish(["BTCUSDT"], days("2024-02-20", NEW))
-    assert periods(watcher.settle(world.entry(follow_from="2024-03-03"))) == [NEW, "2024-03-03"]
+    assert periods(watcher.settle(world.entry(follow_from="2024-03-03"))) == [f"2024-03-03..{NEW}"]
 
 
 def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: Watcher, world: World) -> None:
@@ -175,36 +112,7 @@ def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: 
     world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-06"))
     assert watcher.settle(entry) == []
     watcher.now = datetime(2024, 3, 7, 8, tzinfo=UTC)
-    assert periods(watcher.settle(entry)) == ["2024-03-06", "2024-03-05"]
-
-
-def test_catch_up_asks_for_all_of_history_newest_first_a_few_at_a_time(
-    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(discovery, "REQUESTS_PER_TICK", 5)
-    entry = world.entry(first_period="2024-02-22", catch_up=True)
-    history = days("2024-02-22", NEW)
-    world.publish(["BTCUSDT"], history)
-    asked = watcher.settle(entry)
-    assert periods(asked) == history[:-6:-1]
-    last = asked
-    while last:
-        world.engine().sync(scope(entry, last[-1].partition_key, last[0].partition_key))
-        for request in last:
-            watcher.run(request, dg.DagsterRunStatus.SUCCESS)
-        last = watcher.tick(entry, later=60)
-        asked += last
-    assert periods(asked) == history[::-1]
-
-
-def test_a_stretch_that_was_never_published_does_not_hide_what_is_older(watcher: Watcher, world: World) -> None:
-    entry = world.entry(first_period="2024-01-01", catch_up=True)
-    old = days("2024-01-01", "2024-01-03")
-    world.publish(["BTCUSDT"], old)  # then 61 days of nothing
-    asked: list[dg.RunRequest] = []
-    for _ in range(5):
-        asked += watcher.tick(entry, later=SETTLE)
-    assert sorted(periods(asked)) == old
+    assert periods(watcher.settle(entry)) == ["2024-03-05..2024-03-06"]
 
 
 # Never twice, and again where it failed
@@ -312,16 +220,24 @@ def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, wor
     assert periods(watcher.tick(entry, later=SETTLE)) == [NEW]
 
 
-def test_a_withdrawn_object_or_sidecar_is_no_reason_to_ask(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_a_withdrawn_object_is_asked_for_once_so_that_the_manifest_says_so_but_no_sidecar(
+    watcher: Watcher, world: World
+) -> None:
+    entry = world.entry(follow_from=NEW)
     kept, gone = world.publish(["BTCUSDT", "ETHUSDT"], [NEW])
     watcher.copied(entry, NEW)
     watcher.tick(entry)
-    world.withdraw(gone)
     world.store.admin_bucket(world.source.name).boto3_client().delete_object(
         Bucket=world.source.name, Key=f"{kept}.CHECKSUM"
     )
+    assert watcher.tick(entry, later=3600) == []
+    world.withdraw(gone)
+    assert watcher.tick(entry, later=3600) == []
+    [request] = watcher.tick(entry, later=SETTLE)
+    watcher.obey(entry, request)
     for _ in range(3):
         assert watcher.tick(entry, later=3600) == []
+    assert watcher.reason == "Nothing new."
 
 
 # What a look costs
@@ -336,6 +252,7 @@ def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world:
     period = Dataset.parse(name).period(day)
     keys = {symbol: layout.key_of(symbol=symbol, interval="1m", period=period) for symbol in (canary, other)}
     watcher.now = datetime(2021, 6, 2, 8, tzinfo=UTC)
+    watcher.tick(entry)
     world.put(keys[other], b"x")
     for _ in range(3):
         watcher.gateway.listed.clear()
@@ -352,6 +269,8 @@ def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world:
 def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], days("2024-03-01", NEW))
     watcher.copied(entry, *days("2024-03-01", NEW))
+    watcher.tick(entry)
+    watcher.gateway.listed.clear()
     for _ in range(3):
         assert watcher.tick(entry, later=60) == []
     assert watcher.gateway.listed == []
@@ -360,9 +279,10 @@ def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, ent
 def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2020-01-01")
     world.publish(["BTCUSDT", "ETHUSDT"], ["2020-01-01", NEW])
-    assert periods(watcher.settle(entry))[0] == NEW
-    watcher.gateway.listed.clear()
+    watcher.copied(entry, "2020-01-01")
     watcher.tick(entry)
+    watcher.gateway.listed.clear()
+    watcher.tick(entry, later=SETTLE)
     root, *folders = watcher.gateway.listed
     assert root == Dataset.parse(KLINES).source_prefix
     assert sorted(folders) == [f"{root}{world.symbol(name)}/1m/" for name in ("BTCUSDT", "ETHUSDT")]
@@ -384,7 +304,7 @@ def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watch
 def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_first(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "LIMIT_SECONDS", 0.3)
+    monkeypatch.setattr(turn, "LIMIT_SECONDS", 0.3)
     entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS)]
     watcher.gateway.delay = 2
     started = datetime.now(UTC)
@@ -398,14 +318,14 @@ def test_no_more_runs_are_asked_for_in_a_tick_than_the_limit(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discovery, "REQUESTS_PER_TICK", 2)
-    entries = [world.entry(name, follow_from="2024-03-03") for name in (KLINES, METRICS)]
+    entries = [world.entry(name, follow_from="2024-03-02") for name in (KLINES, METRICS)]
     for dataset in (KLINES, METRICS):
-        world.publish(["BTCUSDT"], ["2024-03-03", NEW], dataset=dataset)
+        world.publish(["BTCUSDT"], ["2024-03-02", NEW], dataset=dataset)
     watcher.settings = {"settle_seconds": 0}
     ticks = [watcher.tick(*entries, later=60) for _ in range(2)]
     assert [[(r.asset_selection[0].path[2], r.partition_key) for r in requests] for requests in ticks] == [
-        [("klines", NEW), ("klines", "2024-03-03")],
-        [("metrics", NEW), ("metrics", "2024-03-03")],
+        [("klines", NEW), ("klines", "2024-03-02")],
+        [("metrics", NEW), ("metrics", "2024-03-02")],
     ]
 
 
@@ -497,23 +417,6 @@ def test_a_lost_cursor_starts_anew_but_asks_for_nothing_twice(
     assert again.tags["lakehouse/attempt"] == "2"
 
 
-def test_the_cursor_stays_small_and_forgets_the_oldest_first() -> None:
-    cursor = DiscoveryCursor(next_dataset="binance/um/premiumIndexKlines/monthly")
-    names = [f"binance/um/premiumIndexKlines{number}/monthly" for number in range(100)]
-    for name in names:
-        cursor.followed[name] = MORNING.date()
-        cursor.listed[name] = 1_700_000_000
-        cursor.before[name] = "2024-01-01"
-        for day in days("2024-01-01", "2024-03-31"):
-            cursor.waiting[f"{name}@{day}"] = Waiting(fingerprint="0" * 16, since=1_700_000_000)
-            cursor.asked[f"{name}@{day}"] = Asked(fingerprint="0" * 16, attempt=8, over=1_700_000_000)
-    text = cursor.write()
-    assert len(text) < 100_000
-    read = DiscoveryCursor.read(text)
-    assert {key.rpartition("@")[2] for key in read.asked} == set(days("2024-03-28", "2024-03-31"))
-    assert set(read.followed) == set(names)
-
-
 def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world: World) -> None:
     klines, metrics = (world.entry(name) for name in (KLINES, METRICS))
     watcher.tick(klines, metrics)
@@ -546,11 +449,6 @@ def test_sensors_are_one_per_exchange_and_pace_themselves_as_configured(watcher:
     watcher.settings = {"tick_seconds": 7}
     sensor = watcher.sensor(world.entry(KLINES), world.entry(METRICS))
     assert (sensor.name, sensor.minimum_interval_seconds) == ("binance_discovery", 7)
-
-
-def lake_at(world: World, **changes: Any) -> LakeResource:
-    lake = replace(world.lake, bucket=replace(world.lake.bucket, **changes))
-    return resources_of(SimpleNamespace(lake=lake, source=world.source))["lake"]
 
 
 def _status_event(status: dg.DagsterRunStatus) -> dg.DagsterEvent:

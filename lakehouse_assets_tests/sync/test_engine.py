@@ -191,7 +191,6 @@ def test_a_plan_writes_nothing_and_says_what_a_sync_would_do(world: World) -> No
     summary = plan.summary()
     assert (summary.objects, summary.sidecars, summary.missing, summary.present) == (7, 7, 7, 0)
     assert summary.bytes == sum(plan.copies()["size"]) > 7 * 400
-    assert summary.dollars > 0
     assert world.lake_files() == {}
 
 

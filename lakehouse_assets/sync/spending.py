@@ -1,0 +1,92 @@
+"""What a sync will cost, reckoned before it copies anything, and the ceilings above which it does not start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse_assets.errors import InputError
+
+GB = 2**30
+
+
+class SpendingError(InputError):
+    """An estimate is above a configured ceiling; nothing was copied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Dollars. Defaults: AWS list prices of S3 Standard in us-east-1, without free tiers, and of transfer
+    from Tokyo, where most archives are, to another region (aws.amazon.com/s3/pricing, October 2026)."""
+
+    write_per_1000: float = 0.005
+    """PUT, COPY and LIST requests; anonymous reads cost the reader nothing."""
+    transfer_per_gb: float = 0.09
+    """Between regions of AWS. S3 bills it to the bucket that is read, so it is the exchange's unless it is requester
+    pays, or unless the bytes pass through a machine of ours in a third region."""
+    storage_per_gb_month: float = 0.023
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Of one sync. ``bytes`` with sidecars; ``dollars`` with ``transfer_dollars``, which are an upper bound;
+    storage is paid every month from then on."""
+
+    objects: int
+    bytes: int
+    requests: int
+    dollars: float
+    transfer_dollars: float
+    storage_dollars_per_month: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.objects:,} objects, {self.bytes:,} bytes, {self.requests:,} requests, "
+            f"about {self.dollars:,.4f} dollars (at most {self.transfer_dollars:,.4f} of them for transfer between "
+            f"regions), then {self.storage_dollars_per_month:,.4f} a month for storage"
+        )
+
+
+def estimate(
+    prices: Prices, *, objects: int, files: int, size: int, listing_requests: int, across_regions: bool
+) -> Estimate:
+    """For copying ``files`` (``objects`` and sidecars) of ``size`` bytes by the store itself. The lake is
+    listed again after the copies."""
+    requests = files + 2 * listing_requests
+    transfer = size / GB * prices.transfer_per_gb if across_regions else 0.0
+    return Estimate(
+        objects=objects,
+        bytes=size,
+        requests=requests,
+        dollars=requests / 1000 * prices.write_per_1000 + transfer,
+        transfer_dollars=transfer,
+        storage_dollars_per_month=size / GB * prices.storage_per_gb_month,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Above either, nothing starts; None is no ceiling. ``settings`` names the variables, up to the last word."""
+
+    max_dollars: float | None
+    max_bytes: int | None
+    settings: str
+
+    def __bool__(self) -> bool:
+        return self.max_dollars is not None or self.max_bytes is not None
+
+    def is_reached(self, dollars: float, size: int) -> bool:
+        return (self.max_dollars is not None and dollars >= self.max_dollars) or (
+            self.max_bytes is not None and size >= self.max_bytes
+        )
+
+    def check(self, dollars: float, size: int, *, what: str, override: str) -> None:
+        """Raises SpendingError naming ``what`` is above which setting, and the ``override``."""
+        for amount, ceiling, unit in (
+            (dollars, self.max_dollars, "DOLLARS"),
+            (size, self.max_bytes, "BYTES"),
+        ):
+            if ceiling is not None and amount > ceiling:
+                raise SpendingError(
+                    f"{what} {amount:,.2f} {unit.lower()}, above {self.settings}_{unit}={ceiling:g}. "
+                    f"Nothing was copied. To do it all the same: {override}."
+                )

@@ -1,0 +1,124 @@
+"""When a dataset is late, stalled, dead."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from lakehouse_assets.archive.availability import (
+    DEFAULTS,
+    LEARNED_FROM,
+    Availability,
+    Expectation,
+    Standing,
+    availability,
+    expectation,
+)
+from lakehouse_assets.archive.period import Cadence, Period
+
+DAY = Period(Cadence.DAILY, date(2024, 3, 4))
+MONTH = Period(Cadence.MONTHLY, date(2024, 2, 1))
+
+
+def judge(newest: Period | None, now: str, *, last: Period | None = None, first: Period | None = None) -> Availability:
+    of = newest or first or DAY
+    expected = DEFAULTS[of.cadence]
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    return availability(expected, newest=newest, first=first or of.shifted(-30), last=last, now=moment)
+
+
+@pytest.mark.parametrize(
+    ("now", "standing", "behind"),
+    [
+        ("2024-03-05 23:59", "on_time", 0),
+        ("2024-03-06 09:59", "on_time", 0),  # the day after DAY, one hour short of T+1 10:00
+        ("2024-03-06 10:00", "late", 1),
+        ("2024-03-07 10:00", "late", 2),
+        ("2024-03-07 23:59", "late", 2),
+        ("2024-03-08 00:00", "stalled", 2),  # T+3
+        ("2024-03-20 12:00", "stalled", 15),
+        ("2024-05-05 09:59", "stalled", 60),
+        ("2024-05-05 10:00", "dead", 60),
+    ],
+)
+def test_a_day_is_late_from_10_utc_of_the_next_one_and_stalled_from_the_third(
+    now: str, standing: str, behind: int
+) -> None:
+    verdict = judge(DAY, now)
+    assert (verdict.standing, verdict.periods_behind) == (standing, behind)
+
+
+@pytest.mark.parametrize(
+    ("now", "standing"),
+    [
+        ("2024-04-07 23:59", "on_time"),
+        ("2024-04-08 00:00", "late"),
+        ("2024-04-14 23:59", "late"),
+        ("2024-04-15 00:00", "stalled"),
+        ("2024-10-04 23:59", "stalled"),
+        ("2024-10-05 00:00", "dead"),
+    ],
+)
+def test_a_month_is_late_from_its_eighth_day_on_and_stalled_from_its_fifteenth(now: str, standing: str) -> None:
+    assert judge(MONTH, now).standing == standing
+
+
+def test_it_says_what_is_missing_and_for_how_long() -> None:
+    verdict = judge(DAY, "2024-03-07 12:30")
+    assert (verdict.missing, verdict.behind) == (DAY.next(), timedelta(days=1, hours=2, minutes=30))
+
+
+def test_a_publication_that_ended_is_dead_and_never_late() -> None:
+    assert judge(DAY, "2024-03-20 12:00", last=DAY).standing is Standing.DEAD
+    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).standing is Standing.STALLED
+
+
+def test_what_was_never_seen_is_behind_from_where_it_is_watched_and_not_taken_for_dead() -> None:
+    verdict = judge(None, "2024-12-31 12:00", first=DAY)
+    assert (verdict.standing, verdict.missing, verdict.periods_behind) == ("stalled", DAY, 60)
+
+
+def test_history_before_the_watch_is_not_held_against_it() -> None:
+    old = DAY.shifted(-300)
+    assert judge(old, "2024-03-05 09:59", first=DAY).standing is Standing.ON_TIME
+    assert judge(old, "2024-03-05 10:00", first=DAY).missing == DAY
+
+
+def history(cadence: Cadence, lags: list[timedelta]) -> dict[str, datetime]:
+    """The last periods up to March 2024, published so long after their ends."""
+    newest = Period.containing(cadence, date(2024, 3, 1))
+    periods = [newest.shifted(1 + number - len(lags)) for number in range(len(lags))]
+    return {
+        str(period): datetime(period.end.year, period.end.month, period.end.day, tzinfo=UTC) + lag
+        for period, lag in zip(periods, lags, strict=True)
+    }
+
+
+def hours(*values: float) -> list[timedelta]:
+    return [timedelta(hours=value) for value in values]
+
+
+@pytest.mark.parametrize("cadence", list(Cadence))
+def test_before_there_are_14_periods_the_defaults_hold(cadence: Cadence) -> None:
+    assert expectation(cadence, history(cadence, hours(*[3] * (LEARNED_FROM - 1)))) == DEFAULTS[cadence]
+    assert expectation(cadence, history(cadence, hours(*[3] * LEARNED_FROM))) != DEFAULTS[cadence]
+
+
+def test_late_is_learned_from_when_periods_appeared() -> None:
+    steady = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[8, 8.5] * 10)))
+    assert steady == Expectation(late=timedelta(hours=10.5), stalled=timedelta(hours=48.5), periods=20)
+    slow = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[70, 74] * 10)))
+    assert slow.late == timedelta(hours=74 + 3 * 4)
+
+
+def test_a_stall_of_eight_days_in_the_history_does_not_make_it_deaf() -> None:
+    stall = [24 * days + 8 for days in range(8, 0, -1)]
+    learned = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[8, 8.5] * 26, *stall)))
+    assert learned.periods == 60
+    assert learned.late <= timedelta(hours=11)
+
+
+def test_only_the_newest_60_periods_count() -> None:
+    learned = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[1000] * 100, *[8] * 60)))
+    assert learned.late == timedelta(hours=10)
