@@ -7,6 +7,8 @@ import dagster as dg
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.observability.metrics import TICK_SECONDS, timed
+from lakehouse_assets.observability.telemetry import start_telemetry
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.discovery import DiscoveryTick
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -60,7 +62,9 @@ def _build_sensor(
             now=now(),
             log=context.log,
         )
-        outcome = tick.run()
+        start_telemetry()
+        with timed(TICK_SECONDS, exchange=exchange_name):
+            outcome = tick.run()
         return dg.SensorResult(
             run_requests=outcome.requests,
             skip_reason=None if outcome.requests else outcome.reason,
