@@ -1,7 +1,7 @@
 """Unfinished multipart uploads that a killed run left in the lake: invisible, and billed.
 
 A sync that moves anything large enough for parts first aborts those of its dataset that are too
-old to be a living run's. That costs it one request, and a sync that moves nothing large none. What
+old to be a living run's. That costs it two requests, and a sync that moves nothing large none. What
 is left of a dataset that never moves anything large again, a lifecycle rule of the bucket ends.
 """
 

@@ -1,7 +1,8 @@
 """A whole sync (listings, copies, listing again, manifest) beside what people use today, on the same archive.
 
 At one endpoint the store copies by itself (direct); across two endpoints the bytes go through this machine
-(relay, with SHA-256 and MD5 of everything; peers compute none, or MD5 alone). Every repetition fills a fresh
+(relay, with SHA-256 and MD5 of everything; peers compute none, or MD5 alone). The mode is given, since ``auto``
+would probe every fresh lake where it probes a real one once a week. Every repetition fills a fresh
 prefix of the lake; ways take turns. Afterwards the lake must hold every object, whoever brought it.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets_tests.benchmarks import peers
 from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
@@ -38,7 +40,8 @@ def run(size: str, repeat: int, *, across: bool, quick: bool, workers: int) -> l
     case, shape = (QUICK if quick else SHAPES)[size]
     there, missing = peers.found()
     with bench(shape, across=across) as archive:
-        ways: dict[str, Callable[[Lake], object]] = {ENGINE: partial(_sync, archive, workers=workers)}
+        mode = SyncMode.RELAY if across else SyncMode.DIRECT
+        ways: dict[str, Callable[[Lake], object]] = {ENGINE: partial(_sync, archive, workers=workers, mode=mode)}
         for peer in there:
             name, work = (f"{peer.name}{_two_steps(peer, across=across)}", peer.across if across else peer.copy)
             ways[name] = partial(work, archive)
@@ -94,8 +97,10 @@ def _against(samples: dict[str, list[Sample]]) -> str:
     return f"; {', '.join(others)}" if others else ""
 
 
-def _sync(archive: Bench, lake: Lake, *, workers: int, expected: int | None = None) -> None:
-    copied = archive.engine(lake, workers).sync(archive.scope).total("copied")
+def _sync(
+    archive: Bench, lake: Lake, *, workers: int, expected: int | None = None, mode: SyncMode | None = None
+) -> None:
+    copied = archive.engine(lake, workers).sync(archive.scope, mode=mode).total("copied")
     wanted = archive.shape.objects if expected is None else expected
     if copied != wanted:
         raise RuntimeError(f"{copied} objects were copied instead of {wanted}")
