@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ COMMIT_SECONDS = 60.0
 SAMPLE_SHARE = 0.05
 """Share of the objects that a sampled verification reads, the same ones every time."""
 
-_FOUND_SCHEMA = pl.Schema({"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
+FOUND_SCHEMA = pl.Schema({"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
 
 OnRead = Callable[[int, int], None]
 """Called after each object with the number read so far and its bytes."""
@@ -98,7 +98,7 @@ class Verifier:
         todo = _to_read(rows, again=again, sampled=sampled)
         read, size, unread = 0, 0, []
         for findings in self._batches(dataset, todo, unread):
-            manifest.replace(periods, lambda current, new=findings: _applied(current, new), run_id=run_id)
+            self.record(dataset, periods, findings, run_id=run_id)
             for nbytes in todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]:
                 read, size = read + 1, size + nbytes
                 on_read(read, nbytes)
@@ -129,28 +129,33 @@ class Verifier:
                     else:
                         found.append(result)
                     if found and time.monotonic() - since > COMMIT_SECONDS:
-                        yield pl.DataFrame(found, schema=_FOUND_SCHEMA, orient="row")
+                        yield pl.DataFrame(found, schema=FOUND_SCHEMA, orient="row")
                         found, since = [], time.monotonic()
                 if found:
-                    yield pl.DataFrame(found, schema=_FOUND_SCHEMA, orient="row")
+                    yield pl.DataFrame(found, schema=FOUND_SCHEMA, orient="row")
                     found, since = [], time.monotonic()
 
     def _one(self, dataset: Dataset, row: dict[str, object]) -> tuple[object, ...] | Complaint:
-        key, etag = str(row["key"]), str(row["lake_etag"])
+        key = str(row["key"])
         place = self._lake.key(dataset.lake_key(key))
         try:
-            seen = _hash(self._store, place, etag)
-            published = self._published(dataset, key, row)
-            source_etag = None if row["source_etag"] is None else str(row["source_etag"])
-            finding = find(seen, published, source_etag)
-            if finding.state is Integrity.MISMATCH and finding.copy_differs is None:
-                finding = self._against_source(key, seen, finding, source_etag)
+            return self.judge(dataset, row, _hash(self._store, place, str(row["lake_etag"])))
         except PreconditionError:
             return Complaint(key, str(row["period"]), "unread", "it was replaced while it was read", False)
         except FileNotFoundError:
             return Complaint(key, str(row["period"]), "unread", "it is no longer in the lake", False)
         except CLIENT_ERRORS as error:
             return Complaint(key, str(row["period"]), "unread", str(fault_of(error)), False)
+
+    def judge(self, dataset: Dataset, row: Mapping[str, object], seen: Seen) -> tuple[object, ...]:
+        """The finding, a row of FOUND_SCHEMA, about the object of a manifest row whose bytes were read
+        under the row's lake ETag. Raises what the stores raise for sidecar and source."""
+        key = str(row["key"])
+        published = self._published(dataset, key, row)
+        source_etag = None if row["source_etag"] is None else str(row["source_etag"])
+        finding = find(seen, published, source_etag)
+        if finding.state is Integrity.MISMATCH and finding.copy_differs is None:
+            finding = self._against_source(key, seen, finding, source_etag)
         digest = None if published is None else published.digest or None
         return (
             key,
@@ -161,10 +166,15 @@ class Verifier:
             seen.md5,
             digest,
             datetime.now(UTC),
-            etag,
+            str(row["lake_etag"]),
         )
 
-    def _published(self, dataset: Dataset, key: str, row: dict[str, object]) -> Published | None:
+    def record(self, dataset: Dataset, periods: Sequence[str], findings: pl.DataFrame, *, run_id: str | None) -> None:
+        """Put findings (FOUND_SCHEMA) into the manifest, each where the lake still has the content that was read."""
+        manifest = Manifest(self._lake, dataset)
+        manifest.replace(periods, lambda current: _applied(current, findings), run_id=run_id)
+
+    def _published(self, dataset: Dataset, key: str, row: Mapping[str, object]) -> Published | None:
         if row["sidecar_lake_etag"] is None:
             return None
         place = self._lake.key(dataset.lake_key(key + dataset.source.sidecar_suffix))
