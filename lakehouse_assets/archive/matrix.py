@@ -87,6 +87,16 @@ class SymbolState(StrEnum):
     SETTLED = "settled"
 
 
+class OnBadFile(StrEnum):
+    """What a quarantined or missing archive object does to its period of the table.
+
+    ``write_what_is_good``: the others are written. ``block``: the period stays as it was.
+    """
+
+    BLOCK = "block"
+    WRITE_WHAT_IS_GOOD = "write_what_is_good"
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -315,6 +325,7 @@ class DatasetEntry(_Model):
     ] = Field(default=None, validate_default=True)
     mode: SyncMode = SyncMode.AUTO
     verify: Verify = Verify.ON_READ
+    on_bad_file: OnBadFile = OnBadFile.WRITE_WHAT_IS_GOOD
 
     @property
     def last_period(self) -> Period | None:

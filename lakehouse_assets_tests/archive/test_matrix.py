@@ -21,7 +21,9 @@ from lakehouse_assets.errors import InputError
 Load = Callable[[str], ArchiveMatrix]
 
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, 1d"
-FIELDS = "intervals, symbols, first_period, follow_from, catch_up, paused, partitions_per_run, mode, verify"
+FIELDS = (
+    "intervals, symbols, first_period, follow_from, catch_up, paused, partitions_per_run, mode, verify, on_bad_file"
+)
 FILTER = "quote_assets, include, exclude, leveraged, stable_pairs, state"
 
 
