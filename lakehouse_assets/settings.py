@@ -371,6 +371,27 @@ class SpendingSettings(BaseSettings):
         return Ceiling(self.daily_max_dollars, self.daily_max_bytes, "LAKEHOUSE_SPENDING_DAILY_MAX")
 
 
+class TablesSettings(BaseSettings):
+    """``LAKEHOUSE_TABLES_*``: how tables are kept."""
+
+    model_config = _config("TABLES")
+
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        default=30, description="Days for which a version of a table stays readable after another replaced it."
+    )
+
+
+class MaintenanceSettings(BaseSettings):
+    """``LAKEHOUSE_MAINTENANCE_*``: the identity that compacts and vacuums tables, and may delete below ``tables/``."""
+
+    model_config = _config("MAINTENANCE")
+
+    access_key_id: SecretStr | None = Field(default=None, description="Access key of the maintenance identity.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the maintenance identity.")
+    session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
+    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+
+
 class Settings(BaseSettings):
     """All settings, each group from its own variables."""
 
@@ -383,6 +404,8 @@ class Settings(BaseSettings):
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     spending: SpendingSettings = Field(default_factory=SpendingSettings)
+    tables: TablesSettings = Field(default_factory=TablesSettings)
+    maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
 
 
 Group = TypeVar("Group", bound=BaseSettings)
@@ -396,6 +419,8 @@ _GROUPS = {
         DiscoverySettings,
         SpendingSettings,
         IncidentSettings,
+        TablesSettings,
+        MaintenanceSettings,
     )
 }
 
