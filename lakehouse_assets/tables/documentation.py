@@ -32,7 +32,7 @@ Every table begins with the same columns:
 - Whether a file has a header, and in what unit its times are, is asked of each file. With a header, columns are
   found by name; columns that are not listed here are left out. A file that lacks one of them is a bad archive.
 - "empty" marks columns that may be null.
-- A small table lives in month partitions, a large one in day partitions. Candles of less than an hour are large.
+- A large table has files of a day each, a small one files of a month. Candles of less than an hour are large.
 """
 
 

@@ -1,0 +1,146 @@
+"""Opening a table and committing files to it.
+
+Files are written by us (tables/files.py) and enter and leave the table in one commit: a reader sees
+a period as it was or as it is. Each commit carries the month that it replaces as a Delta application
+transaction, so two writers of one month conflict even where neither removes a file of the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.sync.commit import DELETES_NOTHING
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.tables.table import MONTH, PERIOD, Table
+
+RETENTION_DAYS = 30
+"""Days for which a replaced version stays readable, unless the table was made with another number."""
+
+RETENTION = "delta.deletedFileRetentionDuration"
+"""Table property: how long vacuum keeps files that are no longer part of the table."""
+_LOG_RETENTION = "delta.logRetentionDuration"
+
+READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
+
+
+def kept_for(days: int) -> dict[str, str]:
+    """Table properties that keep files and log for so long after they left the table."""
+    return dict.fromkeys((RETENTION, _LOG_RETENTION), f"interval {days} days")
+
+
+def stored_schema(table: Table) -> pl.Schema:
+    """Columns as stored: the schema's, and month and period."""
+    return pl.Schema({**table.schema.polars, MONTH: pl.String(), PERIOD: pl.String()})
+
+
+def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTable | None:
+    """The Delta table at a place of the lake; None where there is none. Raises StoreError."""
+    try:
+        return DeltaTable(lake.url(place), version=version, storage_options=lake.delta_options)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise StoreError(f"Reading {lake.url(place)} failed: {fault_of(error)}.") from error
+
+
+def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) -> DeltaTable:
+    """The table, made empty where there is none; columns that the schema has gained are added.
+
+    Raises InputError where a column has become another type: such a table is made anew.
+    """
+    wanted = Schema.from_arrow(stored_schema(table))
+    found = open_table(lake, table.place)
+    if found is None:
+        return DeltaTable.create(
+            lake.url(table.place),
+            schema=wanted,
+            mode="ignore",
+            partition_by=table.partition_by,
+            name=table.name,
+            description=table.schema.description,
+            configuration=kept_for(retention_days),
+            storage_options=lake.delta_options,
+        )
+    there = {field.name: field for field in found.schema().fields}
+    changed = [field.name for field in wanted.fields if field.name in there and there[field.name].type != field.type]
+    if changed or set(there) - {field.name for field in wanted.fields}:
+        raise InputError(
+            f"The table {lake.url(table.place)} was written with other columns "
+            f"({', '.join(changed) or 'some are gone'}); move it away and materialize it anew."
+        )
+    added = [field for field in wanted.fields if field.name not in there]
+    if added:
+        found.alter.add_columns(added, post_commithook_properties=DELETES_NOTHING)
+    return found
+
+
+def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
+    """Files of the table (of one month of it): path, size_bytes, num_records, interval (null without),
+    month, first_period, last_period."""
+    actions = pl.DataFrame(found.get_add_actions(flatten=True))
+    columns = {
+        "path": pl.String,
+        "size_bytes": pl.Int64,
+        "num_records": pl.Int64,
+        "partition.interval": pl.String,
+        f"partition.{MONTH}": pl.String,
+        f"min.{PERIOD}": pl.String,
+        f"max.{PERIOD}": pl.String,
+    }
+    files = actions.select(
+        (pl.col(name) if name in actions.columns else pl.lit(None)).cast(dtype).alias(alias)
+        for (name, dtype), alias in zip(
+            columns.items(),
+            ("path", "size_bytes", "num_records", "interval", MONTH, "first_period", "last_period"),
+            strict=True,
+        )
+    )
+    return files if month is None else files.filter(pl.col(MONTH) == month)
+
+
+def commit(
+    found: DeltaTable,
+    table: Table,
+    *,
+    month: str,
+    add: Sequence[AddAction],
+    remove: pl.DataFrame,
+    data_change: bool = True,
+    metadata: Mapping[str, Any],
+) -> int:
+    """Put files in and take files (rows of `files_of`) out of a month in one commit; returns the version.
+
+    Raises CommitFailedError when another writer changed the month since ``found`` was opened.
+    """
+    now = int(time.time() * 1000)
+    removals = [
+        RemoveAction(
+            path,
+            data_change,
+            now,
+            size,
+            {MONTH: in_month} if interval is None else {"interval": interval, MONTH: in_month},
+        )
+        for path, size, interval, in_month in remove.select("path", "size_bytes", "interval", MONTH).iter_rows()
+    ]
+    found.create_write_transaction(
+        [*removals, *add],
+        "append",
+        Schema.from_arrow(stored_schema(table)),
+        table.partition_by,
+        commit_properties=CommitProperties(
+            custom_metadata=dict(metadata), app_transactions=[Transaction(f"lakehouse/{month}", found.version() + 1)]
+        ),
+        post_commithook_properties=DELETES_NOTHING,
+    )
+    found.update_incremental()
+    return found.version()

@@ -1,0 +1,79 @@
+"""Records about a table's periods, as a Delta table of their own: rows are replaced period by period."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.tables.delta import READ_ERRORS, open_table
+from lakehouse_assets.tables.table import MONTH, PERIOD
+
+_COMMIT_DEADLINE_SECONDS = 120.0
+
+
+class PeriodRecords:
+    """Rows of ``schema``, which has the columns month (its partition) and period, at a place of the lake."""
+
+    def __init__(self, lake: Lake, place: str, schema: pl.Schema) -> None:
+        self._lake = lake
+        self._place = place
+        self._schema = schema
+
+    def read(self, periods: Sequence[str] = (), *, since: str = "", columns: Sequence[str] = ()) -> pl.DataFrame:
+        """Rows of the given periods (of all from ``since`` on, when none is given), in no order."""
+        names = list(columns) or self._schema.names()
+        table = open_table(self._lake, self._place)
+        if table is None:
+            return self._schema.to_frame().select(names)
+        scan = pl.scan_delta(table)
+        if periods:
+            months = sorted({period[:7] for period in periods})
+            scan = scan.filter(pl.col(MONTH).is_in(months), pl.col(PERIOD).is_in(list(periods)))
+        elif since:
+            scan = scan.filter(pl.col(MONTH) >= since[:7], pl.col(PERIOD) >= since)
+        try:
+            return scan.select(names).collect()
+        except READ_ERRORS as error:
+            raise self._error("Reading", error) from error
+
+    def replace(self, periods: Sequence[str], rows: pl.DataFrame, *, run_id: str | None) -> None:
+        """Replace all rows of ``periods``. Tried again when another run committed first."""
+        rows = rows.select(self._schema.names()).cast(self._schema).sort(PERIOD, maintain_order=True)
+        months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
+        listed = ", ".join(f"'{period}'" for period in sorted(periods))
+        try:
+            commit_attempts(_COMMIT_DEADLINE_SECONDS)(
+                self._replace_once, rows, f"{MONTH} IN ({months}) AND {PERIOD} IN ({listed})", run_id
+            )
+        except (DeltaError, OSError) as error:
+            raise self._error("Writing", error) from error
+
+    def _replace_once(self, rows: pl.DataFrame, predicate: str, run_id: str | None) -> None:
+        write_deltalake(
+            open_table(self._lake, self._place) or self._create(),
+            rows,
+            mode="overwrite",
+            predicate=predicate,
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
+            post_commithook_properties=DELETES_NOTHING,
+        )
+
+    def _create(self) -> DeltaTable:
+        return DeltaTable.create(
+            self._lake.url(self._place),
+            schema=Schema.from_arrow(self._schema),
+            mode="ignore",
+            partition_by=[MONTH],
+            storage_options=self._lake.delta_options,
+        )
+
+    def _error(self, verb: str, error: Exception) -> StoreError:
+        return StoreError(f"{verb} {self._lake.url(self._place)} failed: {fault_of(error)}.")
