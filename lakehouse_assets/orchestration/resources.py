@@ -18,7 +18,15 @@ from pydantic import Field
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.settings import LakeSettings, Settings, SourceSettings, SpendingSettings, SyncSettings, read_group
+from lakehouse_assets.settings import (
+    LakeSettings,
+    MaintenanceSettings,
+    Settings,
+    SourceSettings,
+    SpendingSettings,
+    SyncSettings,
+    read_group,
+)
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.lake import Lake
 
@@ -36,6 +44,19 @@ class LakeResource(dg.ConfigurableResource[Any]):
 
     def lake(self) -> Lake:
         return Lake(bucket_of(self.s3, self.bucket, allow_http=self.allow_http), self.prefix)
+
+
+class MaintenanceResource(LakeResource):
+    """The user's bucket, with the identity that may delete below ``tables/``, and there only."""
+
+    def lake(self) -> Lake:
+        """Raises InputError where the identity is not configured: the sync identity is not to do this work."""
+        if not self.s3.aws_access_key_id and not self.s3.profile_name:
+            raise InputError(
+                "No maintenance identity is configured: set LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID and "
+                "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY, or LAKEHOUSE_MAINTENANCE_PROFILE."
+            )
+        return super().lake()
 
 
 class SourceResource(dg.ConfigurableResource[Any]):
@@ -112,23 +133,10 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
     Only variables that are set are referred to, since Dagster refuses to start a run for one that
     is not; the lake's bucket is always asked for. Values are read where a run starts.
     """
-    lake, source = LakeSettings, SourceSettings
+    source = SourceSettings
     return {
-        "lake": LakeResource(
-            s3=S3Resource(
-                endpoint_url=_variable(lake, "endpoint_url"),
-                region_name=_variable(lake, "region"),
-                aws_access_key_id=_variable(lake, "access_key_id"),
-                aws_secret_access_key=_variable(lake, "secret_access_key"),
-                aws_session_token=_variable(lake, "session_token"),
-                profile_name=_variable(lake, "profile"),
-                max_attempts=settings.lake.max_attempts,
-                verify=settings.lake.verify_tls,
-            ),
-            bucket=dg.EnvVar(_name(lake, "bucket")),
-            prefix=_variable(lake, "prefix") or "",
-            allow_http=settings.lake.allow_http,
-        ),
+        "lake": _of_lake(LakeResource, LakeSettings, settings),
+        "maintenance": _of_lake(MaintenanceResource, MaintenanceSettings, settings),
         "source": SourceResource(
             s3=S3Resource(
                 use_unsigned_session=True,
@@ -143,10 +151,35 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
     }
 
 
-def _name(group: type[LakeSettings | SourceSettings], field: str) -> str:
+def _of_lake(
+    resource: type[LakeResource], identity: type[LakeSettings | MaintenanceSettings], settings: Settings
+) -> LakeResource:
+    """The lake's bucket with the credentials of one of its identities."""
+    lake = LakeSettings
+    return resource(
+        s3=S3Resource(
+            endpoint_url=_variable(lake, "endpoint_url"),
+            region_name=_variable(lake, "region"),
+            aws_access_key_id=_variable(identity, "access_key_id"),
+            aws_secret_access_key=_variable(identity, "secret_access_key"),
+            aws_session_token=_variable(identity, "session_token"),
+            profile_name=_variable(identity, "profile"),
+            max_attempts=settings.lake.max_attempts,
+            verify=settings.lake.verify_tls,
+        ),
+        bucket=dg.EnvVar(_name(lake, "bucket")),
+        prefix=_variable(lake, "prefix") or "",
+        allow_http=settings.lake.allow_http,
+    )
+
+
+_Group = type[LakeSettings | SourceSettings | MaintenanceSettings]
+
+
+def _name(group: _Group, field: str) -> str:
     return f"{group.model_config.get('env_prefix')}{field}".upper()
 
 
-def _variable(group: type[LakeSettings | SourceSettings], field: str) -> str | None:
+def _variable(group: _Group, field: str) -> str | None:
     name = _name(group, field)
     return dg.EnvVar(name) if os.environ.get(name) else None
