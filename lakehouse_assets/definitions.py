@@ -9,8 +9,12 @@ from lakehouse_assets.orchestration.efficiency import build_efficiency_report, b
 from lakehouse_assets.orchestration.incident_sensor import build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
+from lakehouse_assets.orchestration.tables import build_follow_sensor, build_table_asset
+from lakehouse_assets.orchestration.tables_agreement import build_agreement_assets
+from lakehouse_assets.orchestration.tables_maintenance import build_maintenance_assets, build_maintenance_schedules
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables.table import tables_of
 
 
 @dg.definitions
@@ -18,6 +22,7 @@ def defs() -> dg.Definitions:
     """Everything in the location. Needs no credentials and no network."""
     settings = load_settings()
     matrix = load_matrix(settings.matrix)
+    tables = tables_of(matrix.entries)
     lake_url = settings.lake.url
     return dg.Definitions(
         assets=[
@@ -25,9 +30,16 @@ def defs() -> dg.Definitions:
             for entry in matrix.entries
             for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))
         ]
-        + [build_efficiency_report(), build_incident_report(), *build_catalog_assets(matrix)],
-        schedules=[build_efficiency_schedule(), *build_catalog_schedules()],
-        sensors=[*build_discovery_sensors(matrix, settings.discovery), build_incident_sensor(settings.incidents)],
+        + [build_table_asset(table, lake_url) for table in tables]
+        + build_agreement_assets(tables)
+        + [build_efficiency_report(), build_incident_report()]
+        + [*build_catalog_assets(matrix), *build_maintenance_assets(tables)],
+        schedules=[build_efficiency_schedule(), *build_catalog_schedules(), *build_maintenance_schedules()],
+        sensors=[
+            *build_discovery_sensors(matrix, settings.discovery),
+            build_follow_sensor(tables),
+            build_incident_sensor(settings.incidents),
+        ],
         resources=build_resources(settings),
         # One-step runs: a process per step would only add its start-up.
         executor=dg.in_process_executor,

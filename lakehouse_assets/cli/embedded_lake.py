@@ -123,7 +123,7 @@ def embedded_environment(store: EmbeddedStore, environment: Mapping[str, str]) -
     kept = {
         name: value
         for name, value in environment.items()
-        if not name.startswith(("LAKEHOUSE_LAKE_", "LAKEHOUSE_SOURCE_"))
+        if not name.startswith(("LAKEHOUSE_LAKE_", "LAKEHOUSE_SOURCE_", "LAKEHOUSE_MAINTENANCE_"))
     }
     return kept | {
         "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
@@ -131,4 +131,6 @@ def embedded_environment(store: EmbeddedStore, environment: Mapping[str, str]) -
         "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
         "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
         "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID": store.maintenance.access_key_id,
+        "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY": store.maintenance.secret_access_key,
     }

@@ -7,7 +7,7 @@ import dagster as dg
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
 
-_CRON = {Cadence.DAILY: "0 0 * * *", Cadence.MONTHLY: "0 0 1 * *"}
+CRON = {Cadence.DAILY: "0 0 * * *", Cadence.MONTHLY: "0 0 1 * *"}
 
 
 def build_partitions(entry: DatasetEntry) -> dg.TimeWindowPartitionsDefinition:
@@ -21,7 +21,7 @@ def build_partitions(entry: DatasetEntry) -> dg.TimeWindowPartitionsDefinition:
     return dg.TimeWindowPartitionsDefinition(
         start=str(entry.first_period),
         end=None if last is None else str(last.next()),
-        cron_schedule=_CRON[cadence],
+        cron_schedule=CRON[cadence],
         fmt=cadence.key_format,
         timezone=entry.dataset.source.timezone,
     )

@@ -53,7 +53,7 @@ def report_sync(
             context.log_event(_event(context, dataset, lake, period, code_version=code_version))
     _log_checks(context, dataset, lake, report.periods)
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
-        context.instance.wipe_asset_cached_status([key])
+        forget_failures(context, key)
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if synced and failed:
         raise dg.Failure(
@@ -76,10 +76,19 @@ def _event(
         "dagster/data_version": period.digest,
         "dagster/data_version_is_user_provided": "true",
         "dagster/code_version": code_version,
+        **backfill_tags(context.run),
     }
-    if _BACKFILL_TAG in context.run.tags:
-        tags[_BACKFILL_TAG] = context.run.tags[_BACKFILL_TAG]
     return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
+
+
+def forget_failures(context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
+    """Have the status of partitions worked out anew: one that failed before and is just not there now is missing."""
+    context.instance.wipe_asset_cached_status([key])
+
+
+def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
+    """The tag by which Dagster counts a materialization towards the run's backfill."""
+    return {_BACKFILL_TAG: run.tags[_BACKFILL_TAG]} if _BACKFILL_TAG in run.tags else {}
 
 
 def _log_checks(
