@@ -37,8 +37,8 @@ def ask(dataset: str, first: str, last: str, symbols: str | None, intervals: str
     scope = Scope(
         entry=entry,
         periods=tuple(asked_periods(entry, first, last)),
-        symbols=_names("--symbols", symbols),
-        intervals=_names("--intervals", intervals),
+        symbols=names_of("--symbols", symbols),
+        intervals=names_of("--intervals", intervals),
     )
     return scope, _engine(entry, settings)
 
@@ -49,7 +49,8 @@ def _engine(entry: DatasetEntry, settings: Settings) -> Engine:
     return Engine(settings.source.bucket(entry.dataset.source), lake, options)
 
 
-def _names(option: str, text: str | None) -> tuple[str, ...]:
+def names_of(option: str, text: str | None) -> tuple[str, ...]:
+    """The names in ``A,B``; none where nothing was given. Raises InputError."""
     if text is None:
         return ()
     names = [name.strip() for name in text.split(",")]

@@ -1,0 +1,183 @@
+"""``lakehouse tables``, ``query`` and ``export``: what the lake's tables hold, without Dagster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+from rich.markup import escape
+
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.cli import output
+from lakehouse_assets.cli.sync import names_of
+from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables.delta import files_of, open_table
+from lakehouse_assets.tables.lineage import Use, lineage_of
+from lakehouse_assets.tables.query import coverage, read_table, scan, snapshot
+from lakehouse_assets.tables.schema import TABLES
+from lakehouse_assets.tables.snapshot import AsOf, snapshot_id
+from lakehouse_assets.tables.table import Table, tables_of
+
+ROWS_SHOWN = 50
+
+
+def run_tables(name: str | None, *, as_json: bool) -> int:
+    """List the matrix's tables, or what one table holds; 0."""
+    settings = load_settings()
+    lake = settings.lake.lake()
+    if name is not None:
+        return _show(Table.parse(name), as_json=as_json)
+    rows = []
+    for entry in tables_of(load_matrix(settings.matrix).entries):
+        table = entry.table
+        found = open_table(lake, table.place)
+        row: dict[str, Any] = {"table": table.name, "periods": 0, "first": None, "last": None, "symbols": 0}
+        row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
+        if found is not None:
+            written = lineage_of(lake, table).read(columns=["period", "symbol", "state"])
+            written = written.filter(pl.col("state") == Use.WRITTEN)
+            files = files_of(found)
+            row |= {
+                "periods": written["period"].n_unique(),
+                "first": written["period"].min(),
+                "last": written["period"].max(),
+                "symbols": written["symbol"].n_unique(),
+                "rows": int(files["num_records"].sum()),
+                "files": files.height,
+                "bytes": int(files["size_bytes"].sum()),
+                "snapshot": snapshot_id(table, found),
+            }
+        rows.append(row)
+    if as_json:
+        output.print_json({"tables": rows})
+        return 0
+    shown = output.table(
+        f"Tables of {lake.url()}", ["table", "periods"], ["symbols", "rows", "files", "size", "version"]
+    )
+    for row in rows:
+        span = f"{row['periods']}: {row['first']} to {row['last']}" if row["periods"] else "-"
+        version = row["snapshot"].rpartition("@")[2] if row["snapshot"] else "-"
+        numbers = (f"{row[name]:,}" for name in ("symbols", "rows", "files"))
+        shown.add_row(row["table"], span, *numbers, output.size(row["bytes"]), version)
+    output.stdout().print(shown)
+    return 0
+
+
+def _show(table: Table, *, as_json: bool) -> int:
+    """One table: its snapshot and what it holds per symbol and interval."""
+    found = snapshot(table.name)
+    held = coverage(table.name)
+    if as_json:
+        output.print_json(
+            {
+                "table": table.name,
+                "snapshot": found.id,
+                "version": found.version,
+                "committed_at": found.committed_at.isoformat(),
+                "retention_days": found.retention_days,
+                "coverage": [
+                    {name: getattr(value, "isoformat", lambda value=value: value)() for name, value in row.items()}
+                    for row in held.iter_rows(named=True)
+                ],
+            }
+        )
+        return 0
+    numbers = ("periods", "rows", "from_monthly", "quarantined", "missing")
+    shown = output.table(f"{table}, snapshot {found.id}", ["symbol", "interval", "first", "last"], numbers)
+    for row in held.head(ROWS_SHOWN).iter_rows(named=True):
+        texts = (row["symbol"], row["interval"] or "", row["first_period"] or "-", row["last_period"] or "-")
+        shown.add_row(*map(escape, texts), *(f"{row[name]:,}" for name in numbers))
+    output.stdout().print(shown)
+    if held.height > ROWS_SHOWN:
+        output.stdout().print(f"and {held.height - ROWS_SHOWN} more; --json has all.")
+    return 0
+
+
+def run_query(sql: str, *, as_of: str | None, limit: int, as_json: bool) -> int:
+    """Run one SELECT of Polars SQL over the tables that it names; 0.
+
+    A table is called ``binance_um_klines``, or quoted by its own name. Raises InputError for SQL that
+    cannot be run.
+    """
+    lake = load_settings().lake.lake()
+    named = {name: Table(s.exchange, s.market, s.data_type) for s in TABLES for name in (_sql_name(s.name), s.name)}
+    frames = {name: scan(table, lake=lake, as_of=_as_of(as_of)) for name, table in named.items() if name in sql}
+    try:
+        answer = pl.SQLContext(frames).execute(sql).head(limit + 1).collect()
+    except (PolarsError, OSError) as error:
+        raise InputError(f"The query cannot be run: {_first_line(error)} Tables: {_known(frames)}.") from error
+    if as_json:
+        output.print_json({"rows": [_plain(row) for row in answer.head(limit).iter_rows(named=True)]})
+        return 0
+    console = output.stdout()
+    shown = output.table("", answer.columns)
+    for row in answer.head(limit).iter_rows():
+        shown.add_row(*("" if value is None else escape(str(value)) for value in row))
+    console.print(shown)
+    if answer.height > limit:
+        console.print(f"The first {limit} rows; --limit shows more.")
+    return 0
+
+
+def run_export(
+    dataset: str,
+    target: Path,
+    *,
+    symbols: str | None,
+    interval: str | None,
+    start: str | None,
+    end: str | None,
+    columns: str | None,
+    as_of: str | None,
+) -> int:
+    """Write rows of a table to one local Parquet file, streamed; 0. An existing file is not replaced."""
+    if target.exists():
+        raise InputError(f"{target} exists already; choose another name, or remove it.")
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent} is not a folder; make it first.")
+    cited = snapshot(dataset, _as_of(as_of)).id
+    rows = read_table(
+        dataset,
+        symbols=names_of("--symbols", symbols) or None,
+        interval=interval,
+        start=start,
+        end=end,
+        columns=names_of("--columns", columns) or None,
+        as_of=cited,
+    )
+    draft = target.with_name(f"{target.name}.part")
+    try:
+        rows.sink_parquet(draft)
+        count = pl.scan_parquet(draft).select(pl.len()).collect().item()
+        draft.rename(target)
+    except (PolarsError, OSError) as error:
+        raise StoreError(f"Exporting {dataset} to {target} failed: {fault_of(error)}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    console = output.stdout()
+    console.print(escape(f"{count:,} rows, {output.size(target.stat().st_size)}: {target}. Snapshot {cited}."))
+    return 0
+
+
+def _as_of(text: str | None) -> AsOf | None:
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def _sql_name(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def _known(frames: dict[str, pl.LazyFrame]) -> str:
+    return ", ".join(frames) or "none is named; one is called such as binance_um_klines"
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "isoformat", lambda value=value: value)() for name, value in row.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") + "."
