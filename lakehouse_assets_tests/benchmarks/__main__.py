@@ -24,6 +24,7 @@ from lakehouse_assets_tests.benchmarks import (
     memory,
     modes,
     reading,
+    tables,
     tick,
 )
 from lakehouse_assets_tests.benchmarks.measure import Row
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "dagster": lambda asked: dagster_cost.run(asked.repeat),
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
+    "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
 }
 
 
