@@ -119,7 +119,7 @@ def _pandas(paths: list[Path], schema: TableSchema, out: Path) -> None:
         with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as member:
             header = 0 if member.peek(1)[:1].isalpha() else None
             frames.append(pd.read_csv(member, header=header, names=list(schema.file_columns)))
-    pd.concat(frames).to_parquet(out, engine="pyarrow")
+    pd.concat(frames).to_parquet(out, engine="pyarrow", compression="zstd")
 
 
 WAYS = {FLOOR: _floor, TABLE: _table, PANDAS: _pandas}
