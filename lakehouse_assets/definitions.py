@@ -8,6 +8,7 @@ from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_c
 from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
 from lakehouse_assets.orchestration.incident_sensor import build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import build_resources
+from lakehouse_assets.orchestration.retention import build_retention_schedule
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.tables import build_follow_sensor, build_table_asset
 from lakehouse_assets.orchestration.tables_agreement import build_agreement_assets
@@ -34,7 +35,12 @@ def defs() -> dg.Definitions:
         + build_agreement_assets(tables)
         + [build_efficiency_report(), build_incident_report()]
         + [*build_catalog_assets(matrix), *build_maintenance_assets(tables)],
-        schedules=[build_efficiency_schedule(), *build_catalog_schedules(), *build_maintenance_schedules()],
+        schedules=[
+            build_efficiency_schedule(),
+            *build_catalog_schedules(),
+            *build_maintenance_schedules(),
+            build_retention_schedule(settings.retention),
+        ],
         sensors=[
             *build_discovery_sensors(matrix, settings.discovery),
             build_follow_sensor(tables),

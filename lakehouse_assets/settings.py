@@ -392,6 +392,22 @@ class MaintenanceSettings(BaseSettings):
     profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
 
 
+SHORTEST_RETENTION_DAYS = 30
+"""Discovery counts the attempts at a period by its runs; by then the last has long been made."""
+
+
+class RetentionSettings(BaseSettings):
+    """``LAKEHOUSE_RETENTION_*``: how long Dagster's database keeps runs that nothing needs any more."""
+
+    model_config = _config("RETENTION")
+
+    days: Annotated[int, Field(ge=SHORTEST_RETENTION_DAYS)] | None = Field(
+        default=None,
+        description="Runs that ended so many days ago are deleted nightly, save the last word on any partition or "
+        "check; unset: none are.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings, each group from its own variables."""
 
@@ -406,6 +422,7 @@ class Settings(BaseSettings):
     spending: SpendingSettings = Field(default_factory=SpendingSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
 
 
 Group = TypeVar("Group", bound=BaseSettings)
@@ -421,6 +438,7 @@ _GROUPS = {
         IncidentSettings,
         TablesSettings,
         MaintenanceSettings,
+        RetentionSettings,
     )
 }
 

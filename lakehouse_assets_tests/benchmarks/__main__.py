@@ -24,6 +24,7 @@ from lakehouse_assets_tests.benchmarks import (
     memory,
     modes,
     reading,
+    retention,
     tables,
     tick,
 )
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
     "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
+    "retention": lambda _asked: retention.run(),
 }
 
 

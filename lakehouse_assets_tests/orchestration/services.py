@@ -22,6 +22,9 @@ LOCATION = {"repositoryLocationName": "lakehouse", "repositoryName": "__reposito
 
 T = TypeVar("T")
 
+START_SECONDS = 150.0
+"""A service imports Dagster: two seconds of processor time, and a minute on a busy machine."""
+
 _DAGSTER_YAML = """\
 telemetry: {enabled: false}
 run_coordinator:
@@ -36,10 +39,26 @@ run_monitoring:
 
 
 class Services:
-    """A running Dagster deployment of this package. Everything goes through GraphQL, as in the UI."""
+    """A running Dagster deployment of this package. Everything goes through GraphQL, as in the UI.
 
-    def __init__(self, url: str) -> None:
+    ``start`` starts a service by name and returns its process; ``code_port`` is where the code server listens.
+    """
+
+    def __init__(self, url: str, start: Callable[[str], subprocess.Popen[bytes]], code_port: int) -> None:
         self._url = url
+        self._start = start
+        self.code_port = code_port
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    # The services themselves: code, daemon, web
+
+    def start(self, name: str) -> None:
+        self._processes[name] = self._start(name)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as when its machine goes. Of the code server that is not its runs."""
+        self._processes[name].kill()
+        self._processes[name].wait()
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": text, "variables": variables}).encode()
@@ -92,7 +111,7 @@ class Services:
 
     # What became of it
 
-    def finished_backfill(self, backfill_id: str) -> dict[str, Any]:
+    def finished_backfill(self, backfill_id: str, *, seconds: float = 150) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             answer = self.query(
                 """query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
@@ -103,7 +122,7 @@ class Services:
             )["partitionBackfillOrError"]
             return answer if answer["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
 
-        return wait_for(look, f"the end of backfill {backfill_id}", seconds=150)
+        return wait_for(look, f"the end of backfill {backfill_id}", seconds=seconds)
 
     def finished_run(self, run_id: str) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
@@ -214,10 +233,19 @@ def wait_for(look: Callable[[], T | None], what: str, *, seconds: float) -> T:
 
 
 @contextmanager
-def running_services(home: Path, variables: Mapping[str, str]) -> Iterator[Services]:
-    """Start the three services with ``home`` as DAGSTER_HOME; all are ended, with their runs."""
+def running_services(
+    home: Path,
+    variables: Mapping[str, str],
+    *,
+    dagster_yaml: str = _DAGSTER_YAML,
+    programs: Path = Path(sys.executable).parent,
+) -> Iterator[Services]:
+    """Start the three services with ``home`` as DAGSTER_HOME; all are ended, with their runs.
+
+    ``programs`` is the folder of the environment's executables.
+    """
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+    (home / "dagster.yaml").write_text(dagster_yaml, encoding="utf-8")
     code, web = _free_port(), _free_port()
     workspace = home / "workspace.yaml"
     workspace.write_text(
@@ -225,27 +253,27 @@ def running_services(home: Path, variables: Mapping[str, str]) -> Iterator[Servi
         encoding="utf-8",
     )
     environment = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
         "DAGSTER_HOME": str(home),
         "PYTHONWARNINGS": "ignore",
         "AWS_EC2_METADATA_DISABLED": "true",
         **variables,
     }
-    bin_ = Path(sys.executable).parent
     module = ["-m", "lakehouse_assets.definitions"]
     where = ["-w", str(workspace)]
+    commands = {
+        "code": ["dagster", "api", "grpc", *module, "-h", "127.0.0.1", "-p", str(code)],
+        "daemon": ["dagster-daemon", "run", *where],
+        "web": ["dagster-webserver", "-h", "127.0.0.1", "-p", str(web), *where],
+    }
     with ExitStack() as stack:
-        for name, argv in {
-            "code": ["dagster", "api", "grpc", *module, "-h", "127.0.0.1", "-p", str(code)],
-            "daemon": ["dagster-daemon", "run", *where],
-            "web": ["dagster-webserver", "-h", "127.0.0.1", "-p", str(web), *where],
-        }.items():
-            if name != "code":
-                wait_for(lambda: _listens(code), "the code server", seconds=60)
-            log = stack.enter_context((home / f"{name}.log").open("wb"))
+
+        def start(name: str) -> subprocess.Popen[bytes]:
+            program, *argv = commands[name]
+            log = stack.enter_context((home / f"{name}.log").open("ab"))
             process = spawn_tethered(
-                [str(bin_ / argv[0]), *argv[1:]],
+                [str(programs / program), *argv],
                 env=environment,
                 cwd=home,
                 stdin=subprocess.DEVNULL,
@@ -254,9 +282,15 @@ def running_services(home: Path, variables: Mapping[str, str]) -> Iterator[Servi
                 start_new_session=True,
             )
             stack.callback(_end, process)
-        services = Services(f"http://127.0.0.1:{web}/graphql")
-        wait_for(lambda: _listens(web), "the webserver", seconds=60)
-        wait_for(lambda: _loaded(services), "the code location", seconds=60)
+            return process
+
+        services = Services(f"http://127.0.0.1:{web}/graphql", start, code)
+        services.start("code")
+        wait_for(lambda: _listens(code), "the code server", seconds=START_SECONDS)
+        services.start("daemon")
+        services.start("web")
+        wait_for(lambda: _listens(web), "the webserver", seconds=START_SECONDS)
+        wait_for(lambda: _loaded(services), "the code location", seconds=START_SECONDS)
         yield services
 
 

@@ -1,0 +1,163 @@
+"""Retention: old runs leave Dagster's database, except those that are the last word on anything.
+
+A run's events are deleted with it, among them the materializations that make partitions green. So a run
+is kept, however old, while the newest event of any kind on a partition of an asset, or the newest
+execution of a check, is its own: what the UI shows of assets, partitions and checks stays the same.
+
+Dagster cannot be asked for those runs, and leaves the executions of checks behind when it deletes a run
+(1.13.27). The two statements that do it are on its own tables, the same in SQLite and Postgres.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.events import ASSET_EVENTS
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from pydantic import Field
+
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.settings import SHORTEST_RETENTION_DAYS, RetentionSettings
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+JOB = "retention"
+_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_BACKFILL_TAG = "dagster/backfill"
+_PLANNED = AssetCheckExecutionRecordStatus.PLANNED.value
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What one pass did. ``old`` runs ended before the limit; ``deleted`` of them went, ``kept`` did not."""
+
+    old: int
+    deleted: int
+    kept: int
+
+
+class RetentionConfig(dg.Config):
+    """Run configuration of the retention job."""
+
+    days: int | None = Field(
+        default=None,
+        ge=SHORTEST_RETENTION_DAYS,
+        description="Runs that ended so many days ago may be deleted. Default: LAKEHOUSE_RETENTION_DAYS.",
+    )
+    batch_runs: int = Field(default=500, ge=1, description="Runs judged and deleted at a time.")
+    dry_run: bool = Field(default=False, description="Only count what would be deleted.")
+
+
+def build_retention_job(settings: RetentionSettings) -> dg.JobDefinition:
+    """The job ``retention``; its one op deletes what ``settings`` or its configuration allow."""
+
+    @dg.op(name="delete_old_runs", description=__doc__, out=dg.Out(dg.Nothing))
+    def delete_op(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
+        days = config.days or settings.days
+        if days is None:
+            raise InputError("Retention has no limit: set LAKEHOUSE_RETENTION_DAYS, or days in the run's config.")
+        before = datetime.now(UTC) - timedelta(days=days)
+        done = delete_old_runs(
+            context.instance, before, batch_runs=config.batch_runs, dry_run=config.dry_run, tell=context.log.info
+        )
+        context.add_output_metadata({"runs_old": done.old, "runs_deleted": done.deleted, "runs_kept": done.kept})
+
+    @dg.job(name=JOB, description="Deletes old runs that no asset, partition or check needs any more.")
+    def retention() -> None:
+        delete_op()
+
+    return retention
+
+
+def build_retention_schedule(settings: RetentionSettings) -> dg.ScheduleDefinition:
+    """Nightly in UTC; on by itself only where LAKEHOUSE_RETENTION_DAYS says how long runs are kept."""
+    return dg.ScheduleDefinition(
+        name="retention_nightly",
+        job=build_retention_job(settings),
+        cron_schedule="40 2 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if settings.days else dg.DefaultScheduleStatus.STOPPED,
+    )
+
+
+def delete_old_runs(
+    instance: dg.DagsterInstance,
+    before: datetime,
+    *,
+    batch_runs: int = 500,
+    dry_run: bool = False,
+    tell: Callable[[str], object] = lambda _line: None,
+) -> Deletion:
+    """Delete the finished runs that were last changed before ``before`` (aware), oldest first, save those in use.
+
+    Killed at any moment it leaves no events without a run: the next pass finds the run and goes on.
+    """
+    events = _sql(instance.event_log_storage)
+    old = list(instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before)))
+    old.reverse()
+    active = _runs_of_active_backfills(instance)
+    deleted = 0
+    for batch in _batches(old, batch_runs):
+        # Asked anew each time: a run deleted by hand meanwhile makes an older one the last word.
+        doomed = set(batch) - last_words(events) - active
+        if not dry_run:
+            for run_id in batch:
+                if run_id in doomed:
+                    _delete(instance, events, run_id)
+        deleted += len(doomed)
+        tell(f"{'Would delete' if dry_run else 'Deleted'} {deleted:,} of {len(old):,} old runs so far")
+    return Deletion(old=len(old), deleted=deleted, kept=len(old) - deleted)
+
+
+def last_words(events: SqlEventLogStorage) -> set[str]:
+    """Ids of the runs that hold the newest event of a kind on any partition, or the newest execution of a check."""
+    log, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
+    newest_events = (
+        sa.select(sa.func.max(log.id))
+        .where(log.asset_key.is_not(None), log.dagster_event_type.in_([kind.value for kind in ASSET_EVENTS]))
+        .group_by(log.asset_key, log.dagster_event_type, log.partition)
+    )
+    newest_checks = (
+        sa.select(sa.func.max(checks.id))
+        # The newest that was evaluated too, where one was only planned since.
+        .group_by(checks.asset_key, checks.check_name, checks.partition, checks.execution_status == _PLANNED)
+    )
+    with events.index_connection() as connection:
+        found = connection.execute(
+            sa.union(
+                sa.select(log.run_id).where(log.id.in_(newest_events)),
+                sa.select(checks.run_id).where(checks.id.in_(newest_checks)),
+            )
+        ).scalars()
+        return {run_id for run_id in found if run_id}
+
+
+def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_id: str) -> None:
+    """The run itself last, so that whatever a killed pass left is found by the next."""
+    with events.index_connection() as connection:
+        connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
+    events.delete_events(run_id)
+    instance.delete_run(run_id)
+
+
+def _runs_of_active_backfills(instance: dg.DagsterInstance) -> set[str]:
+    """A backfill in progress counts its runs."""
+    active = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
+    backfills = [each.backfill_id for each in instance.get_backfills(filters=BulkActionsFilter(statuses=active))]
+    return set(instance.get_run_ids(dg.RunsFilter(tags={_BACKFILL_TAG: backfills}))) if backfills else set()
+
+
+def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _sql(storage: EventLogStorage) -> SqlEventLogStorage:
+    if not isinstance(storage, SqlEventLogStorage):
+        raise InputError(f"Retention knows SQLite and Postgres, not {type(storage).__name__}.")
+    return storage

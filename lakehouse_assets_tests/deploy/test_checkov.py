@@ -1,0 +1,70 @@
+"""Checkov on both overlays and on a run's job: what it finds is mended, or excused with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lakehouse_assets_tests.deploy.rendered import DEPLOY, OVERLAYS, rendered
+
+CHECKOV = "checkov==3.3.30"
+IN_DEV = {
+    "CKV_K8S_15": "an image of one's own is loaded into the node and cannot be pulled",
+    "CKV_K8S_43": "tags; production names digests",
+}
+
+# Read on import: no test sees variables of this project.
+_REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
+
+
+def _checkov(*argv: str) -> subprocess.CompletedProcess[str]:
+    """In an environment of its own: it is large, and its pins are not ours."""
+    program = shutil.which("uv")
+    how = f"checkov could not be had; for this test: pip install uv && uv tool run {CHECKOV} --version"
+    if program is not None:
+        done = subprocess.run(
+            [program, "tool", "run", CHECKOV, *argv],
+            env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "--version" not in argv or done.returncode == 0:
+            return done
+    if _REQUIRED:
+        pytest.fail(how)
+    pytest.skip(how)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_checkov_finds_nothing_that_has_no_reason(overlay: str, tmp_path: Path) -> None:
+    _checkov("--version")
+    objects = tmp_path / "objects.yaml"
+    # A job is all of its kind that is checked, and it has its own excuses.
+    objects.write_text(yaml.safe_dump_all(rendered(overlay).objects), encoding="utf-8")
+    job = tmp_path / "run.yaml"
+    job.write_text(yaml.safe_dump(_namespaced(rendered(overlay).run_job("binance/um/klines/daily"))), encoding="utf-8")
+    for file, excused in ((objects, IN_DEV if overlay == "dev" else {}), (job, IN_DEV if overlay == "dev" else {})):
+        config = yaml.safe_load((DEPLOY / "kubernetes/checkov.yaml").read_text(encoding="utf-8"))
+        config["skip-check"] += excused.keys()
+        settings = tmp_path / "checkov.yaml"
+        settings.write_text(yaml.safe_dump(config), encoding="utf-8")
+        done = _checkov("--config-file", str(settings), "-f", str(file), "-o", "json")
+        report = json.loads(done.stdout)
+        failed = [f"{each['check_id']} {each['resource']}: {each['check_name']}" for each in _failed(report)]
+        assert not failed, "\n".join(failed)
+        assert report["summary"]["passed"] > 50, "nothing was checked"
+
+
+def _failed(report: dict[str, dict[str, list[dict[str, str]]]]) -> list[dict[str, str]]:
+    return report["results"]["failed_checks"]
+
+
+def _namespaced(job: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    return {**job, "metadata": {**job["metadata"], "namespace": "lakehouse"}}
