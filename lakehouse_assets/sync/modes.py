@@ -82,7 +82,12 @@ def another_mode_may_help(fault: StoreFault) -> bool:
     NoSuchKey of s5cmd may be its encoding of an odd key, so it is worth one more try.
     """
     refused_by_lake = fault.of_lake and fault.is_final
-    return not (refused_by_lake or fault.is_throttle or fault.code in _EVERYWHERE)
+    return not (refused_by_lake or fault.is_throttle or fault.code == "Rewritten" or is_everywhere(fault))
+
+
+def is_everywhere(fault: StoreFault) -> bool:
+    """Whether every other file would meet the same now, in every mode."""
+    return fault.code in _EVERYWHERE
 
 
 def refuses_direct(fault: StoreFault) -> bool:
@@ -108,7 +113,6 @@ _EVERYWHERE = {
     "NoCredentials",
     "NoSuchBucket",
     "RequestTimeTooSkewed",
-    "Rewritten",
     "SignatureDoesNotMatch",
     "Unreachable",
 }

@@ -25,7 +25,14 @@ from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.keep import keep_former, superseded_keys
 from lakehouse_assets.sync.lake import Lake, versioning_of
 from lakehouse_assets.sync.leftovers import abort_leftovers
-from lakehouse_assets.sync.modes import Route, another_mode_may_help, refuses_direct, route_of, without_direct
+from lakehouse_assets.sync.modes import (
+    Route,
+    another_mode_may_help,
+    is_everywhere,
+    refuses_direct,
+    route_of,
+    without_direct,
+)
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA
 from lakehouse_assets.sync.transfer import Copy, Outcome, Throttle, TransferOptions
@@ -50,7 +57,8 @@ class Moving:
         self._route: Route | None = None
         self._direct_worked = False
         self._tidied = False
-        self._given_up: str | None = None
+        self._failures = 0
+        self._given_up: StoreFault | None = None
 
     @property
     def note(self) -> str | None:
@@ -60,8 +68,9 @@ class Moving:
     def move(self, copies: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
         """Move a plan's copies in batches; returns OUTCOME_SCHEMA, one row per file.
 
-        After a batch of which nothing got through the rest is not tried, in later calls neither:
-        it would only take longer to fail. Raises InputError for a mode that cannot work here.
+        When ``failures_in_a_row`` files failed without a success between them, or one for what every
+        file would meet, the rest is not tried, in later calls neither: it would only take longer to
+        fail. Files that are gone or changed do not count. Raises InputError for a mode that cannot work here.
         """
         if copies.is_empty():
             return OUTCOME_SCHEMA.to_frame()
@@ -93,7 +102,7 @@ class Moving:
     def _not_tried(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
         for size in batch["size"]:
             on_settled(size)
-        fault = StoreFault("NotTried", f"nothing of the batch before got through: {self._given_up}")
+        fault = StoreFault("NotTried", f"nothing got through before it: {self._given_up}")
         return pl.concat(
             [
                 OUTCOME_SCHEMA.to_frame(),
@@ -132,10 +141,18 @@ class Moving:
             )
             for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
         ]
-        frame = pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
-        if frame["fault"].null_count() == 0:
-            self._given_up = frame["fault"][-1]
-        return frame
+        self._take_note([*not_kept.values(), *(outcome.fault for outcome in settled.values())])
+        return pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
+
+    def _take_note(self, faults: Sequence[StoreFault | None]) -> None:
+        """Whether it is worth going on after a batch that ended so."""
+        failed = [fault for fault in faults if fault is not None and not fault.is_of_object]
+        if not failed or None in faults:
+            self._failures = 0
+            return
+        self._failures += len(failed)
+        if self._failures >= self._options.failures_in_a_row or is_everywhere(failed[-1]):
+            self._given_up = failed[-1]
 
     def _settle(self, copies: list[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
         """Every copy's last outcome, transient failures tried again with growing pauses."""

@@ -75,10 +75,11 @@ def test_what_a_part_recorded_stays_when_the_lake_is_lost_in_a_later_one(world: 
     assert engine(world).sync(scope(world.entry(), *RANGE)).total("present") == 21
 
 
-def test_after_a_part_of_which_nothing_got_through_the_rest_is_not_tried_but_named(world: World) -> None:
+def test_after_enough_failures_without_a_success_the_rest_is_not_tried_but_named(world: World) -> None:
     keys = world.publish(SYMBOLS, days(*RANGE))
     with world.refused_writes(*keys), Proxy(world.store.endpoint_url).running() as proxy:
-        report = engine(through(world, proxy)).sync(scope(world.entry(), *RANGE), mode=SyncMode.DIRECT)
+        refused = engine(through(world, proxy), failures_in_a_row=12)
+        report = refused.sync(scope(world.entry(), *RANGE), mode=SyncMode.DIRECT)
         assert proxy.counts("archive/").total() <= 12
     assert report.total("failed") == 21
     reasons = [failure.reason for period in report.periods for failure in period.failures]
@@ -87,6 +88,15 @@ def test_after_a_part_of_which_nothing_got_through_the_rest_is_not_tried_but_nam
     assert len(untried) == 15
     assert all("AccessDenied" in reason for reason in untried)
     assert engine(world).sync(scope(world.entry(), *RANGE)).total("copied") == 21
+
+
+def test_a_part_of_which_the_only_object_is_refused_does_not_end_the_sync(world: World) -> None:
+    world.publish(SYMBOLS, days(*RANGE))
+    engine(world).sync(scope(world.entry(), "2024-02-27", "2024-02-28"))
+    [refused] = world.publish(["BTCUSDT"], ["2024-02-27"], version=2, sidecars=False)
+    with world.refused_writes(refused):
+        report = engine(world).sync(scope(world.entry(), *RANGE))
+    assert (report.total("copied"), report.total("failed")) == (15, 1)
 
 
 def test_a_sync_with_nothing_to_copy_asks_nothing_but_listings_and_the_manifest(world: World) -> None:
