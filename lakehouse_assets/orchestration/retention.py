@@ -4,8 +4,9 @@ A run's events are deleted with it, among them the materializations that make pa
 is kept, however old, while the newest event of any kind on a partition of an asset, or the newest
 execution of a check, is its own: what the UI shows of assets, partitions and checks stays the same.
 
-Dagster cannot be asked for those runs, and leaves the executions of checks behind when it deletes a run
-(1.13.27). The two statements that do it are on its own tables, the same in SQLite and Postgres.
+Dagster (1.13.27) cannot be asked for those runs, leaves the executions of checks behind when it deletes a
+run, and takes a dozen connections for each. What is done instead are statements on its own tables, the
+same in SQLite and Postgres.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,13 @@ from dagster._core.events import ASSET_EVENTS
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.base import EventLogStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from pydantic import Field
 
 from lakehouse_assets.errors import InputError
@@ -107,9 +113,7 @@ def delete_old_runs(
         # Asked anew each time: a run deleted by hand meanwhile makes an older one the last word.
         doomed = set(batch) - last_words(events) - active
         if not dry_run:
-            for run_id in batch:
-                if run_id in doomed:
-                    _delete(instance, events, run_id)
+            _delete(instance, events, [run_id for run_id in batch if run_id in doomed])
         deleted += len(doomed)
         tell(f"{'Would delete' if dry_run else 'Deleted'} {deleted:,} of {len(old):,} old runs so far")
     return Deletion(old=len(old), deleted=deleted, kept=len(old) - deleted)
@@ -138,12 +142,18 @@ def last_words(events: SqlEventLogStorage) -> set[str]:
         return {run_id for run_id in found if run_id}
 
 
-def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_id: str) -> None:
-    """The run itself last, so that whatever a killed pass left is found by the next."""
+def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_ids: Sequence[str]) -> None:
+    """The runs themselves last, so that whatever a killed pass left is found by the next."""
+    log, tags, checks = SqlEventLogStorageTable, AssetEventTagsTable, AssetCheckExecutionsTable
+    of_the_runs = sa.select(log.c.id).where(log.c.run_id.in_(run_ids))
     with events.index_connection() as connection:
-        connection.execute(AssetCheckExecutionsTable.delete().where(AssetCheckExecutionsTable.c.run_id == run_id))
-    events.delete_events(run_id)
-    instance.delete_run(run_id)
+        connection.execute(checks.delete().where(checks.c.run_id.in_(run_ids)))
+        connection.execute(tags.delete().where(tags.c.event_id.in_(of_the_runs)))
+        connection.execute(log.delete().where(log.c.run_id.in_(run_ids)))
+    for run_id in run_ids:
+        if isinstance(events, SqliteEventLogStorage):
+            events.delete_events(run_id)  # it keeps a file per run beside the index
+        instance.run_storage.delete_run(run_id)
 
 
 def _runs_of_active_backfills(instance: dg.DagsterInstance) -> set[str]:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(900)
 
 BACKFILLED = days("2024-01-01", "2024-07-18")
 BESIDE = "2023-12-31"
-PARTITIONS_PER_RUN = 31
+PARTITIONS_PER_RUN = 40
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 

@@ -184,7 +184,7 @@ def test_a_pass_that_was_killed_between_two_deletions_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(instance, "delete_run", killed)
+        patch.setattr(instance.run_storage, "delete_run", killed)
         with pytest.raises(KeyboardInterrupt):
             _delete(instance)
     assert sorted(instance.get_run_ids()) == sorted([first, second])

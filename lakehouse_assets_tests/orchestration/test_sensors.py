@@ -15,6 +15,7 @@ from lakehouse_assets.orchestration import discovery, turn
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.pursuit import MAX_ATTEMPTS
+from lakehouse_assets.sync import watch
 from lakehouse_assets_tests.orchestration.watcher import (
     FIRST_PAUSE,
     SETTLE,
@@ -151,6 +152,8 @@ def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_u
         assert watcher.tick(entry, later=6 * 3600) == []
         assert f"Gave up after {MAX_ATTEMPTS} failed runs each: {KLINES}@{NEW}" in watcher.reason
     assert f"{KLINES}@{NEW}: gave up" in capsys.readouterr().err
+    [incident] = [event for event in watcher.events if isinstance(event, dg.AssetObservation)]
+    assert (incident.partition, incident.metadata["failed_runs"].value) == (NEW, MAX_ATTEMPTS)
 
     world.publish(["ETHUSDT"], [NEW])  # other objects: another chance
     assert watcher.tick(entry, later=6 * 3600) == []
@@ -299,6 +302,28 @@ def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watch
         asked += [watcher.tick(*entries, later=60)]
         assert DiscoveryCursor.read(watcher.cursor).next_dataset == expected
     assert [r.asset_selection[0].to_user_string() for [r] in asked] == [KLINES, METRICS, FUNDING]
+
+
+def test_a_listing_that_does_not_fit_a_tick_is_gone_on_with_in_the_next(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PART_FOLDERS", 1)
+    entry = world.entry(follow_from=NEW)
+    names = [f"S{number}USDT" for number in range(6)]
+    world.publish(names, [NEW])
+    watcher.settings = {"budget_seconds": 0.1, "settle_seconds": 0}
+    watcher.gateway.delay = 0.05
+    asked: list[dg.RunRequest] = []
+    ticks = 0
+    while not asked:
+        asked = watcher.tick(entry, later=1)
+        watcher.restart()
+        ticks += 1
+        assert ticks < 20
+    assert ticks > 3
+    listed = [prefix for prefix in watcher.gateway.listed if prefix.endswith("/1m/")]
+    assert sorted(listed) == [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in names]
+    assert [(request.partition_key, request.tags["lakehouse/objects"]) for request in asked] == [(NEW, "6")]
 
 
 def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_first(
