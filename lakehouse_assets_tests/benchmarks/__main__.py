@@ -27,6 +27,7 @@ from lakehouse_assets_tests.benchmarks import (
     retention,
     tables,
     tick,
+    thresholds,
 )
 from lakehouse_assets_tests.benchmarks.measure import Row
 
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
     "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
     "retention": lambda _asked: retention.run(),
+    "thresholds": lambda asked: thresholds.run(quick=asked.quick),
 }
 
 
