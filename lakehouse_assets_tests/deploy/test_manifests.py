@@ -13,6 +13,7 @@ from dagster._core.instance.config import dagster_instance_config
 from pydantic_settings import BaseSettings
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
+from lakehouse_assets.definitions import defs
 from lakehouse_assets.settings import Settings
 from lakehouse_assets_tests.deploy.rendered import (
     DEPLOY,
@@ -232,6 +233,23 @@ def test_larger_data_gets_a_larger_pod_and_the_maintenance_identity_is_for_maint
     }
     assert asked == {"lakehouse-run", "lakehouse-maintenance"}
     assert {pod.spec["serviceAccountName"] for pod in overlay.services} | asked <= accounts
+
+
+def test_the_run_coordinators_rules_name_jobs_and_maintenance_that_exist(overlay: Rendered) -> None:
+    repository = defs().get_repository_def()
+    jobs = {job.name for job in repository.get_all_jobs()}
+    assets = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
+    sizes = overlay.sizes
+    for rule in (*sizes.rules, *sizes.service_accounts):
+        assert rule.job is None or any(rule.matches_job(job) for job in jobs), rule
+    maintenance = {asset for asset in assets if asset.startswith("maintenance/")}
+    assert maintenance
+    for asset in assets:
+        account = sizes.service_account_of("__ASSET_JOB", [asset])
+        assert (account == "lakehouse-maintenance") == (asset in maintenance), asset
+    # A schedule's run is of a job and names no assets.
+    for asset in maintenance:
+        assert sizes.service_account_of(asset.rpartition("/")[2], []) == "lakehouse-maintenance", asset
 
 
 def test_the_quota_holds_the_services_and_as_many_runs_as_the_queue_lets_go(overlay: Rendered) -> None:
