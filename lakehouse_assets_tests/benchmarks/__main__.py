@@ -26,8 +26,8 @@ from lakehouse_assets_tests.benchmarks import (
     reading,
     retention,
     tables,
-    tick,
     thresholds,
+    tick,
 )
 from lakehouse_assets_tests.benchmarks.measure import Row
 
