@@ -297,7 +297,7 @@ def test_metrics_of_one_row_a_day_miss_the_others():
 
 
 def test_the_day_of_an_exchange_may_begin_elsewhere():
-    htx = schema_of("htx", "spot", "klines")
+    htx = schema_of("htx", "old_spot", "klines")
     start = MIDNIGHT - timedelta(hours=8)
     rows = frame(htx, [{"time": time} for time in every(timedelta(hours=1), 24, start)], interval="60min")
     row = checked(rows, htx, day_starts=timedelta(hours=-8))

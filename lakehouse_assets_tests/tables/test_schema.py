@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.tables.interval import duration
 from lakehouse_assets.tables.schema import TABLES, SizeClass, TableSchema, schema_of
@@ -93,3 +93,12 @@ def test_what_exists_is_named(asked: tuple[str, str, str], named: str):
 def test_what_is_no_interval_is_refused():
     with pytest.raises(InputError, match="'1x' is not an interval"):
         duration("1x")
+
+
+def test_every_table_has_an_archive():
+    published = {
+        (exchange.name, publication.market, publication.data_type)
+        for exchange in EXCHANGES.values()
+        for publication in exchange.publications
+    }
+    assert {(schema.exchange, schema.market, schema.data_type) for schema in TABLES} <= published

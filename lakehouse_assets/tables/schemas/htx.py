@@ -1,7 +1,9 @@
-"""HTX: trades and candles of huobi-service-data. Files have no header until about March 2026; a file's day is UTC+8.
+"""HTX: trades and candles of huobi-service-data; a file's day is UTC+8.
 
-Source: the exchange's description (github.com/hbdmapi/huobi_public_data), whose order of columns is
-taken for the files'. Uncertain: no file was inspected, and what newer headers call the columns is unknown.
+The announced tree (``spot``, ``futures``) has headers. Files of the old one (``old_...``) have none until
+about March 2026. Source: for the old tree the exchange's description
+(github.com/hbdmapi/huobi_public_data), whose order of columns is taken for the files', for the new one
+public code that reads its headers. Uncertain: no file was inspected.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
 
 _table = partial(TableSchema, exchange="htx", size_class=SizeClass.LARGE)
 
-FUTURES = ("futures", "swap", "linear-swap")
+OLD_FUTURES = ("old_future", "old_swap", "old_linear_swap")
 
 
 def _trades(market: str) -> TableSchema:
-    spot = market == "spot"
+    spot = market == "old_spot"
     sizes = (
         (number("size", "amount", "Size.", BASE),)
         if spot
@@ -65,7 +67,7 @@ def _klines(market: str) -> TableSchema:
             number("volume", "amount", "Volume.", BASE),
             number("quote_volume", "vol", "Volume in the quote asset.", QUOTE),
         )
-        if market == "spot"
+        if market == "old_spot"
         else (
             number("volume", "vol", "Volume; a contract's worth differs by symbol.", CONTRACTS),
             number("base_volume", "amount", "Volume in the base asset.", BASE),
@@ -81,4 +83,44 @@ def _klines(market: str) -> TableSchema:
     )
 
 
-TABLES = tuple(schema for market in ("spot", *FUTURES) for schema in (_trades(market), _klines(market)))
+def _new_trades(market: str) -> TableSchema:
+    unit = BASE if market == "spot" else CONTRACTS
+    return _table(
+        market=market,
+        data_type="trades",
+        description="Single trades.",
+        columns=(
+            *BY_SYMBOL,
+            time("ts", "When the trade was made."),
+            whole("trade_id", "tradeId", "The exchange's number of the trade."),
+            price("px"),
+            number("size", "size", "Size; of contracts, whose worth differs by symbol.", unit),
+            side("side", TEXT_SIDE),
+        ),
+        file_columns=("instId", "tradeId", "px", "side", "size", "ts"),
+        key=("symbol", "trade_id"),
+    )
+
+
+def _new_klines(market: str) -> TableSchema:
+    return _table(
+        market=market,
+        data_type="klines",
+        description="Candles of trades. Which volume is in which unit is uncertain.",
+        columns=(
+            *BY_INTERVAL,
+            time("ts", "When the candle opens."),
+            *ohlc(),
+            number("volume", "vol", "Volume.", BASE if market == "spot" else CONTRACTS),
+            number("base_volume", "volCcy", "Volume in the base asset.", BASE),
+            number("quote_volume", "volCcyQuote", "Volume in the quote asset.", QUOTE),
+        ),
+        file_columns=("instId", "open", "high", "low", "close", "vol", "volCcy", "volCcyQuote", "ts"),
+        key=("symbol", "interval", "time"),
+    )
+
+
+TABLES = (
+    *(schema for market in ("spot", "futures") for schema in (_new_trades(market), _new_klines(market))),
+    *(schema for market in ("old_spot", *OLD_FUTURES) for schema in (_trades(market), _klines(market))),
+)
