@@ -275,16 +275,21 @@ def test_uploads_that_a_killed_copy_left_are_aborted_once_they_are_old(
 # The probe
 
 
+def assert_direct_is_known_to_be_refused(world: World, report: SyncReport) -> None:
+    """Remembered with the store's reason, and the report says it."""
+    verdict = remembered_verdict(world.source, world.lake)
+    assert verdict is not None
+    assert not verdict.works
+    assert "AccessDenied" in verdict.reason
+    assert verdict.reason in (report.mode_note or "")
+
+
 def test_a_refused_direct_copy_is_remembered_with_its_reason_and_not_asked_again(bucket: World) -> None:
     bucket.publish(["BTCUSDT"], days(*WEEK))
     deny_sync(bucket)
     first = sync(bucket, last=WEEK[1])
     assert first.copied_by_mode == {"relay": 7}
-    verdict = remembered_verdict(bucket.source, bucket.lake)
-    assert verdict is not None
-    assert not verdict.works
-    assert "AccessDenied" in verdict.reason
-    assert verdict.reason in (first.mode_note or "")
+    assert_direct_is_known_to_be_refused(bucket, first)
 
     bucket.publish(["ETHUSDT"], days(*WEEK))
     with Proxy(bucket.store.endpoint_url).running() as proxy:
@@ -322,11 +327,7 @@ def test_a_works_verdict_is_withdrawn_when_a_whole_sync_is_refused(bucket: World
         report = sync(through(bucket, proxy), last=WEEK[1], batch_objects=4, workers=2)
         assert proxy.counts(ARCHIVE)["CopyObject"] == 4, "asked again after the first batch"
     assert report.copied_by_mode == {"relay": 7}
-    verdict = remembered_verdict(bucket.source, bucket.lake)
-    assert verdict is not None
-    assert not verdict.works
-    assert "AccessDenied" in verdict.reason
-    assert verdict.reason in (report.mode_note or "")
+    assert_direct_is_known_to_be_refused(bucket, report)
 
 
 def test_a_works_verdict_outlives_the_refusal_of_some(bucket: World) -> None:
