@@ -288,14 +288,15 @@ class DiscoveryTick:
         )
         pursuit.note_runs(look.known)
         periods = set(pursuit.due() if self._room > 0 else ())
-        if look.moved or self._now - watched.listed >= RELIST_SECONDS:
+        is_newest_due = look.moved or self._now - watched.listed >= RELIST_SECONDS
+        if is_newest_due:
             newest = (*look.followed.open, *look.followed.recent)
             periods |= {period for period in newest if str(period) not in watched.pursued}
         if periods:
             survey = self._survey(entry, look, sorted(periods))
             if survey is None:
                 return False
-            if str(look.followed.newest) in survey.periods:
+            if is_newest_due:
                 watched.listed = self._now
             found = {period: Found(*each) for period, each in survey.found.items()}
             room = MAX_PURSUED - self.cursor.pursued

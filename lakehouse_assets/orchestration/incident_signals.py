@@ -21,13 +21,13 @@ from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.observability.book import Signal
 from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.orchestration.availability import PUBLISHED, WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.reporting import COMPLETE
 from lakehouse_assets.orchestration.thresholds import EXPECTED
 from lakehouse_assets.orchestration.verification import CHECKSUMS
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
 
-PUBLISHED = "published"
 CAUSES = {EXPECTED: Cause.UNUSUAL, CHECKSUMS: Cause.CHECKSUM_MISMATCH, PUBLISHED: Cause.DATASET_LATE}
 """Of unpartitioned checks, by name; any other is Cause.CHECK_FAILS."""
 
@@ -38,9 +38,6 @@ RUN, TICK = "run", "discovery"
 FAILURES_PER_LOOK, SUCCESSES_PER_LOOK, OBSERVATIONS_PER_LOOK = 25, 100, 500
 EVENTS_PER_RUN = 5_000
 TEXT = 300
-
-STALLED_DATASETS = 3
-"""So many datasets of an exchange that are late, and at least half of all, are the exchange's trouble."""
 
 PROJECT = "lakehouse"
 GAVE_UP = "gave_up"
@@ -323,7 +320,7 @@ def _stalled(exchange: str, published: Sequence[Signal]) -> Signal:
         exchange=exchange,
         subject=exchange,
         at=max(each.at for each in published),
-        firing=len(late) >= STALLED_DATASETS and 2 * len(late) >= len(published),
+        firing=len(late) > 1 and len(late) >= WHOLE_EXCHANGE * len(published),
         text=f"{len(late)} of {len(published)} datasets are late",
     )
 

@@ -279,6 +279,19 @@ def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, ent
     assert watcher.gateway.listed == []
 
 
+def test_while_the_newest_day_is_being_brought_the_others_are_not_listed_every_tick(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.STARTED)
+    watcher.tick(entry, later=3600)
+    for _ in range(3):
+        watcher.gateway.listed.clear()
+        assert watcher.tick(entry, later=60) == []
+        assert watcher.gateway.listed == []
+
+
 def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2020-01-01")
     world.publish(["BTCUSDT", "ETHUSDT"], ["2020-01-01", NEW])
