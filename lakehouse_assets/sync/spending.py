@@ -16,7 +16,7 @@ class SpendingError(InputError):
 @dataclass(frozen=True, kw_only=True)
 class Prices:
     """Dollars. Defaults: AWS list prices of S3 Standard in us-east-1, without free tiers, and of transfer
-    from Tokyo, where most archives are, to another region (aws.amazon.com/s3/pricing, October 2026)."""
+    from Tokyo, where most archives are, to another region."""
 
     write_per_1000: float = 0.005
     """PUT, COPY and LIST requests; anonymous reads cost the reader nothing."""
