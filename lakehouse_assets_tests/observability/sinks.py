@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -18,17 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiosmtpd.controller import Controller
 
 from lakehouse_assets.process import spawn_tethered
+from lakehouse_assets_tests.observability.servers import program
 
 BINARY = "prometheus-alertmanager"
-INSTALL = "apt-get install prometheus-alertmanager"
-REQUIRED = "LAKEHOUSE_TEST_SERVERS"
-"""Set where the servers have to be there, as in CI: a missing one then fails instead of skipping."""
-
-_SERVERS_REQUIRED = bool(os.environ.get(REQUIRED))
 
 
 def free_port() -> int:
@@ -98,10 +91,7 @@ class Mailbox:
 @contextmanager
 def alertmanager(home: Path, webhook: Webhook, mailbox: Mailbox) -> Iterator[str]:
     """The URL of an Alertmanager that groups by exchange and sends to both at once."""
-    if shutil.which(BINARY) is None:
-        if _SERVERS_REQUIRED:
-            pytest.fail(f"{BINARY} is missing although {REQUIRED} is set: {INSTALL}")
-        pytest.skip(f"{BINARY} is not installed: {INSTALL}")
+    binary = program(BINARY)
     port = free_port()
     config = home / "alertmanager.yml"
     config.write_text(
@@ -118,7 +108,7 @@ receivers:
     with (home / "alertmanager.log").open("wb") as log:
         process = spawn_tethered(
             [
-                BINARY,
+                binary,
                 f"--config.file={config}",
                 f"--storage.path={home / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
