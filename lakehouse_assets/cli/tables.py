@@ -159,7 +159,9 @@ def run_export(
     finally:
         draft.unlink(missing_ok=True)
     console = output.stdout()
-    console.print(escape(f"{count:,} rows, {output.size(target.stat().st_size)}: {target}. Snapshot {cited}."))
+    console.print(
+        escape(f"{count:,} rows, {output.size(target.stat().st_size)}: {target}. Snapshot {cited}."), soft_wrap=True
+    )
     return 0
 
 

@@ -103,14 +103,14 @@ def test_the_default_matrix_is_loaded_and_every_daemon_is_healthy(running: Up) -
     assert all(each["healthy"] for each in data["instance"]["daemonHealth"]["allDaemonStatuses"] if each["required"])
 
 
-def test_the_discovery_sensors_are_running(running: Up) -> None:
+def test_the_sensors_are_running(running: Up) -> None:
     data = running.query(
         '{ sensorsOrError(repositorySelector: {repositoryName: "__repository__",'
         ' repositoryLocationName: "lakehouse"})'
         " { __typename ... on Sensors { results { name sensorState { status } } } } }"
     )
     sensors = {each["name"]: each["sensorState"]["status"] for each in data["sensorsOrError"]["results"]}
-    assert sensors == {"binance_discovery": "RUNNING"}
+    assert sensors == dict.fromkeys(("binance_discovery", "incidents", "tables_follow"), "RUNNING")
 
 
 def test_a_partition_of_the_sample_archive_is_materialized_by_a_run(running: Up) -> None:

@@ -40,13 +40,10 @@ def stage(number: int) -> list[Instruction]:
 
 def execute(instructions: list[Instruction], root: Path) -> None:
     """AssertionError with the output of a command that fails."""
-    folder, variables = root, {"PATH": os.environ["PATH"], "HOME": str(root)}
-    for name in ("UV_CACHE_DIR", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_INDEX_URL", "XDG_CACHE_HOME"):
-        if name in os.environ:
-            variables[name] = os.environ[name]
-    # The developer's caches and index settings, not the repository's environment.
-    variables["UV_CACHE_DIR"] = variables.get("UV_CACHE_DIR") or _output("uv", "cache", "dir")
-    variables["HOME"] = os.environ.get("HOME", str(root))
+    # All that this machine needs to reach its registries, and nothing of the environment that runs the test.
+    ours = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME"}
+    variables = {name: value for name, value in os.environ.items() if name not in ours}
+    folder = root
     for instruction in instructions:
         match instruction.name:
             case "WORKDIR":
@@ -95,7 +92,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target / source.name)
-
-
-def _output(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()

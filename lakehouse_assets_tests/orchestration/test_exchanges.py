@@ -24,7 +24,7 @@ from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.watch import canaries_moved, newest_period
+from lakehouse_assets.sync.watch import newest_period, seen_by_canaries
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.world import World
 
@@ -130,10 +130,10 @@ def test_a_new_period_is_noticed_by_its_canaries(world_of: MakeWorld, name: str,
     entry = DatasetEntry.model_validate({"dataset": name} | ({} if nowhere else {"symbols": {"include": [canary]}}))
     dataset = entry.dataset
     lister, periods = Lister(world.source), [dataset.period(period)]
-    assert not canaries_moved(entry, lister, periods)
+    assert seen_by_canaries(entry, lister, periods) == set()
     [file, *_] = sample_objects(dataset, symbols=[canary], first=periods[0], last=periods[0])
     world.put(file.key, file.body)
-    assert canaries_moved(entry, lister, periods)
+    assert seen_by_canaries(entry, lister, periods) == {period}
 
 
 # BitMEX
