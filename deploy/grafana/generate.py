@@ -17,6 +17,8 @@ sys.path.insert(0, str(HERE))
 from panels import DASHBOARDS, DashboardPlan, Panel  # noqa: E402
 from rules import rules  # noqa: E402
 
+from lakehouse_assets.observability.metrics import METRICS  # noqa: E402
+
 SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
 _BUILDERS = {"stat": stat.Panel, "timeseries": timeseries.Panel, "table": table.Panel, "bars": bargauge.Panel}
 _HEIGHTS = {"stat": 4}
@@ -26,7 +28,30 @@ def documents() -> dict[str, str]:
     """Every generated file's text, by its path beside this one."""
     files = {f"dashboards/{plan.uid}.json": _dashboard(plan) for plan in DASHBOARDS}
     head = "# Generated from rules.py by generate.py.\n"
-    return files | {"rules.yaml": head + yaml.safe_dump(rules(), sort_keys=False, width=120)}
+    return files | {
+        "rules.yaml": head + yaml.safe_dump(rules(), sort_keys=False, width=120),
+        "../docs/metrics.md": _metrics_page(),
+    }
+
+
+def _metrics_page() -> str:
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/metrics.py`. Metrics of a",
+        "*process* are sent by each run, sensor and command for itself; those of the *records* by `lakehouse exporter`,",
+        "which reads manifests and the history of syncs: they are right after any restart, the ones to trust for totals.",
+        "",
+        "| metric | in Prometheus | kind | unit | of | attributes | meaning |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        attributes = ", ".join(metric.attributes)
+        lines.append(
+            f"| `{metric.name}` | `{metric.prometheus_name}` | {metric.kind} | `{metric.unit}` | {metric.origin} "
+            f"| {attributes} | {metric.meaning} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _dashboard(plan: DashboardPlan) -> str:
