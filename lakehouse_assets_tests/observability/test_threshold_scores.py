@@ -1,0 +1,15 @@
+"""The detector finds what its parameters were chosen to find; the benchmark `thresholds` has untouched seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakehouse_assets_tests.benchmarks.series import DEVELOPMENT, KINDS
+from lakehouse_assets_tests.benchmarks.thresholds import adaptive, score_of
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_most_events_are_found_and_little_else(kind: str) -> None:
+    score = score_of(adaptive, kind, DEVELOPMENT[:1])
+    assert score.recall >= 0.8
+    assert score.wrong <= 0.03 * score.judged
