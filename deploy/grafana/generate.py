@@ -38,9 +38,10 @@ def _metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/metrics.py`. Metrics of a",
-        "*process* are sent by each run, sensor and command for itself; those of the *records* by `lakehouse exporter`,",
-        "which reads manifests and the history of syncs: they are right after any restart, the ones to trust for totals.",
+        "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/metrics.py`.",
+        "Metrics of a *process* are sent by each run, sensor and command for itself; those of the *records* by",
+        "`lakehouse exporter`, which reads manifests and the history of syncs: right after any restart, and the",
+        "ones to trust for totals.",
         "",
         "| metric | in Prometheus | kind | unit | of | attributes | meaning |",
         "|---|---|---|---|---|---|---|",
