@@ -132,13 +132,13 @@ class _Up:
         python = [sys.executable, "-P", "-m"]
         workspace = ["-w", str(self._home.workspace)]
         socket = str(self._home.code_socket)
+        # Before any service: it creates the databases, and two processes that do so at once spoil them.
+        self._sweep()
         services.start(
             "code server",
             [*python, "dagster", "code-server", "start", "-m", CODE, "--socket", socket, "--location-name", LOCATION],
             environment,
         )
-        # Meanwhile; without the daemon no run starts.
-        self._sweep()
         _wait_for_socket(services, self._home.code_socket)
         services.start(
             "webserver",

@@ -76,8 +76,10 @@ def partitions_per_run(entry: TableEntry) -> int:
 
 
 def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefinition:
-    """From the first period of any of its archives to the last whole one (or the last that was published), in UTC."""
+    """From the first period of any of its archives to the last whole one (or the last that was published), in
+    the exchange's time zone, as its archives."""
     cadence = entry.table.cadence
+    [timezone] = {each.dataset.source.timezone for each in entry.entries.values()}
     firsts = [Period.containing(cadence, each.first_period.start) for each in entry.entries.values()]
     lasts = [each.last_period for each in entry.entries.values()]
     ends = [None if last is None else last.end for last in lasts]
@@ -87,7 +89,7 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
         end=None if end is None else str(Period.containing(cadence, end)),
         cron_schedule=CRON[cadence],
         fmt=cadence.key_format,
-        timezone="UTC",
+        timezone=timezone,
     )
 
 

@@ -23,13 +23,17 @@ def build_agreement_assets(entries: list[TableEntry]) -> list[dg.AssetsDefinitio
 def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
     table = entry.table
     path = (*table.asset_key[:-1], "agreement")
-    first = build_table_partitions(entry).get_first_partition_key() or ""
+    partitions = build_table_partitions(entry)
+    first = partitions.get_first_partition_key() or ""
 
     @dg.asset(
         key=dg.AssetKey(path),
         deps=[dg.AssetDep(dg.AssetKey(table.asset_key), partition_mapping=dg.TimeWindowPartitionMapping())],
         partitions_def=dg.TimeWindowPartitionsDefinition(
-            start=first[:7], cron_schedule=CRON[Cadence.MONTHLY], fmt=Cadence.MONTHLY.key_format, timezone="UTC"
+            start=first[:7],
+            cron_schedule=CRON[Cadence.MONTHLY],
+            fmt=Cadence.MONTHLY.key_format,
+            timezone=partitions.timezone,
         ),
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},

@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.tables.table import tables_of
@@ -230,6 +231,14 @@ def test_every_table_of_the_packaged_matrix_says_its_columns_and_where_it_is() -
         columns = spec.metadata["dagster/column_schema"].columns
         assert [column.name for column in columns] == list(entry.table.schema.polars)
         assert all(column.description and column.type for column in columns)
+
+
+@pytest.mark.parametrize("name", ["binance/spot/trades/daily", "htx/spot/trades/daily"])
+def test_a_day_of_a_table_is_the_exchange_s_day_as_of_its_archive(name: str) -> None:
+    archive = DatasetEntry.model_validate({"dataset": name})
+    [entry] = tables_of([archive])
+    assert build_table_partitions(entry).timezone == build_partitions(archive).timezone
+    assert build_table_partitions(entry).timezone == archive.dataset.source.timezone
 
 
 def test_partitions_begin_with_the_first_archive_and_are_months_where_only_months_are_published(world: World) -> None:
