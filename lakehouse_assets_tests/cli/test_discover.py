@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,14 @@ from lakehouse_assets.sync.catalog_store import write_catalog
 from lakehouse_assets_tests.archive.catalogs import catalog_of, span
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[EmbeddedStore]:
+    """A store of this file's own: a catalog shows all that a source has, what other tests publish too."""
+    with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
+        yield running
+
 
 ASKED = ("discover", "binance", "--market", "um", "--data-type", "klines", "--exact")
 

@@ -141,9 +141,8 @@ def test_nothing_is_materialized_twice(deployment: Deployment, backfill: dict[st
     assert deployment.counted("ASSET_MATERIALIZATION") == dict.fromkeys(BACKFILLED, 1)
     assert deployment.counted("ASSET_MATERIALIZATION_PLANNED") == dict.fromkeys(BACKFILLED, 1)
     ranges = sorted(tuple(tags_of(run)[name] for name in RANGE) for run in backfill["runs"])
-    first = BACKFILLED[::PARTITIONS_PER_RUN]
-    last = [*BACKFILLED[PARTITIONS_PER_RUN - 1 :: PARTITIONS_PER_RUN], BACKFILLED[-1]]
-    assert ranges == list(zip(first, last, strict=True))
+    chunks = [BACKFILLED[at : at + PARTITIONS_PER_RUN] for at in range(0, len(BACKFILLED), PARTITIONS_PER_RUN)]
+    assert ranges == [(chunk[0], chunk[-1]) for chunk in chunks]
     assert {run["status"] for run in backfill["runs"]} == {"SUCCESS"}
 
 

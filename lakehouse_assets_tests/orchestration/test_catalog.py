@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,19 @@ import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
 from lakehouse_assets.sync.catalog_store import read_catalog, universe
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[EmbeddedStore]:
+    """A store of this file's own: a catalog shows all that a source has, what other tests publish too."""
+    with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
+        yield running
+
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 

@@ -52,7 +52,7 @@ def compared(world: World, size: int, periods: list[str]) -> dict[str, Found]:
     found: dict[str, Found] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "PART_FOLDERS", size)
-        for part in parts_of(folders_holding(entry, listed_symbols(entry, source), asked)):
+        for part in parts_of(folders_holding(entry, listed_symbols(entry, source, asked), asked)):
             for period, more in compare(entry, source, world.manifest(), part, asked).items():
                 found[period] = found.get(period, Found()).with_more(more)
     return found
