@@ -77,11 +77,15 @@ datasets:
 """
 
 
+def publish(store: EmbeddedStore) -> None:
+    files = sample_files("um", "klines", "daily", symbols=SYMBOLS, intervals=["1m", "1h"], first=FIRST, last=LAST)
+    upload(store.admin_bucket("data.binance.vision"), files)
+
+
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> None:
     """Three days of two symbols that no other test uses."""
-    files = sample_files("um", "klines", "daily", symbols=SYMBOLS, intervals=["1m", "1h"], first=FIRST, last=LAST)
-    upload(store.admin_bucket("data.binance.vision"), files)
+    publish(store)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.catalog_store import write_catalog
 from lakehouse_assets_tests.archive.catalogs import catalog_of, span
-from lakehouse_assets_tests.cli.conftest import RunLakehouse
+from lakehouse_assets_tests.cli.conftest import RunLakehouse, publish
 from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
 
 
@@ -26,6 +26,12 @@ def store() -> Iterator[EmbeddedStore]:
     """A store of this file's own: a catalog shows all that a source has, what other tests publish too."""
     with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def published(store: EmbeddedStore) -> None:
+    """Into this file's store: what other files' `published` made before is in theirs."""
+    publish(store)
 
 
 ASKED = ("discover", "binance", "--market", "um", "--data-type", "klines", "--exact")
