@@ -88,6 +88,8 @@ def _by(labels: tuple[str, ...]) -> str:
 
 DATASET = ("exchange", "market", "data_type", "cadence")
 DATASET_LEGEND = "{{exchange}}/{{market}}/{{data_type}}/{{cadence}}"
+TABLE = ("exchange", "market", "data_type")
+TABLE_LEGEND = "{{exchange}}/{{market}}/{{data_type}}"
 
 ENGINEERING = DashboardPlan(
     "lakehouse-engineering",
@@ -277,12 +279,8 @@ OPERATIONS_ROLE = DashboardPlan(
                 "Tables, 95 %",
                 "timeseries",
                 "s",
-                {
-                    "{{exchange}}/{{market}}/{{data_type}}": slowest(
-                        m.TABLE_SECONDS, 0.95, "exchange", "market", "data_type"
-                    )
-                },
-                "Writing one period.",
+                {TABLE_LEGEND: slowest(m.TABLE_SECONDS, 0.95, *TABLE)},
+                "Writing the periods that are committed together.",
             ),
         ),
         "Trouble": (
@@ -370,7 +368,7 @@ RESEARCH = DashboardPlan(
                 "Rows",
                 "table",
                 "short",
-                {"{{exchange}}/{{market}}/{{data_type}}": now(m.TABLE_ROWS, "exchange", "market", "data_type")},
+                {TABLE_LEGEND: now(m.TABLE_ROWS, *TABLE)},
                 "Rows of each table.",
                 12,
             ),
@@ -378,8 +376,24 @@ RESEARCH = DashboardPlan(
                 "Bytes",
                 "table",
                 "bytes",
-                {"{{exchange}}/{{market}}/{{data_type}}": now(m.TABLE_BYTES, "exchange", "market", "data_type")},
+                {TABLE_LEGEND: now(m.TABLE_BYTES, *TABLE)},
                 "Bytes of each table's current files.",
+                12,
+            ),
+            Panel(
+                "Missing rows",
+                "bars",
+                "short",
+                {TABLE_LEGEND: now(m.TABLE_ROWS_MISSING, *TABLE)},
+                "Rows that were due and are in no archive, known outages left out.",
+                12,
+            ),
+            Panel(
+                "Quality",
+                "bars",
+                "short",
+                {"{{exchange}} {{level}}": now(m.TABLE_QUALITY, "exchange", "level")},
+                "Periods of a symbol and interval, by what the quality checks found.",
                 12,
             ),
         ),

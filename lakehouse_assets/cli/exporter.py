@@ -17,12 +17,13 @@ from lakehouse_assets.settings import load_settings
 
 def run_exporter(interval_seconds: float, *, once: bool) -> int:
     """Send every ``interval_seconds``; with ``once`` a single time. 0."""
-    if not start_telemetry("lakehouse-exporter"):
+    settings = load_settings()
+    # One per lake: a second series of the same records, from before a restart, would be summed with the first.
+    if not start_telemetry("lakehouse-exporter", instance=settings.lake.url):
         raise InputError(
             "Nothing to send to: set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver, such as http://127.0.0.1:4318."
         )
     configure_logs()
-    settings = load_settings()
     exporter = Exporter(settings.lake.lake(), load_matrix(settings.matrix).entries)
     exporter.register(otel.get_meter(SCOPE))
     if once:

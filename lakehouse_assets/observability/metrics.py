@@ -67,6 +67,7 @@ class Metric:
 _PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": "ratio", "d": "days"}
 
 _DATASET = ("exchange", "market", "data_type", "cadence")
+_TABLE = ("exchange", "market", "data_type")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -118,7 +119,7 @@ THROTTLED = _counted(
 )
 TICK_SECONDS = _timed("lakehouse.sensor.tick.duration", ("exchange",), "Time of one tick of a discovery sensor.")
 TABLE_SECONDS = _timed(
-    "lakehouse.table.write.duration", ("exchange", "market", "data_type"), "Time of writing one period of a table."
+    "lakehouse.table.write.duration", _TABLE, "Time of writing the periods of a table that are committed together."
 )
 
 # What was done, from the lake's record of syncs
@@ -164,9 +165,19 @@ QUARANTINED = _state(
     "lakehouse.quarantined", "{object}", _DATASET, "Archive objects whose content contradicts their checksum."
 )
 DISCOVERY_LAG = _state("lakehouse.discovery.lag", "s", _DATASET, "Time since the end of the newest complete period.")
-TABLE_ROWS = _state("lakehouse.table.rows", "{row}", ("exchange", "market", "data_type"), "Rows of a table.")
-TABLE_BYTES = _state(
-    "lakehouse.table.bytes", "By", ("exchange", "market", "data_type"), "Bytes of a table's current files."
+TABLE_ROWS = _state("lakehouse.table.rows", "{row}", _TABLE, "Rows of a table.")
+TABLE_BYTES = _state("lakehouse.table.bytes", "By", _TABLE, "Bytes of a table's current files.")
+TABLE_ROWS_MISSING = _state(
+    "lakehouse.table.rows.missing",
+    "{row}",
+    _TABLE,
+    "Rows that were due and are in no archive, and that no known outage explains.",
+)
+TABLE_QUALITY = _state(
+    "lakehouse.table.quality",
+    "{period}",
+    (*_TABLE, "level"),
+    "Periods of a symbol and interval, by what the quality checks found of them.",
 )
 INCIDENTS_OPEN = _state("lakehouse.incidents.open", "{incident}", ("severity",), "Incidents that are not resolved.")
 

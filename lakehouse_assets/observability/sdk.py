@@ -18,7 +18,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -33,15 +33,11 @@ class Provider(Protocol):
     def shutdown(self) -> None: ...
 
 
-def set_up(service: str, signals: Sequence[str]) -> tuple[Provider, ...]:
-    """Make the signals' providers and tell the API of them. ``service`` is the ``service.name``."""
-    resource = Resource.create(
-        {
-            "service.name": service,
-            "service.version": version("lakehouse-assets"),
-            "service.instance.id": str(uuid.uuid4()),
-        }
-    )
+def set_up(service: str, instance: str | None, signals: Sequence[str]) -> tuple[Provider, ...]:
+    """Make the signals' providers and tell the API of them. ``service`` is the ``service.name``, ``instance``
+    its ``service.instance.id``, one of its own for each process where none is given."""
+    identity = {"service.name": service, "service.instance.id": instance or str(uuid.uuid4())}
+    resource = Resource.create(identity | {"service.version": version("lakehouse-assets")})
     providers: list[Provider] = []
     if "TRACES" in signals:
         tracing = TracerProvider(resource=resource)
@@ -50,9 +46,9 @@ def set_up(service: str, signals: Sequence[str]) -> tuple[Provider, ...]:
         BotocoreInstrumentor().instrument()
         providers.append(tracing)
     if "METRICS" in signals:
-        measuring = MeterProvider(
-            resource=resource, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())]
-        )
+        # Versions become labels: with them an upgrade would begin every series anew, beside the old one.
+        named = Resource(identity).merge(OTELResourceDetector().detect())
+        measuring = MeterProvider(resource=named, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())])
         metrics.set_meter_provider(measuring)
         providers.append(measuring)
     if "LOGS" in signals:

@@ -31,16 +31,18 @@ _providers: tuple[Provider, ...] | None = None
 """None before the set-up; empty where nothing is exported."""
 
 
-def start_telemetry(service: str = "lakehouse") -> bool:
+def start_telemetry(service: str = "lakehouse", instance: str | None = None) -> bool:
     """Set up the SDK in this process, once; returns whether anything is exported.
 
-    ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` does not give one.
+    ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` does not give one. ``instance`` is the
+    ``service.instance.id`` of a service that runs once, so that its series go on when it is started
+    again; without it each process has an id of its own.
     """
     global _providers  # noqa: PLW0603 - one SDK per process is OpenTelemetry's own rule
     with _lock:
         if _providers is None:
             signals = [signal for signal in SIGNALS if _is_exported(signal, os.environ)]
-            _providers = _set_up(os.environ.get("OTEL_SERVICE_NAME") or service, signals) if signals else ()
+            _providers = _set_up(os.environ.get("OTEL_SERVICE_NAME") or service, instance, signals) if signals else ()
             atexit.register(_shut_down)
         return bool(_providers)
 
@@ -54,11 +56,11 @@ def flush_telemetry() -> None:
             _log.warning("Telemetry could not be sent: %s", redact(str(error)))
 
 
-def _set_up(service: str, signals: list[str]) -> tuple[Provider, ...]:
+def _set_up(service: str, instance: str | None, signals: list[str]) -> tuple[Provider, ...]:
     # Here, since importing SDK and exporters takes longer than many a command.
     from lakehouse_assets.observability.sdk import set_up  # noqa: PLC0415
 
-    return set_up(service, signals)
+    return set_up(service, instance, signals)
 
 
 def _is_exported(signal: str, environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ right after any restart and whoever did the work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Event
 from zoneinfo import ZoneInfo
@@ -21,14 +21,18 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.observability import metrics
-from lakehouse_assets.observability.metrics import Metric, observable
+from lakehouse_assets.observability.causes import Severity
+from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry import flush_telemetry
 from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.incident_book import LakeBook
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import OPERATIONS as MODES
 from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.tables.holding import Holdings
+from lakehouse_assets.tables.table import tables_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +56,9 @@ _STATES = {
 }
 """Gauges and their columns in the census."""
 
+_Value = tuple[Metric, float, dict[str, str]]
+"""A metric, its value now, and its attributes."""
+
 
 class Exporter:
     """Reads the records of the matrix' datasets and shows them as metrics.
@@ -63,34 +70,50 @@ class Exporter:
     def __init__(self, lake: Lake, entries: Sequence[DatasetEntry]) -> None:
         self._lake = lake
         self._datasets = [entry.dataset for entry in entries]
+        self._tables = [entry.table for entry in tables_of(entries)]
         self._census = Census(lake)
+        self._holdings = Holdings(lake)
+        self._book = LakeBook(lake, fallback=None)
         self._shown: dict[Metric, list[Observation]] = {}
 
     def register(self, meter: otel.Meter) -> None:
         """Make the instruments; what they show is what the last :meth:`refresh` read."""
-        for metric in (*_SUMS, *_STATES, metrics.OBJECTS_COPIED, metrics.PERIODS_SYNCED, *_DERIVED):
-            observable(meter, metric, self._reader(metric))
+        for metric in METRICS:
+            if metric.origin is Origin.RECORDS:
+                observable(meter, metric, self._reader(metric))
 
     def refresh(self, now: datetime | None = None) -> None:
-        """Read the records again. A dataset that cannot be read keeps what it showed. Raises StoreError."""
+        """Read the records again; without an answer, all keep what they showed. Raises StoreError."""
+        now = now or datetime.now(UTC)
         shown: dict[Metric, list[Observation]] = {}
+        for metric, value, attributes in (*self._of_datasets(now), *self._of_tables(), *self._of_incidents(now)):
+            shown.setdefault(metric, []).append(Observation(value, attributes))
+        self._shown = shown
+
+    def _of_datasets(self, now: datetime) -> Iterator[_Value]:
         history = read_history(self._lake)
         for dataset in self._datasets:
             attributes = attributes_of(dataset)
             rows = history.filter(pl.col("dataset") == dataset.name)
-            for metric, column in _SUMS.items():
-                shown.setdefault(metric, []).append(Observation(_sum(rows, column), attributes))
-            for state in (PeriodState.COMPLETE, PeriodState.INCOMPLETE):
-                synced = rows.filter(pl.col("state") == state.value).height
-                further = attributes | {"state": state.value}
-                shown.setdefault(metrics.PERIODS_SYNCED, []).append(Observation(synced, further))
-            for mode in MODES:
-                copied = _sum(rows, f"files_{mode}")
-                shown.setdefault(metrics.OBJECTS_COPIED, []).append(Observation(copied, attributes | {"mode": mode}))
-            census = self._census.of(dataset)
-            for metric, value, further in _of_census(dataset, census, now or datetime.now(UTC)):
-                shown.setdefault(metric, []).append(Observation(value, attributes | further))
-        self._shown = shown
+            for metric, value, further in (*_of_history(rows), *_of_census(dataset, self._census.of(dataset), now)):
+                yield metric, value, attributes | further
+
+    def _of_tables(self) -> Iterator[_Value]:
+        for table in self._tables:
+            held = self._holdings.of(table)
+            if held is None:
+                continue
+            yield metrics.TABLE_ROWS, held.rows, table.attributes
+            yield metrics.TABLE_BYTES, held.bytes, table.attributes
+            yield metrics.TABLE_ROWS_MISSING, held.missing, table.attributes
+            for level, periods in held.levels.items():
+                yield metrics.TABLE_QUALITY, periods, table.attributes | {"level": level.value}
+
+    def _of_incidents(self, now: datetime) -> Iterator[_Value]:
+        book = self._book.read(now).book
+        for severity in Severity:
+            found = [incident for incident in book.live() if incident.severity is severity]
+            yield metrics.INCIDENTS_OPEN, len(found), {"severity": severity.value}
 
     def run(self, interval_seconds: float, stop: Event) -> None:
         """Refresh and send until ``stop`` is set; what cannot be read is logged and tried again."""
@@ -110,16 +133,22 @@ class Exporter:
         return read
 
 
-_DERIVED = (metrics.COMPLETENESS, metrics.PERIODS, metrics.INTEGRITY, metrics.DISCOVERY_LAG)
-
-
 def attributes_of(dataset: Dataset) -> dict[str, str]:
     """A dataset's four words, as attributes of its metrics."""
     words = ("exchange", "market", "data_type", "cadence")
     return dict(zip(words, dataset.asset_key, strict=True))
 
 
-def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterable[tuple[Metric, float, dict[str, str]]]:
+def _of_history(rows: pl.DataFrame) -> Iterator[_Value]:
+    for metric, column in _SUMS.items():
+        yield metric, _sum(rows, column), {}
+    for state in (PeriodState.COMPLETE, PeriodState.INCOMPLETE):
+        yield metrics.PERIODS_SYNCED, rows.filter(pl.col("state") == state.value).height, {"state": state.value}
+    for mode in MODES:
+        yield metrics.OBJECTS_COPIED, _sum(rows, f"files_{mode}"), {"mode": mode}
+
+
+def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterator[_Value]:
     for metric, column in _STATES.items():
         yield metric, _sum(census, column), {}
     expected, present = _sum(census, "expected"), _sum(census, "present")

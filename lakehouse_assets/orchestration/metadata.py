@@ -38,11 +38,16 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "source_uri": dg.MetadataValue.text(dataset.source_url),
         "lake_uri": dg.MetadataValue.text(lake.url(dataset.lake_prefix)),
     }
-    if (trace := trace_id()) is not None:
-        metadata["trace_id"] = dg.MetadataValue.text(trace)
+    metadata |= trace_metadata()
     if report.failures:
         metadata["failures"] = dg.MetadataValue.md(failure_table(report))
     return metadata
+
+
+def trace_metadata() -> dict[str, dg.MetadataValue]:
+    """The run's trace, where one is recorded."""
+    found = trace_id()
+    return {} if found is None else {"trace_id": dg.MetadataValue.text(found)}
 
 
 def failure_table(report: PeriodReport) -> str:

@@ -10,6 +10,7 @@ from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables_reporting import FILES, QUALITY, column_schema, report_build
+from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import TablesSettings, read_group
 from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.table import TableEntry
@@ -56,15 +57,16 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
         pool=table.pool,
     )
     def table_asset(context: dg.AssetExecutionContext, config: TableConfig, lake: LakeResource, source: SourceResource):
-        target = lake.lake()
-        builder = TableBuilder(
-            source.bucket(next(iter(entry.entries.values())).dataset.source),
-            target,
-            entry,
-            retention_days=read_group(TablesSettings).retention_days,
-        )
-        report = builder.build(list(context.partition_keys), again=config.again, run_id=context.run.run_id)
-        yield from report_build(context, entry, target, report)
+        with traced(context):
+            target = lake.lake()
+            builder = TableBuilder(
+                source.bucket(next(iter(entry.entries.values())).dataset.source),
+                target,
+                entry,
+                retention_days=read_group(TablesSettings).retention_days,
+            )
+            report = builder.build(list(context.partition_keys), again=config.again, run_id=context.run.run_id)
+            yield from report_build(context, entry, target, report)
 
     return table_asset
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.reporting import NAMED, backfill_tags, forget_failures
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.lineage import Use
@@ -103,6 +104,7 @@ def _metadata(
         "run_bytes_written": dg.MetadataValue.int(report.bytes_written),
         "lake_uri": dg.MetadataValue.text(lake.url(table.place)),
     }
+    metadata |= trace_metadata()
     if report.snapshot is not None:
         metadata["snapshot"] = dg.MetadataValue.text(report.snapshot)
     return metadata

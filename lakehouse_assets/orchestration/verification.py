@@ -12,8 +12,10 @@ from pydantic import Field
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
+from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.verify import Complaint, Verification, Verifier
 
@@ -54,16 +56,17 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
     def verification_asset(
         context: dg.AssetExecutionContext, config: VerifyConfig, lake: LakeResource, source: SourceResource
     ):
-        verifier = Verifier(source.bucket(dataset.source), lake.lake())
-        done = verifier.verify(
-            dataset,
-            sorted(context.partition_keys),
-            again=config.again,
-            sampled=entry.verify is Verify.SAMPLED,
-            run_id=context.run.run_id,
-        )
-        _report(context, key, dataset, done)
-        yield _check(key, done)
+        with traced(context):
+            verifier = Verifier(source.bucket(dataset.source), lake.lake())
+            done = verifier.verify(
+                dataset,
+                sorted(context.partition_keys),
+                again=config.again,
+                sampled=entry.verify is Verify.SAMPLED,
+                run_id=context.run.run_id,
+            )
+            _report(context, key, dataset, done)
+            yield _check(key, done)
 
     return verification_asset
 
@@ -112,6 +115,7 @@ def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Datase
             "objects": dg.MetadataValue.int(objects),
             **{f"objects_{state.value}": dg.MetadataValue.int(counts.get(state.value, 0)) for state in Integrity},
             "seconds": dg.MetadataValue.float(round(done.seconds * objects / total, 3)),
+            **trace_metadata(),
         }
         if wrong:
             metadata["mismatches"] = dg.MetadataValue.md(_table(wrong))

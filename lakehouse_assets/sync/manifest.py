@@ -138,14 +138,11 @@ class Manifest:
         table = self.table()
         if table is None:
             return {}, lambda _months: MANIFEST_SCHEMA.to_frame().lazy()
-        files: dict[str, set[str]] = {}
-        for action in pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "partition.month").iter_rows():
-            files.setdefault(action[1], set()).add(action[0])
 
         def scan(months: Sequence[str]) -> pl.LazyFrame:
             return pl.scan_delta(table).filter(pl.col("month").is_in(list(months)))
 
-        return {month: frozenset(names) for month, names in files.items()}, scan
+        return files_by_month(table), scan
 
     def replace(
         self,
@@ -256,3 +253,12 @@ def _predicate(periods: Sequence[str]) -> str:
     months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
     days = ", ".join(f"'{period}'" for period in sorted(periods))
     return f"month IN ({months}) AND period IN ({days})"
+
+
+def files_by_month(table: DeltaTable) -> dict[str, frozenset[str]]:
+    """The data files of each month of a table that is partitioned by ``month``. Where they are the same, so are
+    the rows."""
+    files: dict[str, set[str]] = {}
+    for path, month in pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "partition.month").iter_rows():
+        files.setdefault(month, set()).add(path)
+    return {month: frozenset(paths) for month, paths in files.items()}

@@ -24,6 +24,8 @@ from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
+from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.commit import commit_attempts
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
@@ -73,7 +75,11 @@ class TableBuilder:
         measured = [QUALITY_SCHEMA.to_frame()]
         for month, texts in groupby(sorted(set(periods)), key=lambda period: period[:7]):
             for group in self._groups(month, list(texts)):
-                result = self._build_group(month, group, again=again, run_id=run_id)
+                with (
+                    span("write_table", table=self._table.name, first_period=group[0], last_period=group[-1]),
+                    timed(TABLE_SECONDS, **self._table.attributes),
+                ):
+                    result = self._build_group(month, group, again=again, run_id=run_id)
                 done += result.periods
                 read, written = read + result.bytes_read, written + result.bytes_written
                 measured.append(result.quality)

@@ -12,6 +12,7 @@ from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import files_by_month
 from lakehouse_assets.tables.delta import READ_ERRORS, open_table
 from lakehouse_assets.tables.table import MONTH, PERIOD
 
@@ -26,8 +27,20 @@ class PeriodRecords:
         self._place = place
         self._schema = schema
 
-    def read(self, periods: Sequence[str] = (), *, since: str = "", columns: Sequence[str] = ()) -> pl.DataFrame:
-        """Rows of the given periods (of all from ``since`` on, when none is given), in no order."""
+    def months(self) -> dict[str, frozenset[str]]:
+        """The data files of each month. Where they are the same, so are the rows."""
+        table = open_table(self._lake, self._place)
+        return {} if table is None else files_by_month(table)
+
+    def read(
+        self,
+        periods: Sequence[str] = (),
+        *,
+        months: Sequence[str] = (),
+        since: str = "",
+        columns: Sequence[str] = (),
+    ) -> pl.DataFrame:
+        """Rows of the given periods, or months (of all from ``since`` on, when none is given), in no order."""
         names = list(columns) or self._schema.names()
         table = open_table(self._lake, self._place)
         if table is None:
@@ -36,6 +49,8 @@ class PeriodRecords:
         if periods:
             months = sorted({period[:7] for period in periods})
             scan = scan.filter(pl.col(MONTH).is_in(months), pl.col(PERIOD).is_in(list(periods)))
+        elif months:
+            scan = scan.filter(pl.col(MONTH).is_in(list(months)))
         elif since:
             scan = scan.filter(pl.col(MONTH) >= since[:7], pl.col(PERIOD) >= since)
         try:

@@ -58,6 +58,11 @@ class Table:
         return f"{self.exchange}/{self.market}/{self.data_type}"
 
     @property
+    def attributes(self) -> dict[str, str]:
+        """The three words, as attributes of metrics."""
+        return {"exchange": self.exchange, "market": self.market, "data_type": self.data_type}
+
+    @property
     def sql_name(self) -> str:
         """``binance_um_klines``."""
         return self.name.replace("/", "_")

@@ -65,6 +65,17 @@ class Backend:
             return [{"metric": {}, "value": result}]
         return result
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule as Prometheus sees it, evaluated at least once."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            with urllib.request.urlopen(f"{self.prometheus}/api/v1/rules", timeout=30) as answer:
+                groups = json.load(answer)["data"]["groups"]
+            found = [rule for group in groups for rule in group["rules"]]
+            if all(rule["health"] != "unknown" for rule in found) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
     def value(self, expression: str) -> float | None:
         """The one value of an expression; None without data."""
         rows = self.query(expression)
