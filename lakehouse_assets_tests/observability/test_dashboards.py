@@ -1,0 +1,213 @@
+"""Every panel and rule of the dashboards, asked of a real Prometheus after real runs: processes that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.observability.book import Signal
+from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.desk import IncidentDesk
+from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.sync.incident_book import LakeBook
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets_tests.faults.proxy import WRITES, Proxy, Refusal, Rule
+from lakehouse_assets_tests.observability.servers import Backend, backend
+from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, wait_for
+
+GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
+KLINES, TABLE = "binance/um/klines/daily", "binance/um/klines/table"
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+FIRST, MIDDLE, LAST = "2024-01-01", "2024-01-02", "2024-01-03"
+OBJECTS = 2 * 2 * 3
+"""Symbols, intervals, days."""
+ROWS = 2 * 3 * (1440 + 24)
+
+VARIABLES = {"exchange": ".*", "__range": "10m", "__rate_interval": "1m", "__interval": "15s"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was done, and where it can be asked for."""
+
+    prometheus: Backend
+    bytes: int
+    bytes_copied: int
+    webhook: Webhook
+    mailbox: Mailbox
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """The workload: a sync, one that is throttled and falls back, a table, a tick; the exporter before and after."""
+    folder = tmp_path_factory.mktemp("dashboards")
+    matrix = folder / "matrix.yaml"
+    matrix.write_text(yaml.safe_dump({"datasets": [{"dataset": KLINES, "intervals": ["1m", "1h"]}]}))
+    with (
+        EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as store,
+        Webhook().running() as webhook,
+        Mailbox().running() as mailbox,
+        alertmanager(folder, webhook, mailbox) as delivery,
+        backend(folder, rules=[GRAFANA / "rules.yaml"], alertmanager=urlsplit(delivery).netloc) as prometheus,
+    ):
+        files = list(
+            sample_files(
+                "um", "klines", "daily",
+                symbols=SYMBOLS, intervals=["1m", "1h"], first=date.fromisoformat(FIRST), last=date.fromisoformat(LAST),
+            )
+        )  # fmt: skip
+        upload(store.admin_bucket("data.binance.vision"), files)
+        prefix = "dashboards"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "DAGSTER_"))},
+            **prometheus.environment,
+            "DAGSTER_HOME": str(folder),
+            "LAKEHOUSE_MATRIX": str(matrix),
+            "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
+            "LAKEHOUSE_LAKE_PREFIX": prefix,
+            "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+            "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        }
+
+        def process(*argv: str, **more: str) -> None:
+            done = subprocess.run(
+                [sys.executable, *argv],
+                env=environment | more,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        def workload(*argv: str, **more: str) -> None:
+            process("-m", "lakehouse_assets_tests.observability.workload", *argv, **more)
+
+        exporter = (str(Path(sys.executable).with_name("lakehouse")), "exporter", "--once")
+        process(*exporter)
+        workload("run", KLINES, FIRST, MIDDLE)
+        # Four objects are left: one and its sidecar are refused to the store's own copying.
+        refused = Rule(Refusal(403, "AccessDenied"), ("CopyObject",), "ETHUSDT-1h-2024-01-03.zip")
+        slow = Rule(Refusal(503, "SlowDown"), WRITES, "archive/", most=3)
+        with Proxy(store.endpoint_url, refused, slow).running() as proxy:
+            workload(
+                "run", KLINES, FIRST, LAST,
+                LAKEHOUSE_LAKE_ENDPOINT_URL=proxy.endpoint_url,
+                LAKEHOUSE_SOURCE_ENDPOINT_URL=proxy.endpoint_url,
+                LAKEHOUSE_SYNC_RETRIES="0",
+            )  # fmt: skip
+        workload("run", TABLE, FIRST, LAST)
+        workload("tick", "binance_discovery")
+        stalled = Signal(
+            source="published",
+            cause=Cause.EXCHANGE_STALLED,
+            exchange="binance",
+            subject=KLINES,
+            at=datetime.now(UTC) - timedelta(hours=1),
+            text="no file since Monday",
+        )
+        IncidentDesk(LakeBook(Lake(store.lake(), prefix), fallback=None), Notifier()).handle(
+            [stalled], datetime.now(UTC)
+        )
+        process(*exporter)
+        prometheus.until("lakehouse_table_rows", lambda rows: rows == ROWS)
+        archives = [file for file in files if not file.key.endswith(".CHECKSUM")]
+        yield Shown(
+            prometheus,
+            bytes=sum(len(file.body) for file in archives),
+            bytes_copied=sum(len(file.body) for file in files),
+            webhook=webhook,
+            mailbox=mailbox,
+        )
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Title and expression, as Grafana asks with all exchanges chosen."""
+    for file in sorted((GRAFANA / "dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                yield f"{file.stem}: {panel['title']}", asked(target["expr"])
+
+
+def asked(expression: str) -> str:
+    return re.sub(r"\$\{?(\w+)\}?", lambda found: VARIABLES[found[1]], expression)
+
+
+def headline(dashboard: str, title: str) -> str:
+    """The expression of a panel of that title, the one that shows a single number where there are several."""
+    found = json.loads((GRAFANA / f"dashboards/lakehouse-{dashboard}.json").read_text())["panels"]
+    [panel] = [each for each in found if each["title"] == title and each["type"] in {"stat", "table", "bargauge"}]
+    [target] = panel["targets"]
+    return asked(target["expr"])
+
+
+def test_every_panel_has_data(shown: Shown) -> None:
+    """A misspelled metric is no error for Prometheus: it answers with no rows."""
+    empty = [f"{title}: {expression}" for title, expression in panels() if not shown.prometheus.query(expression)]
+    assert empty == []
+
+
+def test_the_headline_panels_are_what_was_done(shown: Shown) -> None:
+    def value(name: str) -> float | None:
+        return shown.prometheus.value(headline(*name.split(": ")))
+
+    assert value("engineering: Files copied") == 2 * OBJECTS
+    assert value("engineering: Bytes copied") == shown.bytes_copied
+    assert value("engineering: Failed copies") == 0
+    assert value("management: Objects in the lake") == OBJECTS
+    assert value("management: Bytes in the lake") == shown.bytes
+    assert value("management: Completeness now") == 1
+    assert value("management: Exchanges") == 1
+    assert value("research: Rows") == ROWS
+    assert value("research: Missing rows") == 0
+    ask = shown.prometheus.value
+    assert ask('sum(lakehouse_periods_synced_total{state="complete"})') == 3
+    assert ask('lakehouse_table_quality{level="ok"}') == OBJECTS
+    assert ask('lakehouse_incidents_open{severity="critical"}') == 1
+    # Of the processes: each copied and ended.
+    assert ask('sum(lakehouse_transfer_files_total{outcome="copied"})') == 2 * OBJECTS
+    assert ask('sum(lakehouse_transfer_files_total{mode="relay",outcome="copied"})') == 2
+    assert ask("sum(lakehouse_transfer_fallbacks_total)") == 2
+    assert ask("sum(lakehouse_transfer_throttled_total)") == 3
+    assert ask("lakehouse_sensor_tick_duration_seconds_count") == 1
+
+
+def test_series_are_the_same_after_a_restart_and_an_upgrade(shown: Shown) -> None:
+    """Two series of one number would be summed: the exporter ran twice, and no label tells its version."""
+    for metric in ("lakehouse_objects_present", "lakehouse_listing_keys_total{side='source'}"):
+        [series] = shown.prometheus.query(metric)
+        assert not [label for label in series["metric"] if "version" in label and label != "scope_version"]
+
+
+def test_every_rule_is_evaluated_and_recorded_series_exist(shown: Shown) -> None:
+    rules = shown.prometheus.rules()
+    assert {rule["name"]: rule["health"] for rule in rules if rule["health"] != "ok"} == {}
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    assert len(recorded) > 1
+    for name in recorded:
+        wait_for(lambda name=name: shown.prometheus.query(name))
+    assert shown.prometheus.value("exchange:lakehouse_completeness:ratio") == 1
+
+
+def test_a_critical_incident_of_the_lake_reaches_people_through_prometheus_and_alertmanager(shown: Shown) -> None:
+    wait_for(lambda: shown.webhook.received and shown.mailbox.mails)
+    names = {alert["labels"]["alertname"] for _, sent in shown.webhook.received for alert in sent["alerts"]}
+    assert names == {"LakehouseIncidentCritical"}
+    assert "LakehouseIncidentCritical" in shown.mailbox.mails[0]["subject"]
+    assert shown.mailbox.recipients[0] == ["oncall@example.org"]
