@@ -153,6 +153,24 @@ def up(
 
 
 @app.command()
+def doctor(
+    *,
+    exchanges: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Only these exchanges; default: all of the matrix.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at settings, lake, sources, ways to copy and Dagster; say what is wrong and what to do.
+
+    Writes small objects below _doctor/ in the lake, and nothing else.
+    """
+    from lakehouse_assets.cli.doctor import run_doctor  # noqa: PLC0415
+
+    raise typer.Exit(run_doctor(exchanges, as_json=as_json))
+
+
+@app.command()
 def plan(
     dataset: DatasetName,
     *,

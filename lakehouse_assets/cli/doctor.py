@@ -1,0 +1,264 @@
+"""``lakehouse doctor``: is everything as it has to be, and if not, what is to be done."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+from rich.markup import escape
+
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
+from lakehouse_assets.cli import output
+from lakehouse_assets.errors import InputError, LakehouseError
+from lakehouse_assets.settings import PREFIX, Settings, load_settings
+from lakehouse_assets.sync import s5cmd
+from lakehouse_assets.sync.checkup import Finding, Health, look_at_lake, look_at_source
+from lakehouse_assets.sync.lake import Lake
+
+PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
+OTHER_VARIABLES = {"LAKEHOUSE_DEBUG"}
+MASK = "********"
+
+_MARKS = {Health.OK: "[green]ok[/]", Health.NOTE: "note", Health.WARNING: "[yellow]warning[/]"}
+_MARKS[Health.ERROR] = "[bold red]ERROR[/]"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as it is in force; secrets are masked. ``source`` is ``environment`` or ``default``."""
+
+    name: str
+    value: str
+    source: str
+
+
+def run_doctor(exchanges: str | None, *, as_json: bool) -> int:
+    """Look at everything and print it; 0 unless something is an error. Raises InputError for an unknown exchange."""
+    wanted = _exchanges(exchanges)
+    with output.stderr().status("Looking at settings, lake and sources"):
+        settings, findings = _examine(wanted)
+    ok = all(finding.health is not Health.ERROR for finding in findings)
+    if as_json:
+        output.print_json(
+            {
+                "ok": ok,
+                "settings": [asdict(each) for each in settings],
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
+    else:
+        _print(settings, findings)
+    return 0 if ok else 1
+
+
+def _exchanges(text: str | None) -> set[str] | None:
+    if text is None:
+        return None
+    wanted = {name.strip() for name in text.split(",")}
+    if unknown := sorted(wanted - set(EXCHANGES)):
+        raise InputError(f"There is no exchange {', '.join(unknown)}; there are {', '.join(EXCHANGES)}.")
+    return wanted
+
+
+def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
+    findings = [*_versions(), *_unknown_variables(os.environ)]
+    try:
+        settings = load_settings()
+    except InputError as error:
+        return [], [*findings, Finding("settings", Health.ERROR, str(error), "correct these variables")]
+    shown = list(settings_in_force(settings, os.environ))
+    findings += _scratch(settings)
+    findings += _telemetry(os.environ)
+    findings += _dagster(os.environ)
+    matrix: ArchiveMatrix | None = None
+    try:
+        matrix = load_matrix(settings.matrix)
+        place = settings.matrix or "the packaged one; LAKEHOUSE_MATRIX names another"
+        findings.append(Finding("matrix", Health.OK, f"{len(matrix.entries)} data sets: {place}"))
+    except LakehouseError as error:
+        findings.append(Finding("matrix", Health.ERROR, str(error)))
+    lake: Lake | None = None
+    try:
+        lake = settings.lake.lake()
+        findings.append(_identity(lake))
+        of_lake = list(look_at_lake(lake))
+        findings += of_lake
+        if any(finding.health is Health.ERROR for finding in of_lake):
+            lake = None
+    except LakehouseError as error:
+        findings.append(Finding("lake", Health.ERROR, str(error)))
+    if matrix is not None:
+        findings += _sources(settings, matrix, lake, wanted)
+    return shown, findings
+
+
+def settings_in_force(settings: BaseSettings, environment: Mapping[str, str]) -> Iterator[Setting]:
+    """Every setting of every group, by the variable that gives it."""
+    prefix = str(type(settings).model_config.get("env_prefix"))
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseSettings):
+            yield from settings_in_force(value, environment)
+            continue
+        variable = f"{prefix}{name}".upper()
+        source = "environment" if environment.get(variable) else "default"
+        yield Setting(variable, _shown(value), source)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return MASK
+    return "" if value is None else str(value)
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+    known = set(_variables(Settings)) | OTHER_VARIABLES
+    for name in sorted(environment):
+        if not name.startswith(PREFIX) or name in known or name.startswith(f"{PREFIX}TEST_"):
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        yield Finding(
+            f"settings: {name}",
+            Health.WARNING,
+            "no such setting; it is not read",
+            f"did you mean {near[0]}?" if near else "see deploy/docs",
+        )
+
+
+def _variables(group: type[BaseSettings]) -> Iterator[str]:
+    prefix = str(group.model_config.get("env_prefix"))
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
+            yield from _variables(field.annotation)
+        else:
+            yield f"{prefix}{name}".upper()
+
+
+def _versions() -> Iterator[Finding]:
+    names = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    yield Finding("versions", Health.OK, f"Python {platform.python_version()}, {names}")
+    try:
+        yield Finding("s5cmd", Health.OK, f"{s5cmd.version()}, {s5cmd.executable()}")
+    except InputError as error:
+        yield Finding("s5cmd", Health.ERROR, str(error), "direct and staged copies need it")
+
+
+def _scratch(settings: Settings) -> Iterator[Finding]:
+    folder = settings.sync.scratch_dir or Path(tempfile.gettempdir())
+    try:
+        free = shutil.disk_usage(folder).free
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield Finding("scratch", Health.WARNING, f"{folder}: {error.strerror}", "staged copies cannot be made")
+        return
+    enough = free >= settings.sync.scratch_bytes
+    yield Finding(
+        "scratch",
+        Health.OK if enough else Health.WARNING,
+        f"{output.size(free)} free in {folder}",
+        ""
+        if enough
+        else f"staged copies may take {output.size(settings.sync.scratch_bytes)}: make room, or set "
+        "LAKEHOUSE_SYNC_SCRATCH_DIR or LAKEHOUSE_SYNC_SCRATCH_BYTES",
+    )
+
+
+def _telemetry(environment: Mapping[str, str]) -> Iterator[Finding]:
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint:
+        yield Finding("telemetry", Health.NOTE, "off", "OTEL_EXPORTER_OTLP_ENDPOINT turns it on")
+        return
+    parts = urlsplit(endpoint)
+    yield Finding("telemetry", Health.OK, f"sent to {parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":"))
+
+
+def _dagster(environment: Mapping[str, str]) -> Iterator[Finding]:
+    home = environment.get("DAGSTER_HOME")
+    if not home:
+        yield Finding("Dagster", Health.NOTE, "DAGSTER_HOME is not set", "lakehouse up brings an instance of its own")
+        return
+    import dagster as dg  # noqa: PLC0415 - two seconds, where it is needed
+
+    try:
+        with dg.DagsterInstance.get() as instance:
+            runs = instance.get_runs_count()
+            beats = instance.get_daemon_heartbeats()
+            kind = type(instance.run_storage).__name__
+            yield Finding("Dagster", Health.OK, f"{kind} in {home}, {runs} runs")
+            late = sorted(name for name, status in instance.get_daemon_statuses().items() if status.healthy is False)
+    except Exception as error:  # noqa: BLE001 - whatever an instance's storage raises
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        yield Finding(
+            "Dagster", Health.ERROR, f"the instance of {home} cannot be used: {first}", "see its dagster.yaml"
+        )
+        return
+    if not beats:
+        yield Finding("Dagster daemon", Health.NOTE, "never ran", "sensors, schedules and backfills need it")
+    elif late:
+        yield Finding(
+            "Dagster daemon", Health.WARNING, f"no heartbeat of {', '.join(late)}", "start it: dagster-daemon run"
+        )
+    else:
+        yield Finding("Dagster daemon", Health.OK, "its heartbeats are recent")
+
+
+def _identity(lake: Lake) -> Finding:
+    bucket = lake.bucket
+    where = f"{lake.url()} at {bucket.endpoint_url or 'AWS'}, region {bucket.effective_region}"
+    if bucket.credentials is not None:
+        return Finding("lake", Health.OK, f"{where}; keys of LAKEHOUSE_LAKE_*")
+    found = bucket.session().get_credentials()
+    if found is None:
+        return Finding(
+            "lake",
+            Health.ERROR,
+            f"{where}; no credentials",
+            "set LAKEHOUSE_LAKE_ACCESS_KEY_ID and LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain",
+        )
+    return Finding("lake", Health.OK, f"{where}; credentials of the AWS default chain: {found.method}")
+
+
+def _sources(settings: Settings, matrix: ArchiveMatrix, lake: Lake | None, wanted: set[str] | None) -> list[Finding]:
+    """One dataset of each exchange, side by side."""
+    first = {}
+    for entry in matrix.entries:
+        if wanted is None or entry.dataset.exchange in wanted:
+            first.setdefault(entry.dataset.exchange, entry.dataset)
+    options = settings.sync.options(settings.lake.headers).transfer
+
+    def look(dataset: Any) -> list[Finding]:
+        return list(look_at_source(dataset, settings.source.bucket(dataset.source), lake, options))
+
+    with ThreadPoolExecutor(max(1, len(first))) as pool:
+        return [finding for found in pool.map(look, first.values()) for finding in found]
+
+
+def _print(settings: Sequence[Setting], findings: Sequence[Finding]) -> None:
+    console = output.stdout()
+    shown = output.table("Settings of the environment; all others are as packaged", ["variable", "value"])
+    for setting in settings:
+        if setting.source == "environment":
+            shown.add_row(setting.name, escape(setting.value))
+    if shown.row_count:
+        console.print(shown)
+    table = output.table("", ["what", "", "found", "what to do"])
+    for finding in findings:
+        table.add_row(escape(finding.about), _MARKS[finding.health], escape(finding.found), escape(finding.advice))
+    console.print(table)
+    errors = sum(finding.health is Health.ERROR for finding in findings)
+    warnings = sum(finding.health is Health.WARNING for finding in findings)
+    console.print(f"{errors} errors, {warnings} warnings.")

@@ -1,0 +1,198 @@
+"""What a source and a lake really allow, found out by trying: rights, conditional writes, ways to copy.
+
+Every probe writes below ``_doctor/`` and nowhere else, and reads at most one small object of a source.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import ARCHIVE_FOLDER, Dataset
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.sync.lake import Lake, versioning_of
+from lakehouse_assets.sync.modes import route_of
+from lakehouse_assets.sync.transfer import Copy, Throttle, TransferOptions
+
+FOLDER = "_doctor"
+_PROBE = f"{FOLDER}/probe"
+_NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"
+_LOOKED_AT = 200
+"""Keys of a dataset, of which the smallest is copied."""
+
+SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
+"""S3 refuses requests that are dated 15 minutes off its own clock."""
+
+
+class Health(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``about`` names what was looked at, ``found`` what it is, ``advice`` what to do about it."""
+
+    about: str
+    health: Health
+    found: str
+    advice: str = ""
+
+
+def look_at_lake(lake: Lake) -> Iterator[Finding]:
+    """Whether the identity can do what syncs and tables need, and no more."""
+    bucket = replace(lake.bucket, max_attempts=2)
+    if bucket.plain_http or not bucket.verify_tls:
+        yield _encryption(bucket, "lake: TLS")
+    client = bucket.boto3_client()
+    try:
+        answer = client.list_objects_v2(Bucket=bucket.name, Prefix=lake.prefix, MaxKeys=1)
+    except CLIENT_ERRORS as error:
+        yield _refused("lake: list", fault_of(error))
+        return
+    yield Finding("lake: list", Health.OK, f"{lake.url()} answers")
+    yield _clock(answer)
+    yield from _rights(client, lake)
+    versioning = versioning_of(lake)
+    yield Finding(
+        "lake: versioning",
+        Health.OK,
+        f"{'on' if versioning.enabled else 'off'}: {versioning.reason}",
+        "" if versioning.enabled else "former bytes of rewritten files are kept as objects below _superseded/",
+    )
+
+
+def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
+    name, probe = lake.bucket.name, lake.key(_PROBE)
+    try:
+        client.put_object(Bucket=name, Key=probe, Body=b"lakehouse doctor")
+    except CLIENT_ERRORS as error:
+        yield _refused("lake: write", fault_of(error))
+        return
+    yield Finding("lake: write", Health.OK, f"{lake.url(_PROBE)} was written")
+    try:
+        client.get_object(Bucket=name, Key=probe)["Body"].read()
+        yield Finding("lake: read", Health.OK, "what was written can be read")
+    except CLIENT_ERRORS as error:
+        yield _refused("lake: read", fault_of(error))
+    try:
+        client.put_object(Bucket=name, Key=probe, Body=b"lakehouse doctor", IfNoneMatch="*")
+        yield Finding(
+            "lake: conditional writes",
+            Health.ERROR,
+            "the store takes a write that must not replace anything, and replaces",
+            "manifests and tables need If-None-Match: two runs at once would lose one's commit; use another store",
+        )
+    except CLIENT_ERRORS as error:
+        fault = fault_of(error)
+        is_kept = fault.code in {"PreconditionFailed", "412"}
+        yield (
+            Finding("lake: conditional writes", Health.OK, "the store keeps what is there")
+            if is_kept
+            else _refused("lake: conditional writes", fault)
+        )
+    try:
+        # Nothing has this key, so nothing can be lost; the right is asked for all the same.
+        client.delete_object(Bucket=name, Key=lake.key(_NOWHERE))
+        yield Finding(
+            "lake: delete",
+            Health.WARNING,
+            f"this identity may delete below {ARCHIVE_FOLDER}/",
+            "take the right away: syncs never delete, and a mirror is safest where nobody can (deploy/aws)",
+        )
+    except CLIENT_ERRORS as error:
+        fault = fault_of(error)
+        yield (
+            Finding("lake: delete", Health.OK, "this identity may not delete, as it should be")
+            if fault.code in {"AccessDenied", "403"}
+            else Finding("lake: delete", Health.NOTE, f"could not be asked: {fault}")
+        )
+
+
+def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions) -> Iterator[Finding]:
+    """Whether an exchange's archive can be listed, and copied in each mode. Without a ``lake`` only the first."""
+    about = f"{dataset.exchange}"
+    once = replace(source, max_attempts=2)
+    if source.plain_http or not source.verify_tls:
+        yield _encryption(source, f"{about}: TLS")
+    started = time.monotonic()
+    try:
+        answer = once.boto3_client().list_objects_v2(
+            Bucket=source.name, Prefix=dataset.source_prefix, MaxKeys=_LOOKED_AT
+        )
+    except CLIENT_ERRORS as error:
+        yield _refused(f"{about}: list", fault_of(error))
+        return
+    contents = answer.get("Contents", [])
+    where = f"s3://{source.name}/{dataset.source_prefix}"
+    if not contents:
+        yield Finding(
+            f"{about}: list", Health.WARNING, f"nothing is published below {where}", "see: lakehouse discover"
+        )
+        return
+    seconds = time.monotonic() - started
+    yield Finding(f"{about}: list", Health.OK, f"{where} answered in {seconds:.2f} s")
+    if lake is None:
+        return
+    smallest = min(contents, key=lambda each: each["Size"])
+    for mode in (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED):
+        copy = Copy(
+            source_key=smallest["Key"],
+            lake_key=lake.key(f"{FOLDER}/{dataset.exchange}-{mode.value}"),
+            size=smallest["Size"],
+            etag=smallest["ETag"].strip('"'),
+        )
+        yield _mode(about, mode, copy, (source, lake), options)
+
+
+def _mode(about: str, mode: SyncMode, copy: Copy, ends: tuple[Bucket, Lake], options: TransferOptions) -> Finding:
+    source, lake = ends
+    name = f"{about}: {mode.value}"
+    try:
+        [mover] = route_of(mode, source, lake, options, throttle=Throttle(options.workers), try_first=None).movers
+    except InputError as error:
+        return Finding(name, Health.NOTE, str(error))
+    started = time.monotonic()
+    [outcome] = mover.move([copy], lambda _outcome: None)
+    if outcome.fault is None:
+        return Finding(name, Health.OK, f"copied {copy.size} bytes in {time.monotonic() - started:.2f} s")
+    advice = "mode auto goes round it" if mode is SyncMode.DIRECT else ""
+    return Finding(
+        name, Health.NOTE if mode is SyncMode.DIRECT else Health.WARNING, f"refused: {outcome.fault}", advice
+    )
+
+
+def _encryption(bucket: Bucket, about: str) -> Finding:
+    how = "plain HTTP" if bucket.plain_http else "the certificate is not checked"
+    return Finding(about, Health.WARNING, f"{bucket.endpoint_url}: {how}", "use https, except on one machine")
+
+
+def _clock(answer: Any) -> Finding:
+    text = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if text is None:
+        return Finding("clock", Health.NOTE, "the store tells no time")
+    skew = abs(datetime.now(UTC) - parsedate_to_datetime(text))
+    found = f"{skew.total_seconds():.0f} s apart from the lake's"
+    if skew < SKEW_NOTED:
+        return Finding("clock", Health.OK, found)
+    health = Health.WARNING if skew < SKEW_REFUSED else Health.ERROR
+    return Finding("clock", health, found, "set this machine's clock; S3 refuses requests 15 minutes off")
+
+
+def _refused(about: str, fault: StoreFault) -> Finding:
+    return Finding(
+        about,
+        Health.ERROR,
+        f"{fault.code}: {fault.message}",
+        fault.advice or "see deploy/aws for the policies that syncs need",
+    )

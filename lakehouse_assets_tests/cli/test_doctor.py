@@ -1,0 +1,159 @@
+"""`lakehouse doctor`: what is right is said to be, what is wrong is found, and no secret is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.cli.doctor import MASK, run_doctor
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.sync.checkup import Health, _clock
+from lakehouse_assets_tests.cli.conftest import RunLakehouse
+from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
+from lakehouse_assets_tests.faults.proxy import Answer, Proxy, Refusal, Request, Rule
+
+Examine = Callable[..., tuple[int, dict[str, dict[str, str]], str]]
+
+
+@pytest.fixture
+def examine(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Examine:
+    """Status, findings by what they are about, and all that was printed; variables that are None are unset."""
+
+    def run(**variables: str | None) -> tuple[int, dict[str, dict[str, str]], str]:
+        for name, value in (environment | variables).items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        status = run_doctor(None, as_json=True)
+        shown = capsys.readouterr().out
+        document = json.loads(shown)
+        assert document["ok"] == (status == 0)
+        return status, {each["about"]: each for each in document["findings"]}, shown
+
+    return run
+
+
+def test_a_good_set_up_is_found_good_and_only_the_doctors_folder_is_written(
+    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str]
+) -> None:
+    result = run_lakehouse("doctor", env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for line in ("lake: write", "lake: conditional writes", "binance: direct", "binance: relay", "binance: staged"):
+        [shown] = [row for row in result.stdout.splitlines() if f" {line} " in row]
+        assert " ok " in shown
+    assert environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"] not in result.stdout
+    assert "0 errors" in result.stdout
+    prefix = environment["LAKEHOUSE_LAKE_PREFIX"]
+    assert {key.split("/")[2] for key in in_lake(store, prefix)} == {"_doctor"}
+
+
+def test_settings_are_told_with_their_source_and_secrets_masked(examine: Examine, environment: dict[str, str]) -> None:
+    _, findings, shown = examine(LAKEHOUSE_INCIDENTS_URLS="json://u:planted-4711@example.org/")
+    settings = {each["name"]: each for each in json.loads(shown)["settings"]}
+    assert settings["LAKEHOUSE_LAKE_BUCKET"] == {
+        "name": "LAKEHOUSE_LAKE_BUCKET",
+        "value": environment["LAKEHOUSE_LAKE_BUCKET"],
+        "source": "environment",
+    }
+    assert (settings["LAKEHOUSE_SYNC_WORKERS"]["value"], settings["LAKEHOUSE_SYNC_WORKERS"]["source"]) == (
+        "256",
+        "default",
+    )
+    assert settings["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"]["value"] == MASK
+    assert settings["LAKEHOUSE_INCIDENTS_URLS"]["value"] == MASK
+    for secret in (environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"], "planted-4711"):
+        assert secret not in shown
+    assert findings["matrix"]["found"].startswith("2 data sets")
+
+
+def test_a_right_to_delete_is_a_warning(examine: Examine, store: EmbeddedStore) -> None:
+    assert examine()[1]["lake: delete"]["health"] == "ok"
+    status, findings, _ = examine(
+        LAKEHOUSE_LAKE_ACCESS_KEY_ID=store.admin.access_key_id,
+        LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=store.admin.secret_access_key,
+    )
+    assert (status, findings["lake: delete"]["health"]) == (0, "warning")
+
+
+@pytest.mark.parametrize(
+    ("variables", "about", "found", "advice"),
+    [
+        ({"LAKEHOUSE_LAKE_BUCKET": None}, "lake", "No lake is configured", ""),
+        ({"LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": "wrong"}, "lake: list", "SignatureDoesNotMatch", "check the secret key"),
+        ({"LAKEHOUSE_LAKE_BUCKET": "nowhere"}, "lake: list", "", "check"),
+        ({"LAKEHOUSE_LAKE_ENDPOINT_URL": "http://127.0.0.1:9"}, "lake: list", "Unreachable", "check the endpoint"),
+        ({"LAKEHOUSE_LAKE_ENDPOINT_URL": "http://192.0.2.1"}, "lake", "plain HTTP", ""),
+        ({"LAKEHOUSE_SOURCE_ENDPOINT_URL": "http://127.0.0.1:9"}, "binance: list", "Unreachable", "check the endpoint"),
+        ({"LAKEHOUSE_MATRIX": "/nowhere.yaml"}, "matrix", "/nowhere.yaml", ""),
+        ({"LAKEHOUSE_SYNC_WORKERS": "many"}, "settings", "LAKEHOUSE_SYNC_WORKERS", "correct"),
+        ({"DAGSTER_HOME": "/nowhere"}, "Dagster", "/nowhere", ""),
+    ],
+)
+def test_what_is_wrong_is_an_error_with_what_to_do(
+    examine: Examine, variables: dict[str, str | None], about: str, found: str, advice: str
+) -> None:
+    status, findings, _ = examine(**variables)
+    assert status == 1
+    assert findings[about]["health"] == "error"
+    assert found in findings[about]["found"]
+    assert advice in findings[about]["advice"]
+
+
+def test_a_misspelled_setting_is_named_with_the_right_one(examine: Examine) -> None:
+    status, findings, _ = examine(LAKEHOUSE_LAKE_BUKET="lake")
+    assert status == 0
+    assert findings["settings: LAKEHOUSE_LAKE_BUKET"]["advice"] == "did you mean LAKEHOUSE_LAKE_BUCKET?"
+
+
+def test_a_way_that_is_refused_is_told_with_the_reason(examine: Examine, store: EmbeddedStore) -> None:
+    refuses = Rule(Refusal(403, "AccessDenied"), ("CopyObject",))
+    with Proxy(store.endpoint_url, refuses).running() as proxy:
+        status, findings, _ = examine(
+            LAKEHOUSE_LAKE_ENDPOINT_URL=proxy.endpoint_url, LAKEHOUSE_SOURCE_ENDPOINT_URL=proxy.endpoint_url
+        )
+    assert status == 0
+    assert (findings["binance: direct"]["health"], findings["binance: relay"]["health"]) == ("note", "ok")
+    assert "AccessDenied" in findings["binance: direct"]["found"]
+
+
+def test_a_store_that_ignores_conditions_is_an_error(examine: Examine, store: EmbeddedStore) -> None:
+    """The second write of the probe is the conditional one; such a store takes it."""
+
+    class Taken:
+        async def strike(self, request: Request, _forward: object) -> Answer:
+            assert request.header("if-none-match") == "*"
+            return Answer(200, [("ETag", '"0"')], b"")
+
+    rule = Rule(Taken(), ("PutObject",), "_doctor/probe", first=2)
+    with Proxy(store.endpoint_url, rule).running() as proxy:
+        status, findings, _ = examine(LAKEHOUSE_LAKE_ENDPOINT_URL=proxy.endpoint_url)
+    assert (status, findings["lake: conditional writes"]["health"]) == (1, "error")
+
+
+@pytest.mark.parametrize(
+    ("off", "health"),
+    [(timedelta(seconds=5), Health.OK), (timedelta(minutes=3), Health.WARNING), (timedelta(minutes=20), Health.ERROR)],
+)
+def test_a_clock_that_is_off_is_told(off: timedelta, health: Health) -> None:
+    date = format_datetime(datetime.now(UTC) - off, usegmt=True)
+    assert _clock({"ResponseMetadata": {"HTTPHeaders": {"date": date}}}).health is health
+
+
+def test_no_secret_of_the_default_chain_is_shown(
+    examine: Examine, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", environment["LAKEHOUSE_LAKE_ACCESS_KEY_ID"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"])
+    status, findings, shown = examine(LAKEHOUSE_LAKE_ACCESS_KEY_ID=None, LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=None)
+    assert status == 0
+    assert findings["lake"]["found"].endswith("credentials of the AWS default chain: env")
+    assert environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"] not in shown
+    assert Bucket(name="x").environment() == {}
