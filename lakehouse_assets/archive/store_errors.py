@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from obstore.exceptions import BaseError as ObstoreError
 
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.redaction import redact
 
 CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
 """What the clients raise; turn it into our StoreError with :func:`store_error`."""
@@ -154,5 +155,6 @@ def _is_unreachable(text: str) -> bool:
 
 
 def _one_line(text: str, limit: int = 300) -> str:
-    line = " ".join(_COLOURS.sub("", text).split()).rstrip(".")
+    # What a server or a client says may repeat what it was sent.
+    line = " ".join(redact(_COLOURS.sub("", text)).split()).rstrip(".")
     return line if len(line) <= limit else line[: limit - 1] + "…"
