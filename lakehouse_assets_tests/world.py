@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from lakehouse_assets.archive.bucket import Bucket
@@ -98,7 +99,7 @@ class World:
     def lake_files(self, below: str = "") -> dict[str, tuple[str, datetime]]:
         """Every key of this test's lake (relative) with its ETag and last-modified."""
         root = self.lake.key(below)
-        pages = self._lake_client().get_paginator("list_objects_v2").paginate(Bucket=self.lake.bucket.name, Prefix=root)
+        pages = self._lake_client.get_paginator("list_objects_v2").paginate(Bucket=self.lake.bucket.name, Prefix=root)
         return {
             entry["Key"].removeprefix(self.lake.prefix): (entry["ETag"], entry["LastModified"])
             for page in pages
@@ -106,11 +107,11 @@ class World:
         }
 
     def lake_body(self, relative: str) -> bytes:
-        answer = self._lake_client().get_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative))
+        answer = self._lake_client.get_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative))
         return answer["Body"].read()
 
     def overwrite_in_lake(self, relative: str, body: bytes) -> None:
-        self._lake_client().put_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative), Body=body)
+        self._lake_client.put_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative), Body=body)
 
     def delete_in_lake(self, relative: str) -> None:
         client = self.store.admin_bucket(self.lake.bucket.name).boto3_client()
@@ -139,6 +140,7 @@ class World:
         finally:
             client.put_bucket_policy(Bucket=self.lake.bucket.name, Policy=before)
 
+    @cached_property
     def _lake_client(self) -> Any:
         return self.lake.bucket.boto3_client()
 
