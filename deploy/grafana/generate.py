@@ -1,4 +1,4 @@
-"""Writes the dashboards and rules beside this file: python deploy/grafana/generate.py [--check]"""
+"""Writes dashboards and rules beside this file, OpenObserve's, too: python deploy/grafana/generate.py [--check]"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefre
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from openobserve import openobserve  # noqa: E402
 from panels import DASHBOARDS, DashboardPlan, Panel  # noqa: E402
 from rules import rules  # noqa: E402
 
@@ -27,6 +28,7 @@ _HEIGHTS = {"stat": 4}
 def documents() -> dict[str, str]:
     """Every generated file's text, by its path beside this one."""
     files = {f"dashboards/{plan.uid}.json": _dashboard(plan) for plan in DASHBOARDS}
+    files |= {f"../openobserve/dashboards/{plan.uid}.json": openobserve(plan) for plan in DASHBOARDS}
     head = "# Generated from rules.py by generate.py.\n"
     return files | {
         "rules.yaml": head + yaml.safe_dump(rules(), sort_keys=False, width=120),

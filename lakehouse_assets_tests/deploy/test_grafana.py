@@ -54,6 +54,20 @@ def test_there_is_a_dashboard_per_role_and_every_panel_says_what_it_shows() -> N
             assert panel["type"] == "row" or (panel["description"] and panel["targets"])
 
 
+def test_openobserve_has_the_same_panels() -> None:
+    for file in (GRAFANA / "dashboards").glob("*.json"):
+        ours = [
+            (panel["title"], [target["expr"] for target in panel["targets"]])
+            for panel in json.loads(file.read_text())["panels"]
+            if panel["type"] != "row"
+        ]
+        document = json.loads((GRAFANA.parent / "openobserve/dashboards" / file.name).read_text())
+        panels = [panel for tab in document["tabs"] for panel in tab["panels"]]
+        assert [(panel["title"], [query["query"] for query in panel["queries"]]) for panel in panels] == ours
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        assert all(panel["layout"]["x"] + panel["layout"]["w"] <= 192 for panel in panels)
+
+
 def test_promtool_takes_the_rules() -> None:
     done = subprocess.run(
         [program("promtool"), "check", "rules", "--lint-fatal", str(GRAFANA / "rules.yaml")],
