@@ -352,6 +352,12 @@ class SpendingSettings(BaseSettings):
     transfer_dollars_per_gb: Dollars = Field(
         default=Prices.transfer_per_gb, description="Between regions of AWS; 0 where you do not pay for it."
     )
+    budget_bytes: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Bytes that the lake's archive may grow to; reports/outlook says when."
+    )
+    budget_dollars_per_month: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="As budget_bytes, in dollars a month for what is stored."
+    )
     storage_dollars_per_gb_month: Dollars = Field(default=Prices.storage_per_gb_month, description="What is kept.")
 
     @property
@@ -361,6 +367,14 @@ class SpendingSettings(BaseSettings):
             transfer_per_gb=self.transfer_dollars_per_gb,
             storage_per_gb_month=self.storage_dollars_per_gb_month,
         )
+
+    @property
+    def budget(self) -> float | None:
+        """Bytes that may be stored by the smaller of the budgets; None without one."""
+        sizes = [] if self.budget_bytes is None else [float(self.budget_bytes)]
+        if self.budget_dollars_per_month is not None and self.storage_dollars_per_gb_month:
+            sizes.append(self.budget_dollars_per_month / self.storage_dollars_per_gb_month * 1e9)
+        return min(sizes, default=None)
 
     @property
     def per_run(self) -> Ceiling:

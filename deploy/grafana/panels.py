@@ -389,6 +389,14 @@ RESEARCH = DashboardPlan(
                 12,
             ),
             Panel(
+                "Unusual numbers",
+                "bars",
+                "short",
+                {"{{exchange}}/{{market}}/{{data_type}} {{quantity}}": now(m.UNUSUAL, *TABLE, "quantity")},
+                "Of the newest seven periods, those that are unusual for the dataset's own past.",
+                12,
+            ),
+            Panel(
                 "Quality",
                 "bars",
                 "short",

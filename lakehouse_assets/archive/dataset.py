@@ -7,8 +7,9 @@ the source and its places in the lake all follow from those four words, here and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from functools import cached_property
+from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.exchanges import Exchange, exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Layout, Publication
@@ -102,6 +103,10 @@ class Dataset:
     def period(self, text: str) -> Period:
         """A partition key of this dataset. Raises InputError."""
         return Period.parse(text, self.cadence)
+
+    def end_of(self, period: Period) -> datetime:
+        """When a period of the exchange's calendar is over, in UTC."""
+        return datetime.combine(period.end, time(), ZoneInfo(self.source.timezone)).astimezone(UTC)
 
     # The lake; keys are relative to the lake's own prefix
 

@@ -28,6 +28,11 @@ class Cadence(StrEnum):
         """strftime format of a period's text."""
         return "%Y-%m-%d" if self is Cadence.DAILY else "%Y-%m"
 
+    @classmethod
+    def of(cls, text: str) -> Cadence:
+        """By which a period's text is cut."""
+        return cls.MONTHLY if _MONTH.fullmatch(text) else cls.DAILY
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:

@@ -165,6 +165,12 @@ QUARANTINED = _state(
     "lakehouse.quarantined", "{object}", _DATASET, "Archive objects whose content contradicts their checksum."
 )
 DISCOVERY_LAG = _state("lakehouse.discovery.lag", "s", _DATASET, "Time since the end of the newest complete period.")
+UNUSUAL = _state(
+    "lakehouse.unusual",
+    "{period}",
+    (*_DATASET, "quantity"),
+    "Of the newest seven synced periods, those whose quantity is unusual for the dataset's own past.",
+)
 TABLE_ROWS = _state("lakehouse.table.rows", "{row}", _TABLE, "Rows of a table.")
 TABLE_BYTES = _state("lakehouse.table.bytes", "By", _TABLE, "Bytes of a table's current files.")
 TABLE_ROWS_MISSING = _state(

@@ -13,7 +13,13 @@ from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.spending import approval
 from lakehouse_assets.orchestration.telemetry import traced
-from lakehouse_assets.orchestration.thresholds import EXPECTED, build_expected_check, expected_result
+from lakehouse_assets.orchestration.thresholds import (
+    EXPECTED,
+    JUDGED_OF_ARCHIVES,
+    build_expected_check,
+    expected_result,
+    judge,
+)
 from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.engine import Scope
 
@@ -72,7 +78,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
     @dg.multi_asset(
         name="__".join(dataset.asset_key),
         specs=[_spec(entry, partitions, lake_url)],
-        check_specs=[check, published, build_expected_check(key)],
+        check_specs=[check, published, build_expected_check(key, JUDGED_OF_ARCHIVES)],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
@@ -111,7 +117,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
             whole = [period.period for period in report.periods if period.is_complete]
             if whole and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
-                result = expected_result(context, target, dataset, whole)
+                result = expected_result(context, key, lambda: judge(target, dataset, whole))
                 if result is not None:
                     yield result
 

@@ -8,10 +8,10 @@ right after any restart and whoever did the work.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Event
-from zoneinfo import ZoneInfo
 
 import polars as pl
 from opentelemetry import metrics as otel
@@ -24,6 +24,7 @@ from lakehouse_assets.observability import metrics
 from lakehouse_assets.observability.causes import Severity
 from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry import flush_telemetry
+from lakehouse_assets.orchestration.thresholds import judge
 from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.history import read_history
 from lakehouse_assets.sync.incident_book import LakeBook
@@ -74,6 +75,7 @@ class Exporter:
         self._census = Census(lake)
         self._holdings = Holdings(lake)
         self._book = LakeBook(lake, fallback=None)
+        self._judged: dict[Dataset, tuple[datetime, Counter[str]]] = {}
         self._shown: dict[Metric, list[Observation]] = {}
 
     def register(self, meter: otel.Meter) -> None:
@@ -95,8 +97,24 @@ class Exporter:
         for dataset in self._datasets:
             attributes = attributes_of(dataset)
             rows = history.filter(pl.col("dataset") == dataset.name)
-            for metric, value, further in (*_of_history(rows), *_of_census(dataset, self._census.of(dataset), now)):
+            census = self._census.of(dataset)
+            of_history, of_census = _of_history(rows), _of_census(dataset, census, now)
+            for metric, value, further in (*of_history, *of_census, *self._of_thresholds(dataset, census)):
                 yield metric, value, attributes | further
+
+    def _of_thresholds(self, dataset: Dataset, census: pl.DataFrame) -> Iterator[_Value]:
+        """Judged again only when something was synced."""
+        synced = census["synced_at"].max()
+        if not isinstance(synced, datetime):
+            return
+        known = self._judged.get(dataset)
+        if known is None or known[0] != synced:
+            verdicts = judge(self._lake, dataset, census["period"].to_list())
+            counted = Counter(dict.fromkeys((verdict.quantity.name for verdict in verdicts), 0))
+            counted.update(verdict.quantity.name for verdict in verdicts if verdict.is_unusual)
+            known = self._judged[dataset] = (synced, counted)
+        for quantity, unusual in known[1].items():
+            yield metrics.UNUSUAL, unusual, {"quantity": quantity}
 
     def _of_tables(self) -> Iterator[_Value]:
         for table in self._tables:
@@ -160,8 +178,7 @@ def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterato
         yield metrics.INTEGRITY, _sum(census, state.value), {"state": state.value}
     newest = complete.filter(pl.col("expected") > 0)["period"].max()
     if isinstance(newest, str):
-        end = datetime.combine(dataset.period(newest).end, datetime.min.time(), ZoneInfo(dataset.source.timezone))
-        yield metrics.DISCOVERY_LAG, (now - end).total_seconds(), {}
+        yield metrics.DISCOVERY_LAG, (now - dataset.end_of(dataset.period(newest))).total_seconds(), {}
 
 
 def _sum(frame: pl.DataFrame, column: str) -> float:

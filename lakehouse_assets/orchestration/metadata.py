@@ -24,6 +24,7 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "objects_failed": dg.MetadataValue.int(report.failed),
         "objects_vanished": dg.MetadataValue.int(report.vanished),
         "sidecars_copied": dg.MetadataValue.int(report.sidecars_copied),
+        "retries": dg.MetadataValue.int(report.retries),
         "bytes": dg.MetadataValue.int(report.bytes_present),
         "bytes_copied": dg.MetadataValue.int(report.bytes_copied),
         "seconds": dg.MetadataValue.float(round(report.seconds, 3)),

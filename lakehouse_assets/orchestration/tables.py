@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables_reporting import FILES, QUALITY, column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
+from lakehouse_assets.orchestration.thresholds import JUDGED_OF_TABLES, build_expected_check
 from lakehouse_assets.settings import TablesSettings, read_group
 from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.table import TableEntry
@@ -50,6 +51,7 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
                 description="The rows of the run's periods are complete, in order and possible. ERROR: rows are "
                 "missing, doubled or impossible. WARN: odd, as the exchange published it. Names the worst periods.",
             ),
+            build_expected_check(key, JUDGED_OF_TABLES),
         ],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,

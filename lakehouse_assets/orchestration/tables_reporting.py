@@ -9,6 +9,7 @@ import polars as pl
 
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.reporting import NAMED, backfill_tags, forget_failures
+from lakehouse_assets.orchestration.thresholds import expected_result, judge_rows
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.lineage import Use
 from lakehouse_assets.tables.quality import Level, summarize
@@ -17,7 +18,7 @@ from lakehouse_assets.tables.table import Table, TableEntry
 
 FILES = "files"
 QUALITY = "quality"
-"""Names of a table's checks; both are unpartitioned (results per period are in the lineage and the quality table)."""
+"""Names of a table's own checks, both unpartitioned: results per period are in the lineage and the quality table."""
 
 TABLE_ROWS = 20
 
@@ -49,6 +50,9 @@ def report_build(
         forget_failures(context, key)
     yield _files_check(key, entry, report)
     yield _quality_check(key, report)
+    whole = [period.period for period in report.periods if period.is_whole]
+    if whole and (result := expected_result(context, key, lambda: judge_rows(lake, entry.table, whole))) is not None:
+        yield result
     failed = [period for period in report.periods if period.state in {BuildState.BLOCKED, BuildState.FAILED}]
     if failed:
         named = "; ".join(f"{period.period}: {period.reason}" for period in failed[:NAMED])

@@ -2,73 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.observability.quantities import QUANTITIES
 from lakehouse_assets.observability.thresholds import MONTHLY, AdaptiveThresholdDetector, Parameters, Verdict
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.volumes import volumes
+from lakehouse_assets.tables.lineage import lineage_of
+from lakehouse_assets.tables.table import PERIOD, Table
 
 EXPECTED = "expected"
+JUDGED_OF_ARCHIVES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"
+JUDGED_OF_TABLES = "Rows"
 JUDGED = 7
 """Newest periods of a run that are judged."""
 
 
-def build_expected_check(key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """Unpartitioned, since a second partitioned check would make the UI crawl; it never blocks."""
+def build_expected_check(key: dg.AssetKey, numbers: str) -> dg.AssetCheckSpec:
+    """Unpartitioned, since a second partitioned check would make the UI crawl; it never blocks. ``numbers``
+    names what is judged."""
     return dg.AssetCheckSpec(
         EXPECTED,
         asset=key,
-        description="Objects, symbols, bytes, seconds, throughput, failures and discovery lag of the newest periods "
-        "lie where the dataset's own history says (medians of the same weekday, with the trend). Says what was "
-        "expected, and from how much history.",
+        description=f"{numbers} of the newest periods lie where their own history says (medians of the same weekday, "
+        "with the trend). Says what was expected, and from how much history.",
     )
 
 
 def judge(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdict]:
-    """Verdicts on the newest JUDGED of ``periods``, oldest first. Raises StoreError."""
-    newest = [dataset.period(text) for text in sorted(periods)[-JUDGED:]]
-    if not newest:
+    """Verdicts on what the newest JUDGED of ``periods`` amount to, oldest first. Raises StoreError."""
+    if not periods:
         return []
-    window = MONTHLY.window if dataset.cadence is Cadence.MONTHLY else Parameters().window
-    known = volumes(lake, dataset, since=str(newest[0].shifted(-window)))
-    detector = AdaptiveThresholdDetector()
-    verdicts = []
-    for name, quantity in QUANTITIES.items():
-        if name not in known.columns:
-            continue
-        series = {
-            dataset.period(period): value
-            for period, value in known.filter(pl.col(name).is_not_null()).select("period", name).iter_rows()
-        }
-        history = [(period.start, value) for period, value in series.items()]
-        verdicts += [
-            detector.judge(quantity, history, period.start, series[period], cadence=dataset.cadence.value)
-            for period in newest
-            if period in series
-        ]
-    return sorted(verdicts, key=lambda verdict: verdict.period)
+    since = _first_of_history(dataset.cadence, periods)
+    return _verdicts(volumes(lake, dataset, since=since), dataset.cadence, periods)
+
+
+def judge_rows(lake: Lake, table: Table, periods: Sequence[str]) -> list[Verdict]:
+    """Verdicts on the rows that a table has of the newest JUDGED of ``periods``. Raises StoreError."""
+    if not periods:
+        return []
+    parts = lineage_of(lake, table).read(since=_first_of_history(table.cadence, periods), columns=[PERIOD, "rows"])
+    return _verdicts(parts.group_by(PERIOD).agg(pl.col("rows").sum()), table.cadence, periods)
 
 
 def expected_result(
-    context: dg.AssetExecutionContext, lake: Lake, dataset: Dataset, periods: Sequence[str]
+    context: dg.AssetExecutionContext, key: dg.AssetKey, read: Callable[[], list[Verdict]]
 ) -> dg.AssetCheckResult | None:
-    """The check's result for a run's whole periods. None, with a warning in the log, where history
-    cannot be read: that is no fault of what was copied."""
+    """The check's result for a run's periods, of which ``read`` makes the verdicts. None, with a warning in the
+    log, where history cannot be read: that is no fault of what was copied."""
     try:
-        verdicts = judge(lake, dataset, periods)
+        verdicts = read()
     except LakehouseError as error:
-        context.log.warning("What was to be expected of %s is not known: %s", dataset, error)
+        context.log.warning("What was to be expected of %s is not known: %s", key.to_user_string(), error)
         return None
     unusual = [verdict for verdict in verdicts if verdict.is_unusual]
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey(dataset.asset_key),
+        asset_key=key,
         check_name=EXPECTED,
         passed=not unusual,
         severity=dg.AssetCheckSeverity.WARN,
@@ -78,6 +73,36 @@ def expected_result(
             "verdicts": dg.MetadataValue.md(_table(verdicts)),
         },
     )
+
+
+def _first_of_history(cadence: Cadence, periods: Sequence[str]) -> str:
+    window = MONTHLY.window if cadence is Cadence.MONTHLY else Parameters().window
+    return str(Period.parse(_newest(periods)[0], cadence).shifted(-window))
+
+
+def _newest(periods: Sequence[str]) -> list[str]:
+    return sorted(periods)[-JUDGED:]
+
+
+def _verdicts(known: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -> list[Verdict]:
+    """``known`` has a row per period and a column per quantity, null where it is not known."""
+    newest = [Period.parse(text, cadence) for text in _newest(periods)]
+    detector = AdaptiveThresholdDetector()
+    verdicts = []
+    for name, quantity in QUANTITIES.items():
+        if name not in known.columns:
+            continue
+        series = {
+            Period.parse(period, cadence): value
+            for period, value in known.filter(pl.col(name).is_not_null()).select(PERIOD, name).iter_rows()
+        }
+        history = [(period.start, value) for period, value in series.items()]
+        verdicts += [
+            detector.judge(quantity, history, period.start, series[period], cadence=cadence.value)
+            for period in newest
+            if period in series
+        ]
+    return sorted(verdicts, key=lambda verdict: verdict.period)
 
 
 def _usual(verdicts: Sequence[Verdict]) -> str:

@@ -43,6 +43,8 @@ def write_rows(
             lake.url(table),
             rows,
             mode=mode,
+            # A table from before a column was added gets it.
+            schema_mode="merge" if mode == "append" else None,
             partition_by=partition_by,
             storage_options=lake.delta_options,
             writer_properties=WriterProperties(compression="ZSTD"),
@@ -53,11 +55,14 @@ def write_rows(
 
 
 def read_rows(lake: Lake, table: str, schema: pl.Schema, where: pl.Expr | None = None) -> pl.DataFrame:
-    """Rows of one of the lake's tables, all or some; empty where there is no table."""
+    """Rows of one of the lake's tables, all or some; empty where there is no table, null where no column."""
     try:
         found = pl.scan_delta(DeltaTable(lake.url(table), storage_options=lake.delta_options))
         chosen = found if where is None else found.filter(where)
-        return chosen.collect().select(schema.names()).cast(schema)
+        lacking = [
+            pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found.collect_schema()
+        ]
+        return chosen.with_columns(lacking).collect().select(schema.names()).cast(schema)
     except TableNotFoundError:
         return schema.to_frame()
     except (DeltaError, OSError) as error:

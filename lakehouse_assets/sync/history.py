@@ -37,9 +37,11 @@ HISTORY_SCHEMA = pl.Schema(
         "network_bytes": pl.Int64,
         "network_bytes_saved": pl.Int64,
         "local_bytes_written": pl.Int64,
+        "retries": pl.Int64,
     }
 )
-"""``month`` (of ``synced_at``, UTC) is the table's partition; ``seconds`` is the period's share of its run."""
+"""``month`` (of ``synced_at``, UTC) is the table's partition; ``seconds`` is the period's share of its run;
+``retries`` is null in rows from before it was recorded."""
 
 
 def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int:
@@ -64,6 +66,7 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
             period.network_bytes,
             period.network_bytes_saved,
             period.local_bytes_written,
+            period.retries,
         )
         for period in report.periods
         if period.files_by_mode or period.failed

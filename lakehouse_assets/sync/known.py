@@ -15,7 +15,7 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, READ_ERRORS, Manifest
+from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, READ_ERRORS, Manifest, files_by_month
 from lakehouse_assets.sync.plan import State
 
 REOPEN_SECONDS = 600.0
@@ -110,7 +110,7 @@ class Memory:
         is_same = kept is not None and kept.table is table
         if kept is not None and is_same and kept.version == table.version():
             return kept.known
-        files = _files(table)
+        files = files_by_month(table)
         before = kept.files if kept is not None else {}
         changed = [month for month, names in files.items() if before.get(month) != names]
         counts, symbols = _months(table, changed)
@@ -122,11 +122,6 @@ class Memory:
         opened = kept.opened if kept is not None and is_same else time.monotonic()
         self._kept[url] = _Kept(table, opened, table.version(), files, known)
         return known
-
-
-def _files(table: DeltaTable) -> dict[str, frozenset[str]]:
-    files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", pl.col("partition.month").alias("month"))
-    return {month: frozenset(paths) for month, paths in files.group_by("month").agg("path").iter_rows()}
 
 
 def _months(table: DeltaTable, months: list[str]) -> tuple[pl.DataFrame, frozenset[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
@@ -128,7 +129,7 @@ class Moving:
         copies = [copy for key, copy in planned.items() if key not in not_kept]
         for key in not_kept:
             on_settled(planned[key].size)
-        settled = self._settle(copies, on_settled)
+        settled, retries = self._settle(copies, on_settled)
         outcomes = [
             (
                 key,
@@ -138,6 +139,7 @@ class Moving:
                 lake_etag,
                 places.get(key),
                 *_seen(settled.get(key)),
+                retries[key],
             )
             for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
         ]
@@ -154,14 +156,18 @@ class Moving:
         if self._failures >= self._options.failures_in_a_row or is_everywhere(failed[-1]):
             self._given_up = failed[-1]
 
-    def _settle(self, copies: list[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
-        """Every copy's last outcome, transient failures tried again with growing pauses."""
+    def _settle(self, copies: list[Copy], on_settled: OnSettled) -> tuple[dict[str, Outcome], Counter[str]]:
+        """Every copy's last outcome, and how often each was tried again, with growing pauses, after a transient
+        failure."""
         settled: dict[str, Outcome] = {}
+        retries: Counter[str] = Counter()
 
         def attempt() -> bool:
             """Try what is open; whether another attempt could help."""
             open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
-            count(RETRIES, len(settled.keys() & {copy.source_key for copy in open_copies}), exchange=self._exchange)
+            if settled:
+                retries.update(copy.source_key for copy in open_copies)
+                count(RETRIES, len(open_copies), exchange=self._exchange)
             outcomes = self._try_movers(open_copies, on_settled)
             self._throttle.observe(outcomes.values())
             throttled = sum(o.fault is not None and o.fault.is_throttle for o in outcomes.values())
@@ -181,7 +187,7 @@ class Moving:
         for outcome in settled.values():
             if outcome.fault is not None:
                 on_settled(outcome.copy.size)
-        return settled
+        return settled, retries
 
     def _try_movers(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
         """One pass through the route; each mover gets what the one before could not do and it might."""

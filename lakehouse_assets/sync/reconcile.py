@@ -30,9 +30,11 @@ OUTCOME_SCHEMA = pl.Schema(
         "sha256": pl.String,
         "md5": pl.String,
         "body": pl.Binary,
+        "retries": pl.Int64,
     }
 )
-"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned.
+"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned, ``retries``
+how often it was tried again after a passing failure.
 
 Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
 """
@@ -195,6 +197,7 @@ def period_reports(
         failed=(pl.col("final") == FAILED).sum(),
         vanished=(~expected).sum(),
         sidecars_copied=pl.col("sidecar_copied").sum(),
+        retries=pl.col("tried_retries").sum() + pl.col("sidecar_tried_retries").sum(),
         bytes_present=pl.col("lake_size").sum() + pl.col("lake_sidecar_size").sum(),
         missing_total=(expected & ~present).sum(),
     )

@@ -36,7 +36,8 @@ class PeriodReport:
 
     Objects do not count their sidecars; files do. ``copied``, ``bytes_copied`` and ``seconds``
     are of this run, ``bytes_present`` is what the lake holds. ``seconds`` is the period's share
-    of the run by files copied (of the objects judged, when nothing was).
+    of the run by files copied (of the objects judged, when nothing was). ``retries`` counts how often
+    files were tried again.
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
     ``integrity`` counts the present objects by their state (sync/integrity.py).
     ``digest`` changes exactly when the period's content does.
@@ -51,6 +52,7 @@ class PeriodReport:
     failed: int
     vanished: int
     sidecars_copied: int
+    retries: int
     bytes_copied: int
     bytes_present: int
     seconds: float

@@ -25,6 +25,7 @@ VOLUME_SCHEMA = pl.Schema(
         "discovery_lag": pl.Float64,
         "seconds": pl.Float64,
         "throughput": pl.Float64,
+        "retries": pl.Float64,
         "failures": pl.Float64,
     }
 )
@@ -34,8 +35,8 @@ VOLUME_SCHEMA = pl.Schema(
 def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
     """VOLUME_SCHEMA of the periods from ``since`` on, sorted. One read of the manifest and one of the syncs.
 
-    Of several syncs of a period, the one that copied most tells its seconds and throughput, and the
-    last one its failures.
+    Of several syncs of a period, the one that copied most tells its seconds and throughput, all together
+    its retries, and the last one its failures.
     """
     held = _held(lake, dataset, since)
     return (
@@ -74,6 +75,8 @@ def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     if rows is None:
         return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in ("period", *list(VOLUME_SCHEMA)[5:])})
     of_most = pl.col("bytes_copied").arg_max()
+    if "retries" not in rows.collect_schema():
+        rows = rows.with_columns(retries=pl.lit(None, pl.Int64))
     return _collect(
         lake,
         HISTORY_TABLE,
@@ -83,6 +86,7 @@ def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
         .agg(
             pl.col("seconds").get(of_most),
             (pl.col("bytes_copied") / pl.col("seconds")).get(of_most).alias("throughput"),
+            pl.col("retries").sum(),
             pl.col("objects_failed").last().alias("failures"),
         )
         .with_columns(pl.when(pl.col("throughput").is_finite()).then(pl.col("throughput"))),

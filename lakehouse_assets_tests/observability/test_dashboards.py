@@ -180,6 +180,7 @@ def test_the_headline_panels_are_what_was_done(shown: Shown) -> None:
     assert ask('sum(lakehouse_periods_synced_total{state="complete"})') == 3
     assert ask('lakehouse_table_quality{level="ok"}') == OBJECTS
     assert ask('lakehouse_incidents_open{severity="critical"}') == 1
+    assert ask('lakehouse_unusual{quantity="objects"}') == 0
     # Of the processes: each copied and ended.
     assert ask('sum(lakehouse_transfer_files_total{outcome="copied"})') == 2 * OBJECTS
     assert ask('sum(lakehouse_transfer_files_total{mode="relay",outcome="copied"})') == 2

@@ -79,9 +79,19 @@ class Services:
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return answer["backfillId"]
 
+    def launch_report(self, asset: str) -> str:
+        """An asset without partitions and checks."""
+        return self._launch(asset, [], {}, [])
+
     def launch_run(self, asset: str, partition: str, config: Mapping[str, Any] | None = None) -> str:
         """One partition, as the Materialize button asks for it."""
         run_config = {"ops": {asset.replace("/", "__"): {"config": config}}} if config else {}
+        checks = [{"assetKey": _key(asset), "name": "complete"}]
+        return self._launch(asset, checks, run_config, [{"key": "dagster/partition", "value": partition}])
+
+    def _launch(
+        self, asset: str, checks: list[dict[str, Any]], run_config: Mapping[str, Any], tags: list[dict[str, str]]
+    ) -> str:
         answer = self.query(
             """mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
                  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -92,10 +102,10 @@ class Services:
                     **LOCATION,
                     "pipelineName": "__ASSET_JOB",
                     "assetSelection": [_key(asset)],
-                    "assetCheckSelection": [{"assetKey": _key(asset), "name": "complete"}],
+                    "assetCheckSelection": checks,
                 },
                 "runConfigData": run_config,
-                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
+                "executionMetadata": {"tags": tags},
             },
         )["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -187,17 +197,18 @@ class Services:
         )["assetCheckExecutions"]
         return execution
 
-    def materializations(self, asset: str, partition: str) -> list[dict[str, Any]]:
+    def materializations(self, asset: str, partition: str | None = None) -> list[dict[str, Any]]:
         """Newest first, with ``tags`` and ``metadata`` by name."""
         return self._events(asset, "assetMaterializations", partition)
 
     def observations(self, asset: str, partition: str) -> list[dict[str, Any]]:
         return self._events(asset, "assetObservations", partition)
 
-    def _events(self, asset: str, field: str, partition: str) -> list[dict[str, Any]]:
+    def _events(self, asset: str, field: str, partition: str | None) -> list[dict[str, Any]]:
+        narrowed = f'partitions: ["{partition}"], ' if partition else ""
         node = self._node(
             asset,
-            f"""{field}(partitions: ["{partition}"], limit: 10) {{ runId partition tags {{ key value }}
+            f"""{field}({narrowed}limit: 10) {{ runId partition tags {{ key value }}
                 metadataEntries {{ label ... on IntMetadataEntry {{ intRepr }}
                 ... on FloatMetadataEntry {{ floatValue }}
                 ... on TextMetadataEntry {{ text }} ... on MarkdownMetadataEntry {{ mdStr }}

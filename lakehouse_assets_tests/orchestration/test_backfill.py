@@ -161,6 +161,15 @@ def test_a_narrowed_run_observes_until_the_partition_is_whole(deployment: Deploy
     assert services.checks(METRICS)[day] == "SUCCEEDED"
 
 
+def test_the_outlook_names_the_running_backfill(deployment: Deployment) -> None:
+    services = deployment.services
+    run = services.finished_run(services.launch_report("reports/outlook"))
+    assert run["status"] == "SUCCESS"
+    [event] = services.materializations("reports/outlook")
+    shown = event["metadata"]["backfills"]
+    assert f"| {deployment.backfill_id} | {KLINES} | " in shown or shown == "No backfill is running."
+
+
 # The backfill
 
 

@@ -79,7 +79,7 @@ def test_a_period_with_half_the_symbols_is_unusual_and_warns(runner: Runner, wor
 def test_a_usual_period_passes_and_a_new_dataset_has_nothing_to_compare_with(runner: Runner, world: World) -> None:
     world.publish(["S0", "S1", "S2"], [TODAY], size=1_000)
     [first] = [e for e in runner.run(world.entry(), TODAY).get_asset_check_evaluations() if e.check_name == EXPECTED]
-    said = "7 numbers of 1 periods are as usual; 0 of them could be judged by history."
+    said = "8 numbers of 1 periods are as usual; 0 of them could be judged by history."
     assert (first.passed, first.description) == (True, said)
 
 
@@ -94,11 +94,12 @@ def test_volumes_are_what_manifest_and_syncs_say(world: World) -> None:
         "discovery_lag",
         "seconds",
         "throughput",
+        "retries",
         "failures",
     ]
     assert known.rows() == [
-        ("2024-02-28", 3.0, 3.0, 3_021.0, 1_200.0, 1.5, 2_000.0, 0.0),
-        ("2024-02-29", 3.0, 3.0, 3_042.0, 1_200.0, 1.5, 2_000.0, 0.0),
+        ("2024-02-28", 3.0, 3.0, 3_021.0, 1_200.0, 1.5, 2_000.0, 0.0, 0.0),
+        ("2024-02-29", 3.0, 3.0, 3_042.0, 1_200.0, 1.5, 2_000.0, 0.0, 0.0),
     ]
 
 

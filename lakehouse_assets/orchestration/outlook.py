@@ -1,0 +1,190 @@
+"""The outlook: when the next periods are to be expected, when backfills end, when budgets are used up.
+
+Each is an interval that holds nine times in ten, learned from manifests, runs and the history of syncs.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+
+from lakehouse_assets.archive.availability import REMEMBERED
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.observability.predictions import Days, Moment, backfill_end, days_until, publication
+from lakehouse_assets.orchestration.resources import LakeResource
+from lakehouse_assets.settings import SpendingSettings, read_group
+from lakehouse_assets.sync.census import Census
+from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.known import Memory
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import Manifest
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+
+OUTLOOK = dg.AssetKey(["reports", "outlook"])
+BUDGET_DAYS = 30
+"""Whole days (UTC) of which the growth is taken."""
+
+_BACKFILL_TAG = "dagster/backfill"
+_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition:
+    """An unpartitioned asset whose metadata are the predictions."""
+    datasets = [entry.dataset for entry in entries]
+
+    @dg.asset(
+        key=OUTLOOK,
+        group_name="reports",
+        kinds={"s3"},
+        owners=["team:market-data"],
+        description="When each data set's next period is to be expected, when running backfills end, and in how many "
+        "days the budget is used up (LAKEHOUSE_SPENDING_BUDGET_BYTES, _BUDGET_DOLLARS_PER_MONTH). Intervals hold "
+        "nine times in ten. Times are UTC.",
+    )
+    def outlook_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        target, now = lake.lake(), datetime.now(UTC)
+        backfills = list(backfills_of(context.instance, context.repository_def.asset_graph, now))
+        days = budget(target, datasets, read_group(SpendingSettings), now.date())
+        metadata = {
+            "publications": dg.MetadataValue.md(_publications(publications(target, datasets))),
+            "backfills": dg.MetadataValue.md(_backfills(backfills)),
+            "budget": dg.MetadataValue.md(_budget(days)),
+        }
+        if days is not None and math.isfinite(days.expected):
+            metadata["budget_days"] = dg.MetadataValue.float(round(days.expected, 1))
+        return dg.MaterializeResult(metadata=metadata)
+
+    return outlook_report
+
+
+def build_outlook_schedule() -> dg.ScheduleDefinition:
+    """Every hour."""
+    job = dg.define_asset_job("report_outlook", selection=[OUTLOOK])
+    return dg.ScheduleDefinition(
+        name="report_outlook_hourly", job=job, cron_schedule="10 * * * *", execution_timezone="UTC"
+    )
+
+
+def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset, Period, Moment | None]]:
+    """Of each dataset that was ever synced, the period after its newest, and when it is to be expected."""
+    found = []
+    memory = Memory()
+    for dataset in datasets:
+        published = memory.known(Manifest(lake, dataset)).published
+        if not published:
+            continue
+        newest = sorted(published.items())[-REMEMBERED:]
+        lags = [at - dataset.end_of(dataset.period(text)) for text, at in newest]
+        after = dataset.period(max(published)).next()
+        # What was published before it ended was not: the clock of a copy, or a rewritten file.
+        moment = publication(dataset.end_of(after), [lag for lag in lags if lag >= timedelta()])
+        found.append((dataset, after, moment))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillOutlook:
+    """A running backfill: partitions asked for and done, and when it ends (UTC)."""
+
+    id: str
+    assets: str
+    done: int
+    total: int
+    end: Moment | None
+
+
+def backfills_of(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], now: datetime) -> Iterator[BackfillOutlook]:
+    """Running backfills of assets. Learned from their own finished runs."""
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        if not backfill.is_asset_backfill:
+            continue
+        data = backfill.get_asset_backfill_data(graph)
+        total = data.target_subset.num_partitions_and_non_partitioned_assets
+        seconds = _seconds_each(instance, backfill)
+        done = min(len(seconds), total)
+        names = ", ".join(sorted(key.to_user_string() for key in data.target_subset.asset_keys))
+        yield BackfillOutlook(backfill.backfill_id, names, done, total, backfill_end(now, total - done, seconds))
+
+
+def _seconds_each(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> list[float]:
+    """Wall seconds from one finished partition to the next; those of one run share its time."""
+    finished = sorted(
+        (record.end_time, _partitions(record.dagster_run.tags))
+        for record in instance.get_run_records(dg.RunsFilter(tags={_BACKFILL_TAG: backfill.backfill_id}))
+        if record.end_time is not None
+    )
+    last, seconds = backfill.backfill_timestamp, []
+    for end, partitions in finished:
+        seconds += [max(0.0, end - last) / partitions] * partitions
+        last = max(last, end)
+    return seconds
+
+
+def _partitions(tags: Mapping[str, str]) -> int:
+    first, last = (tags.get(name) for name in _RANGE)
+    if first is None or last is None:
+        return 1
+    return len(period_range(*(Period.parse(text, Cadence.of(first)) for text in (first, last))))
+
+
+def budget(lake: Lake, datasets: Sequence[Dataset], spending: SpendingSettings, today: date) -> Days | None:
+    """Days until the lake's archive is as large as the smaller budget allows; None without a budget, or where
+    fewer than three days are known."""
+    ceiling = spending.budget
+    if ceiling is None:
+        return None
+    census = Census(lake)
+    used = float(sum(int(census.of(dataset)["bytes"].sum()) for dataset in datasets))
+    return days_until(ceiling, used, bytes_per_day(read_history(lake), today))
+
+
+def bytes_per_day(history: pl.DataFrame, today: date) -> list[float]:
+    """Bytes copied on each of the last BUDGET_DAYS whole days (UTC), from the first sync on; 0 on days without."""
+    days = history.group_by(day=pl.col("synced_at").dt.date()).agg(pl.col("bytes_copied").sum())
+    copied = {day: float(size) for day, size in days.iter_rows() if day < today}
+    if not copied:
+        return []
+    first = max(min(copied), today - timedelta(days=BUDGET_DAYS))
+    return [copied.get(first + timedelta(days=number), 0.0) for number in range((today - first).days)]
+
+
+def _publications(found: Sequence[tuple[Dataset, Period, Moment | None]]) -> str:
+    lines = ["| dataset | period | expected | between | and | learned from |", "|---|---|---|---|---|---|"]
+    for dataset, period, moment in found:
+        told = _moment(moment)
+        lines.append(f"| {dataset} | {period} | {told} |")
+    return "\n".join(lines) if found else "Nothing was synced yet."
+
+
+def _backfills(found: Sequence[BackfillOutlook]) -> str:
+    lines = [
+        "| backfill | assets | partitions | ends | between | and | learned from |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {each.id} | {each.assets} | {each.done} of {each.total} | {_moment(each.end)} |" for each in found]
+    return "\n".join(lines) if found else "No backfill is running."
+
+
+def _moment(moment: Moment | None) -> str:
+    if moment is None:
+        return "too little is known | | | "
+    ends = (moment.expected, moment.earliest, moment.latest)
+    return " | ".join(f"{end:%Y-%m-%d %H:%M}" if end else "never" for end in ends) + f" | {moment.learned_from}"
+
+
+def _budget(days: Days | None) -> str:
+    if days is None:
+        return "No budget is set, or too little is known."
+    if not math.isfinite(days.expected):
+        return "The lake does not grow."
+    most = f"{days.most:,.0f}" if math.isfinite(days.most) else "ever"
+    return f"Used up in {days.expected:,.0f} days ({days.least:,.0f} to {most}), by the last {days.learned_from} days."
