@@ -5,8 +5,10 @@ import dagster as dg
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
+from lakehouse_assets.orchestration.coverage import build_coverage_report, build_coverage_schedule
 from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
 from lakehouse_assets.orchestration.incident_sensor import build_incident_report, build_incident_sensor
+from lakehouse_assets.orchestration.ops import build_jobs
 from lakehouse_assets.orchestration.outlook import build_outlook_report, build_outlook_schedule
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.retention import build_retention_schedule
@@ -35,10 +37,13 @@ def defs() -> dg.Definitions:
         + [build_table_asset(table, lake_url) for table in tables]
         + build_agreement_assets(tables)
         + [build_efficiency_report(), build_incident_report(), build_outlook_report(matrix.entries)]
+        + [build_coverage_report(matrix.entries)]
         + [*build_catalog_assets(matrix), *build_maintenance_assets(tables)],
+        jobs=build_jobs(),
         schedules=[
             build_efficiency_schedule(),
             build_outlook_schedule(),
+            build_coverage_schedule(),
             *build_catalog_schedules(),
             *build_maintenance_schedules(),
             build_retention_schedule(settings.retention),

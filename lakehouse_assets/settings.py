@@ -9,6 +9,7 @@ starts (``orchestration/resources.py``).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -455,6 +456,16 @@ _GROUPS = {
         RetentionSettings,
     )
 }
+
+
+def variables(group: type[BaseSettings] = Settings) -> Iterator[str]:
+    """The name of every environment variable of a group and the groups in it."""
+    prefix = str(group.model_config.get("env_prefix"))
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
+            yield from variables(field.annotation)
+        else:
+            yield f"{prefix}{name}".upper()
 
 
 def load_settings() -> Settings:

@@ -23,7 +23,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError, LakehouseError
-from lakehouse_assets.settings import PREFIX, Settings, load_settings
+from lakehouse_assets.settings import PREFIX, Settings, load_settings, variables
 from lakehouse_assets.sync import s5cmd
 from lakehouse_assets.sync.checkup import Finding, Health, look_at_lake, look_at_source
 from lakehouse_assets.sync.lake import Lake
@@ -125,7 +125,7 @@ def _shown(value: Any) -> str:
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
-    known = set(_variables(Settings)) | OTHER_VARIABLES
+    known = set(variables(Settings)) | OTHER_VARIABLES
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in known or name.startswith(f"{PREFIX}TEST_"):
             continue
@@ -136,15 +136,6 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
             "no such setting; it is not read",
             f"did you mean {near[0]}?" if near else "see deploy/docs",
         )
-
-
-def _variables(group: type[BaseSettings]) -> Iterator[str]:
-    prefix = str(group.model_config.get("env_prefix"))
-    for name, field in group.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
-            yield from _variables(field.annotation)
-        else:
-            yield f"{prefix}{name}".upper()
 
 
 def _versions() -> Iterator[Finding]:

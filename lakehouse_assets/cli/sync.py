@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
-from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.cli import output
+from lakehouse_assets.cli.progress import progress_bar
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Scope, Stage
 from lakehouse_assets.sync.plan import Plan, State
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
 from lakehouse_assets.sync.spending import Estimate
-from lakehouse_assets.sync.watch import newest_period
+from lakehouse_assets.sync.watch import asked_periods
 
 if TYPE_CHECKING:
     from lakehouse_assets.sync.engine import Progress as EngineProgress
@@ -59,35 +55,14 @@ def names_of(option: str, text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
-    """Periods from ``first`` to ``last``; a month given for days means its days that are over.
-
-    Raises InputError for periods before the entry's first one, and for ones that are not over.
-    """
-    dataset = entry.dataset
-    newest = newest_period(entry, dataset.source.today(datetime.now(UTC)))
-    start, end = dataset.period(first), dataset.period(last)
-    if dataset.cadence is Cadence.DAILY and len(last) == len("YYYY-MM"):
-        month_end = Period.containing(Cadence.MONTHLY, end.start).next().start - timedelta(days=1)
-        end = Period(Cadence.DAILY, month_end)
-        if start <= newest < end and newest.month == end.month:
-            end = newest
-    periods = period_range(start, end)
-    if start < entry.first_period:
-        raise InputError(f"{dataset} begins with {entry.first_period}; {start} is before that.")
-    if end > newest:
-        why = f"ended with {newest}" if newest == entry.last_period else f"is published up to {newest}"
-        raise InputError(f"{dataset} {why}; {end} is after that.")
-    return periods
-
-
 # plan
 
 
 def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
     """Print what a sync would copy; 0."""
     scope, engine = asked
-    plan = engine.plan(scope)
+    with progress_bar(Stage.LISTING.value):
+        plan = engine.plan(scope)
     rows = _plan_rows(plan, scope)
     estimate = engine.estimate(plan)
     summary = asdict(plan.summary()) | asdict(estimate)
@@ -144,8 +119,14 @@ def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: b
     """Sync and print the report; 0 when all that was asked for is in the lake, else 1."""
     scope, engine = asked
     chosen = None if mode is None else _mode(mode)
-    with ExitStack() as stack:
-        on_progress = stack.enter_context(_Bar()).show if sys.stderr.isatty() else lambda _progress: None
+    with progress_bar(Stage.LISTING.value) as bar:
+
+        def on_progress(now: EngineProgress) -> None:
+            doing = now.stage.value if now.mode is None else f"{now.stage.value} ({now.mode.value})"
+            bar.show(
+                doing, now.files_done, now.files_total, unit="files", size=now.bytes_done, size_total=now.bytes_total
+            )
+
         report = engine.sync(scope, mode=chosen, on_progress=on_progress, approve=_approval(allow_spending))
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if as_json:
@@ -172,35 +153,6 @@ def _mode(text: str) -> SyncMode:
         return SyncMode(text)
     except ValueError:
         raise InputError(f"{text!r} is not a mode; use {', '.join(SyncMode)}.") from None
-
-
-class _Bar:
-    """A progress bar on stderr, removed at the end."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("files {task.fields[moved]}"),
-            TimeRemainingColumn(),
-            console=output.stderr(),
-            transient=True,
-        )
-        self._task = self._progress.add_task(Stage.LISTING.value, total=None, moved="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, progress: EngineProgress) -> None:
-        self._progress.update(self._task, description=progress.stage.value)
-        if progress.stage is Stage.MOVING:
-            moved = f"{output.size(progress.bytes_done)} of {output.size(progress.bytes_total)}"
-            self._progress.update(self._task, total=progress.files_total, completed=progress.files_done, moved=moved)
 
 
 def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:

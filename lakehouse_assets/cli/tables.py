@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def run_query(sql: str, *, as_of: str | None, limit: int, as_json: bool) -> int:
     named = {name: Table(s.exchange, s.market, s.data_type) for s in TABLES for name in (_sql_name(s.name), s.name)}
     frames = {name: scan(table, lake=lake, as_of=_as_of(as_of)) for name, table in named.items() if name in sql}
     try:
-        answer = pl.SQLContext(frames).execute(sql).head(limit + 1).collect()
+        answer = pl.SQLContext(frames).execute(_quoted(sql)).head(limit + 1).collect()
     except (PolarsError, OSError) as error:
         raise InputError(f"The query cannot be run: {_first_line(error)} Tables: {_known(frames)}.") from error
     if as_json:
@@ -167,6 +168,15 @@ def run_export(
 
 def _as_of(text: str | None) -> AsOf | None:
     return int(text) if text is not None and text.isdecimal() else text
+
+
+_WORDS = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\binterval\b(?!\s*')""", re.IGNORECASE)
+"""Quoted texts and names, and the word interval where it is no literal such as INTERVAL '1h'."""
+
+
+def _quoted(sql: str) -> str:
+    """With the column interval in quotes, since it is a word of SQL, too."""
+    return _WORDS.sub(lambda found: '"interval"' if found[0].lower() == "interval" else found[0], sql)
 
 
 def _sql_name(name: str) -> str:

@@ -8,11 +8,12 @@ from rich.markup import escape
 
 from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.cli import output
+from lakehouse_assets.cli.progress import Bar, progress_bar
 from lakehouse_assets.cli.sync import ask
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
 from lakehouse_assets.sync.integrity import Integrity
-from lakehouse_assets.sync.verify import Verification, Verifier
+from lakehouse_assets.sync.verify import OnRead, Reading, Verification, Verifier
 
 COMPLAINTS_SHOWN = 20
 
@@ -20,14 +21,16 @@ COMPLAINTS_SHOWN = 20
 def run_verify(dataset: str, first: str, last: str, *, again: bool, as_json: bool) -> int:
     """Read what is not verified yet and print what is known; 1 when anything is wrong or unread."""
     scope, _engine = ask(dataset, first, last, None, None)
-    done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=again)
+    with progress_bar("looking") as bar:
+        done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=again, on_read=_shown_on(bar))
     return _report(f"Verified: {scope.entry.dataset}", done, as_json=as_json)
 
 
 def run_adopt(dataset: str, first: str, last: str, *, as_json: bool) -> int:
     """Record and read what the lake holds, copying nothing; 1 when anything is wrong or unread."""
     scope, engine = ask(dataset, first, last, None, None)
-    done = adopt(engine, _verifier(scope.entry), scope)
+    with progress_bar("listing") as bar:
+        done = adopt(engine, _verifier(scope.entry), scope, on_read=_shown_on(bar))
     return _report(f"Adopted: {scope.entry.dataset}", done, as_json=as_json)
 
 
@@ -35,7 +38,12 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
     """Add manifest rows for objects that the lake holds and the manifest does not know; 0."""
     settings = load_settings()
     entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
-    added = rebuild_manifest(settings.lake.lake(), entry)
+    with progress_bar("listing") as bar:
+
+        def on_month(objects: int, total: int) -> None:
+            bar.show("recording", objects, total, unit="objects")
+
+        added = rebuild_manifest(settings.lake.lake(), entry, on_month=on_month)
     if as_json:
         output.print_json({"dataset": entry.dataset.name, "rows_added": added})
     else:
@@ -44,6 +52,13 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
             "until the next sync; checksums until: lakehouse verify"
         )
     return 0
+
+
+def _shown_on(bar: Bar) -> OnRead:
+    def on_read(now: Reading) -> None:
+        bar.show("reading", now.objects, now.objects_total, unit="objects", size=now.bytes, size_total=now.bytes_total)
+
+    return on_read
 
 
 def _verifier(entry: DatasetEntry) -> Verifier:

@@ -19,6 +19,7 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
     metadata: dict[str, dg.MetadataValue] = {
         "objects_expected": dg.MetadataValue.int(report.expected),
         "objects_present": dg.MetadataValue.int(report.present),
+        "completeness": dg.MetadataValue.float(report.present / report.expected if report.expected else 1.0),
         "objects_copied": dg.MetadataValue.int(report.copied),
         "objects_skipped": dg.MetadataValue.int(report.skipped),
         "objects_failed": dg.MetadataValue.int(report.failed),

@@ -11,6 +11,7 @@ materialization counts as outdated), ``get_latest_storage_id_by_partition`` and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -19,6 +20,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.orchestration.metadata import period_metadata
+from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
 
@@ -32,7 +34,7 @@ _BACKFILL_TAG = "dagster/backfill"
 
 
 def report_sync(
-    context: dg.AssetExecutionContext,
+    context: Context,
     dataset: Dataset,
     lake: Lake,
     report: SyncReport,
@@ -66,7 +68,12 @@ def report_sync(
 
 
 def _event(
-    context: dg.AssetExecutionContext, dataset: Dataset, lake: Lake, period: PeriodReport, *, code_version: str
+    context: Context,
+    dataset: Dataset,
+    lake: Lake,
+    period: PeriodReport,
+    *,
+    code_version: str,
 ) -> dg.AssetMaterialization | dg.AssetObservation:
     key = dg.AssetKey(dataset.asset_key)
     metadata = period_metadata(period, dataset, lake)
@@ -81,7 +88,7 @@ def _event(
     return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
 
 
-def forget_failures(context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
+def forget_failures(context: Context, key: dg.AssetKey) -> None:
     """Have the status of partitions worked out anew: one that failed before and is just not there now is missing."""
     context.instance.wipe_asset_cached_status([key])
 
@@ -92,26 +99,29 @@ def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
 
 
 def _log_checks(
-    context: dg.AssetExecutionContext, dataset: Dataset, lake: Lake, periods: Sequence[PeriodReport]
+    context: Context,
+    dataset: Dataset,
+    lake: Lake,
+    periods: Sequence[PeriodReport],
 ) -> None:
     key = dg.AssetKey(dataset.asset_key)
     targets = _latest_materializations(context.instance, key, {period.period for period in periods})
     for period in periods:
-        context.log_event(
-            dg.AssetCheckEvaluation(
-                asset_key=key,
-                check_name=COMPLETE,
-                partition=period.period,
-                passed=period.is_complete,
-                # The icon is red unless the latest severity is WARN, even where it passed.
-                severity=dg.AssetCheckSeverity.ERROR
-                if period.state is PeriodState.INCOMPLETE
-                else dg.AssetCheckSeverity.WARN,
-                description=_verdict(period),
-                metadata=period_metadata(period, dataset, lake),
-                target_materialization_data=targets.get(period.period),
-            )
+        evaluation: Any = dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=COMPLETE,
+            partition=period.period,
+            passed=period.is_complete,
+            # The icon is red unless the latest severity is WARN, even where it passed.
+            severity=dg.AssetCheckSeverity.ERROR
+            if period.state is PeriodState.INCOMPLETE
+            else dg.AssetCheckSeverity.WARN,
+            description=_verdict(period),
+            metadata=period_metadata(period, dataset, lake),
+            target_materialization_data=targets.get(period.period),
         )
+        # Both contexts take it; the types of an op's do not say so.
+        context.log_event(evaluation)
 
 
 def _latest_materializations(

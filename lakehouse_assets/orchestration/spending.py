@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from lakehouse_assets.orchestration.runs import DATASET_TAG
+from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.settings import SpendingSettings
 from lakehouse_assets.sync.spending import Ceiling, Estimate, SpendingError
 
@@ -23,9 +24,7 @@ REFUSED_TAG = "lakehouse/spending_refused"
 OVERRIDE = f"`allow_spending: true` in the run's configuration, or the tag {ALLOW_TAG}=true"
 
 
-def approval(
-    context: dg.AssetExecutionContext, settings: SpendingSettings, *, is_allowed: bool
-) -> Callable[[Estimate], None]:
+def approval(context: Context, settings: SpendingSettings, *, is_allowed: bool) -> Callable[[Estimate], None]:
     """Logs a run's estimate, and raises dg.Failure, without retries, where a ceiling forbids it."""
 
     def approve(estimate: Estimate) -> None:
@@ -39,7 +38,10 @@ def approval(
 
 
 def _approve(
-    context: dg.AssetExecutionContext, settings: SpendingSettings, estimate: Estimate, is_allowed: bool
+    context: Context,
+    settings: SpendingSettings,
+    estimate: Estimate,
+    is_allowed: bool,
 ) -> None:
     if not is_allowed:
         settings.per_run.check(estimate.dollars, estimate.bytes, what="This run is estimated at", override=OVERRIDE)

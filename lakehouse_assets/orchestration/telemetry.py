@@ -10,19 +10,23 @@ import dagster as dg
 from lakehouse_assets.observability.telemetry import flush_telemetry, start_telemetry
 from lakehouse_assets.observability.tracing import span
 
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+"""What an asset's or an op's body is given."""
+
 
 @contextmanager
-def traced(context: dg.AssetExecutionContext) -> Generator[None]:
-    """A span around an asset's body; whatever it exports is sent at the end, also when the body fails."""
+def traced(context: Context) -> Generator[None]:
+    """A span around an asset's or an op's body; whatever it exports is sent at the end, also when the body fails."""
     start_telemetry()
     partitions = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    assets = context.selected_asset_keys if context.has_assets_def else ()
     try:
         with span(
             "run",
             **{
                 "dagster.run_id": context.run.run_id,
                 "dagster.job": context.run.job_name,
-                "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys)),
+                "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in assets)) or None,
                 "dagster.first_partition": partitions[0] if partitions else None,
                 "dagster.last_partition": partitions[-1] if partitions else None,
             },

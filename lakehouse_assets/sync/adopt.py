@@ -8,6 +8,7 @@ says ``rebuilt``. The next sync compares with the source and fills in what it ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import polars as pl
@@ -31,7 +32,7 @@ def adopt(
     scope: Scope,
     *,
     run_id: str | None = None,
-    on_read: OnRead = lambda _objects, _bytes: None,
+    on_read: OnRead = lambda _reading: None,
 ) -> Verification:
     """Record what the lake holds of a scope without copying anything, and read all of it.
 
@@ -42,8 +43,17 @@ def adopt(
     return verifier.verify(scope.entry.dataset, scope.names, run_id=run_id, on_read=on_read)
 
 
-def rebuild_manifest(lake: Lake, entry: DatasetEntry, *, run_id: str | None = None) -> int:
-    """Add a row for every object of the entry that the lake holds and the manifest does not; returns how many."""
+def rebuild_manifest(
+    lake: Lake,
+    entry: DatasetEntry,
+    *,
+    run_id: str | None = None,
+    on_month: Callable[[int, int], None] = lambda _objects, _total: None,
+) -> int:
+    """Add a row for every object of the entry that the lake holds and the manifest does not; returns how many.
+
+    ``on_month`` is told of the objects that are in the manifest now, and of all that were found.
+    """
     dataset = entry.dataset
     lister = Lister(lake.bucket, root=lake.key(dataset.lake_root))
     folders = folders_of(
@@ -55,7 +65,8 @@ def rebuild_manifest(lake: Lake, entry: DatasetEntry, *, run_id: str | None = No
     )
     found = lister.objects(dataset, folders).objects.filter(pl.col("etag").is_not_null())
     manifest = Manifest(lake, dataset)
-    added = 0
+    added, seen = 0, 0
+    on_month(seen, found.height)
     for month, objects in found.group_by(pl.col("period").str.slice(0, 7), maintain_order=True):
         rows = _rebuilt(objects, str(month[0]), run_id)
         before: list[int] = []
@@ -65,7 +76,8 @@ def rebuild_manifest(lake: Lake, entry: DatasetEntry, *, run_id: str | None = No
             return pl.concat([current, rows.join(current, on="key", how="anti")])
 
         after = manifest.replace(sorted(set(objects["period"])), build, run_id=run_id)
-        added += after.height - before[0]
+        added, seen = added + after.height - before[0], seen + objects.height
+        on_month(seen, found.height)
     return added
 
 

@@ -60,9 +60,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files (objects and sidecars) and bytes settled so far, of those that the parts so far had to move."""
+    """Files (objects and sidecars) and bytes settled so far, of those that the parts so far had to move; ``mode`` is
+    the first of the route, None before there is one."""
 
     stage: Stage
+    mode: SyncMode | None = None
     files_done: int = 0
     files_total: int = 0
     bytes_done: int = 0
@@ -304,7 +306,7 @@ class Engine:
         """Move what the plan asks for; returns OUTCOME_SCHEMA."""
         copies = plan.copies().sort("period", "key")
         counter.expect(copies)
-        return moving.move(copies, counter.settled)
+        return moving.move(copies, lambda size: counter.settled(size, moving.mode))
 
     def _look_again(
         self, scope: Scope, before: _Survey, outcomes: pl.DataFrame
@@ -369,10 +371,11 @@ class _Counter:
             bytes_total=self._now.bytes_total + int(copies["size"].sum()),
         )
 
-    def settled(self, size: int) -> None:
+    def settled(self, size: int, mode: SyncMode | None) -> None:
         self._now = replace(
             self._now,
             stage=Stage.MOVING,
+            mode=mode,
             files_done=self._now.files_done + 1,
             bytes_done=self._now.bytes_done + size,
         )

@@ -66,6 +66,11 @@ class Moving:
         """Why direct was not used where it was not."""
         return None if self._route is None else self._route.note
 
+    @property
+    def mode(self) -> SyncMode | None:
+        """The first of the route; None before there was anything to move."""
+        return self._route.movers[0].mode if self._route is not None and self._route.movers else None
+
     def move(self, copies: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
         """Move a plan's copies in batches; returns OUTCOME_SCHEMA, one row per file.
 

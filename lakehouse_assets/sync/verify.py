@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import obstore
@@ -39,7 +39,18 @@ SAMPLE_SHARE = 0.05
 
 FOUND_SCHEMA = pl.Schema({"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
 
-OnRead = Callable[[int, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Objects and bytes read so far, of those that are to be read."""
+
+    objects: int
+    objects_total: int
+    bytes: int
+    bytes_total: int
+
+
+OnRead = Callable[[Reading], None]
 """Called after each object with the number read so far and its bytes."""
 
 
@@ -89,7 +100,7 @@ class Verifier:
         again: bool = False,
         sampled: bool = False,
         run_id: str | None = None,
-        on_read: OnRead = lambda _objects, _bytes: None,
+        on_read: OnRead = lambda _reading: None,
     ) -> Verification:
         """Read what is not verified yet (``again``: everything) of the periods and record the findings."""
         started = time.monotonic()
@@ -97,11 +108,10 @@ class Verifier:
         rows = manifest.read(periods)
         todo = _to_read(rows, again=again, sampled=sampled)
         read, size, unread = 0, 0, []
-        for findings in self._batches(dataset, todo, unread):
+        for findings in self._batches(dataset, todo, unread, on_read):
             self.record(dataset, periods, findings, run_id=run_id)
-            for nbytes in todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]:
-                read, size = read + 1, size + nbytes
-                on_read(read, nbytes)
+            sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
+            read, size = read + sizes.len(), size + int(sizes.sum())
         after = manifest.read(periods) if read else rows
         present = after.filter(pl.col("state") == State.PRESENT)
         states: dict[str, dict[str, int]] = {period: {} for period in periods}
@@ -116,14 +126,21 @@ class Verifier:
             seconds=time.monotonic() - started,
         )
 
-    def _batches(self, dataset: Dataset, todo: pl.DataFrame, unread: list[Complaint]) -> Iterator[pl.DataFrame]:
+    def _batches(
+        self, dataset: Dataset, todo: pl.DataFrame, unread: list[Complaint], on_read: OnRead
+    ) -> Iterator[pl.DataFrame]:
         """Findings of the rows to read, a commit's worth at a time; ``unread`` gets the others."""
         found: list[tuple[object, ...]] = []
         since = time.monotonic()
+        reading = Reading(0, todo.height, 0, int(todo["size"].sum()))
+        on_read(reading)
         with ThreadPoolExecutor(max_workers=READERS) as pool:
             for rows in todo.iter_slices(COMMIT_OBJECTS):
-                for done in as_completed([pool.submit(self._one, dataset, row) for row in rows.to_dicts()]):
+                sizes = {pool.submit(self._one, dataset, row): row["size"] for row in rows.to_dicts()}
+                for done in as_completed(sizes):
                     result = done.result()
+                    reading = replace(reading, objects=reading.objects + 1, bytes=reading.bytes + sizes[done])
+                    on_read(reading)
                     if isinstance(result, Complaint):
                         unread.append(result)
                     else:

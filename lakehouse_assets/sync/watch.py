@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 
 import polars as pl
@@ -18,7 +18,8 @@ import polars as pl
 from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.known import Known
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.plan import State
@@ -85,6 +86,28 @@ def newest_period(entry: DatasetEntry, today: date) -> Period:
     newest = Period.containing(entry.dataset.cadence, today).shifted(-1)
     last = entry.last_period
     return newest if last is None else min(newest, last)
+
+
+def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
+    """Periods from ``first`` to ``last``; a month given for days means its days that are over.
+
+    Raises InputError for periods before the entry's first one, and for ones that are not over.
+    """
+    dataset = entry.dataset
+    newest = newest_period(entry, dataset.source.today(datetime.now(UTC)))
+    start, end = dataset.period(first), dataset.period(last)
+    if dataset.cadence is Cadence.DAILY and len(last) == len("YYYY-MM"):
+        month_end = Period.containing(Cadence.MONTHLY, end.start).next().start - timedelta(days=1)
+        end = Period(Cadence.DAILY, month_end)
+        if start <= newest < end and newest.month == end.month:
+            end = newest
+    periods = period_range(start, end)
+    if start < entry.first_period:
+        raise InputError(f"{dataset} begins with {entry.first_period}; {start} is before that.")
+    if end > newest:
+        why = f"ended with {newest}" if newest == entry.last_period else f"is published up to {newest}"
+        raise InputError(f"{dataset} {why}; {end} is after that.")
+    return periods
 
 
 def followed_periods(entry: DatasetEntry, known: Known, *, since: date, today: date) -> Followed:

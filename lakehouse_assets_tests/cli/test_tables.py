@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse_assets.cli.tables import _quoted
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.table import Table
@@ -69,6 +70,20 @@ def test_a_query_answers_in_rows(lake: dict[str, str], run_lakehouse: RunLakehou
     ]
     shown = run_lakehouse("query", "SELECT * FROM binance_um_klines", "--limit", "3", env=lake)
     assert "The first 3 rows" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "run"),
+    [
+        ("SELECT interval FROM t WHERE interval = '1h'", """SELECT "interval" FROM t WHERE "interval" = '1h'"""),
+        ("SELECT t.Interval, 'interval' FROM t", """SELECT t."interval", 'interval' FROM t"""),
+        ('SELECT "interval" FROM t', 'SELECT "interval" FROM t'),
+        ("SELECT time + INTERVAL '1h', intervals FROM t", "SELECT time + INTERVAL '1h', intervals FROM t"),
+        ("SELECT 'it''s an interval' FROM t", "SELECT 'it''s an interval' FROM t"),
+    ],
+)
+def test_the_column_interval_needs_no_quotes(asked: str, run: str) -> None:
+    assert _quoted(asked) == run
 
 
 @pytest.mark.parametrize(

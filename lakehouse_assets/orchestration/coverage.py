@@ -1,0 +1,111 @@
+"""The coverage report: what is in the lake and what is missing, as a page per dataset in the lake, linked in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import dagster as dg
+import polars as pl
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.orchestration.resources import LakeResource
+from lakehouse_assets.sync.census import Census
+from lakehouse_assets.sync.coverage import coverage
+from lakehouse_assets.sync.coverage_page import coverage_page
+from lakehouse_assets.sync.lake import Lake
+
+COVERAGE = dg.AssetKey(["reports", "coverage"])
+PAGES_FOLDER = "_reports/coverage"
+MONTHS_SHOWN = 24
+
+
+def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition:
+    """An unpartitioned asset: pages of all datasets that were ever synced."""
+    datasets = [entry.dataset for entry in entries]
+
+    @dg.asset(
+        key=COVERAGE,
+        group_name="reports",
+        kinds={"s3"},
+        owners=["team:market-data"],
+        description="What is in the lake and what is missing, by symbol and period, from manifests alone: a "
+        "self-contained page per dataset below `_reports/coverage/` in the lake. The links open in a browser that may "
+        "read the bucket; `lakehouse coverage DATASET --html FILE` writes the same page to a file.",
+    )
+    def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
+        target = lake.lake()
+        census = Census(target)
+        counted = {dataset: census.of(dataset) for dataset in datasets}
+        synced = [dataset for dataset, of_dataset in counted.items() if not of_dataset.is_empty()]
+        for dataset in synced:
+            write_page(target, dataset)
+        whole = sum(
+            of_dataset.filter(pl.col("present") == pl.col("expected")).height for of_dataset in counted.values()
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "pages": dg.MetadataValue.md(_links(target, synced)),
+                "months": dg.MetadataValue.md(months_table(counted)),
+                "periods_complete": dg.MetadataValue.int(whole),
+                "periods_synced": dg.MetadataValue.int(sum(each.height for each in counted.values())),
+            }
+        )
+
+    return coverage_report
+
+
+def build_coverage_schedule() -> dg.ScheduleDefinition:
+    """Daily, after the archives' hours of publishing."""
+    job = dg.define_asset_job("report_coverage", selection=[COVERAGE])
+    return dg.ScheduleDefinition(
+        name="report_coverage_daily", job=job, cron_schedule="40 12 * * *", execution_timezone="UTC"
+    )
+
+
+def write_page(lake: Lake, dataset: Dataset) -> str:
+    """Write a dataset's page into the lake; returns its key in the lake. Raises StoreError."""
+    key = page_key(dataset)
+    page = coverage_page(dataset, coverage(lake, dataset))
+    try:
+        lake.bucket.boto3_client().put_object(
+            Bucket=lake.bucket.name, Key=lake.key(key), Body=page.encode(), ContentType="text/html; charset=utf-8"
+        )
+    except CLIENT_ERRORS as error:
+        raise store_error(f"Writing {lake.url(key)}", error) from error
+    return key
+
+
+def page_key(dataset: Dataset) -> str:
+    """Relative to the lake's prefix."""
+    return f"{PAGES_FOLDER}/{dataset.name.replace('/', '_')}.html"
+
+
+def address_of(bucket: Bucket, key: str) -> str:
+    """Where a person who may read the bucket opens an object: AWS' console, or the store itself."""
+    if bucket.is_on_aws:
+        return f"https://s3.console.aws.amazon.com/s3/object/{bucket.name}?prefix={quote(key)}"
+    return f"{(bucket.endpoint_url or '').rstrip('/')}/{bucket.name}/{quote(key)}"
+
+
+def months_table(counted: dict[Dataset, pl.DataFrame]) -> str:
+    """Complete of synced periods, by dataset and month, newest last."""
+    months = sorted({text[:7] for of_dataset in counted.values() for text in of_dataset["period"]})[-MONTHS_SHOWN:]
+    if not months:
+        return "Nothing was synced yet."
+    lines = [f"| dataset | {' | '.join(months)} |", "|---" * (len(months) + 1) + "|"]
+    whole = (pl.col("present") == pl.col("expected")) & (pl.col("expected") > 0)
+    for dataset, of_dataset in counted.items():
+        by_month = of_dataset.group_by(pl.col("period").str.slice(0, 7)).agg(whole.sum().alias("whole"), pl.len())
+        cells = {month: f"{complete}/{total}" for month, complete, total in by_month.iter_rows()}
+        lines.append(f"| {dataset} | {' | '.join(cells.get(month, '') for month in months)} |")
+    return "\n".join(lines)
+
+
+def _links(lake: Lake, datasets: Sequence[Dataset]) -> str:
+    if not datasets:
+        return "Nothing was synced yet."
+    return "\n".join(f"- [{dataset}]({address_of(lake.bucket, lake.key(page_key(dataset)))})" for dataset in datasets)

@@ -1,0 +1,162 @@
+"""The README's code: what can run here is run, the rest is listed by name, and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.matrix import load_matrix
+from lakehouse_assets.cli.demo_runs import RANGE_END, RANGE_START
+from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.settings import Settings, variables
+
+README = Path(__file__).parents[1] / "README.md"
+FENCE = re.compile(r"^```(\w*)[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+NOT_RUN = {
+    "pip install uv && uv run lakehouse demo": "cli/test_demo.py runs it",
+    "pip install uv && uv run pytest": "this very command",
+    "uv run lakehouse up": "cli/test_up.py runs it",
+    "export LAKEHOUSE_LAKE_BUCKET=my-lakehouse LAKEHOUSE_LAKE_REGION=ap-northeast-1": "needs AWS",
+    "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_ENDPOINT_URL=https://minio.example.com:9000": "needs MinIO",
+    "export LAKEHOUSE_LAKE_ACCESS_KEY_ID=... LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=...": "no key at all",
+    "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_REGION=auto "
+    "LAKEHOUSE_LAKE_ENDPOINT_URL=https://<account id>.r2.cloudflarestorage.com": "needs Cloudflare",
+    "uv run lakehouse doctor": "cli/test_doctor.py runs it",
+}
+"""Commands of fences that are not tagged, and why nothing here executes them."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    language: str
+    tag: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """A shell fence's lines, without comments, continued ones joined."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        stripped = (re.sub(r"\s+# .*$", "", re.sub(r"^#.*$", "", line)).strip() for line in lines)
+        return [re.sub(r"\s+", " ", line) for line in stripped if line]
+
+
+def fences() -> list[Fence]:
+    return [Fence(*found.groups()) for found in FENCE.finditer(README.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A lake and an archive with what the README speaks of: January 2024 of two symbols, and its table."""
+    folder = tmp_path_factory.mktemp("readme")
+    matrix = folder / "matrix.yaml"
+    matrix.write_text(yaml.safe_dump({"datasets": [{"dataset": "binance/um/klines/daily", "intervals": ["1m", "1h"]}]}))
+    with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as store:
+        files = sample_files(
+            "um", "klines", "daily",
+            symbols=["BTCUSDT", "ETHUSDT"], intervals=["1m", "1h"], first=date(2024, 1, 1), last=date(2024, 1, 3),
+        )  # fmt: skip
+        upload(store.admin_bucket("data.binance.vision"), files)
+        yield {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "LAKEHOUSE_MATRIX": str(matrix),
+            "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
+            "LAKEHOUSE_LAKE_PREFIX": "readme",
+            "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+            "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        }
+
+
+MATERIALIZE_THE_TABLE = f"""
+import warnings; warnings.simplefilter("ignore")
+import dagster as dg
+from lakehouse_assets.definitions import defs
+repository = defs().get_repository_def()
+key = dg.AssetKey(["binance", "um", "klines", "table"])
+job = repository.get_implicit_job_def_for_assets([key]).get_subset(asset_selection={{key}})
+tags = {{"{RANGE_START}": "2024-01-01", "{RANGE_END}": "2024-01-03"}}
+assert job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), tags=tags).success
+"""
+
+
+def test_tagged_code_runs_in_the_order_of_the_page(environment: dict[str, str], tmp_path: Path) -> None:
+    ran = []
+    for fence in fences():
+        if fence.tag != "run":
+            continue
+        if fence.language == "python":
+            if "read_table" in fence.text:
+                _run([sys.executable, "-c", MATERIALIZE_THE_TABLE], environment, tmp_path)
+            _run([sys.executable, "-c", fence.text], environment, tmp_path)
+            ran.append("python")
+            continue
+        for command in fence.commands:
+            _run(shlex.split(command), environment, tmp_path)
+            ran.append(command.split()[1])
+    assert {
+        "plan",
+        "sync",
+        "adopt",
+        "rebuild-manifests",
+        "coverage",
+        "verify",
+        "python",
+        "tables",
+        "query",
+        "export",
+    } == set(ran)
+
+
+def _run(argv: list[str], environment: dict[str, str], folder: Path) -> None:
+    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{shlex.join(argv)}\n{done.stdout}{done.stderr}"
+
+
+def test_what_is_not_run_is_known_by_name() -> None:
+    untagged = {
+        command for fence in fences() if fence.language == "sh" and fence.tag != "run" for command in fence.commands
+    }
+    assert untagged == set(NOT_RUN)
+    assert {fence.language for fence in fences() if fence.tag != "run"} == {"sh", "yaml", ""}
+
+
+def test_the_matrix_of_the_readme_loads(tmp_path: Path) -> None:
+    [text] = [fence.text for fence in fences() if fence.language == "yaml"]
+    path = tmp_path / "matrix.yaml"
+    path.write_text(text, encoding="utf-8")
+    [entry] = load_matrix(path).entries
+    assert entry.dataset.name == "binance/um/klines/daily"
+
+
+def test_every_link_into_the_project_leads_somewhere() -> None:
+    pages = [README, *sorted((README.parent / "deploy/docs").glob("*.md"))]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = set(variables(Settings))
+    named = set()
+    for page in [README, *sorted((README.parent / "deploy/docs").glob("*.md"))]:
+        named |= set(re.findall(r"\bLAKEHOUSE_[A-Z0-9_]+[A-Z0-9]\b(?!_?\*)", page.read_text(encoding="utf-8")))
+    others = {"LAKEHOUSE_DEBUG", "LAKEHOUSE_TEST_SERVERS"}
+    assert sorted(name for name in named - known - others if not any(each.startswith(name) for each in known)) == []
