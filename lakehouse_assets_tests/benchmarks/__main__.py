@@ -26,6 +26,7 @@ from lakehouse_assets_tests.benchmarks import (
     reading,
     retention,
     tables,
+    telemetry_cost,
     thresholds,
     tick,
 )
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
     "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
     "retention": lambda _asked: retention.run(),
+    "telemetry": lambda _asked: telemetry_cost.run(),
     "thresholds": lambda asked: thresholds.run(quick=asked.quick),
 }
 
