@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -62,12 +62,12 @@ class Up:
         return processes_naming(str(self.folder)) - {self.process.pid}
 
 
-def start_up(folder: Path) -> Up:
+def start_up(folder: Path, settings: Mapping[str, str] | None = None) -> Up:
     folder.mkdir(exist_ok=True)
     port = free_port()
     process = subprocess.Popen(
         [str(LAKEHOUSE), "up", "--port", str(port), "--home", str(folder / "home")],
-        env=clean_environment(folder),
+        env=clean_environment(folder, settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
