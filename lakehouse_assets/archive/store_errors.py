@@ -36,6 +36,7 @@ _S5CMD_CODE = re.compile(r"^(\w+): ")
 _FINAL = {
     "AccessDenied",
     "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
     "Deadline",
     "InvalidAccessKeyId",
     "InvalidBucketName",
@@ -63,6 +64,7 @@ _PASSING = {
 }
 _ADVICE = {
     "AccessDenied": "check the credentials and the bucket's policy",
+    "AuthorizationHeaderMalformed": "check the bucket's region",
     "ExpiredToken": "the temporary credentials ran out; renew them",
     "InvalidAccessKeyId": "check the access key",
     "NoCredentials": "set credentials (for the lake: LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
@@ -139,6 +141,8 @@ def fault_of_text(text: str) -> StoreFault:
         return StoreFault(code.group(1), _one_line(_REQUEST_IDS.sub("", text[code.end() :])))
     if status := _STATUS.search(text):
         return StoreFault(status.group(1), _one_line(text))
+    if "Received redirect" in text:  # obstore follows none, since the signature is the first region's
+        return StoreFault("PermanentRedirect", "the bucket is in another region")
     if _is_unreachable(text):
         return StoreFault("Unreachable", _one_line(text))
     return StoreFault("Unknown", _one_line(text))

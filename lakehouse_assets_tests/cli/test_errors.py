@@ -6,9 +6,14 @@ import resource
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.main import get_command
 
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.cli.main import app
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
+from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Proxy, Refusal, Rule
+from lakehouse_assets_tests.world import KLINES
 
 LAKE = {
     "LAKEHOUSE_LAKE_BUCKET": "lake",
@@ -123,6 +128,50 @@ def test_a_lake_that_does_not_answer_is_one_line_and_status_1(run_lakehouse: Run
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert "127.0.0.1:9" in result.stderr or "s3://" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "answer", "advice"),
+    [
+        ("no rights", Refusal(403, "AccessDenied"), "check the credentials and the bucket's policy"),
+        ("expired token", Refusal(400, "ExpiredToken"), "the temporary credentials ran out; renew them"),
+        ("wrong region", Refusal(301, "PermanentRedirect"), "check the bucket's region"),
+        ("wrong region", Refusal(400, "AuthorizationHeaderMalformed"), "check the bucket's region"),
+        ("wrong secret", Refusal(403, "SignatureDoesNotMatch"), "check the secret key"),
+        ("wrong key", Refusal(403, "InvalidAccessKeyId"), "check the access key"),
+        ("wrong bucket", Refusal(404, "NoSuchBucket"), "check the bucket's name and region"),
+        ("wrong clock", Refusal(403, "RequestTimeTooSkewed"), "set this machine's clock"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "sync", "coverage", "verify"])
+def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fixtures and a table
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    store: EmbeddedStore,
+    command: str,
+    what: str,
+    answer: Refusal,
+    advice: str,
+) -> None:
+    """In this process, since each of the processes would take two seconds."""
+    asked = [command, KLINES, *([] if command == "coverage" else ["--from", "2024-01-01", "--to", "2024-01-02"])]
+    with Proxy(
+        store.endpoint_url, Rule(answer, (*LISTS, *READS, *WRITES, "HeadObject", "OfBucket"))
+    ).running() as proxy:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LAKEHOUSE_LAKE_ENDPOINT_URL", proxy.endpoint_url)
+        monkeypatch.setenv("LAKEHOUSE_LAKE_MAX_ATTEMPTS", "1")
+        with pytest.raises(SystemExit) as ended:
+            get_command(app).main(asked, prog_name="lakehouse")
+    shown = capsys.readouterr()
+    assert ended.value.code == 1
+    [line] = shown.err.splitlines()
+    assert "s3://" in line
+    assert answer.code in line
+    assert line.count(f"({advice})") == 1, what
+    assert shown.out == ""
 
 
 def test_a_traceback_is_shown_when_it_is_asked_for(run_lakehouse: RunLakehouse) -> None:
