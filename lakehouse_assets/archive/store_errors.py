@@ -141,16 +141,19 @@ def fault_of_text(text: str) -> StoreFault:
         return StoreFault(code.group(1), _one_line(_REQUEST_IDS.sub("", text[code.end() :])))
     if status := _STATUS.search(text):
         return StoreFault(status.group(1), _one_line(text))
-    if "Received redirect" in text:  # obstore follows none, since the signature is the first region's
-        return StoreFault("PermanentRedirect", "the bucket is in another region")
-    if _is_unreachable(text):
-        return StoreFault("Unreachable", _one_line(text))
-    return StoreFault("Unknown", _one_line(text))
+    return StoreFault(_code_by_words(text), _one_line(text))
 
 
 def store_error(tried: str, error: Exception) -> StoreError:
     """Our error for a client's: ``tried`` names the attempt and its object."""
     return StoreError(f"{tried} failed: {fault_of(error)}.")
+
+
+def _code_by_words(text: str) -> str:
+    # obstore follows no redirect, since the signature is the first region's.
+    if "Received redirect" in text:
+        return "PermanentRedirect"
+    return "Unreachable" if _is_unreachable(text) else "Unknown"
 
 
 def _is_unreachable(text: str) -> bool:
