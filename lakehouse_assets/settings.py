@@ -405,6 +405,11 @@ class MaintenanceSettings(BaseSettings):
     secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the maintenance identity.")
     session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
     profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    default_chain: bool = Field(
+        default=False,
+        description="Whether the AWS default chain of a maintenance run is that identity, as where its pod's service "
+        "account has the role.",
+    )
 
 
 SHORTEST_RETENTION_DAYS = 30

@@ -8,7 +8,9 @@ tries as often as ``SyncResource.retries`` says, not ``max_attempts``.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -49,12 +51,17 @@ class LakeResource(dg.ConfigurableResource[Any]):
 class MaintenanceResource(LakeResource):
     """The user's bucket, with the identity that may delete below ``tables/``, and there only."""
 
+    default_chain: bool = Field(
+        default=False, description="Whether the AWS default chain of the run is that identity: workload identity."
+    )
+
     def lake(self) -> Lake:
         """Raises InputError where the identity is not configured: the sync identity is not to do this work."""
-        if not self.s3.aws_access_key_id and not self.s3.profile_name:
+        if not self.s3.aws_access_key_id and not self.s3.profile_name and not self.default_chain:
             raise InputError(
                 "No maintenance identity is configured: set LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID and "
-                "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY, or LAKEHOUSE_MAINTENANCE_PROFILE."
+                "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY, or LAKEHOUSE_MAINTENANCE_PROFILE, or where the pod's service "
+                "account has the role, LAKEHOUSE_MAINTENANCE_DEFAULT_CHAIN."
             )
         return super().lake()
 
@@ -136,7 +143,11 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
     source = SourceSettings
     return {
         "lake": _of_lake(LakeResource, LakeSettings, settings),
-        "maintenance": _of_lake(MaintenanceResource, MaintenanceSettings, settings),
+        "maintenance": _of_lake(
+            partial(MaintenanceResource, default_chain=settings.maintenance.default_chain),
+            MaintenanceSettings,
+            settings,
+        ),
         "source": SourceResource(
             s3=S3Resource(
                 use_unsigned_session=True,
@@ -152,7 +163,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
 
 
 def _of_lake(
-    resource: type[LakeResource], identity: type[LakeSettings | MaintenanceSettings], settings: Settings
+    resource: Callable[..., LakeResource], identity: type[LakeSettings | MaintenanceSettings], settings: Settings
 ) -> LakeResource:
     """The lake's bucket with the credentials of one of its identities."""
     lake = LakeSettings

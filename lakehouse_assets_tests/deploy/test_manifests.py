@@ -235,6 +235,13 @@ def test_larger_data_gets_a_larger_pod_and_the_maintenance_identity_is_for_maint
     assert {pod.spec["serviceAccountName"] for pod in overlay.services} | asked <= accounts
 
 
+def test_maintenance_runs_have_an_identity_where_their_service_account_has_a_role() -> None:
+    accounts = {each["metadata"]["name"]: each for each in rendered("prod").of("ServiceAccount")}
+    assert "eks.amazonaws.com/role-arn" in accounts["lakehouse-maintenance"]["metadata"]["annotations"]
+    [settings] = [each for each in rendered("prod").of("ConfigMap") if "LAKEHOUSE_LAKE_BUCKET" in each["data"]]
+    assert settings["data"]["LAKEHOUSE_MAINTENANCE_DEFAULT_CHAIN"] == "true"
+
+
 def test_the_run_coordinators_rules_name_jobs_and_maintenance_that_exist(overlay: Rendered) -> None:
     repository = defs().get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()}

@@ -147,9 +147,10 @@ def test_the_sync_identity_can_build_but_not_vacuum(tabled: Tabled) -> None:
 # In Dagster
 
 
-def resource(tabled: Tabled, **fields: str) -> MaintenanceResource:
+def resource(tabled: Tabled, *, default_chain: bool = False, **fields: str) -> MaintenanceResource:
     bucket = tabled.world.lake.bucket
-    return MaintenanceResource(s3=S3Resource(endpoint_url=bucket.endpoint_url, **fields), bucket=bucket.name)
+    s3 = S3Resource(endpoint_url=bucket.endpoint_url, **fields)
+    return MaintenanceResource(s3=s3, bucket=bucket.name, default_chain=default_chain)
 
 
 def test_both_assets_go_through_the_tables_and_tell_what_they_did(tabled: Tabled) -> None:
@@ -166,6 +167,7 @@ def test_both_assets_go_through_the_tables_and_tell_what_they_did(tabled: Tabled
 def test_without_an_identity_of_its_own_nothing_is_done(tabled: Tabled) -> None:
     with pytest.raises(InputError, match="LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID"):
         resource(tabled).lake()
+    assert resource(tabled, default_chain=True).lake().bucket.credentials is None
 
 
 def test_schedules_compact_daily_and_vacuum_weekly() -> None:
