@@ -106,6 +106,9 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="LAKEHOUSE_DEBUG", help="Show tracebacks of errors.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is done: listings, batches, commits.")
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
@@ -114,6 +117,10 @@ def root(
     command = context.command
     if isinstance(command, _Commands):
         command.debug = debug
+    if verbose:
+        from lakehouse_assets.observability.logs import configure_logs  # noqa: PLC0415
+
+        configure_logs()
 
 
 @app.command()

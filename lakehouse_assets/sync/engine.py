@@ -10,6 +10,7 @@ SIGKILL, a sync leaves the lake as a plan can read it: whole objects count, noth
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,8 @@ from lakehouse_assets.sync.reconcile import (
 from lakehouse_assets.sync.report import SyncReport
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.transfer import TransferOptions
+
+_log = logging.getLogger(__name__)
 
 
 class Stage(StrEnum):
@@ -385,11 +388,14 @@ class _Counter:
 @contextmanager
 def _stage(scope: Scope, name: str) -> Generator[None]:
     """A span and a measured time of one stage; periods by their ends, never by their number."""
+    started = time.monotonic()
     with (
         span(name, dataset=scope.entry.dataset.name, first_period=scope.names[0], last_period=scope.names[-1]),
         timed(STAGE_SECONDS, exchange=scope.entry.dataset.exchange, stage=name),
     ):
         yield
+    first, last, seconds = scope.names[0], scope.names[-1], time.monotonic() - started
+    _log.info("%s %s to %s: %s, %.2f s", scope.entry.dataset, first, last, name, seconds)
 
 
 def _now() -> datetime:

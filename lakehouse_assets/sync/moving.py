@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from lakehouse_assets.sync.modes import (
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA
 from lakehouse_assets.sync.transfer import Copy, Outcome, Throttle, TransferOptions
+
+_log = logging.getLogger(__name__)
 
 OnSettled = Callable[[int], None]
 """Called with the bytes of each file whose copy succeeded or finally failed."""
@@ -235,6 +238,7 @@ class Moving:
 
     def _count(self, mode: SyncMode, outcomes: Sequence[Outcome]) -> None:
         failed = sum(outcome.fault is not None for outcome in outcomes)
+        _log.info("%s: %d files copied by %s, %d failed", self._dataset, len(outcomes) - failed, mode, failed)
         for outcome, files in (("copied", len(outcomes) - failed), ("failed", failed)):
             count(TRANSFERRED, files, exchange=self._exchange, mode=mode.value, outcome=outcome)
 

@@ -8,6 +8,7 @@ so a stopped verification goes on where it was.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +24,15 @@ from obstore.store import S3Store
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.integrity import Finding, Integrity, Published, find, parse_sidecar
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.transfer import Seen
+
+_log = logging.getLogger(__name__)
 
 CHUNK = 8 * 1024**2
 READERS = 8
@@ -108,10 +112,12 @@ class Verifier:
         rows = manifest.read(periods)
         todo = _to_read(rows, again=again, sampled=sampled)
         read, size, unread = 0, 0, []
-        for findings in self._batches(dataset, todo, unread, on_read):
-            self.record(dataset, periods, findings, run_id=run_id)
-            sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
-            read, size = read + sizes.len(), size + int(sizes.sum())
+        with span("verify", dataset=dataset.name, objects=todo.height):
+            for findings in self._batches(dataset, todo, unread, on_read):
+                self.record(dataset, periods, findings, run_id=run_id)
+                sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
+                read, size = read + sizes.len(), size + int(sizes.sum())
+                _log.info("%s: %d of %d objects read", dataset, read, todo.height)
         after = manifest.read(periods) if read else rows
         present = after.filter(pl.col("state") == State.PRESENT)
         states: dict[str, dict[str, int]] = {period: {} for period in periods}

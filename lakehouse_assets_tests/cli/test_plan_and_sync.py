@@ -61,6 +61,17 @@ def test_sync_copies_and_a_second_one_copies_nothing(
     assert (plan["total"]["objects"], plan["total"]["present"]) == (0, 12)
 
 
+def test_verbose_says_what_is_done_and_quiet_does_not(run_lakehouse: RunLakehouse, environment: dict[str, str]) -> None:
+    asked = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-02")
+    told = run_lakehouse("--verbose", *asked, env=environment)
+    assert told.returncode == 0, told.stderr
+    lines = told.stderr.splitlines()
+    assert [line for line in lines if f"INFO {DATASET}: " in line and "files copied by direct, 0 failed" in line]
+    assert [line for line in lines if "2024-01-01 to 2024-01-02: commit, " in line]
+    assert len(lines) < 20, "never a line per object"
+    assert run_lakehouse(*asked, env=environment).stderr == ""
+
+
 def test_a_narrowed_sync_copies_what_was_asked_for_and_says_so(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:

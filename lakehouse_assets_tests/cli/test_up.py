@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import yaml
 
 from lakehouse_assets.cli.home import instance_configuration
 from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment, processes_naming
+from lakehouse_assets_tests.world import days
 
 pytestmark = pytest.mark.xdist_group("up")
 REPOSITORY = Path(__file__).parents[2]
@@ -212,6 +214,59 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
     assert third.process.returncode == 1
     assert f"The daemon was ended by signal 9. The end of {running.home}/logs/daemon.log:" in output
     assert third.services() == set()
+
+
+@pytest.mark.timeout(480)
+def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(tmp_path: Path) -> None:
+    """Everything is killed while a run of the backfill copies; the next start brings the rest."""
+    off = start_up(tmp_path / "power")
+    first, last = archive_of(off)
+    partitions = days(first, last)
+    backfill = launch_backfill(off, partitions)
+    runs = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
+    deadline = time.monotonic() + 90
+    while not off.query(runs)["runsOrError"]["results"]:
+        assert time.monotonic() < deadline, "no run of the backfill was started"
+        time.sleep(0.05)
+    for pid in {off.process.pid} | off.services():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    off.process.communicate()
+
+    on = start_up(off.folder)
+    try:
+        status = (
+            f'{{ partitionBackfillOrError(backfillId: "{backfill}") {{ ... on PartitionBackfill {{ status '
+            "assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {"
+            " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
+        )
+        deadline = time.monotonic() + 200
+        while not (found := on.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
+        assert found["status"] == "COMPLETED_SUCCESS"
+        [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
+        assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
+    finally:
+        on.process.send_signal(signal.SIGINT)
+        on.process.communicate(timeout=60)
+
+
+def archive_of(up: Up) -> tuple[str, str]:
+    """First and last day of the sample archive."""
+    [line] = [line.split() for line in up.said if line.startswith("Sample archive")]
+    return line[2], line[4].rstrip(";")
+
+
+def launch_backfill(up: Up, partitions: list[str]) -> str:
+    names = json.dumps(partitions)
+    answer = up.query(
+        'mutation { launchPartitionBackfill(backfillParams: {assetSelection: [{path: ["binance", "um", "klines",'
+        f' "daily"]}}], partitionNames: {names}}}) {{ __typename ... on LaunchBackfillSuccess {{ backfillId }}'
+        " ... on PythonError { message } } }"
+    )["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    return answer["backfillId"]
 
 
 def leave_a_started_run(dagster_home: Path) -> str:
