@@ -184,8 +184,11 @@ def test_a_source_that_dies_in_the_middle_is_named(world: World) -> None:
         there = t.rows().filter(pl.col("state") == "present")
         assert there.height > 0
         assert there["sha256"].null_count() == 0, "what had been copied was recorded without its digests"
+        # One may have been written when the source was lost, and not been told of.
+        written = {key for key in t.etags() if not key.endswith(".CHECKSUM")}
+        assert set(there["key"]) <= written
         t.proxy.open()
-        assert t.second(faulty=True).total("copied") == 28 - there.height
+        assert t.second(faulty=True).total("copied") == 28 - len(written)
 
 
 @pytest.mark.parametrize("mode", WAYS)

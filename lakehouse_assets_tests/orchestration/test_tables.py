@@ -108,7 +108,7 @@ def test_each_period_is_materialized_with_its_rows_and_the_checks_pass(tables: T
     assert [dep.column_name for dep in lineage["quote_volume"]] == ["quote_volume"] * 2
     assert event.tags["dagster/data_version"]
     checks = checks_of(result)
-    assert {name: check.passed for name, check in checks.items()} == {"files": True, "quality": True}
+    assert {name: check.passed for name, check in checks.items()} == {"files": True, "quality": True, "expected": True}
     assert checks["files"].metadata["periods_empty"].value == 1
     assert checks["quality"].metadata["rows"].value == 96
 
