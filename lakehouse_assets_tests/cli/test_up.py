@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -62,6 +62,9 @@ class Up:
     def services(self) -> set[int]:
         """Everything that it started, grandchildren too."""
         return processes_naming(str(self.folder)) - {self.process.pid}
+
+
+StartUp = Callable[[], Up]
 
 
 def start_up(folder: Path, settings: Mapping[str, str] | None = None) -> Up:
@@ -216,10 +219,10 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
     assert third.services() == set()
 
 
-@pytest.mark.timeout(480)
-def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(power: StartUp) -> None:
     """Everything is killed while a run of the backfill copies; the next start brings the rest."""
-    off = start_up(tmp_path / "power")
+    off = power()
     first, last = archive_of(off)
     partitions = days(first, last)
     backfill = launch_backfill(off, partitions)
@@ -233,23 +236,34 @@ def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_ag
             os.kill(pid, signal.SIGKILL)
     off.process.communicate()
 
-    on = start_up(off.folder)
-    try:
-        status = (
-            f'{{ partitionBackfillOrError(backfillId: "{backfill}") {{ ... on PartitionBackfill {{ status '
-            "assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {"
-            " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
-        )
-        deadline = time.monotonic() + 200
-        while not (found := on.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
-            assert time.monotonic() < deadline, found
-            time.sleep(0.5)
-        assert found["status"] == "COMPLETED_SUCCESS"
-        [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
-        assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
-    finally:
-        on.process.send_signal(signal.SIGINT)
-        on.process.communicate(timeout=60)
+    on = power()
+    status = (
+        f'{{ partitionBackfillOrError(backfillId: "{backfill}") {{ ... on PartitionBackfill {{ status '
+        "assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {"
+        " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
+    )
+    deadline = time.monotonic() + 300
+    while not (found := on.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    assert found["status"] == "COMPLETED_SUCCESS"
+    [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
+    assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
+
+
+@pytest.fixture
+def power(tmp_path: Path) -> Iterator[StartUp]:
+    """Starts `lakehouse up` on one home, again and again; whatever was started is ended, also when a test fails."""
+    started: list[Up] = []
+
+    def start() -> Up:
+        started.append(start_up(tmp_path / "power"))
+        return started[-1]
+
+    yield start
+    for up in started:
+        up.process.kill()
+        up.process.communicate()
 
 
 def archive_of(up: Up) -> tuple[str, str]:
