@@ -138,12 +138,13 @@ def _take_closed(book: Book, other: Incident) -> None:
     known = book.incidents.get(other.id)
     if known is None:
         book.incidents[other.id] = other.model_copy(deep=True)
-    elif known.phase.is_live and other.phase is Phase.RESOLVED and other.closed is not None:
+    elif known.phase.is_live and other.resolved is not None and other.resolved.who and other.closed is not None:
+        # By a person. One that time resolved says nothing of signals that it did not have.
         for key, member in known.members.items():
             if member.signal.at < other.closed:
                 _clear(book, key, other.closed)
         if not known.firing:
-            _close(known, other.resolved or Note(who="", at=other.closed))
+            _close(known, other.resolved)
 
 
 def _retold(incident: Incident) -> Iterator[Signal]:

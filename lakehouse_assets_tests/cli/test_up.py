@@ -262,8 +262,9 @@ def power(tmp_path: Path) -> Iterator[StartUp]:
 
     yield start
     for up in started:
-        up.process.kill()
-        up.process.communicate()
+        if up.process.poll() is None:
+            up.process.kill()
+            up.process.communicate()
 
 
 def archive_of(up: Up) -> tuple[str, str]:

@@ -225,6 +225,17 @@ def test_what_was_resolved_by_hand_elsewhere_is_resolved() -> None:
         assert next(iter(book.incidents.values())).resolved == Note(who="anna", at=at(3))
 
 
+def test_what_time_resolved_elsewhere_takes_no_signal_that_was_not_known_there() -> None:
+    ours = after(signal(FAILS, subject="binance/a"), minute=2)
+    theirs = after(signal(FAILS, subject="binance/b"), minute=2)
+    assert only(ours).id == only(theirs).id
+    theirs = after(signal(FAILS, 3, firing=False, subject="binance/b"), minute=3, book=theirs)
+    theirs = after(minute=20, book=theirs)
+    assert theirs.live() == []
+    for book in (merge(ours, theirs, at(21)), merge(theirs, ours, at(21))):
+        assert [member.signal.subject for member in only(book).firing] == ["binance/a"]
+
+
 def test_a_book_survives_being_written_and_read() -> None:
     book, _ = told(after(signal(FAILS), signal(REFUSES, 1), minute=3), 3)
     assert Book.model_validate_json(book.model_dump_json()) == book
