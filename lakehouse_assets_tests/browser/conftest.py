@@ -92,7 +92,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
             "LAKEHOUSE_DISCOVERY_TICK_SECONDS": "5",
             "LAKEHOUSE_DISCOVERY_SETTLE_SECONDS": "1",
         }
-        up = start_up(folder / "up", settings)
+        up = start_up(folder / "up", settings=settings)
         stack.callback(up.process.communicate)
         stack.callback(up.process.send_signal, signal.SIGINT)
         playwright = stack.enter_context(sync_playwright())

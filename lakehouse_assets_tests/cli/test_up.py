@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -64,12 +64,9 @@ class Up:
         return processes_naming(str(self.folder)) - {self.process.pid}
 
 
-StartUp = Callable[[], Up]
-
-
-def start_up(folder: Path, settings: Mapping[str, str] | None = None) -> Up:
+def start_up(folder: Path, port: int | None = None, settings: Mapping[str, str] | None = None) -> Up:
     folder.mkdir(exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [str(LAKEHOUSE), "up", "--port", str(port), "--home", str(folder / "home")],
         env=clean_environment(folder, settings),
@@ -181,6 +178,37 @@ def test_a_taken_port_is_refused(running: Up, run_lakehouse: RunLakehouse, tmp_p
     assert processes_naming(str(tmp_path)) == set()
 
 
+@pytest.mark.timeout(600)
+def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(running: Up) -> None:
+    """On the same home as the tests above, and after them: everything is killed while a run of a backfill copies. The
+    next start sweeps that run, and brings the rest."""
+    partitions = days(*archive_of(running))
+    backfill = launch_backfill(running, partitions)
+    runs = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
+    deadline = time.monotonic() + 90
+    while not running.query(runs)["runsOrError"]["results"]:
+        assert time.monotonic() < deadline, "no run of the backfill was started"
+        time.sleep(0.05)
+    for pid in {running.process.pid} | running.services():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    running.process.communicate()
+
+    running.process = start_up(running.folder, running.port).process
+    status = (
+        f'{{ partitionBackfillOrError(backfillId: "{backfill}") {{ ... on PartitionBackfill {{ status '
+        "assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {"
+        " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
+    )
+    deadline = time.monotonic() + 300
+    while not (found := running.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    assert found["status"] == "COMPLETED_SUCCESS"
+    [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
+    assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
+
+
 def test_ctrl_c_ends_every_child(running: Up) -> None:
     assert len(running.services()) >= 5  # store, code server and its own child, webserver, daemon
     running.process.send_signal(signal.SIGINT)
@@ -196,17 +224,14 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGINT)
         running.process.communicate(timeout=40)
-    again = start_up(running.folder)
-    assert not any("Publishing" in line for line in again.said)
-    again.process.kill()
-    again.process.communicate()
     deadline = time.monotonic() + 10
-    while again.services():
-        assert time.monotonic() < deadline, again.services()
+    while running.services():
+        assert time.monotonic() < deadline, running.services()
         time.sleep(0.05)
     run_id = leave_a_started_run(running.home / "dagster")
     third = start_up(running.folder)
     assert any(line.startswith("Swept") and "1 runs" in line for line in third.said)
+    assert not any("Publishing" in line for line in third.said)
     assert third.query(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')["runOrError"] == {
         "status": "FAILURE"
     }
@@ -217,54 +242,6 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
     assert third.process.returncode == 1
     assert f"The daemon was ended by signal 9. The end of {running.home}/logs/daemon.log:" in output
     assert third.services() == set()
-
-
-@pytest.mark.timeout(600)
-def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(power: StartUp) -> None:
-    """Everything is killed while a run of the backfill copies; the next start brings the rest."""
-    off = power()
-    first, last = archive_of(off)
-    partitions = days(first, last)
-    backfill = launch_backfill(off, partitions)
-    runs = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
-    deadline = time.monotonic() + 90
-    while not off.query(runs)["runsOrError"]["results"]:
-        assert time.monotonic() < deadline, "no run of the backfill was started"
-        time.sleep(0.05)
-    for pid in {off.process.pid} | off.services():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    off.process.communicate()
-
-    on = power()
-    status = (
-        f'{{ partitionBackfillOrError(backfillId: "{backfill}") {{ ... on PartitionBackfill {{ status '
-        "assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {"
-        " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
-    )
-    deadline = time.monotonic() + 300
-    while not (found := on.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.5)
-    assert found["status"] == "COMPLETED_SUCCESS"
-    [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
-    assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
-
-
-@pytest.fixture
-def power(tmp_path: Path) -> Iterator[StartUp]:
-    """Starts `lakehouse up` on one home, again and again; whatever was started is ended, also when a test fails."""
-    started: list[Up] = []
-
-    def start() -> Up:
-        started.append(start_up(tmp_path / "power"))
-        return started[-1]
-
-    yield start
-    for up in started:
-        if up.process.poll() is None:
-            up.process.kill()
-            up.process.communicate()
 
 
 def archive_of(up: Up) -> tuple[str, str]:

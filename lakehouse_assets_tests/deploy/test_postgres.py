@@ -108,8 +108,9 @@ def backfill(deployment: Deployment) -> dict[str, Any]:
 
     def in_the_middle() -> set[str] | None:
         statuses = [run["status"] for run in deployment.runs()]
-        begun = set(statuses) & {"STARTING", "STARTED", "SUCCESS"}
-        return set(statuses) if "QUEUED" in statuses and begun else None
+        begun = set(statuses) & {"STARTED", "SUCCESS"}
+        # A run that is just being launched when the daemon dies is found by run monitoring after 15 minutes.
+        return set(statuses) if "QUEUED" in statuses and begun and "STARTING" not in statuses else None
 
     wait_for(in_the_middle, "runs that wait beside runs that began", seconds=300)
     services.kill("daemon")
