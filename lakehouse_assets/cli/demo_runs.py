@@ -17,10 +17,9 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.cli.demo_archive import DemoDataset
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.reporting import COMPLETE
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
-
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 @dataclass(slots=True)
@@ -62,7 +61,7 @@ class DemoDagster:
                 [asset],
                 instance=self._instance,
                 resources=self._resources,
-                tags={RANGE_START: str(first), RANGE_END: str(last)},
+                tags=dict(zip(RANGE_TAGS, (str(first), str(last)), strict=True)),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

@@ -19,6 +19,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.observability.predictions import Days, Moment, backfill_end, days_until, publication
+from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.census import Census
@@ -32,9 +33,6 @@ from lakehouse_assets.sync.manifest import Manifest
 OUTLOOK = dg.AssetKey(["reports", "outlook"])
 BUDGET_DAYS = 30
 """Whole days (UTC) of which the growth is taken."""
-
-_BACKFILL_TAG = "dagster/backfill"
-_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition:
@@ -85,7 +83,7 @@ def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset,
         newest = sorted(published.items())[-REMEMBERED:]
         lags = [at - dataset.end_of(dataset.period(text)) for text, at in newest]
         after = dataset.period(max(published)).next()
-        # What was published before it ended was not: the clock of a copy, or a rewritten file.
+        # A file cannot be older than its period's end: such a time is another's clock, and teaches nothing.
         moment = publication(dataset.end_of(after), [lag for lag in lags if lag >= timedelta()])
         found.append((dataset, after, moment))
     return found
@@ -119,7 +117,7 @@ def _seconds_each(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> 
     """Wall seconds from one finished partition to the next; those of one run share its time."""
     finished = sorted(
         (record.end_time, _partitions(record.dagster_run.tags))
-        for record in instance.get_run_records(dg.RunsFilter(tags={_BACKFILL_TAG: backfill.backfill_id}))
+        for record in instance.get_run_records(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}))
         if record.end_time is not None
     )
     last, seconds = backfill.backfill_timestamp, []
@@ -130,7 +128,7 @@ def _seconds_each(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> 
 
 
 def _partitions(tags: Mapping[str, str]) -> int:
-    first, last = (tags.get(name) for name in _RANGE)
+    first, last = (tags.get(name) for name in RANGE_TAGS)
     if first is None or last is None:
         return 1
     return len(period_range(*(Period.parse(text, Cadence.of(first)) for text in (first, last))))
@@ -159,9 +157,7 @@ def bytes_per_day(history: pl.DataFrame, today: date) -> list[float]:
 
 def _publications(found: Sequence[tuple[Dataset, Period, Moment | None]]) -> str:
     lines = ["| dataset | period | expected | between | and | learned from |", "|---|---|---|---|---|---|"]
-    for dataset, period, moment in found:
-        told = _moment(moment)
-        lines.append(f"| {dataset} | {period} | {told} |")
+    lines += [f"| {dataset} | {period} | {_moment(moment)} |" for dataset, period, moment in found]
     return "\n".join(lines) if found else "Nothing was synced yet."
 
 

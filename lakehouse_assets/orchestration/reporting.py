@@ -19,6 +19,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.orchestration.metadata import period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.sync.lake import Lake
@@ -29,8 +30,6 @@ NAMED = 5
 
 COMPLETE = "complete"
 """Name of the one partitioned check of an archive asset."""
-
-_BACKFILL_TAG = "dagster/backfill"
 
 
 def report_sync(
@@ -95,7 +94,7 @@ def forget_failures(context: Context, key: dg.AssetKey) -> None:
 
 def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tag by which Dagster counts a materialization towards the run's backfill."""
-    return {_BACKFILL_TAG: run.tags[_BACKFILL_TAG]} if _BACKFILL_TAG in run.tags else {}
+    return {BACKFILL_TAG: run.tags[BACKFILL_TAG]} if BACKFILL_TAG in run.tags else {}
 
 
 def _log_checks(

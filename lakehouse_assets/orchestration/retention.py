@@ -29,13 +29,13 @@ from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from pydantic import Field
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.settings import SHORTEST_RETENTION_DAYS, RetentionSettings
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
 JOB = "retention"
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_BACKFILL_TAG = "dagster/backfill"
 _PLANNED = AssetCheckExecutionRecordStatus.PLANNED.value
 
 
@@ -160,7 +160,7 @@ def _runs_of_active_backfills(instance: dg.DagsterInstance) -> set[str]:
     """A backfill in progress counts its runs."""
     active = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
     backfills = [each.backfill_id for each in instance.get_backfills(filters=BulkActionsFilter(statuses=active))]
-    return set(instance.get_run_ids(dg.RunsFilter(tags={_BACKFILL_TAG: backfills}))) if backfills else set()
+    return set(instance.get_run_ids(dg.RunsFilter(tags={BACKFILL_TAG: backfills}))) if backfills else set()
 
 
 def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -17,15 +17,12 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS
 
 DATASET_TAG = "lakehouse/dataset"
 ATTEMPT_TAG = "lakehouse/attempt"
 OBJECTS_TAG = "lakehouse/objects"
 FINGERPRINTS_TAG = "lakehouse/fingerprints"
-RUN_KEY_TAG = "dagster/run_key"
-
-_PARTITION_TAG = "dagster/partition"
-_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 _UNFINISHED = [
     status
@@ -84,7 +81,7 @@ def build_request(entry: DatasetEntry, asks: Sequence[Ask]) -> dg.RunRequest:
         what, digest = str(first.period), first.fingerprint
     else:
         what, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
-        tags |= dict(zip(_RANGE_TAGS, (str(first.period), str(last.period)), strict=True))
+        tags |= dict(zip(RANGE_TAGS, (str(first.period), str(last.period)), strict=True))
     return dg.RunRequest(
         run_key=f"{name}@{what}@{digest}@{first.attempt}",
         partition_key=str(first.period) if len(asks) == 1 else None,
@@ -120,7 +117,7 @@ def _attempts_of(run: dg.DagsterRun) -> Iterator[Attempt]:
     """None for a run whose tags a person changed."""
     try:
         dataset = Dataset.parse(run.tags[DATASET_TAG])
-        first, last = (run.tags.get(tag) or run.tags[_PARTITION_TAG] for tag in _RANGE_TAGS)
+        first, last = (run.tags.get(tag) or run.tags[PARTITION_TAG] for tag in RANGE_TAGS)
         periods = period_range(dataset.period(first), dataset.period(last))
         number = int(run.tags[ATTEMPT_TAG])
         fingerprints = run.tags[FINGERPRINTS_TAG].split(" ")

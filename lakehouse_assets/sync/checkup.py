@@ -121,7 +121,7 @@ def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
 
 def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions) -> Iterator[Finding]:
     """Whether an exchange's archive can be listed, and copied in each mode. Without a ``lake`` only the first."""
-    about = f"{dataset.exchange}"
+    about = dataset.exchange
     once = replace(source, max_attempts=2)
     if source.plain_http or not source.verify_tls:
         yield _encryption(source, f"{about}: TLS")

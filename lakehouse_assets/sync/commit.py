@@ -59,11 +59,14 @@ def read_rows(lake: Lake, table: str, schema: pl.Schema, where: pl.Expr | None =
     try:
         found = pl.scan_delta(DeltaTable(lake.url(table), storage_options=lake.delta_options))
         chosen = found if where is None else found.filter(where)
-        lacking = [
-            pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in found.collect_schema()
-        ]
-        return chosen.with_columns(lacking).collect().select(schema.names()).cast(schema)
+        return with_all(chosen, schema).collect().select(schema.names()).cast(schema)
     except TableNotFoundError:
         return schema.to_frame()
     except (DeltaError, OSError) as error:
         raise StoreError(f"Reading {lake.url(table)} failed: {fault_of(error)}.") from error
+
+
+def with_all(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+    """The rows with every column of the schema: null where their table is from before a column was added."""
+    there = rows.collect_schema()
+    return rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in there)

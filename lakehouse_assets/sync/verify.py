@@ -55,7 +55,7 @@ class Reading:
 
 
 OnRead = Callable[[Reading], None]
-"""Called after each object with the number read so far and its bytes."""
+"""Called at the start and after each object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.history import HISTORY_TABLE
+from lakehouse_assets.sync.commit import with_all
+from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.plan import State
 
@@ -75,12 +76,11 @@ def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     if rows is None:
         return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in ("period", *list(VOLUME_SCHEMA)[5:])})
     of_most = pl.col("bytes_copied").arg_max()
-    if "retries" not in rows.collect_schema():
-        rows = rows.with_columns(retries=pl.lit(None, pl.Int64))
     return _collect(
         lake,
         HISTORY_TABLE,
-        rows.filter(pl.col("dataset") == dataset.name, pl.col("period") >= since)
+        with_all(rows, HISTORY_SCHEMA)
+        .filter(pl.col("dataset") == dataset.name, pl.col("period") >= since)
         .sort("synced_at")
         .group_by("period")
         .agg(

@@ -11,12 +11,13 @@ import pytest
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.gateway import Gateway
-from lakehouse_assets_tests.orchestration.watcher import RANGE_TAGS, Watcher, resources_of
+from lakehouse_assets_tests.orchestration.watcher import Watcher, resources_of
 from lakehouse_assets_tests.world import World
 
-__all__ = ["RANGE_TAGS", "resources_of"]
+__all__ = ["resources_of"]
 
 
 class Runner:

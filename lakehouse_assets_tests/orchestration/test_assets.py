@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets_tests.orchestration.conftest import RANGE_TAGS, Runner, resources_of
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, body_of, days
 
 FIRST, BAD, LAST = "2024-03-01", "2024-03-03", "2024-03-05"

@@ -30,12 +30,13 @@ from lakehouse_assets.observability.incidents import resolve
 from lakehouse_assets.observability.notification import Notifier
 from lakehouse_assets.orchestration import incident_sensor
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.incident_sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.sync.incident_book import LakeBook
 from lakehouse_assets_tests.observability.sinks import Webhook
-from lakehouse_assets_tests.orchestration.conftest import RANGE_TAGS, Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
 
 NOWHERE = {"endpoint_url": "http://127.0.0.1:9", "max_attempts": 1}

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.execution.backfill import PartitionBackfill
 
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.outlook import (
     backfills_of,
     budget,
@@ -18,7 +19,7 @@ from lakehouse_assets.orchestration.outlook import (
 )
 from lakehouse_assets.settings import SpendingSettings
 from lakehouse_assets.sync.history import HISTORY_SCHEMA
-from lakehouse_assets_tests.orchestration.conftest import RANGE_TAGS, Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.orchestration.test_thresholds import TODAY, remember
 from lakehouse_assets_tests.world import World, days
 

@@ -13,6 +13,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.retention import build_retention_job, build_retention_schedule, delete_old_runs
 from lakehouse_assets.settings import RetentionSettings
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
@@ -21,7 +22,6 @@ SCHEME = "postgresql+psycopg2"
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", end_date="2024-01-06")
 KEY = dg.AssetKey(["binance", "um", "klines", "daily"])
 CHECK = dg.AssetCheckKey(KEY, "complete")
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 @pytest.fixture(scope="module")

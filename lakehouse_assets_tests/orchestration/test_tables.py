@@ -10,11 +10,12 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.tables.table import tables_of
-from lakehouse_assets_tests.orchestration.conftest import RANGE_TAGS, Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World
 

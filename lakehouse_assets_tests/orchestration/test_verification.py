@@ -10,8 +10,9 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets.orchestration.verification import build_verification_asset
-from lakehouse_assets_tests.orchestration.conftest import RANGE_TAGS, Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
 
 FIRST, LAST = "2024-03-01", "2024-03-03"

@@ -13,14 +13,13 @@ from dagster._core.test_utils import create_run_for_test
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS, RUN_KEY_TAG
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
-from lakehouse_assets.orchestration.runs import RUN_KEY_TAG
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.world import World, days, scope
 
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 MORNING = datetime(2024, 3, 5, 8, tzinfo=UTC)
 SETTLE = 300
 FIRST_PAUSE = 300
