@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
 from lakehouse_assets_tests.deploy.rendered import rendered
 from lakehouse_assets_tests.orchestration.services import Services, running_services, tags_of, wait_for
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
@@ -34,7 +36,6 @@ pytestmark = pytest.mark.timeout(900)
 BACKFILLED = days("2024-01-01", "2024-07-18")
 BESIDE = "2023-12-31"
 PARTITIONS_PER_RUN = 40
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,7 @@ def backfill(deployment: Deployment) -> dict[str, Any]:
     services = deployment.services
     backfill_id = services.launch_backfill(KLINES, BACKFILLED)
 
-    def in_the_middle() -> set[str] | None:
-        statuses = [run["status"] for run in deployment.runs()]
-        begun = set(statuses) & {"STARTED", "SUCCESS"}
-        # A run that is just being launched when the daemon dies is found by run monitoring after 15 minutes.
-        return set(statuses) if "QUEUED" in statuses and begun and "STARTING" not in statuses else None
-
-    wait_for(in_the_middle, "runs that wait beside runs that began", seconds=300)
-    services.kill("daemon")
+    wait_for(lambda: _killed_in_the_middle(deployment), "runs that wait beside runs that began", seconds=300)
     left = [run for run in deployment.runs() if run["status"] == "QUEUED"]
     assert left, "nothing was left for the daemon to do"
     # Runs in progress do not need it; those that wait go on waiting.
@@ -141,7 +135,7 @@ def test_nothing_is_lost(deployment: Deployment, backfill: dict[str, Any]) -> No
 def test_nothing_is_materialized_twice(deployment: Deployment, backfill: dict[str, Any]) -> None:
     assert deployment.counted("ASSET_MATERIALIZATION") == dict.fromkeys(BACKFILLED, 1)
     assert deployment.counted("ASSET_MATERIALIZATION_PLANNED") == dict.fromkeys(BACKFILLED, 1)
-    ranges = sorted(tuple(tags_of(run)[name] for name in RANGE) for run in backfill["runs"])
+    ranges = sorted(tuple(tags_of(run)[name] for name in RANGE_TAGS) for run in backfill["runs"])
     chunks = [BACKFILLED[at : at + PARTITIONS_PER_RUN] for at in range(0, len(BACKFILLED), PARTITIONS_PER_RUN)]
     assert ranges == [(chunk[0], chunk[-1]) for chunk in chunks]
     assert {run["status"] for run in backfill["runs"]} == {"SUCCESS"}
@@ -186,7 +180,7 @@ def test_the_command_of_a_run_pod_runs_with_the_deployed_launcher_and_no_kuberne
         run = done._replace(
             run_id=make_new_run_id(),
             status=dg.DagsterRunStatus.STARTING,
-            tags=dict.fromkeys(RANGE, BESIDE),
+            tags=dict.fromkeys(RANGE_TAGS, BESIDE),
             run_op_concurrency=None,
         )
         instance.add_run(run)
@@ -206,6 +200,24 @@ def test_the_command_of_a_run_pod_runs_with_the_deployed_launcher_and_no_kuberne
         assert ran.status is dg.DagsterRunStatus.SUCCESS
     assert deployment.counted("ASSET_MATERIALIZATION")[BESIDE] == 1
     assert "trusted" not in " ".join(rest), "the password is not on the command line"
+
+
+def _killed_in_the_middle(deployment: Deployment) -> bool | None:
+    """Kill the daemon while runs wait beside runs that began.
+
+    It stands still while one looks. A run that it was about to launch would be found by run monitoring after 15
+    minutes: then it goes on.
+    """
+    with deployment.services.paused("daemon"):
+        for _ in range(20):
+            statuses = [run["status"] for run in deployment.runs()]
+            if "QUEUED" not in statuses or not {"STARTED", "SUCCESS"} & {*statuses}:
+                return None
+            if "STARTING" not in statuses:
+                deployment.services.kill("daemon")
+                return True
+            time.sleep(1)
+    return None
 
 
 def _none_in_progress(deployment: Deployment) -> bool | None:

@@ -18,6 +18,7 @@ class Gateway:
     def __init__(self, endpoint_url: str) -> None:
         self._behind = urlsplit(endpoint_url).netloc
         self.listed: list[str] = []
+        self.answered = 0
         self.delay = 0.0
         self.refusal: tuple[int, str] | None = None
         gateway = self
@@ -39,6 +40,7 @@ class Gateway:
         query = parse_qs(urlsplit(request.path).query)
         self.listed += query.get("prefix", [])
         time.sleep(self.delay)
+        self.answered += 1
         if self.refusal:
             status, code = self.refusal
             body = f"<Error><Code>{code}</Code><Message>closed for maintenance</Message></Error>".encode()

@@ -60,6 +60,16 @@ class Services:
         self._processes[name].kill()
         self._processes[name].wait()
 
+    @contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT at the end; it may be killed meanwhile."""
+        process = self._processes[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
@@ -143,7 +153,7 @@ class Services:
             )["runOrError"]
             return answer if answer["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
 
-        return wait_for(look, f"the end of run {run_id}", seconds=90)
+        return wait_for(look, f"the end of run {run_id}", seconds=150)
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """Newest first."""

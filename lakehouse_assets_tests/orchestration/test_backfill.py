@@ -103,12 +103,12 @@ def healed(deployment: Deployment, backfill: dict[str, Any]) -> dict[str, Any]:
 def test_the_sensor_finds_new_periods_and_one_run_makes_them_green(deployment: Deployment) -> None:
     services, world = deployment.services, deployment.world
     first_day, day = followed_days()
-    first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=60)
+    first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=150)
     assert (first["status"], first["skipReason"]) == ("SKIPPED", "Nothing new."), first["error"]
 
     world.publish(["BTCUSDT", "ETHUSDT"], [first_day, day], dataset=FOLLOWED)
     tick = wait_for(
-        lambda: next((tick for tick in services.ticks(SENSOR) if tick["runIds"]), None), "a request", seconds=60
+        lambda: next((tick for tick in services.ticks(SENSOR) if tick["runIds"]), None), "a request", seconds=150
     )
     [run_id], [run_key] = tick["runIds"], tick["runKeys"]
     assert run_key.startswith(f"{FOLLOWED}@{first_day}..{day}@")
