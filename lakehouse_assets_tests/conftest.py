@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -20,6 +21,34 @@ hypothesis.settings.register_profile(
     derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("shared")
+
+
+LONG = (
+    "deploy/test_postgres",
+    "browser/test_ui",
+    "cli/test_up",
+    "orchestration/test_backfill",
+    "observability/test_dashboards",
+    "deploy/test_image",
+    "orchestration/test_days_of_publishing",
+    "faults/test_killed",
+    "faults/test_faults",
+    "faults/test_killed_replacing",
+    "cli/test_demo",
+    "orchestration/test_sensors",
+    "orchestration/test_rescan",
+)
+"""Files that take more than a minute, the longest first: one that starts last leaves all workers but its own idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(root).with_suffix("").as_posix()
+        return LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
