@@ -13,8 +13,11 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
+import polars as pl
+
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import ARCHIVE_FOLDER, Dataset
+from lakehouse_assets.archive.listing import read_keys
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.errors import InputError
@@ -133,9 +136,13 @@ def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options:
     except CLIENT_ERRORS as error:
         yield _refused(f"{about}: list", fault_of(error))
         return
-    contents = answer.get("Contents", [])
+    contents = pl.DataFrame(
+        [(each["Key"], each["Size"], each["ETag"].strip('"')) for each in answer.get("Contents", [])],
+        schema={"key": pl.String, "size": pl.Int64, "etag": pl.String},
+        orient="row",
+    )
     where = f"s3://{source.name}/{dataset.source_prefix}"
-    if not contents:
+    if contents.is_empty():
         yield Finding(
             f"{about}: list", Health.WARNING, f"nothing is published below {where}", "see: lakehouse discover"
         )
@@ -144,13 +151,17 @@ def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options:
     yield Finding(f"{about}: list", Health.OK, f"{where} answered in {seconds:.2f} s")
     if lake is None:
         return
-    smallest = min(contents, key=lambda each: each["Size"])
+    copyable = read_keys(dataset, contents).filter("fits").sort("size").rows(named=True)
+    if not copyable:
+        yield Finding(f"{about}: copies", Health.NOTE, f"of the first {_LOOKED_AT} keys none is an archive object")
+        return
+    smallest = copyable[0]
     for mode in (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED):
         copy = Copy(
-            source_key=smallest["Key"],
+            source_key=smallest["key"],
             lake_key=lake.key(f"{FOLDER}/{dataset.exchange}-{mode.value}"),
-            size=smallest["Size"],
-            etag=smallest["ETag"].strip('"'),
+            size=smallest["size"],
+            etag=smallest["etag"],
         )
         yield _mode(about, mode, copy, (source, lake), options)
 

@@ -128,6 +128,9 @@ class RelayMover:
             return Outcome(copy, self.mode, failed.fault)
         except (BaseError, OSError) as error:
             return Outcome(copy, self.mode, replace(fault_of(error), of_lake=True))
+        except ValueError as error:
+            # obstore takes no key with a control character or an empty part.
+            return Outcome(copy, self.mode, StoreFault("UnsupportedKey", str(error).splitlines()[0]))
         return Outcome(copy, self.mode, seen=seen)
 
     async def _small(self, copy: Copy) -> Seen:

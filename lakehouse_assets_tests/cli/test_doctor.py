@@ -55,6 +55,18 @@ def test_a_good_set_up_is_found_good_and_only_the_doctors_folder_is_written(
     assert {key.split("/")[2] for key in in_lake(store, prefix)} == {"_doctor"}
 
 
+def test_a_stray_with_a_hostile_key_is_not_what_is_copied(examine: Examine, store: EmbeddedStore) -> None:
+    admin = store.admin_bucket("data.binance.vision").boto3_client()
+    where = {"Bucket": "data.binance.vision", "Key": "data/futures/um/daily/klines/AAUSDT/1m/odd\nname.zip"}
+    admin.put_object(**where, Body=b"")
+    try:
+        _, findings, _ = examine()
+    finally:
+        admin.delete_object(**where)
+    for mode in ("direct", "relay", "staged"):
+        assert findings[f"binance: {mode}"]["health"] == "ok"
+
+
 def test_settings_are_told_with_their_source_and_secrets_masked(examine: Examine, environment: dict[str, str]) -> None:
     _, findings, shown = examine(LAKEHOUSE_INCIDENTS_URLS="json://u:planted-4711@example.org/")
     settings = {each["name"]: each for each in json.loads(shown)["settings"]}

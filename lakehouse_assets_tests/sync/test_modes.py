@@ -20,9 +20,10 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync import leftovers, probe
 from lakehouse_assets.sync.engine import Progress, Stage
+from lakehouse_assets.sync.modes import route_of
 from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
 from lakehouse_assets.sync.report import PeriodState, SyncReport
-from lakehouse_assets.sync.transfer import ObjectHeaders
+from lakehouse_assets.sync.transfer import Copy, ObjectHeaders, Throttle, TransferOptions
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Meanwhile, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, body_of, days, scope
@@ -108,6 +109,30 @@ def test_a_relay_is_verbatim_and_verified_at_any_size(world: World, size: int) -
     assert ("-" in seen["lake_etag"]) == (size > 5 * MIB)
     assert sync(world, SyncMode.RELAY, **PARTS).total("copied") == 0
     assert unfinished(world) == []
+
+
+@pytest.mark.parametrize("key", ["odd\nname.zip", "double//slash.zip", "bell\a.zip"])
+def test_a_key_that_a_relay_cannot_say_is_named_and_the_others_are_copied(world: World, key: str) -> None:
+    options = TransferOptions(workers=4)
+    [mover] = route_of(
+        SyncMode.RELAY, world.source, world.lake, options, throttle=Throttle(options.workers), try_first=None
+    ).movers
+    [first, last] = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"], sidecars=False)
+    client = world.source.boto3_client()
+    copies = [
+        Copy(
+            name,
+            world.lake.key(f"archive/{name}"),
+            client.head_object(Bucket=world.source.name, Key=name)["ContentLength"],
+        )
+        for name in (first, last)
+    ]
+    odd = Copy(key, world.lake.key(f"archive/{key}"), 3)
+    outcomes = {done.copy: done.fault for done in mover.move([copies[0], odd, copies[1]], lambda _outcome: None)}
+    assert [outcomes[copy] for copy in copies] == [None, None]
+    fault = outcomes[odd]
+    assert fault is not None
+    assert fault.code == "UnsupportedKey"
 
 
 def test_many_large_objects_pass_through_the_least_memory_one_after_another(world: World) -> None:
