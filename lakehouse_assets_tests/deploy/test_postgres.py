@@ -205,13 +205,13 @@ def test_the_command_of_a_run_pod_runs_with_the_deployed_launcher_and_no_kuberne
 def _killed_in_the_middle(deployment: Deployment) -> bool | None:
     """Kill the daemon while runs wait beside runs that began.
 
-    It stands still while one looks. A run that it was about to launch would be found by run monitoring after 15
-    minutes: then it goes on.
+    It stands still while one looks. One that was about to queue a run would queue it only when it is back; and a run
+    that it was about to launch would be found by run monitoring after 15 minutes: then it goes on.
     """
     with deployment.services.paused("daemon"):
         for _ in range(20):
             statuses = [run["status"] for run in deployment.runs()]
-            if "QUEUED" not in statuses or not {"STARTED", "SUCCESS"} & {*statuses}:
+            if "NOT_STARTED" in statuses or "QUEUED" not in statuses or not {"STARTED", "SUCCESS"} & {*statuses}:
                 return None
             if "STARTING" not in statuses:
                 deployment.services.kill("daemon")
@@ -222,4 +222,4 @@ def _killed_in_the_middle(deployment: Deployment) -> bool | None:
 
 def _none_in_progress(deployment: Deployment) -> bool | None:
     statuses = {run["status"] for run in deployment.runs()}
-    return True if statuses <= {"QUEUED", "SUCCESS", "FAILURE"} else None
+    return True if statuses <= {"NOT_STARTED", "QUEUED", "SUCCESS", "FAILURE"} else None
