@@ -38,7 +38,9 @@ def _checkov(*argv: str) -> Any:
         )
         if done.stdout.startswith("{"):
             return json.loads(done.stdout)
-        how += f"\n{done.stdout}{done.stderr}"
+        there = subprocess.run([program, "tool", "run", CHECKOV, "--version"], capture_output=True, check=False)
+        if there.returncode == 0:
+            pytest.fail(f"checkov printed no report: {done.stdout}{done.stderr}")
     if _REQUIRED:
         pytest.fail(how)
     pytest.skip(how)
