@@ -18,7 +18,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.embedded.sample_archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.settings import Settings, variables
 
 README = Path(__file__).parents[1] / "README.md"
@@ -88,7 +88,7 @@ from lakehouse_assets.definitions import defs
 repository = defs().get_repository_def()
 key = dg.AssetKey(["binance", "um", "klines", "table"])
 job = repository.get_implicit_job_def_for_assets([key]).get_subset(asset_selection={{key}})
-tags = {dict(zip(RANGE_TAGS, ("2024-01-01", "2024-01-03"), strict=True))}
+tags = {range_tags("2024-01-01", "2024-01-03")}
 assert job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), tags=tags).success
 """
 

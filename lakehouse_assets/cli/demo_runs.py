@@ -17,7 +17,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.cli.demo_archive import DemoDataset
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.reporting import COMPLETE
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 
@@ -61,7 +61,7 @@ class DemoDagster:
                 [asset],
                 instance=self._instance,
                 resources=self._resources,
-                tags=dict(zip(RANGE_TAGS, (str(first), str(last)), strict=True)),
+                tags=range_tags(str(first), str(last)),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

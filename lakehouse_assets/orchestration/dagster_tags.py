@@ -8,3 +8,8 @@ PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """First and last partition, both included."""
 RUN_KEY_TAG = "dagster/run_key"
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """The tags of a run of the partitions from ``first`` to ``last``."""
+    return dict(zip(RANGE_TAGS, (first, last), strict=True))

@@ -17,7 +17,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS, range_tags
 
 DATASET_TAG = "lakehouse/dataset"
 ATTEMPT_TAG = "lakehouse/attempt"
@@ -81,7 +81,7 @@ def build_request(entry: DatasetEntry, asks: Sequence[Ask]) -> dg.RunRequest:
         what, digest = str(first.period), first.fingerprint
     else:
         what, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
-        tags |= dict(zip(RANGE_TAGS, (str(first.period), str(last.period)), strict=True))
+        tags |= range_tags(str(first.period), str(last.period))
     return dg.RunRequest(
         run_key=f"{name}@{what}@{digest}@{first.attempt}",
         partition_key=str(first.period) if len(asks) == 1 else None,

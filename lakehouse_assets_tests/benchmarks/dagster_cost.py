@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.process import spawn_tethered
 from lakehouse_assets_tests.benchmarks.bench import FIRST, Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row, Sample, fastest_and_slowest, seconds
@@ -88,7 +89,7 @@ def _range_run(url: str) -> tuple[float, float, float]:
         "assetSelection": [key],
         "assetCheckSelection": None,
     }
-    tags = {"dagster/asset_partition_range_start": str(FIRST), "dagster/asset_partition_range_end": str(SHAPE.last)}
+    tags = range_tags(str(FIRST), str(SHAPE.last))
     metadata = {"tags": [{"key": name, "value": value} for name, value in tags.items()]}
     asked = time.time()
     params = {"selector": selector, "runConfigData": {}, "mode": "default", "executionMetadata": metadata}

@@ -11,7 +11,7 @@ import warnings
 import dagster as dg
 
 from lakehouse_assets.definitions import defs
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -27,7 +27,7 @@ def run(repository: dg.RepositoryDefinition, asset_key: str, first: str, last: s
     }
     job = repository.get_job(name).get_subset(asset_selection=selection.resolve(repository.asset_graph))
     with dg.DagsterInstance.ephemeral() as instance:
-        return job.execute_in_process(instance=instance, tags=dict(zip(RANGE_TAGS, (first, last), strict=True))).success
+        return job.execute_in_process(instance=instance, tags=range_tags(first, last)).success
 
 
 def tick(repository: dg.RepositoryDefinition, sensor: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.orchestration.watcher import Watcher, resources_of
@@ -31,7 +31,7 @@ class Runner:
         asset = build_archive_asset(entry, "s3://lake")
         where: dict[str, Any] = {"partition_key": first}
         if last is not None:
-            where = {"tags": dict(zip(RANGE_TAGS, (first, last), strict=True))}
+            where = {"tags": range_tags(first, last)}
         return dg.materialize(
             [asset],
             instance=self.instance,

@@ -30,7 +30,7 @@ from lakehouse_assets.observability.incidents import resolve
 from lakehouse_assets.observability.notification import Notifier
 from lakehouse_assets.orchestration import incident_sensor
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.incident_sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.verification import build_verification_asset
@@ -137,7 +137,7 @@ def test_a_run_that_fails_before_it_looks_at_partitions_fails_all_of_them(watch:
         instance=it.runner.instance,
         resources=gone,
         raise_on_error=False,
-        tags=dict(zip(RANGE_TAGS, (FIRST, LAST), strict=True)),
+        tags=range_tags(FIRST, LAST),
     )
     assert not result.success
     it.tick()

@@ -10,7 +10,7 @@ import pytest
 from dagster._core.execution.backfill import PartitionBackfill
 
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.outlook import (
     backfills_of,
     budget,
@@ -85,7 +85,7 @@ def test_a_backfill_ends_at_the_pace_of_its_runs(runner: Runner, world: World) -
         [asset],
         instance=runner.instance,
         resources=resources_of(world),
-        tags={**dict(zip(RANGE_TAGS, (week[0], week[5]), strict=True)), "dagster/backfill": "somebackfill"},
+        tags={**range_tags(week[0], week[5]), "dagster/backfill": "somebackfill"},
     )
     ended = datetime.now(UTC)
     [after] = backfills_of(runner.instance, graph, ended)

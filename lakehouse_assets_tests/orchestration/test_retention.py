@@ -13,7 +13,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.retention import build_retention_job, build_retention_schedule, delete_old_runs
 from lakehouse_assets.settings import RetentionSettings
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
@@ -76,7 +76,7 @@ def _run(instance: dg.DagsterInstance, first: str, last: str, **how: bool) -> st
     done = dg.materialize(
         [_asset(**how)],
         instance=instance,
-        tags=dict(zip(RANGE_TAGS, (first, last), strict=True)),
+        tags=range_tags(first, last),
         raise_on_error=False,
     )
     return done.run_id

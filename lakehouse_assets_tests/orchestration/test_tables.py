@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
 from lakehouse_assets.orchestration.verification import build_verification_asset
@@ -48,7 +48,7 @@ class TableRunner:
             resources=resources_of(self.tabled.world),
             raise_on_error=False,
             run_config={"ops": {self.table.op.name: {"config": config}}} if config else None,
-            tags=dict(zip(RANGE_TAGS, (first, last), strict=True)),
+            tags=range_tags(first, last),
         )
 
     def materialized(self) -> list[str]:

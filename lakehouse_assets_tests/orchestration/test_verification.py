@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
@@ -26,7 +26,7 @@ def verify(runner: Runner, entry: DatasetEntry, first: str, last: str) -> dg.Exe
         instance=runner.instance,
         resources=resources_of(runner.world),
         raise_on_error=False,
-        tags=dict(zip(RANGE_TAGS, (first, last), strict=True)),
+        tags=range_tags(first, last),
     )
 
 

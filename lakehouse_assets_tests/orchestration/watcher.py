@@ -13,7 +13,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
-from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS, RUN_KEY_TAG
+from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS, RUN_KEY_TAG
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.settings import DiscoverySettings
@@ -97,7 +97,7 @@ class Watcher:
 
     def run(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
         """A run of the request as the daemon would have launched it."""
-        partition = {"dagster/partition": request.partition_key} if request.partition_key else {}
+        partition = {PARTITION_TAG: request.partition_key} if request.partition_key else {}
         return create_run_for_test(
             self.instance, status=status, tags={**request.tags, **partition, RUN_KEY_TAG: request.run_key}
         )
