@@ -31,9 +31,12 @@ PATIENCE = 45_000
 """Milliseconds that the page has to show something: machines are shared."""
 
 
+_TODAY = datetime.now(UTC).date()
+
+
 def day(before: int) -> str:
-    """So many days before today (UTC)."""
-    return str(datetime.now(UTC).date() - timedelta(days=before))
+    """So many days before the day (UTC) on which the tests began: midnight may fall between two of them."""
+    return str(_TODAY - timedelta(days=before))
 
 
 FIRST, LAST = day(DAYS), day(1)

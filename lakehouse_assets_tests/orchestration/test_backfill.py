@@ -30,11 +30,9 @@ BAD, UNPUBLISHED, UNPUBLISHED_BESIDE_BAD = "2024-03-03", "2024-03-05", "2024-03-
 GOOD = [day for day in WEEK if day not in {BAD, UNPUBLISHED, UNPUBLISHED_BESIDE_BAD}]
 PARTITIONS_PER_RUN = 3
 
-
-def followed_days() -> list[str]:
-    """The last two days that are over."""
-    today = datetime.now(UTC).date()
-    return [str(today - timedelta(days=2)), str(today - timedelta(days=1))]
+_TODAY = datetime.now(UTC).date()
+FOLLOWED_DAYS = [str(_TODAY - timedelta(days=2)), str(_TODAY - timedelta(days=1))]
+"""The last two days that were over when the tests began: midnight may fall between two of them."""
 
 
 @dataclass
@@ -56,7 +54,7 @@ def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -
         "datasets": [
             {"dataset": KLINES, "intervals": ["1m"], "symbols": symbols, "partitions_per_run": PARTITIONS_PER_RUN},
             {"dataset": METRICS, "symbols": symbols},
-            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": followed_days()[0]},
+            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": FOLLOWED_DAYS[0]},
         ]
     }
     (home / "matrix.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
@@ -102,7 +100,7 @@ def healed(deployment: Deployment, backfill: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_sensor_finds_new_periods_and_one_run_makes_them_green(deployment: Deployment) -> None:
     services, world = deployment.services, deployment.world
-    first_day, day = followed_days()
+    first_day, day = FOLLOWED_DAYS
     first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=150)
     assert (first["status"], first["skipReason"]) == ("SKIPPED", "Nothing new."), first["error"]
 
