@@ -94,7 +94,7 @@ class CsvRows:
                 raise BadArchiveError(f"its header has the column {twice[0]!r} twice")
             return block.partition(b"\n")[2]
         expected = len(self._schema.file_columns)
-        if len(first) < expected:
+        if len(first) < expected or (len(first) > expected and not self._schema.more_columns):
             raise BadArchiveError(f"its rows have {len(first)} columns; {expected} are expected")
         self._names = [*self._schema.file_columns, *(f"column {number + 1}" for number in range(expected, len(first)))]
         return block

@@ -196,6 +196,13 @@ def test_a_signed_size_tells_the_side():
     assert frame["size"].to_list() == [2.0, 1.0]
 
 
+def test_deals_that_are_published_as_trades_of_futures_are_refused():
+    # In 2021-07 the exchange has filed them so for 85 symbols. (A size without a sign would be bought.)
+    deals = "1627775982.133299,5427,41.31,2.5,1\n1627775981.507152,5424,41.22,3.5,2\n"
+    with pytest.raises(BadArchiveError, match="its rows have 5 columns; 4 are expected"):
+        read("gate/futures_usdt/trades", gzipped(deals), symbol="FIDA_USDT")
+
+
 def test_a_numbered_side_is_read_as_the_exchange_documents_it():
     text = "1577830575.771538, 215782675, 0.0329, 500.0, 1\n1577824851.057307, 215777760, 0.0329, 439.0, 2\n"
     assert read("gate/spot/deals", gzipped(text)).frame["side"].to_list() == ["sell", "buy"]

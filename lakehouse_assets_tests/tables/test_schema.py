@@ -18,6 +18,18 @@ def test_every_data_type_of_binance_has_a_table():
     assert published == {(schema.market, schema.data_type) for schema in TABLES if schema.exchange == "binance"}
 
 
+def test_every_published_trade_and_candle_of_the_other_exchanges_has_a_table():
+    """Bybit's candles are published for MetaTrader 4, by ranges of dates that no layout has."""
+    published = {
+        (exchange.name, p.market, p.data_type)
+        for exchange in EXCHANGES.values()
+        for p in exchange.publications
+        if p.data_type in {"trades", "deals", "trade", "klines", "candlesticks"}
+    }
+    assert len(published) > 30
+    assert published <= {(schema.exchange, schema.market, schema.data_type) for schema in TABLES}
+
+
 def test_every_exchange_with_a_listable_archive_has_tables():
     assert {schema.exchange for schema in TABLES} == {"binance", "bybit", "bitmex", "gate", "htx", "kucoin"}
     assert len({schema.name for schema in TABLES}) == len(TABLES)

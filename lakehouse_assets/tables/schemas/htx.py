@@ -28,7 +28,7 @@ from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
 
 _table = partial(TableSchema, exchange="htx", size_class=SizeClass.LARGE)
 
-OLD_FUTURES = ("old_future", "old_swap", "old_linear_swap")
+OLD_DERIVATIVES = ("old_future", "old_swap", "old_linear_swap", "old_option")
 
 
 def _trades(market: str) -> TableSchema:
@@ -122,5 +122,5 @@ def _new_klines(market: str) -> TableSchema:
 
 TABLES = (
     *(schema for market in ("spot", "futures") for schema in (_new_trades(market), _new_klines(market))),
-    *(schema for market in ("old_spot", *OLD_FUTURES) for schema in (_trades(market), _klines(market))),
+    *(schema for market in ("old_spot", *OLD_DERIVATIVES) for schema in (_trades(market), _klines(market))),
 )

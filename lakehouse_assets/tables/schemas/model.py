@@ -52,9 +52,9 @@ class Column:
 class TableSchema:
     """One table: (exchange, market, data type), its columns in order, and what identifies a row.
 
-    ``file_columns`` are the exchange's columns in the order of the file, for files without a header;
-    a file may have more behind them. Two rows with the same ``key`` are duplicates of each other; an
-    empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
+    ``file_columns`` are the exchange's columns in the order of the file, for files without a header, which
+    may have more behind them if ``more_columns``. Two rows with the same ``key`` are duplicates of each
+    other; an empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
     several times over; reading keeps the first of equal ones. What the checks go by: ``id_column`` rises
     with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so often;
     ``idle_candles``: an interval without trades has a candle, too, so that one that is missing is a fault.
@@ -66,6 +66,7 @@ class TableSchema:
     description: str
     columns: tuple[Column, ...]
     file_columns: tuple[str, ...]
+    more_columns: bool = True
     key: tuple[str, ...]
     size_class: SizeClass
     time_column: str = "time"
