@@ -1,12 +1,12 @@
 """Table assets: one per exchange, market and data type, downstream of its archive assets."""
 
 import warnings
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.orchestration.following import follows_archives
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables_reporting import FILES, QUALITY, column_schema, report_build
@@ -103,22 +103,6 @@ def build_follow_sensor(entries: list[TableEntry]) -> dg.AutomationConditionSens
         "tables_follow",
         target=dg.AssetSelection.assets(*(entry.table.asset_key for entry in entries)),
         description="Asks for a run of each table partition whose archive content changed, however old it is.",
-    )
-
-
-def follows_archives() -> dg.AutomationCondition[Any]:
-    """When the content of a period of any of the archives changed, old ones included; an unchanged digest asks for
-    nothing.
-
-    Not `since_last_handled`: a change that comes while a run is waiting or reading would count as handled by it.
-    Not `~any_deps_missing`: the monthly archive of a month is missing for days after the daily ones are there.
-    """
-    condition = dg.AutomationCondition
-    changed = condition.any_deps_match(condition.data_version_changed())
-    return (
-        changed.since((condition.newly_requested() & ~changed) | condition.initial_evaluation())
-        & ~condition.any_deps_in_progress()
-        & ~condition.in_progress()
     )
 
 

@@ -5,13 +5,13 @@ never rides along with a materialization of the archive: it costs a read of ever
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
+from lakehouse_assets.orchestration.following import follows_archives
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -84,19 +84,8 @@ def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
             f"Reads the lake's copies of {dataset} and compares them with the checksums that "
             f"{dataset.exchange} publishes. Each content is read once."
         ),
-        automation_condition=None if entry.verify is Verify.ON_READ else _follows_the_archive(),
+        automation_condition=None if entry.verify is Verify.ON_READ else follows_archives(),
         tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
-    )
-
-
-def _follows_the_archive() -> dg.AutomationCondition[Any]:
-    """When a period's content changed, old periods included; an unchanged digest asks for nothing."""
-    condition = dg.AutomationCondition
-    return (
-        (condition.newly_missing() | condition.any_deps_match(condition.data_version_changed())).since_last_handled()
-        & ~condition.any_deps_missing()
-        & ~condition.any_deps_in_progress()
-        & ~condition.in_progress()
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,7 @@ from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.tables.table import tables_of
-from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World
 
@@ -54,31 +53,14 @@ class TableRunner:
     def materialized(self) -> list[str]:
         return sorted(self.runner.instance.get_materialized_partitions(self.table.key))
 
+    def follower(self) -> Follower:
+        return Follower(self.defs, self.table.key, self.runner.instance)
+
     def latest(self, period: str) -> dg.AssetMaterialization:
         records = self.runner.instance.fetch_materializations(
             dg.AssetRecordsFilter(self.table.key, asset_partitions=[period]), limit=1
         ).records
         return records[0].asset_materialization
-
-
-class Follower:
-    """The automation condition, evaluated tick by tick as the daemon does."""
-
-    def __init__(self, tables: TableRunner) -> None:
-        self._tables = tables
-        self._cursor: Any = None
-
-    def asked_for(self) -> set[str]:
-        """Partitions of the table that this tick asks for."""
-        result = dg.evaluate_automation_conditions(
-            self._tables.defs,
-            instance=self._tables.runner.instance,
-            cursor=self._cursor,
-            evaluation_time=datetime.now(UTC),
-            asset_selection=dg.AssetSelection.assets(self._tables.table.key),
-        )
-        self._cursor = result.cursor
-        return result.get_requested_partitions(self._tables.table.key)
 
 
 @pytest.fixture
@@ -160,7 +142,7 @@ def test_a_changed_archive_of_an_old_period_asks_for_that_period_and_an_unchange
     tables: TableRunner,
 ) -> None:
     tables.tabled.publish(["BTC"], DAYS)
-    follower = Follower(tables)
+    follower = tables.follower()
     assert follower.asked_for() == set()
     tables.archive(ONE, THREE)
     assert follower.asked_for() == set(DAYS)
@@ -181,7 +163,7 @@ def test_a_changed_archive_of_an_old_period_asks_for_that_period_and_an_unchange
 
 
 def test_a_month_asks_for_its_days_and_the_days_do_not_wait_for_their_month(tables: TableRunner) -> None:
-    follower = Follower(tables)
+    follower = tables.follower()
     follower.asked_for()
     tables.tabled.publish(["BTC"], ["2024-03"], price=5.0)
     tables.archive(MONTH)
@@ -190,7 +172,7 @@ def test_a_month_asks_for_its_days_and_the_days_do_not_wait_for_their_month(tabl
 
 def test_a_change_while_a_run_reads_is_not_lost(tables: TableRunner) -> None:
     tables.tabled.publish(["BTC"], [ONE])
-    follower = Follower(tables)
+    follower = tables.follower()
     follower.asked_for()
     tables.archive(ONE)
     assert follower.asked_for() == {ONE}

@@ -12,8 +12,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.verification import build_verification_asset
-from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
-from lakehouse_assets_tests.world import World, days
+from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
+from lakehouse_assets_tests.world import World, body_of, days
 
 FIRST, LAST = "2024-03-01", "2024-03-03"
 
@@ -84,6 +84,25 @@ def test_it_follows_the_archive_only_where_the_matrix_says_so(world: World) -> N
     assert condition() is None
     assert condition(verify="full") is not None
     assert condition(verify="sampled") is not None
+
+
+def test_a_change_while_a_run_reads_is_not_lost(runner: Runner, world: World) -> None:
+    entry = world.entry(verify="full")
+    verification = build_verification_asset(entry)
+    defs = dg.Definitions([build_archive_asset(entry, "s3://lake"), verification], resources=resources_of(world))
+    follower = Follower(defs, verification.key, runner.instance)
+    assert follower.asked_for() == set()
+    [key] = world.publish(["BTCUSDT"], [FIRST])
+    runner.run(entry, FIRST)
+    assert follower.asked_for() == {FIRST}
+    world.put(key, body_of(key, 2, 400))
+    runner.run(entry, FIRST)
+    verify(runner, entry, FIRST, FIRST)
+    assert follower.asked_for() == {FIRST}
+    verify(runner, entry, FIRST, FIRST)
+    assert follower.asked_for() == set()
+    runner.run(entry, FIRST)
+    assert follower.asked_for() == set()
 
 
 def test_it_has_a_pool_of_its_own_and_is_not_part_of_the_archive_step(world: World) -> None:
