@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -431,12 +432,13 @@ def _folders(scope: Scope, symbols: Sequence[str]) -> tuple[Folder, ...]:
 
 def _parts(scope: Scope, survey: _Survey, most: int) -> Iterator[Scope]:
     """The scope cut into consecutive periods of which either side lists at most so many objects."""
-    listed = pl.concat([survey.source.objects.select("period", "key"), survey.lake.objects.select("period", "key")])
-    objects = dict(listed.group_by("period").agg(pl.col("key").n_unique()).iter_rows())
+    objects: Counter[str] = Counter()
+    for side in (survey.source, survey.lake):
+        objects |= Counter(dict(side.objects.group_by("period").len().iter_rows()))  # the larger of the two
     part: list[Period] = []
     held = 0
     for period in sorted(scope.periods):
-        here = objects.get(str(period), 0)
+        here = objects[str(period)]
         if part and held + here > most:
             yield replace(scope, periods=tuple(part))
             part, held = [], 0
@@ -486,5 +488,6 @@ def _replaced(listing: Listing, again: Listing, asked: Sequence[Folder]) -> List
 
 
 def _only(listing: Listing, scope: Scope) -> Listing:
-    """A range may have gaps: keep the periods that were asked for."""
-    return replace(listing, objects=listing.objects.filter(pl.col("period").is_in(scope.names)))
+    """A range may have gaps: keep the periods that were asked for. A listing of no others is not copied."""
+    asked = listing.objects["period"].is_in(scope.names)
+    return listing if asked.all() else replace(listing, objects=listing.objects.filter(asked))
