@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase, RawIOBase
@@ -22,7 +23,7 @@ from lakehouse_assets.tables.unpack import BadArchiveError, Limits, unpack
 
 __all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
 
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
 """Text of a batch; its frame takes about as much memory again."""
 AT_ONCE = Limits(text_bytes=2 * 1024**3)
 """For a file that is read at once."""
@@ -85,7 +86,8 @@ class ArchiveBatches:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         try:
             texts = unpack(self._hashed(), self._limits)
-            for block in whole_lines(texts, self._batch_bytes, self._limits.line_bytes):
+            blocks = whole_lines(texts, self._batch_bytes, self._limits.line_bytes)
+            for block in _one_ahead(blocks, self._batch_bytes):
                 frame = self._csv.read(block)
                 if len(frame):
                     yield self._counted(frame)
@@ -159,7 +161,8 @@ def read_archive_batches(
 ) -> ArchiveBatches:
     """Read a file of any size, from a binary file or from its chunks in order.
 
-    Memory is bounded by ``batch_bytes`` of text and the frame of them, whatever the file's size.
+    Memory is bounded by twice ``batch_bytes`` of text and the frame of them, whatever the file's size: a thread
+    reads, hashes and unpacks the next batch while one is parsed.
     """
     return ArchiveBatches(
         _chunks(source),
@@ -193,6 +196,22 @@ def whole_lines(texts: Iterable[bytes], batch_bytes: int, line_bytes: int) -> It
     last = b"".join(held).rstrip(b"\r\n")
     if last:
         yield last
+
+
+def _one_ahead(blocks: Iterator[bytes], batch_bytes: int) -> Iterator[bytes]:
+    """The blocks of `whole_lines`; a thread reads, hashes and unpacks the next one while one is parsed."""
+    first = next(blocks, None)
+    if first is None:
+        return
+    if len(first) < batch_bytes:  # there is no next one
+        yield first
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        block: bytes | None = first
+        while block is not None:
+            coming = thread.submit(lambda: next(blocks, None))
+            yield block
+            block = coming.result()
 
 
 def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterable[bytes]:
