@@ -3,11 +3,23 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from lakehouse_assets.observability.logs import LogFormat, configure_logs
+from lakehouse_assets.observability.metrics import SCOPE
 from lakehouse_assets.observability.redaction import MASK, redact, register_secret
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """The package's logger is everyone's: a handler that stayed would write into the streams of other tests."""
+    logger = logging.getLogger(SCOPE)
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.mark.parametrize(
