@@ -200,14 +200,11 @@ def whole_lines(texts: Iterable[bytes], batch_bytes: int, line_bytes: int) -> It
 
 def _one_ahead(blocks: Iterator[bytes], batch_bytes: int) -> Iterator[bytes]:
     """The blocks of `whole_lines`; a thread reads, hashes and unpacks the next one while one is parsed."""
-    first = next(blocks, None)
-    if first is None:
-        return
-    if len(first) < batch_bytes:  # there is no next one
-        yield first
+    block = next(blocks, None)
+    if block is not None and len(block) < batch_bytes:  # there is no next one
+        yield block
         return
     with ThreadPoolExecutor(max_workers=1) as thread:
-        block: bytes | None = first
         while block is not None:
             coming = thread.submit(lambda: next(blocks, None))
             yield block
