@@ -160,7 +160,7 @@ def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fi
     answer: Refusal,
     advice: str,
 ) -> None:
-    """In this process, since each of the processes would take two seconds; threads of other tests may speak here."""
+    """In this process, since each of the processes would take two seconds."""
     asked = [command, KLINES, *([] if command == "coverage" else ["--from", "2024-01-01", "--to", "2024-01-02"])]
     with Proxy(
         store.endpoint_url, Rule(answer, (*LISTS, *READS, *WRITES, "HeadObject", "OfBucket"))
@@ -173,9 +173,9 @@ def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fi
             get_command(app).main(asked, prog_name="lakehouse")
     shown = capsys.readouterr()
     assert ended.value.code == 1
-    said = [line for line in shown.err.splitlines() if "s3://" in line]
-    assert len(said) == 1, shown.err
-    [line] = said
+    assert len(shown.err.splitlines()) == 1, shown.err
+    line = shown.err
+    assert "s3://" in line
     assert answer.code in line
     assert line.count(f"({advice})") == 1, what
     assert shown.out == ""
