@@ -115,6 +115,12 @@ class Bucket:
         return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
 
     @property
+    def bodies_are_safe(self) -> bool:
+        """Whether nobody on the way can change a body: by TLS, or on this machine. Elsewhere its SHA-256 is signed,
+        for which every body is hashed once more on both sides."""
+        return not self.plain_http or is_loopback(urlsplit(self.endpoint_url or "").hostname or "")
+
+    @property
     def is_on_aws(self) -> bool:
         return _provider(self.endpoint_url) == _provider(None)
 
@@ -174,6 +180,7 @@ class Bucket:
             "virtual_hosted_style_request": False,
             "client_options": client_options,
             "retry_config": {"max_retries": self.max_attempts - 1},
+            "unsigned_payload": self.bodies_are_safe,
         }
         if self.endpoint_url is not None:
             options["endpoint"] = self.endpoint_url
