@@ -361,29 +361,22 @@ class _Counter:
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._tell = on_progress
-        self._now = Progress(Stage.LISTING)
+        self._mode: SyncMode | None = None
+        self._files = self._of_files = self._bytes = self._of_bytes = 0
 
     def at(self, stage: Stage) -> None:
-        self._now = replace(self._now, stage=stage)
-        self._tell(self._now)
+        self._tell(Progress(stage, self._mode, self._files, self._of_files, self._bytes, self._of_bytes))
 
     def expect(self, copies: pl.DataFrame) -> None:
         """Files that a part has to move."""
-        self._now = replace(
-            self._now,
-            files_total=self._now.files_total + copies.height,
-            bytes_total=self._now.bytes_total + int(copies["size"].sum()),
-        )
+        self._of_files += copies.height
+        self._of_bytes += int(copies["size"].sum())
 
     def settled(self, size: int, mode: SyncMode | None) -> None:
-        self._now = replace(
-            self._now,
-            stage=Stage.MOVING,
-            mode=mode,
-            files_done=self._now.files_done + 1,
-            bytes_done=self._now.bytes_done + size,
-        )
-        self._tell(self._now)
+        self._mode = mode
+        self._files += 1
+        self._bytes += size
+        self.at(Stage.MOVING)
 
 
 @contextmanager

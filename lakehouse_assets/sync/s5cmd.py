@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
-import queue
+import selectors
 import shlex
 import shutil
 import signal
@@ -27,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.store_errors import StoreFault, fault_of_text
@@ -85,6 +86,7 @@ _NO_FLAGS = CopyFlags()
 _CLOCK_SECONDS = 0.01
 """A timed wait may end this much early."""
 
+_LOOKS_EVERY_SECONDS = 0.01
 _CHUNK_BYTES = 2**16
 _LINE_BYTES = 2**20
 """No answer is this long: more than an answer without its end is garbage."""
@@ -176,12 +178,8 @@ class S5cmd:
         )
         answers = _Answers(commands)
         patience = _Patience(self)
-        lines_out: queue.Queue[list[bytes] | None] = queue.Queue()
-        threads = [
-            threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True),
-            threading.Thread(target=_drain, args=(process.stdout, lines_out), daemon=True),
-            threading.Thread(target=_drain, args=(process.stderr, lines_out), daemon=True),
-        ]
+        output = _Output(process)
+        feeder = threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True)
 
         def heed(some: Iterable[bytes]) -> None:
             for line in some:
@@ -190,24 +188,21 @@ class S5cmd:
                     patience.observe(answer[1])
 
         try:
-            for thread in threads:
-                thread.start()
-            open_pipes = 2
-            while open_pipes and patience.verdict is None:
-                some = lines_out.get(timeout=patience.seconds())
+            feeder.start()
+            while output.is_open and patience.verdict is None:
+                seconds = patience.seconds()
+                some = output.read(seconds) if seconds else None
                 if some is None:
-                    open_pipes -= 1
+                    patience.ran_out()
                 else:
                     heed(some)
-        except queue.Empty:
-            patience.ran_out()
         finally:
             _end(process, at_once=patience.verdict is not None)
-            for thread in threads:
-                thread.join(timeout=5)
-        # A batch that was given up may have done more than had been read.
-        while not lines_out.empty():
-            heed(lines_out.get_nowait() or ())
+            feeder.join(timeout=5)
+            # A batch that was given up may have done more than had been read.
+            while output.is_open and (some := output.read(0.0)) is not None:
+                heed(some)
+            output.close()
         return patience.verdict or StoreFault(
             "NotReported", f"s5cmd ended with status {process.returncode} and did not report it{answers.noise()}"
         )
@@ -242,6 +237,55 @@ class _Patience:
             self._failures += 1
             if self._failures >= self._limits.failures_in_a_row and self.verdict is None:
                 self.verdict = StoreFault(fault.code, f"given up after {self._failures} in a row: {fault.message}")
+
+
+class _Output:
+    """Whole lines of what s5cmd says on either side, as many as there are at a time.
+
+    Answers come one by one, thousands a second, and waking for each costs more than reading it: after a
+    look nobody looks for a moment, in which what comes waits in the pipe.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._rests: dict[IO[bytes], bytes] = {}
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                self._selector.register(pipe, selectors.EVENT_READ)
+                self._rests[pipe] = b""
+        self._looked = -math.inf
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._rests)
+
+    def read(self, seconds: float) -> list[bytes] | None:
+        """The lines that came; None where nothing comes within ``seconds``."""
+        ready = self._selector.select(seconds)
+        if seconds:
+            time.sleep(max(0.0, self._looked + _LOOKS_EVERY_SECONDS - time.monotonic()))
+        self._looked = time.monotonic()
+        return [line for key, _ in ready for line in self._lines_of(cast("IO[bytes]", key.fileobj))] if ready else None
+
+    def close(self) -> None:
+        for pipe in list(self._rests):
+            self._close(pipe)
+        self._selector.close()
+
+    def _lines_of(self, pipe: IO[bytes]) -> list[bytes]:
+        chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
+        *whole, rest = (self._rests[pipe] + chunk).split(b"\n")
+        if not chunk or len(rest) > _LINE_BYTES:
+            whole, rest = [*whole, rest], b""
+        self._rests[pipe] = rest
+        if not chunk:
+            self._close(pipe)
+        return whole
+
+    def _close(self, pipe: IO[bytes]) -> None:
+        del self._rests[pipe]
+        self._selector.unregister(pipe)
+        pipe.close()
 
 
 class _Answers:
@@ -322,19 +366,6 @@ def _feed(pipe: IO[bytes], lines: Iterable[bytes]) -> None:
             pipe.writelines(lines)
     except (BrokenPipeError, OSError):
         return  # s5cmd ended first; what it did not answer counts as failed
-
-
-def _drain(pipe: IO[bytes], lines: queue.Queue[list[bytes] | None]) -> None:
-    """Whole lines, as many as there are at a time: handing over each by itself costs more than reading it."""
-    rest = b""
-    with pipe:
-        while chunk := os.read(pipe.fileno(), _CHUNK_BYTES):
-            *whole, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _LINE_BYTES:
-                whole, rest = [*whole, rest], b""
-            lines.put(whole)
-    lines.put([rest])
-    lines.put(None)
 
 
 def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
