@@ -14,9 +14,10 @@ from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import progress_bar
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.sync.engine import Engine, Scope, Stage
+from lakehouse_assets.sync.engine import Engine, Stage
 from lakehouse_assets.sync.plan import Plan, State
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate
 from lakehouse_assets.sync.watch import asked_periods
 

@@ -21,7 +21,7 @@ from lakehouse_assets.orchestration.thresholds import (
     judge,
 )
 from lakehouse_assets.settings import SpendingSettings, read_group
-from lakehouse_assets.sync.engine import Scope
+from lakehouse_assets.sync.scope import Scope
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 

@@ -20,7 +20,7 @@ from lakehouse_assets.orchestration.resources import LakeResource, SourceResourc
 from lakehouse_assets.orchestration.spending import approval
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import SpendingSettings, load_settings, read_group
-from lakehouse_assets.sync.engine import Scope
+from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.sync.watch import asked_periods
 

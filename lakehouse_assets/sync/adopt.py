@@ -16,11 +16,12 @@ import polars as pl
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.sync.engine import Engine, Scope
+from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.verify import OnRead, Verification, Verifier
 
 REBUILT = "rebuilt"
