@@ -9,7 +9,6 @@ that prefix instead. A listing is whole or it raises: a part of one would look l
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,9 @@ PAGE = 1000
 
 FOLDERS_PARSED = 64
 """Folders whose pages become objects at once: one query each would take longer than the requests do."""
+
+KEYS_PARSED = 8 * PAGE
+"""Keys at which that is enough: a folder may hold ten years."""
 
 KEY_SCHEMA = pl.Schema(
     {
@@ -81,6 +83,10 @@ _DASHED = {Cadence.DAILY: ("^(....)(..)(..)$", "${1}-${2}-${3}"), Cadence.MONTHL
 """How the digits of a date become a period's text."""
 
 IDENTITY = ("period", "symbol", "interval", "part")
+
+
+_Listed = tuple[Folder, tuple[list[pl.DataFrame], int]]
+"""A folder, the pages of it and what they cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +150,27 @@ class Lister:
 
         A folder that spans several symbols may bring other periods of its month.
         """
-        found = [OBJECT_SCHEMA.to_frame()]
-        strays: list[Stray] = []
-        requests = keys_listed = 0
+        listed = list(self.batches(dataset, folders))
+        return Listing(
+            pl.concat([OBJECT_SCHEMA.to_frame(), *(batch.objects for batch in listed)]),
+            tuple(stray for batch in listed for stray in batch.strays),
+            sum(batch.requests for batch in listed),
+        )
+
+    def batches(self, dataset: Dataset, folders: Sequence[Folder]) -> Iterator[Listing]:
+        """As :meth:`objects`, some folders at a time, in order."""
+        wanted = [symbol for folder in folders if folder.symbols for symbol in folder.symbols]
         place = {"exchange": dataset.exchange, "side": "lake" if self._root else "source"}
         with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
-            # A folder's objects are parsed without the others': pages of many are never held at once.
-            results = zip(folders, pool.map(self._keys, folders), strict=True)
-            while some := list(itertools.islice(results, FOLDERS_PARSED)):
+            for some in _batched(zip(folders, pool.map(self._keys, folders), strict=True)):
                 keys = self._narrowed((folder, pages) for folder, (pages, _) in some)
-                objects, odd = _parse(dataset, keys, lone_sidecars=bool(self._root))
-                found.append(objects)
-                strays += odd
-                requests += sum(pages for _, (_, pages) in some)
-                keys_listed += keys.height
-        count(LISTING_REQUESTS, requests, **place)
-        count(LISTING_KEYS, keys_listed, **place)
-        objects = pl.concat(found)
-        wanted = {symbol for folder in folders if folder.symbols for symbol in folder.symbols}
-        if wanted:
-            objects = objects.filter(pl.col("symbol").is_in(list(wanted)))
-        return Listing(objects, tuple(strays), requests)
+                objects, strays = _parse(dataset, keys, lone_sidecars=bool(self._root))
+                requests = sum(pages for _, (_, pages) in some)
+                count(LISTING_REQUESTS, requests, **place)
+                count(LISTING_KEYS, keys.height, **place)
+                if wanted:
+                    objects = objects.filter(pl.col("symbol").is_in(wanted))
+                yield Listing(objects, strays, requests)
 
     def _folders(self, prefix: str) -> list[str]:
         """Names of the folders right below a prefix of the source."""
@@ -298,6 +304,20 @@ class Lister:
             yield from pages
         except CLIENT_ERRORS as error:
             raise store_error(f"Listing {self._bucket.url}/{self._root}{prefix}", error) from error
+
+
+def _batched(listed: Iterable[_Listed]) -> Iterator[list[_Listed]]:
+    """Folders to parse together."""
+    batch: list[_Listed] = []
+    keys = 0
+    for folder, (pages, requests) in listed:
+        batch.append((folder, (pages, requests)))
+        keys += sum(page.height for page in pages)
+        if len(batch) == FOLDERS_PARSED or keys >= KEYS_PARSED:
+            yield batch
+            batch, keys = [], 0
+    if batch:
+        yield batch
 
 
 def folders_of(

@@ -41,7 +41,7 @@ from lakehouse_assets.sync.reconcile import (
 from lakehouse_assets.sync.report import SyncReport
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
-from lakehouse_assets.sync.survey import Part, Survey, Surveyor, parts_of
+from lakehouse_assets.sync.survey import Range, Survey, Surveyor
 from lakehouse_assets.sync.transfer import TransferOptions
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Engine:
 
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
-        return _plan(scope, self._surveyor.survey(scope), self._manifest(scope).read(scope.names))
+        return _plan(scope, self._surveyor.survey(scope).whole(), self._manifest(scope).read(scope.names))
 
     def estimate(self, plan: Plan) -> Estimate:
         """What doing it would cost."""
@@ -183,11 +183,11 @@ class Engine:
                 raise lost
             return report
 
-        def listed(parts: Sequence[Part], requests: int) -> None:
+        def listed(range_: Range, parts: Sequence[Scope]) -> None:
             if approve is not None:
                 # Planned once more than needed: of a range in parts none is copied before all are approved.
-                plans = (_plan(p.scope, p.survey(), self._manifest(p.scope).read(p.scope.names)) for p in parts)
-                approve(self._estimate((plan.summary() for plan in plans), requests))
+                plans = (_plan(p, range_.within(p), self._manifest(p).read(p.names)).summary() for p in parts)
+                approve(self._estimate(plans, range_.requests))
             counter.at(Stage.LISTED)
 
         counter.at(Stage.LISTING)
@@ -198,18 +198,16 @@ class Engine:
         self,
         scope: Scope,
         work: Callable[[Scope, Survey], SyncReport],
-        on_listed: Callable[[Sequence[Part], int], None] = lambda _parts, _requests: None,
+        on_listed: Callable[[Range, Sequence[Scope]], None] = lambda _range, _parts: None,
     ) -> SyncReport:
         """Survey the scope, have each part worked on, and put the reports together."""
         started = time.monotonic()
         with _stage(scope, "list"):
-            survey = self._surveyor.survey(scope)
-            parts = parts_of(scope, survey, self._options.part_objects)
-        requests, strays = survey.requests, survey.source.strays
-        del survey  # of a long range, only the part that is being worked on is held unpacked
-        on_listed(parts, requests)
+            range_ = self._surveyor.survey(scope)
+        parts = range_.parts(self._options.part_objects)
+        on_listed(range_, parts)
         listed = time.monotonic() - started
-        reports = [work(part.scope, part.survey()) for part in parts]
+        reports = [work(part, range_.within(part)) for part in parts]
         return SyncReport(
             dataset=scope.entry.dataset.name,
             periods=tuple(
@@ -218,8 +216,8 @@ class Engine:
                 for period in report.periods
             ),
             seconds=time.monotonic() - started,
-            listing_requests=requests + sum(report.listing_requests for report in reports),
-            strays=tuple((stray.key, stray.reason) for stray in strays),
+            listing_requests=range_.requests + sum(report.listing_requests for report in reports),
+            strays=tuple((stray.key, stray.reason) for stray in range_.strays),
         )
 
     def _manifest(self, scope: Scope) -> Manifest:
@@ -240,7 +238,7 @@ class Engine:
         def build(current: pl.DataFrame) -> pl.DataFrame:
             # Another run that committed since the manifest was read has changed the lake too.
             unchanged = not judged and current.equals(known.rows)
-            after = survey if unchanged else self._surveyor.survey(scope)
+            after = survey if unchanged else self._surveyor.survey(scope).whole()
             rows = judge(_plan(scope, after, current).rows, outcomes, now=_now(), run_id=run_id)
             replaced = rows.filter("taken_over").select("key", pl.col("known_lake_etag").alias("lake_etag"))
             judged[:] = [with_places(rows, kept_places(scope.entry.dataset, self._lake, replaced))]

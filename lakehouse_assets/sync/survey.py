@@ -1,22 +1,22 @@
 """Both sides of a range: what the source lists and what the lake lists, and the same again after a transfer.
 
-Folders are by symbol, so a range is listed as a whole and then cut into parts by period. What waits for
-its turn is held packed: some 30 bytes an object and side instead of 270.
+Folders are by symbol, so a range is listed as a whole and then cut into parts by period. It is packed
+as it comes, by month: some 30 bytes an object and side instead of 270.
 """
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.exchanges.grammar import Folder
-from lakehouse_assets.archive.listing import Lister, Listing, folders_of, selected_symbols
+from lakehouse_assets.archive.exchanges.grammar import Folder, Stray
+from lakehouse_assets.archive.listing import OBJECT_SCHEMA, Lister, Listing, folders_of, selected_symbols
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import InputError, StoreError
@@ -39,6 +39,75 @@ class Survey:
         return self.source.requests + self.lake.requests
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Both listings of a whole scope, packed by month. ``requests`` are the pages that it took."""
+
+    scope: Scope
+    symbols: tuple[str, ...]
+    source: _Shelf
+    lake: _Shelf
+
+    @property
+    def requests(self) -> int:
+        return self.source.requests + self.lake.requests
+
+    @property
+    def strays(self) -> tuple[Stray, ...]:
+        """Of the source."""
+        return tuple(self.source.strays)
+
+    def whole(self) -> Survey:
+        survey = self.within(self.scope)
+        return replace(survey, source=replace(survey.source, strays=self.strays, requests=self.requests))
+
+    def within(self, part: Scope) -> Survey:
+        """A part of it, without the pages, which are counted with the whole."""
+        names = part.names
+        return Survey(_folders(part, self.symbols), self.source.listing(names), self.lake.listing(names), self.symbols)
+
+    def parts(self, most: int) -> list[Scope]:
+        """The scope cut into consecutive periods of which either side lists at most so many objects."""
+        objects = self.source.counts | self.lake.counts  # the larger of the two
+        parts: list[Scope] = []
+        periods: list[Period] = []
+        held = 0
+        for period in sorted(self.scope.periods):
+            here = objects[str(period)]
+            if periods and held + here > most:
+                parts.append(replace(self.scope, periods=tuple(periods)))
+                periods, held = [], 0
+            periods.append(period)
+            held += here
+        return [*parts, replace(self.scope, periods=tuple(periods))]
+
+
+class _Shelf:
+    """One side's objects of some periods, packed by month as they come; ``counts`` are by period."""
+
+    def __init__(self, periods: Sequence[str], batches: Iterable[Listing]) -> None:
+        self._months: dict[str, list[bytes]] = {}
+        self.counts: Counter[str] = Counter()
+        self.strays: list[Stray] = []
+        self.requests = 0
+        for batch in batches:
+            self.strays += batch.strays
+            self.requests += batch.requests
+            # A range may have gaps.
+            rows = batch.objects.filter(pl.col("period").is_in(periods))
+            self.counts.update(dict(rows.group_by("period").len().iter_rows()))
+            by_month = rows.with_columns(month=pl.col("period").str.head(7)).partition_by(
+                "month", as_dict=True, include_key=False
+            )
+            for (month,), some in by_month.items():
+                self._months.setdefault(str(month), []).append(_packed(some))
+
+    def listing(self, periods: Sequence[str]) -> Listing:
+        packed = [some for month in sorted({period[:7] for period in periods}) for some in self._months.get(month, ())]
+        rows = [pl.read_ipc(io.BytesIO(some)).filter(pl.col("period").is_in(periods)) for some in packed]
+        return Listing(pl.concat([OBJECT_SCHEMA.to_frame(), *rows]), (), 0)
+
+
 class Surveyor:
     """Lists a source and a lake; ``concurrency`` requests at a time on each side."""
 
@@ -47,7 +116,7 @@ class Surveyor:
         self._lake = lake
         self._concurrency = concurrency
 
-    def survey(self, scope: Scope) -> Survey:
+    def survey(self, scope: Scope) -> Range:
         """Raises InputError for a symbol that there is not, StoreError where a side cannot be listed."""
         dataset, entry = scope.entry.dataset, scope.entry
         source, lake = self._listers(scope)
@@ -62,13 +131,13 @@ class Surveyor:
             unknown = sorted(set(scope.symbols) - set(symbols))
             if unknown:
                 raise InputError(f"{dataset} has no symbol {unknown[0]!r} in its archive.")
-            there = _folders(scope, symbols)
-            source_side = pool.submit(source.objects, dataset, there)
             here = set(in_lake.result())
-            lake_side = pool.submit(
-                lake.objects, dataset, _folders(scope, [symbol for symbol in symbols if symbol in here])
+            held = [symbol for symbol in symbols if symbol in here]
+            source_side, lake_side = (
+                pool.submit(_Shelf, scope.names, side.batches(dataset, _folders(scope, some)))
+                for side, some in ((source, symbols), (lake, held))
             )
-            return Survey(there, _only(source_side.result(), scope), _only(lake_side.result(), scope), tuple(symbols))
+            return Range(scope, symbols, source_side.result(), lake_side.result())
 
     def look_again(
         self, scope: Scope, before: Survey, outcomes: pl.DataFrame
@@ -104,47 +173,9 @@ class Surveyor:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some periods of a survey, packed."""
-
-    scope: Scope
-    symbols: tuple[str, ...]
-    sides: tuple[bytes, bytes]
-
-    def survey(self) -> Survey:
-        """As it was cut; its pages were counted with the whole."""
-        source, lake = (Listing(pl.read_ipc(io.BytesIO(side)), (), 0) for side in self.sides)
-        return Survey(_folders(self.scope, self.symbols), source, lake, self.symbols)
-
-
-def parts_of(scope: Scope, survey: Survey, most: int) -> list[Part]:
-    """The survey cut into consecutive periods of which either side lists at most so many objects."""
-    return [
-        Part(part, survey.symbols, (_packed(survey.source, part), _packed(survey.lake, part)))
-        for part in _cut(scope, survey, most)
-    ]
-
-
-def _cut(scope: Scope, survey: Survey, most: int) -> Iterator[Scope]:
-    objects: Counter[str] = Counter()
-    for side in (survey.source, survey.lake):
-        objects |= Counter(dict(side.objects.group_by("period").len().iter_rows()))  # the larger of the two
-    part: list[Period] = []
-    held = 0
-    for period in sorted(scope.periods):
-        here = objects[str(period)]
-        if part and held + here > most:
-            yield replace(scope, periods=tuple(part))
-            part, held = [], 0
-        part.append(period)
-        held += here
-    yield replace(scope, periods=tuple(part))
-
-
-def _packed(side: Listing, part: Scope) -> bytes:
+def _packed(rows: pl.DataFrame) -> bytes:
     body = io.BytesIO()
-    _only(side, part).objects.write_ipc(body, compression="zstd")
+    rows.write_ipc(body, compression="zstd")
     return body.getvalue()
 
 
@@ -189,6 +220,5 @@ def _replaced(listing: Listing, again: Listing, asked: Sequence[Folder]) -> List
 
 
 def _only(listing: Listing, scope: Scope) -> Listing:
-    """A range may have gaps: keep the periods that were asked for. A listing of no others is not copied."""
-    asked = listing.objects["period"].is_in(scope.names)
-    return listing if asked.all() else replace(listing, objects=listing.objects.filter(asked))
+    """The periods that were asked for: a range may have gaps."""
+    return replace(listing, objects=listing.objects.filter(pl.col("period").is_in(scope.names)))
