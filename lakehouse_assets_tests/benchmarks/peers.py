@@ -21,24 +21,24 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.s5cmd import S5cmd, executable
 from lakehouse_assets_tests.benchmarks.bench import Bench
 
-WORKERS = 64
+WIDEST = 64
 AWS_CONFIG = f"""\
 [default]
 region = us-east-1
 s3 =
-  max_concurrent_requests = {WORKERS}
+  max_concurrent_requests = {WIDEST}
   max_queue_size = 10000
   addressing_style = path
 """
 RCLONE_FLAGS = (
-    *("--transfers", str(WORKERS), "--checkers", str(WORKERS), "--s3-no-check-bucket", "--fast-list"),
+    *("--checkers", str(WIDEST), "--s3-no-check-bucket", "--fast-list"),
     # No HEAD after each object, no file times as metadata, and larger parts than 5 MiB, more of them at once.
     *("--s3-no-head", "--no-update-modtime", "--s3-chunk-size", "16M", "--s3-upload-concurrency", "8"),
     *("--s3-copy-cutoff", "5000M", "--stats", "0", "--log-level", "ERROR"),
 )
 
-Work = Callable[[Bench, Lake], None]
-"""Brings a bench's archive into a lake."""
+Work = Callable[[Bench, Lake, int], None]
+"""Brings a bench's archive into a lake, with so many transfers at a time."""
 
 
 class PeerMissingError(Exception):
@@ -47,9 +47,11 @@ class PeerMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``copy`` into an empty lake; ``look`` at one that has everything; ``across`` two endpoints."""
+    """``copy`` into an empty lake; ``look`` at one that has everything; ``across`` two endpoints. ``widths`` are
+    numbers of transfers of which the fastest for the work at hand is measured."""
 
     name: str
+    widths: tuple[int, ...]
     copy: Work
     across: Work
     look: Mapping[str, Work]
@@ -76,7 +78,7 @@ def rclone() -> Peer:
     if program is None:
         raise PeerMissingError("rclone: uv sync --group benchmarks")
 
-    def run(lake: Lake, source: Bucket | None, arguments: Sequence[str]) -> None:
+    def run(lake: Lake, source: Bucket | None, width: int, arguments: Sequence[str]) -> None:
         remotes = {"LAKE": lake.bucket} | ({"SOURCE": source} if source else {})
         environment = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
         environment["RCLONE_CONFIG"] = os.devnull
@@ -89,44 +91,45 @@ def rclone() -> Peer:
                 f"RCLONE_CONFIG_{name}_ACCESS_KEY_ID": credentials.access_key_id if credentials else "",
                 f"RCLONE_CONFIG_{name}_SECRET_ACCESS_KEY": credentials.secret_access_key if credentials else "",
             }
-        _run([program, "copy", *RCLONE_FLAGS, *arguments], environment)
+        _run([program, "copy", "--transfers", str(width), *RCLONE_FLAGS, *arguments], environment)
 
-    def copy(archive: Bench, lake: Lake, *flags: str) -> None:
+    def copy(archive: Bench, lake: Lake, width: int, *flags: str) -> None:
         places = _Places.of(archive, lake)
-        run(lake, None, [*flags, f"lake:{places.source}", f"lake:{places.lake}"])
+        run(lake, None, width, [*flags, f"lake:{places.source}", f"lake:{places.lake}"])
 
-    def across(archive: Bench, lake: Lake) -> None:
+    def across(archive: Bench, lake: Lake, width: int) -> None:
         places = _Places.of(archive, lake)
-        run(lake, archive.world.source, [f"source:{places.source}", f"lake:{places.lake}"])
+        run(lake, archive.world.source, width, [f"source:{places.source}", f"lake:{places.lake}"])
 
     return Peer(
         "rclone copy",
+        (8, 16, WIDEST),
         copy,
         across,
-        {"rclone copy --size-only": lambda archive, lake: copy(archive, lake, "--size-only")},
+        {"rclone copy --size-only": lambda archive, lake, width: copy(archive, lake, width, "--size-only")},
     )
 
 
 def s5cmd_sync() -> Peer:
     """Across endpoints it cannot copy: it downloads, then uploads."""
 
-    def run(identity: Bucket, *arguments: str) -> None:
-        tool = S5cmd(identity=identity, workers=WORKERS)
+    def run(identity: Bucket, width: int, *arguments: str) -> None:
+        tool = S5cmd(identity=identity, workers=width)
         anonymous = ["--no-sign-request"] if identity.anonymous else []
-        base = [executable(), "--numworkers", str(WORKERS), *anonymous, "--endpoint-url", str(identity.endpoint_url)]
+        base = [executable(), "--numworkers", str(width), *anonymous, "--endpoint-url", str(identity.endpoint_url)]
         _run([*base, *arguments], tool.environment())
 
-    def copy(archive: Bench, lake: Lake) -> None:
+    def copy(archive: Bench, lake: Lake, width: int) -> None:
         places = _Places.of(archive, lake)
-        run(lake.bucket, "sync", f"s3://{places.source}*", f"s3://{places.lake}")
+        run(lake.bucket, width, "sync", f"s3://{places.source}*", f"s3://{places.lake}")
 
-    def across(archive: Bench, lake: Lake) -> None:
+    def across(archive: Bench, lake: Lake, width: int) -> None:
         places = _Places.of(archive, lake)
         with tempfile.TemporaryDirectory() as folder:
-            run(archive.world.source, "sync", f"s3://{places.source}*", f"{folder}/")
-            run(lake.bucket, "sync", f"{folder}/", f"s3://{places.lake}")
+            run(archive.world.source, width, "sync", f"s3://{places.source}*", f"{folder}/")
+            run(lake.bucket, width, "sync", f"{folder}/", f"s3://{places.lake}")
 
-    return Peer("s5cmd sync", copy, across, {"s5cmd sync": copy})
+    return Peer("s5cmd sync", (16, WIDEST), copy, across, {"s5cmd sync": copy})
 
 
 def aws() -> Peer:
@@ -148,17 +151,17 @@ def aws() -> Peer:
             ]
             _run([*base, *arguments], environment)
 
-    def copy(archive: Bench, lake: Lake) -> None:
+    def copy(archive: Bench, lake: Lake, _width: int) -> None:
         places = _Places.of(archive, lake)
         run(lake.bucket, f"s3://{places.source}", f"s3://{places.lake}")
 
-    def across(archive: Bench, lake: Lake) -> None:
+    def across(archive: Bench, lake: Lake, _width: int) -> None:
         places = _Places.of(archive, lake)
         with tempfile.TemporaryDirectory() as folder:
             run(archive.world.source, f"s3://{places.source}", folder)
             run(lake.bucket, folder, f"s3://{places.lake}")
 
-    return Peer("aws s3 sync", copy, across, {"aws s3 sync": copy})
+    return Peer("aws s3 sync", (WIDEST,), copy, across, {"aws s3 sync": copy})
 
 
 @cache
