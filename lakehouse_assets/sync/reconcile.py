@@ -2,7 +2,7 @@
 
 A mover's word alone makes nothing present: the listing must show the object with the right size.
 Its word is needed all the same where ETags cannot be compared (multipart, KMS), to tell a fresh
-copy from an older one of the same size.
+copy from an older one of the same size. Where they can be, the lake's has to be that of what was sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from lakehouse_assets.archive.listing import content_digests
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA
-from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.plan import PLAIN_MD5, State
 from lakehouse_assets.sync.report import Failure, PeriodReport, PeriodState
 
 OUTCOME_SCHEMA = pl.Schema(
@@ -57,6 +57,9 @@ def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: 
     rows = rows.with_columns((pl.col("key") + pl.col("sidecar_suffix")).alias("sidecar_key")).join(
         tried.rename(lambda name: f"sidecar_{name}"), on="sidecar_key", how="left", maintain_order="left"
     )
+    # An encrypted bucket's ETags are no MD5 sums: then none of them is that of what was sent.
+    are_sums = (_arrived("") | _arrived("sidecar_")).any()
+    rows = rows.with_columns(_fault("", are_sums), _fault("sidecar_", are_sums))
     rows = rows.with_columns(copied=_copied(""), sidecar_copied=_copied("sidecar_")).with_columns(
         state=pl.when("copied").then(pl.lit(State.PRESENT.value)).otherwise("state"),
         sidecar_state=pl.when("sidecar_copied").then(pl.lit(State.PRESENT.value)).otherwise("sidecar_state"),
@@ -73,6 +76,25 @@ def with_places(rows: pl.DataFrame, places: Mapping[str, str]) -> pl.DataFrame:
     return rows.join(found, on="key", how="left", maintain_order="left").with_columns(
         new_superseded_key=pl.coalesce("place", "new_superseded_key")
     )
+
+
+def _arrived(prefix: str) -> pl.Expr:
+    """The lake's ETag is the MD5 of the bytes that passed through this machine."""
+    return (pl.col(f"{prefix}tried_md5") == pl.col(f"lake_{prefix}etag")).fill_null(value=False)
+
+
+def _fault(prefix: str, are_sums: pl.Expr) -> pl.Expr:
+    """The mover's fault, or that the lake has taken other bytes than were sent."""
+    sent, lake_etag = pl.col(f"{prefix}tried_md5"), pl.col(f"lake_{prefix}etag")
+    differs = (
+        pl.col(f"{prefix}tried_fault").is_null()
+        & sent.is_not_null()
+        & lake_etag.str.contains(PLAIN_MD5)
+        & (lake_etag != sent)
+        & are_sums
+    ).fill_null(value=False)
+    said = pl.format("Corrupt: the bytes that were sent have md5 {}, the lake's have {}", sent, lake_etag)
+    return pl.when(differs).then(said).otherwise(f"{prefix}tried_fault").alias(f"{prefix}tried_fault")
 
 
 def _copied(prefix: str) -> pl.Expr:

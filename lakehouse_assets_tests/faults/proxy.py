@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -140,6 +140,14 @@ class Corrupt:
         if answer.status not in {200, 206}:
             return answer
         return Answer(answer.status, answer.headers, answer.body.translate(_OTHER))
+
+
+@dataclass(frozen=True)
+class Garbled:
+    """Other bytes of the right length are handed on to the store."""
+
+    async def strike(self, request: Request, forward: Forward) -> Answer:
+        return await forward(replace(request, body=request.body.translate(_OTHER)))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lakehouse_assets_tests.faults.proxy import (
     READS,
     WRITES,
     Corrupt,
+    Garbled,
     Hang,
     Latency,
     Meanwhile,
@@ -240,6 +241,21 @@ def test_corrupt_bytes_of_the_right_length_are_a_mismatch_and_replaced(world: Wo
         assert t.second(mode).total("copied") == 1
         assert t.row(key)["integrity"] == "verified"
         assert world.lake_body(t.row(key)["superseded_key"]) != t.bodies[key], "the corrupt bytes are kept for a look"
+
+
+@pytest.mark.parametrize("which", ["object", "sidecar"])
+def test_bytes_that_arrive_otherwise_than_they_were_sent_are_no_copy(world: World, which: str) -> None:
+    with trial(f"{which} corrupt on the way to the lake (relay)", world) as t:
+        key = t.keys[0]
+        file = key if which == "object" else f"{key}.CHECKSUM"
+        place = world.lake.key(f"archive/binance/{file}")
+        t.proxy.rules = [Rule(Garbled(), ("PutObject",), place, whole_key=True)]
+        report = t.first(SyncMode.RELAY)
+        [failure] = [failure for period in report.periods for failure in period.failures]
+        assert (failure.key, "the bytes that were sent" in failure.reason) == (file, True)
+        assert (t.row(key)["state"], report.total("present")) == ("failed", 27)
+        t.second(SyncMode.RELAY)
+        assert world.lake_body(f"archive/binance/{key}") == t.bodies[key]
 
 
 def test_bytes_that_stay_other_than_their_etag_says_are_not_fetched_for_ever(world: World) -> None:
