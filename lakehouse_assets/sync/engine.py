@@ -123,7 +123,8 @@ class Engine:
 
         def judged(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            plan = _plan(part, survey, self._manifest(part).read(part.names))
+            survey, known = self._known(part, survey)
+            plan = _plan(part, survey, known.rows)
             rows = judge(plan.rows, OUTCOME_SCHEMA.to_frame(), now=_now(), run_id=None)
             return _report(part, survey, rows, started)
 
@@ -134,7 +135,7 @@ class Engine:
 
         def recorded(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            known = self._manifest(part).known(part.names)
+            survey, known = self._known(part, survey)
             return _report(part, survey, self._commit(part, survey, known, OUTCOME_SCHEMA.to_frame(), run_id), started)
 
         return self._in_parts(scope, recorded)
@@ -161,7 +162,7 @@ class Engine:
         def synced(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
             with _stage(part, "plan"):
-                known = self._manifest(part).known(part.names)
+                survey, known = self._known(part, survey)
                 plan = _plan(part, survey, known.rows)
             with _stage(part, "move"):
                 outcomes = self._move(moving, plan, counter)
@@ -222,6 +223,17 @@ class Engine:
 
     def _manifest(self, scope: Scope) -> Manifest:
         return Manifest(self._lake, scope.entry.dataset)
+
+    def _known(self, part: Scope, survey: Survey) -> tuple[Survey, Known]:
+        """The manifest's rows, and a survey that is no older than they are.
+
+        Another run may have replaced what was listed, hours ago in a long range: what it kept of it
+        must not be taken for what the lake has now.
+        """
+        known = self._manifest(part).known(part.names)
+        if survey.contradicts(known.rows):
+            survey = self._surveyor.survey(part).whole()
+        return survey, known
 
     def _move(self, moving: Moving, plan: Plan, counter: _Counter) -> pl.DataFrame:
         """Move what the plan asks for; returns OUTCOME_SCHEMA."""

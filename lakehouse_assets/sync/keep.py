@@ -2,19 +2,21 @@
 
 Where the bucket keeps versions, it does so by itself. Elsewhere the lake's present copy is moved
 out of the way first: copied by the store under ``_superseded/``, one key per content, so that a
-killed run which does it again writes the same. An object whose former bytes cannot be kept is
-not replaced.
+killed run which does it again writes the same. The copy is bound to the ETag that names its place:
+what another run has replaced meanwhile never gets there. An object whose former bytes cannot be kept
+is not replaced.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
-from lakehouse_assets.sync.direct import DirectMover
+from lakehouse_assets.sync.by_request import RequestMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.transfer import Copy, TransferOptions
 
@@ -30,9 +32,14 @@ def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: Tr
     """Keep the lake's copies of ``changed`` (key, lake_etag, lake_size); returns what could not be kept."""
     places = superseded_keys(dataset, changed)
     sizes = dict(changed.select("key", "lake_size").iter_rows())
-    copies = {Copy(lake.key(dataset.lake_key(key)), lake.key(place), sizes[key]): key for key, place in places.items()}
-    outcomes = DirectMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)
-    faults = {copies[outcome.copy]: outcome.fault for outcome in outcomes if outcome.fault is not None}
+    etags = dict(changed.select("key", "lake_etag").iter_rows())
+    copies = {
+        Copy(lake.key(dataset.lake_key(key)), lake.key(place), sizes[key], etags[key]): key
+        for key, place in places.items()
+    }
+    # Not by s5cmd, which cannot say a condition.
+    outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)
+    faults = {copies[outcome.copy]: _said(outcome.fault) for outcome in outcomes if outcome.fault is not None}
     copied = {key: copy for copy, key in copies.items() if key not in faults}
     for key, found in _sizes(lake, {key: copy.lake_key for key, copy in copied.items()}).items():
         if isinstance(found, Exception):
@@ -40,6 +47,10 @@ def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: Tr
         elif found != copied[key].size:
             faults[key] = StoreFault("NotKept", f"the kept copy has {found} bytes instead of {copied[key].size}")
     return faults
+
+
+def _said(fault: StoreFault) -> StoreFault:
+    return replace(fault, message="another run has replaced it meanwhile") if fault.code == "Rewritten" else fault
 
 
 def kept_places(dataset: Dataset, lake: Lake, replaced: pl.DataFrame) -> dict[str, str]:

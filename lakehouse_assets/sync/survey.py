@@ -38,6 +38,17 @@ class Survey:
     def requests(self) -> int:
         return self.source.requests + self.lake.requests
 
+    def contradicts(self, known: pl.DataFrame) -> bool:
+        """Whether manifest rows tell of another object in the lake than is listed here, or of one that is not."""
+        sides = known.select("key", "lake_etag", "sidecar_lake_etag").join(
+            self.lake.objects.select("key", "etag", "sidecar_etag"), on="key", how="left"
+        )
+        object_differs = pl.col("lake_etag").is_not_null() & pl.col("lake_etag").ne_missing(pl.col("etag"))
+        sidecar_differs = pl.col("sidecar_lake_etag").is_not_null() & pl.col("sidecar_lake_etag").ne_missing(
+            pl.col("sidecar_etag")
+        )
+        return sides.select((object_differs | sidecar_differs).any()).item()
+
 
 @dataclass(frozen=True, slots=True)
 class Range:

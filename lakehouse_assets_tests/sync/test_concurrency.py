@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import polars as pl
+import pytest
 
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.sync.engine import Engine, EngineOptions, OnProgress, Progress, Stage
 from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.sync.transfer import TransferOptions
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 
@@ -55,3 +62,80 @@ def test_a_run_that_listed_before_another_replaced_an_object_does_not_record_the
     assert row["source_etag"] == row["lake_etag"]
     assert world.engine().sync(scope(world.entry(), "2024-03-01")).total("copied") == 0
     assert world.manifest().read(()).filter(pl.col("state") != "present").is_empty()
+
+
+def once_listed(happens: Callable[[], object], stage: Stage = Stage.LISTED) -> OnProgress:
+    """Something that another run does, once, when this one is at a stage."""
+    left = [happens]
+
+    def on_progress(progress: Progress) -> None:
+        if progress.stage is stage and left:
+            left.pop()()
+
+    return on_progress
+
+
+def assert_former_bytes_are_kept(world: World, key: str) -> None:
+    row = world.manifest().read(()).row(by_predicate=pl.col("key") == key, named=True)
+    assert row["state"] == "present"
+    assert world.lake_body(f"archive/binance/{key}") == body_of(key, 2, 400)
+    assert world.lake_body(row["superseded_key"]) == body_of(key, 1, 400)
+    assert row["former_etag"] == hashlib.md5(body_of(key, 1, 400)).hexdigest()
+    assert list(world.lake_files(f"_superseded/binance/{key}/")) == [row["superseded_key"]]
+
+
+@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
+def test_what_another_run_kept_is_not_overwritten_by_one_that_listed_before_it(world: World, mode: SyncMode) -> None:
+    [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
+    asked = scope(world.entry(), "2024-03-01")
+    world.engine().sync(asked, mode=mode)
+    world.put(key, body_of(key, 2, 400))
+    report = world.engine().sync(
+        asked, mode=mode, on_progress=once_listed(lambda: world.engine().sync(asked, mode=mode))
+    )
+    assert (report.periods[0].state, report.total("copied")) == (PeriodState.COMPLETE, 0)
+    assert_former_bytes_are_kept(world, key)
+
+
+def test_what_a_run_of_hours_listed_is_not_believed_where_the_manifest_knows_better(world: World) -> None:
+    keys = world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-03"))
+    asked, last = scope(world.entry(), "2024-03-01", "2024-03-03"), scope(world.entry(), "2024-03-03")
+    world.engine().sync(asked)
+    for key in keys:
+        world.put(key, body_of(key, 2, 400))
+    options = EngineOptions(part_objects=1, transfer=TransferOptions(workers=8))
+    slow = Engine(world.source, world.lake, options)
+    report = slow.sync(asked, on_progress=once_listed(lambda: world.engine().sync(last), Stage.COMMITTED))
+    assert report.total("copied") == 2
+    for key in keys:
+        assert_former_bytes_are_kept(world, key)
+
+
+def test_former_bytes_that_another_run_is_just_replacing_are_kept_or_left_alone(world: World) -> None:
+    """It is replaced between the manifest's reading and the keeping: only the condition of the copy can tell."""
+    [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
+    asked = scope(world.entry(), "2024-03-01")
+    world.engine().sync(asked)
+    world.put(key, body_of(key, 2, 400))
+    slow = world.engine()
+    move = slow._move
+
+    def overtaken(*arguments):
+        world.engine().sync(asked)
+        return move(*arguments)
+
+    slow._move = overtaken
+    assert slow.sync(asked).periods[0].state is PeriodState.COMPLETE
+    assert_former_bytes_are_kept(world, key)
+
+
+def test_a_narrowed_run_records_what_another_brought_meanwhile(world: World) -> None:
+    world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
+    asked = scope(world.entry(), "2024-03-01")
+    narrowed = replace(asked, symbols=(world.symbol("AUSDT"),))
+    report = world.engine().sync(
+        narrowed, on_progress=once_listed(lambda: world.engine().sync(asked, mode=SyncMode.RELAY))
+    )
+    assert report.periods[0].state is PeriodState.COMPLETE
+    assert_true_of_the_lake(world, 2)
+    assert set(world.manifest().read(())["integrity"]) == {"verified"}
