@@ -88,13 +88,13 @@ class Bucket:
             raise InputError("The bucket has no name; set it (for the lake: LAKEHOUSE_LAKE_BUCKET).")
         if self.endpoint_url is None:
             return
-        parts = urlsplit(self.endpoint_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        scheme, host = _scheme_and_host(self.endpoint_url)
+        if scheme not in {"http", "https"} or not host:
             raise InputError(
                 f"The endpoint {self.endpoint_url!r} of bucket {self.name} is not a URL; "
                 "write it as https://host[:port]."
             )
-        if parts.scheme == "http" and not self.allow_http and not is_loopback(parts.hostname):
+        if scheme == "http" and not self.allow_http and not is_loopback(host):
             raise InputError(
                 f"The endpoint {self.endpoint_url} of bucket {self.name} is plain HTTP; use https, "
                 "or allow it with allow_http (LAKEHOUSE_LAKE_ALLOW_HTTP or LAKEHOUSE_SOURCE_ALLOW_HTTP)."
@@ -118,7 +118,7 @@ class Bucket:
     def bodies_are_safe(self) -> bool:
         """Whether nobody on the way can change a body: by TLS, or on this machine. Elsewhere its SHA-256 is signed,
         for which every body is hashed once more on both sides."""
-        return not self.plain_http or is_loopback(urlsplit(self.endpoint_url or "").hostname or "")
+        return not self.plain_http or is_loopback(_scheme_and_host(self.endpoint_url or "")[1])
 
     @property
     def is_on_aws(self) -> bool:
@@ -206,6 +206,16 @@ class Bucket:
             "AWS_SECRET_ACCESS_KEY": self.credentials.secret_access_key,
             **({"AWS_SESSION_TOKEN": self.credentials.session_token} if self.credentials.session_token else {}),
         }
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    """Both empty for what is no URL or has no possible port."""
+    try:
+        parts = urlsplit(url)
+        possible = parts.port != 0
+    except ValueError:
+        return "", ""
+    return (parts.scheme, parts.hostname or "") if possible else ("", "")
 
 
 def _provider(endpoint_url: str | None) -> str:

@@ -129,6 +129,8 @@ def parse_yaml(source: bytes, name: str) -> Any:
         line = f" line {mark.line + 1}:" if mark else ""
         problem = error.problem or error.context or "it cannot be read"
         raise InputError(f"{name}:{line} invalid YAML: {_one_line(problem)}.") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: invalid YAML: it is nested too deeply.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{name}: invalid YAML: {_one_line(str(error))}.") from error
 

@@ -121,11 +121,11 @@ def fault_of(error: Exception) -> StoreFault:
     """Reduce a client's exception to a fault."""
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
-        return StoreFault(str(details.get("Code", "Unknown")), _one_line(str(details.get("Message", ""))))
+        return StoreFault(str(details.get("Code", "Unknown")), one_line(str(details.get("Message", ""))))
     if isinstance(error, NoCredentialsError | CredentialRetrievalError):
-        return StoreFault("NoCredentials", _one_line(str(error)))
+        return StoreFault("NoCredentials", one_line(str(error)))
     if isinstance(error, BotoConnectionError | HTTPClientError):
-        return StoreFault("Unreachable", _one_line(str(error)))
+        return StoreFault("Unreachable", one_line(str(error)))
     return fault_of_text(str(error))
 
 
@@ -134,14 +134,14 @@ def fault_of_text(text: str) -> StoreFault:
     text = text.partition("\n\nDebug source:")[0]
     if code := _CODE.search(text):
         message = _MESSAGE.search(text)
-        return StoreFault(code.group(1), _one_line(message.group(1)) if message else "")
+        return StoreFault(code.group(1), one_line(message.group(1)) if message else "")
     if code := _S5CMD_CODE.match(text):
         if code.group(1) in {"RequestError", "RequestCanceled"} and _is_unreachable(text):
-            return StoreFault("Unreachable", _one_line(text))
-        return StoreFault(code.group(1), _one_line(_REQUEST_IDS.sub("", text[code.end() :])))
+            return StoreFault("Unreachable", one_line(text))
+        return StoreFault(code.group(1), one_line(_REQUEST_IDS.sub("", text[code.end() :])))
     if status := _STATUS.search(text):
-        return StoreFault(status.group(1), _one_line(text))
-    return StoreFault(_code_by_words(text), _one_line(text))
+        return StoreFault(status.group(1), one_line(text))
+    return StoreFault(_code_by_words(text), one_line(text))
 
 
 def store_error(tried: str, error: Exception) -> StoreError:
@@ -161,7 +161,12 @@ def _is_unreachable(text: str) -> bool:
     return any(sign in lowered for sign in ("connection refused", "dns error", "error sending request", "no such host"))
 
 
-def _one_line(text: str, limit: int = 300) -> str:
-    # What a server or a client says may repeat what it was sent.
-    line = " ".join(redact(_COLOURS.sub("", text)).split()).rstrip(".")
+_READ = 8192
+"""Characters of a text that are looked at; looking for secrets in a megabyte takes minutes."""
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """What was said, as an error may repeat it: on one line, not endless, without secrets."""
+    # What a server or a client says may repeat what it was sent, and be of any length.
+    line = " ".join(redact(_COLOURS.sub("", text[:_READ])).split()).rstrip(".")
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -98,12 +98,16 @@ def _fault(prefix: str, are_sums: pl.Expr) -> pl.Expr:
 
 
 def _copied(prefix: str) -> pl.Expr:
-    """The mover said so, the lake lists that size, and the source is still what was planned."""
+    """The mover said so, the lake lists that size, and the source is still what was planned.
+
+    Or it was rewritten in between and the store, which copied by itself, copied what it is now.
+    """
+    etag, unseen = pl.col(f"{prefix}etag"), pl.col(f"{prefix}tried_md5").is_null()
     return (
         pl.col(f"{prefix}tried_mode").is_not_null()
         & pl.col(f"{prefix}tried_fault").is_null()
         & (pl.col(f"lake_{prefix}size") == pl.col(f"{prefix}size"))
-        & (pl.col(f"{prefix}tried_etag") == pl.col(f"{prefix}etag"))
+        & ((pl.col(f"{prefix}tried_etag") == etag) | (unseen & (pl.col(f"lake_{prefix}etag") == etag)))
     ).fill_null(value=False)
 
 

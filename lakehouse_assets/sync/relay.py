@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypedDict
@@ -101,8 +102,21 @@ class RelayMover:
         timeout = timedelta(seconds=min(self._limits.stall_seconds, _MOST_PART_SECONDS))
         self._source = self._source_bucket.object_store(timeout=timeout)
         self._lake = self._lake_bucket.object_store(timeout=timeout)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(self._move(copies, on_outcome))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._run(copies, on_outcome)
+        # A notebook's loop runs in this thread.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._run, copies, on_outcome).result()
+
+    def _run(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                return runner.run(self._move(copies, on_outcome))
+        except BaseExceptionGroup as group:
+            # What on_outcome raises comes as it is, as from the other movers.
+            raise group.exceptions[0] from None
 
     async def _move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         in_flight = InFlight(self._budget)

@@ -24,14 +24,14 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.store_errors import StoreFault, fault_of_text
+from lakehouse_assets.archive.store_errors import StoreFault, fault_of_text, one_line
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.process import tethered
 
@@ -88,6 +88,8 @@ _CLOCK_SECONDS = 0.01
 
 _LOOKS_EVERY_SECONDS = 0.01
 _CHUNK_BYTES = 2**16
+_CHUNKS_LEFT = 64
+"""Looks at pipes whose writer has ended; Linux keeps 1 MiB in each at the most."""
 _LINE_BYTES = 2**20
 """No answer is this long: more than an answer without its end is garbage."""
 
@@ -187,22 +189,22 @@ class S5cmd:
                     settle(*answer)
                     patience.observe(answer[1])
 
-        try:
-            feeder.start()
-            while output.is_open and patience.verdict is None:
-                seconds = patience.seconds()
-                some = output.read(seconds) if seconds else None
-                if some is None:
-                    patience.ran_out()
-                else:
-                    heed(some)
-        finally:
-            _end(process, at_once=patience.verdict is not None)
-            feeder.join(timeout=5)
+        with output:
+            try:
+                feeder.start()
+                while output.is_open and patience.verdict is None:
+                    seconds = patience.seconds()
+                    some = output.read(seconds) if seconds else None
+                    if some is None:
+                        patience.ran_out()
+                    else:
+                        heed(some)
+            finally:
+                _end(process, at_once=patience.verdict is not None)
+                feeder.join(timeout=5)
             # A batch that was given up may have done more than had been read.
-            while output.is_open and (some := output.read(0.0)) is not None:
+            for some in output.rest():
                 heed(some)
-            output.close()
         return patience.verdict or StoreFault(
             "NotReported", f"s5cmd ended with status {process.returncode} and did not report it{answers.noise()}"
         )
@@ -213,13 +215,14 @@ class _Patience:
 
     def __init__(self, limits: S5cmd) -> None:
         self._limits = limits
-        self._deadline = time.monotonic() + limits.deadline_seconds
+        self._answered = time.monotonic()
+        self._deadline = self._answered + limits.deadline_seconds
         self._failures = 0
         self.verdict: StoreFault | None = None
 
     def seconds(self) -> float:
         """How long to wait for the next answer."""
-        return max(0.0, min(self._limits.stall_seconds, self._deadline - time.monotonic()))
+        return max(0.0, min(self._answered + self._limits.stall_seconds, self._deadline) - time.monotonic())
 
     def ran_out(self) -> None:
         if time.monotonic() >= self._deadline - _CLOCK_SECONDS:
@@ -231,6 +234,7 @@ class _Patience:
 
     def observe(self, fault: StoreFault | None) -> None:
         """Take note of an answer."""
+        self._answered = time.monotonic()
         if fault is None:
             self._failures = 0
         elif not fault.is_of_object:
@@ -267,7 +271,18 @@ class _Output:
         self._looked = time.monotonic()
         return [line for key, _ in ready for line in self._lines_of(cast("IO[bytes]", key.fileobj))] if ready else None
 
-    def close(self) -> None:
+    def rest(self) -> Iterator[list[bytes]]:
+        """What still lies in the pipes. Somebody may hold them who goes on writing: not more than they hold."""
+        for _ in range(_CHUNKS_LEFT):
+            some = self.read(0.0) if self.is_open else None
+            if some is None:
+                return
+            yield some
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for pipe in list(self._rests):
             self._close(pipe)
         self._selector.close()
@@ -300,7 +315,7 @@ class _Answers:
         text = line.decode(errors="replace").strip()
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             if text:
@@ -311,7 +326,8 @@ class _Answers:
             return None if command is None or command.source != answer.get("source") else (command, None)
         if "error" in answer:
             command = self._by_text.get(str(answer.get("command")))
-            fault = fault_of_text(str(answer["error"]))
+            # JSON can say half a character, which no other text can.
+            fault = fault_of_text(str(answer["error"]).encode(errors="replace").decode())
             if command is not None:
                 return command, fault
             self._noise.append(str(fault))
@@ -324,7 +340,7 @@ class _Answers:
 
     def noise(self) -> str:
         """The last lines that answered for nothing, for the error message."""
-        return f"; it said: {' | '.join(self._noise)}" if self._noise else ""
+        return f"; it said: {' | '.join(map(one_line, self._noise))}" if self._noise else ""
 
 
 @lru_cache(maxsize=1)
@@ -369,10 +385,15 @@ def _feed(pipe: IO[bytes], lines: Iterable[bytes]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """Give an orderly process the moment that it needs to exit; end any other with its group."""
-    try:
-        process.wait(timeout=0.0 if at_once or (process.stdin and not process.stdin.closed) else 5)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Give an orderly process the moment that it needs to exit; end any other, and its group, which may outlive it."""
+    if not at_once:
+        try:
+            process.wait(timeout=0.0 if process.stdin and not process.stdin.closed else 5)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return
+    # Before it is waited for: as long as it is not, its group's number is nobody else's.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

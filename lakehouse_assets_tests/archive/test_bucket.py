@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.errors import InputError
 from lakehouse_assets_tests.faults.proxy import Proxy
 from lakehouse_assets_tests.world import World
 
@@ -35,3 +36,11 @@ def test_on_loopback_the_store_takes_bodies_that_are_not_signed(world: World) ->
     [request] = proxy.requests
     assert request.header("x-amz-content-sha256") == "UNSIGNED-PAYLOAD"
     assert world.lake_body("note") == b"as it is"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "lake", "s3://lake", "https://"]
+)
+def test_an_endpoint_that_is_none_is_refused_by_name(endpoint: str) -> None:
+    with pytest.raises(InputError, match=r"is not a URL; write it as https://host\[:port\]"):
+        Bucket(name="b", endpoint_url=endpoint, allow_http=True)

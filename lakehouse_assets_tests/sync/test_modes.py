@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -109,6 +110,40 @@ def test_a_relay_is_verbatim_and_verified_at_any_size(world: World, size: int) -
     assert ("-" in seen["lake_etag"]) == (size > 5 * MIB)
     assert sync(world, SyncMode.RELAY, **PARTS).total("copied") == 0
     assert unfinished(world) == []
+
+
+def test_a_relay_works_where_a_loop_is_running(world: World) -> None:
+    world.publish(["BTCUSDT"], days(*WEEK))
+
+    async def in_a_notebook() -> SyncReport:
+        return sync(world, SyncMode.RELAY, last=WEEK[1])
+
+    assert asyncio.run(in_a_notebook()).copied_by_mode == {"relay": 7}
+
+
+@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
+def test_what_a_callback_raises_comes_as_it_is(world: World, mode: SyncMode) -> None:
+    world.publish(["BTCUSDT"], days(*WEEK))
+
+    def refuse(progress: Progress) -> None:
+        if progress.stage is Stage.MOVING:
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        world.engine().sync(scope(world.entry(), *WEEK), mode=mode, on_progress=refuse)
+    assert world.engine().sync(scope(world.entry(), *WEEK)).total("present") == 7
+
+
+def test_what_the_store_copied_of_an_object_rewritten_just_before_counts_as_copied(world: World) -> None:
+    [key] = world.publish(["BTCUSDT"], [DAY])
+
+    def rewrite(progress: Progress) -> None:
+        if progress.stage is Stage.LISTED:
+            world.put(key, body_of(key, 2, 500))
+
+    report = world.engine().sync(scope(world.entry(), DAY), mode=SyncMode.DIRECT, on_progress=rewrite)
+    assert (report.total("copied"), row(world, key)["mode"]) == (1, "direct")
+    assert row(world, key)["source_etag"] == row(world, key)["lake_etag"]
 
 
 @pytest.mark.parametrize("key", ["odd\nname.zip", "double//slash.zip", "bell\a.zip"])

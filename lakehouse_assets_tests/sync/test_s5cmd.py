@@ -222,3 +222,43 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_child_that_outlives_s5cmd_and_goes_on_writing_is_ended_in_time(world: World, impostor, tmp_path) -> None:
+    impostor(f"yes x & echo $! > {tmp_path}/child; exit 0")
+    [command] = commands_of(world, ["data/x.zip"])
+    fault = S5cmd(identity=world.lake.bucket, stall_seconds=60, deadline_seconds=1.0).run([command])[command]
+    assert fault.code == "Deadline"
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        if not is_running(child):
+            break
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def test_saying_things_is_no_progress(world: World, impostor) -> None:
+    impostor("while true; do echo still here; sleep 0.05; done")
+    [command] = commands_of(world, ["data/x.zip"])
+    fault = S5cmd(identity=world.lake.bucket, stall_seconds=1.0, deadline_seconds=60).run([command])[command]
+    assert fault.code == "Stalled"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "printenv AWS_SECRET_ACCESS_KEY",
+        "head -c 3000000 /dev/zero | tr '\\0' x; echo",
+        "printf '%0200000d' 0 | tr 0 '['; echo",
+        """printf '{"error": "half a \\\\ud800 letter", "command": "cp"}\\n'""",
+    ],
+    ids=["a secret", "3 MB", "200,000 brackets", "half a letter"],
+)
+def test_what_s5cmd_says_is_repeated_in_short_without_secrets(world: World, impostor, said: str) -> None:
+    impostor(f"cat > /dev/null; {said}; exit 3")
+    [command] = commands_of(world, ["data/x.zip"])
+    fault = S5cmd(identity=world.lake.bucket).run([command])[command]
+    assert (fault.code, "; it said: " in fault.message) == ("NotReported", True)
+    assert len(fault.message) < 1200
+    assert world.lake.bucket.credentials.secret_access_key not in fault.message
+    fault.message.encode()
