@@ -2,7 +2,7 @@
 
 Over a long way more in flight is faster, up to the link's width. A store near by, or a busy one, only
 gets slower: one on two cores took twice the processor time per byte for 256 MB in flight of what it
-took for 64. So a relay begins with little and doubles it for as long as that moves more bytes a second.
+took for 32. So a relay begins with little and doubles it for as long as that moves more bytes a second.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-FIRST_WIDTH = 64 * 1024**2
-"""Bytes in flight that a relay begins with: 5 Gbit/s over 100 ms."""
+FIRST_WIDTH = 32 * 1024**2
+"""Bytes in flight that a relay begins with: 2.5 Gbit/s over 100 ms."""
 
 ROUNDS = 4
 """A width is measured over so many times its bytes; on trial over half as many, which are twice as wide."""

@@ -378,6 +378,7 @@ WHOLE_FILE = [
      f"m.yaml: defaults.dataset: unknown key; known are {FIELDS}"),
     ("datasets:\n  - {dataset: [}", "m.yaml: line 2: invalid YAML: expected the node content, but found '}'."),
     ("datasets:\n  - dataset: a\n    dataset: b", "m.yaml: line 3: invalid YAML: the key 'dataset' is written twice."),
+    ("datasets: " + "[" * 5000, "m.yaml: invalid YAML: it is nested too deeply."),
     ("datasets:\n\t- a", "m.yaml: line 2: invalid YAML: found character '\\t' that cannot start any token."),
     ("datasets: !!python/name:os.system x", ("m.yaml: line 1: invalid YAML: could not determine a constructor for "
      "the tag 'tag:yaml.org,2002:python/name:os.system'.")),
