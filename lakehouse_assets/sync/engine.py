@@ -163,9 +163,9 @@ class Engine:
             started = time.monotonic()
             with _stage(part, "plan"):
                 survey, known = self._known(part, survey)
-                plan = _plan(part, survey, known.rows)
+                copies = _plan(part, survey, known.rows).copies()  # the plan itself is a kilobyte an object
             with _stage(part, "move"):
-                outcomes = self._move(moving, plan, counter)
+                outcomes = self._move(moving, copies, counter)
             with _stage(part, "look_again"):
                 survey, outcomes, lost = self._surveyor.look_again(part, survey, outcomes)
             counter.at(Stage.MOVED)
@@ -235,11 +235,10 @@ class Engine:
             survey = self._surveyor.survey(part).whole()
         return survey, known
 
-    def _move(self, moving: Moving, plan: Plan, counter: _Counter) -> pl.DataFrame:
-        """Move what the plan asks for; returns OUTCOME_SCHEMA."""
-        copies = plan.copies().sort("period", "key")
+    def _move(self, moving: Moving, copies: pl.DataFrame, counter: _Counter) -> pl.DataFrame:
+        """Move what a plan asks for; returns OUTCOME_SCHEMA."""
         counter.expect(copies)
-        return moving.move(copies, lambda size: counter.settled(size, moving.mode))
+        return moving.move(copies.sort("period", "key"), lambda size: counter.settled(size, moving.mode))
 
     def _commit(
         self, scope: Scope, survey: Survey, known: Known, outcomes: pl.DataFrame, run_id: str | None
