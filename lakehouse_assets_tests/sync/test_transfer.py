@@ -35,7 +35,7 @@ from lakehouse_assets_tests.faults.proxy import (
     Rule,
 )
 from lakehouse_assets_tests.faults.trial import through
-from lakehouse_assets_tests.world import World, days, scope
+from lakehouse_assets_tests.world import World, body_of, days, scope
 
 WEEK = ("2024-03-01", "2024-03-07")
 ARCHIVE = "archive/"
@@ -292,6 +292,38 @@ def test_object_headers_reach_the_parts_of_a_large_copy(world: World) -> None:
     assert report.total("copied") == 1
     assert created.header("x-amz-storage-class") == "STANDARD_IA"
     assert created.header("x-amz-acl") == "bucket-owner-full-control"
+
+
+@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
+@pytest.mark.parametrize("sign", ["k", "币"])
+def test_a_key_of_1024_bytes_is_copied_and_a_longer_one_named(world: World, mode: SyncMode, sign: str) -> None:
+    """1,024 bytes are S3's most; names between slashes are kept short, since SeaweedFS takes no long ones."""
+    [short] = world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
+    root = world.lake.key("archive/")
+    longest = _key_of(1024, f"long/{world.tag}/", sign)
+    world.put(longest, body_of(longest, 1, 400), sidecar=False)
+    target, beyond = _key_of(1024, root, sign), _key_of(1500, root, sign)
+    places = {short: root + "short.zip", longest: target}
+    copies = [Copy(source, place, 400) for source, place in places.items()]
+    movers = {SyncMode.DIRECT: DirectMover, SyncMode.RELAY: RelayMover, SyncMode.STAGED: StagedMover}
+    with Proxy(world.store.endpoint_url, Rule(Refusal(400, "KeyTooLongError"), WRITES, beyond)).running() as proxy:
+        there = through(world, proxy)
+        mover = movers[mode](there.source, there.lake.bucket, TransferOptions(workers=4, retries=0))
+        told = mover.move([*copies, Copy(short, beyond, 400)], lambda _outcome: None)
+    faults = {outcome.copy.lake_key: outcome.fault for outcome in told}
+    assert [faults[copy.lake_key] for copy in copies] == [None, None]
+    assert faults[beyond].code == "KeyTooLongError"
+    for source, place in places.items():
+        assert world.lake_body(place.removeprefix(world.lake.prefix)) == body_of(source, 1, 400)
+
+
+def _key_of(size: int, root: str, sign: str) -> str:
+    """A key of so many bytes of UTF-8, in names of 60."""
+    name = sign * (60 // len(sign.encode()))
+    key = root + "/".join([name] * (size // 61))
+    return (key.encode()[: size - 4].decode(errors="ignore").rstrip("/") + "x" * size).encode()[
+        : size - 4
+    ].decode() + ".zip"
 
 
 # Secrets
