@@ -42,11 +42,15 @@ class StagedMover(S5cmdMover):
         outcomes: list[Outcome] = []
         for batch in _within_bytes(copies, self._options.scratch_bytes):
             try:
-                with tempfile.TemporaryDirectory(prefix="lakehouse-staged-", dir=self._options.scratch) as folder:
-                    outcomes += self._move_batch(batch, Path(folder), on_outcome)
+                scratch = tempfile.TemporaryDirectory(
+                    prefix="lakehouse-staged-", dir=self._options.scratch, ignore_cleanup_errors=True
+                )
             except OSError as error:
                 fault = StoreFault("Scratch", f"the scratch folder cannot be used: {error.strerror}")
                 outcomes += [Outcome(copy, self.mode, fault) for copy in batch]
+                continue
+            with scratch as folder:
+                outcomes += self._move_batch(batch, Path(folder), on_outcome)
         return outcomes
 
     def _move_batch(self, batch: Sequence[Copy], folder: Path, on_outcome: OnOutcome) -> list[Outcome]:

@@ -122,14 +122,15 @@ def test_a_relay_works_where_a_loop_is_running(world: World) -> None:
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
-def test_what_a_callback_raises_comes_as_it_is(world: World, mode: SyncMode) -> None:
+@pytest.mark.parametrize("error", [InputError("enough"), BrokenPipeError("enough")])
+def test_what_a_callback_raises_comes_as_it_is(world: World, mode: SyncMode, error: Exception) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
 
     def refuse(progress: Progress) -> None:
         if progress.stage is Stage.MOVING:
-            raise InputError("enough")
+            raise error
 
-    with pytest.raises(InputError, match="enough"):
+    with pytest.raises(type(error), match="enough"):
         world.engine().sync(scope(world.entry(), *WEEK), mode=mode, on_progress=refuse)
     assert world.engine().sync(scope(world.entry(), *WEEK)).total("present") == 7
 

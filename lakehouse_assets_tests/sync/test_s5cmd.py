@@ -113,12 +113,7 @@ def test_a_stalled_s5cmd_is_ended_with_its_children(world: World, impostor, tmp_
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket, stall_seconds=1.0).run([command])[command]
     assert fault.code == "Stalled"
-    child = int((tmp_path / "child").read_text())
-    for _ in range(100):
-        if not is_running(child):
-            break
-        time.sleep(0.05)
-    assert not is_running(child)
+    assert_ends(int((tmp_path / "child").read_text()))
 
 
 def test_a_missing_s5cmd_fails_every_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,11 +189,7 @@ def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path
         pid = int((tmp_path / "pid").read_text())
         assert is_running(pid)
         os.kill(caller.pid, signal.SIGKILL)
-    for _ in range(100):
-        if not is_running(pid):
-            break
-        time.sleep(0.05)
-    assert not is_running(pid)
+    assert_ends(pid)
 
 
 def test_outcomes_are_told_as_they_come(world: World) -> None:
@@ -217,6 +208,14 @@ def test_outcomes_are_told_as_they_come(world: World) -> None:
     assert world.lake_body(f"archive/binance/{keys[0]}") == body_of(keys[0], 1, 400)
 
 
+def assert_ends(pid: int) -> None:
+    for _ in range(100):
+        if not is_running(pid):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} goes on")
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -229,12 +228,7 @@ def test_a_child_that_outlives_s5cmd_and_goes_on_writing_is_ended_in_time(world:
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket, stall_seconds=60, deadline_seconds=1.0).run([command])[command]
     assert fault.code == "Deadline"
-    child = int((tmp_path / "child").read_text())
-    for _ in range(100):
-        if not is_running(child):
-            break
-        time.sleep(0.05)
-    assert not is_running(child)
+    assert_ends(int((tmp_path / "child").read_text()))
 
 
 def test_saying_things_is_no_progress(world: World, impostor) -> None:
