@@ -159,7 +159,7 @@ class Lister:
 
     def batches(self, dataset: Dataset, folders: Sequence[Folder]) -> Iterator[Listing]:
         """As :meth:`objects`, some folders at a time, in order."""
-        wanted = [symbol for folder in folders if folder.symbols for symbol in folder.symbols]
+        wanted = list({symbol for folder in folders if folder.symbols for symbol in folder.symbols})
         place = {"exchange": dataset.exchange, "side": "lake" if self._root else "source"}
         with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
             for some in _batched(zip(folders, pool.map(self._keys, folders), strict=True)):
@@ -310,8 +310,9 @@ def _batched(listed: Iterable[_Listed]) -> Iterator[list[_Listed]]:
     """Folders to parse together."""
     batch: list[_Listed] = []
     keys = 0
-    for folder, (pages, requests) in listed:
-        batch.append((folder, (pages, requests)))
+    for one in listed:
+        batch.append(one)
+        _, (pages, _) = one
         keys += sum(page.height for page in pages)
         if len(batch) == FOLDERS_PARSED or keys >= KEYS_PARSED:
             yield batch

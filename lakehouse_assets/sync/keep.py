@@ -31,11 +31,9 @@ def superseded_keys(dataset: Dataset, replaced: pl.DataFrame) -> dict[str, str]:
 def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: TransferOptions) -> dict[str, StoreFault]:
     """Keep the lake's copies of ``changed`` (key, lake_etag, lake_size); returns what could not be kept."""
     places = superseded_keys(dataset, changed)
-    sizes = dict(changed.select("key", "lake_size").iter_rows())
-    etags = dict(changed.select("key", "lake_etag").iter_rows())
     copies = {
-        Copy(lake.key(dataset.lake_key(key)), lake.key(place), sizes[key], etags[key]): key
-        for key, place in places.items()
+        Copy(lake.key(dataset.lake_key(key)), lake.key(places[key]), size, etag): key
+        for key, etag, size in changed.select("key", "lake_etag", "lake_size").iter_rows()
     }
     # Not by s5cmd, which cannot say a condition.
     outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)

@@ -43,11 +43,11 @@ class Survey:
         sides = known.select("key", "lake_etag", "sidecar_lake_etag").join(
             self.lake.objects.select("key", "etag", "sidecar_etag"), on="key", how="left"
         )
-        object_differs = pl.col("lake_etag").is_not_null() & pl.col("lake_etag").ne_missing(pl.col("etag"))
-        sidecar_differs = pl.col("sidecar_lake_etag").is_not_null() & pl.col("sidecar_lake_etag").ne_missing(
-            pl.col("sidecar_etag")
+        differs = (
+            pl.col(known_etag).is_not_null() & pl.col(known_etag).ne_missing(pl.col(etag))
+            for known_etag, etag in (("lake_etag", "etag"), ("sidecar_lake_etag", "sidecar_etag"))
         )
-        return sides.select((object_differs | sidecar_differs).any()).item()
+        return sides.select(pl.any_horizontal(differs).any()).item()
 
 
 @dataclass(frozen=True, slots=True)
