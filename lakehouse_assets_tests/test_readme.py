@@ -25,8 +25,9 @@ README = Path(__file__).parents[1] / "README.md"
 FENCE = re.compile(r"^```(\w*)[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
+    "python3 -m venv .venv && . .venv/bin/activate": "the project's own environment, so that uv run takes it",
     "pip install uv && uv run lakehouse demo": "cli/test_demo.py runs it",
-    "pip install uv && uv run pytest": "this very command",
+    "pip install uv && uv run --dev pytest": "this very command",
     "uv run lakehouse up": "cli/test_up.py runs it",
     "export LAKEHOUSE_LAKE_BUCKET=my-lakehouse LAKEHOUSE_LAKE_REGION=ap-northeast-1": "needs AWS",
     "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_ENDPOINT_URL=https://minio.example.com:9000": "needs MinIO",

