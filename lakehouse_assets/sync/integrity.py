@@ -52,6 +52,9 @@ class Published:
         return cls(_ALGORITHM[len(digest)], digest)
 
 
+OVERSIZED = Published(fault=f"the sidecar has more than {SIDECAR_BYTES} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The integrity of one object and, where it is not simply good, a line that says why.
@@ -72,7 +75,7 @@ def parse_sidecar(body: bytes, file_name: str) -> Published:
     names another file is not believed.
     """
     if len(body) > SIDECAR_BYTES:
-        return Published(fault=f"the sidecar has more than {SIDECAR_BYTES} bytes")
+        return OVERSIZED
     tokens = body.split()
     if not tokens:
         return Published(fault="the sidecar is empty")

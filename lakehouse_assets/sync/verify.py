@@ -25,7 +25,15 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.integrity import Finding, Integrity, Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity import (
+    OVERSIZED,
+    SIDECAR_BYTES,
+    Finding,
+    Integrity,
+    Published,
+    find,
+    parse_sidecar,
+)
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA, Manifest
@@ -202,8 +210,11 @@ class Verifier:
             return None
         place = self._lake.key(dataset.lake_key(key + dataset.source.sidecar_suffix))
         options: obstore.GetOptions = {"if_match": f'"{row["sidecar_lake_etag"]}"'}
-        body = bytes(obstore.get(self._store, place, options=options).bytes())
-        return parse_sidecar(body, key.rsplit("/", 1)[1])
+        answer = obstore.get(self._store, place, options=options)
+        # The headers are here, the body is not: one of any size costs no memory.
+        if answer.meta["size"] > SIDECAR_BYTES:
+            return OVERSIZED
+        return parse_sidecar(bytes(answer.bytes()), key.rsplit("/", 1)[1])
 
     def _against_source(self, key: str, seen: Seen, finding: Finding, etag: str | None) -> Finding:
         """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""

@@ -11,6 +11,8 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.verify import Verification, Verifier
+from lakehouse_assets_tests.faults.proxy import READS, Proxy, Rule, Truncated
+from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, body_of, scope
 
 DAY = "2024-03-01"
@@ -85,6 +87,20 @@ def test_a_file_without_a_sidecar_is_as_good_as_its_etag(world: World) -> None:
     sync(world)
     done = verify(world)
     assert (done.objects_read, done.total(Integrity.ETAG_VERIFIED)) == (0, 1)
+
+
+@pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
+def test_a_sidecar_of_any_size_is_a_recorded_state_and_is_not_read(world: World, mode: SyncMode) -> None:
+    [key] = world.publish(["BTCUSDT"], [DAY])
+    world.put(f"{key}.CHECKSUM", b"0" * 2**21, sidecar=False)
+    assert sync(world, mode).periods[0].is_complete
+    # Whoever reads the body meets its end half-way.
+    with Proxy(world.store.endpoint_url, Rule(Truncated(), READS, ".CHECKSUM")).running() as proxy:
+        done = verify(through(world, proxy, max_attempts=1), again=True)
+    assert (done.objects_read, done.unread, done.complaints) == (1, (), ())
+    row = row_of(world, key)
+    assert (row["integrity"], row["verified_etag"]) == (Integrity.ETAG_VERIFIED, row["lake_etag"])
+    assert row["integrity_note"] == "the sidecar has more than 4096 bytes"
 
 
 def test_an_object_replaced_since_the_manifest_is_not_blessed_by_an_old_row(world: World) -> None:
