@@ -15,3 +15,10 @@ class InputError(LakehouseError):
 
 class StoreError(LakehouseError):
     """An object store refused or failed a request that was tried often enough."""
+
+
+class DamagedError(StoreError):
+    """A record in the lake is not whole: the store answers, and what it holds cannot be read.
+
+    The message names what mends it; trying again does not.
+    """

@@ -28,10 +28,13 @@ CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
-_STATUS = re.compile(r"\b(?:status code:?|non-2xx status code:) (\d{3})")
+_STATUS = re.compile(r"\bstatus code:?[\s\u21b3]+(\d{3})\b")  # delta-rs puts an arrow between the two
 _REQUEST_IDS = re.compile(r"\s*status code: \d+, request id: .*$", re.DOTALL)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs draws its errors for a terminal
-_S5CMD_CODE = re.compile(r"^(\w+): ")
+_S5CMD_CODE = re.compile(r"^([A-Z]\w+): ")
+
+UNKNOWN = "Unknown"
+"""The code of what no store said: an error of a client's own."""
 
 _FINAL = {
     "AccessDenied",
@@ -121,7 +124,7 @@ def fault_of(error: Exception) -> StoreFault:
     """Reduce a client's exception to a fault."""
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
-        return StoreFault(str(details.get("Code", "Unknown")), one_line(str(details.get("Message", ""))))
+        return StoreFault(str(details.get("Code", UNKNOWN)), one_line(str(details.get("Message", ""))))
     if isinstance(error, NoCredentialsError | CredentialRetrievalError):
         return StoreFault("NoCredentials", one_line(str(error)))
     if isinstance(error, BotoConnectionError | HTTPClientError):
@@ -131,7 +134,7 @@ def fault_of(error: Exception) -> StoreFault:
 
 def fault_of_text(text: str) -> StoreFault:
     """Reduce the text of an obstore or s5cmd error to a fault."""
-    text = text.partition("\n\nDebug source:")[0]
+    text = _COLOURS.sub("", text[:_READ]).partition("\n\nDebug source:")[0]
     if code := _CODE.search(text):
         message = _MESSAGE.search(text)
         return StoreFault(code.group(1), one_line(message.group(1)) if message else "")
@@ -153,12 +156,22 @@ def _code_by_words(text: str) -> str:
     # obstore follows no redirect, since the signature is the first region's.
     if "Received redirect" in text:
         return "PermanentRedirect"
-    return "Unreachable" if _is_unreachable(text) else "Unknown"
+    if _is_unreachable(text):
+        return "Unreachable"
+    return "Interrupted" if _says(text, _INTERRUPTED) else UNKNOWN
+
+
+_NEVER_SENT = ("connection refused", "dns error", "error sending request", "no such host")
+_INTERRUPTED = ("timed out", "connection reset", "connection closed", "broken pipe", "response body")
 
 
 def _is_unreachable(text: str) -> bool:
+    return _says(text, _NEVER_SENT)
+
+
+def _says(text: str, signs: tuple[str, ...]) -> bool:
     lowered = text.lower()
-    return any(sign in lowered for sign in ("connection refused", "dns error", "error sending request", "no such host"))
+    return any(sign in lowered for sign in signs)
 
 
 _READ = 8192

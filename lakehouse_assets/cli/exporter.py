@@ -27,8 +27,10 @@ def run_exporter(interval_seconds: float, *, once: bool) -> int:
     exporter = Exporter(settings.lake.lake(), load_matrix(settings.matrix).entries)
     exporter.register(otel.get_meter(SCOPE))
     if once:
-        exporter.refresh()
-        flush_telemetry()
+        try:
+            exporter.refresh()
+        finally:
+            flush_telemetry()
     else:
         exporter.run(interval_seconds, Event())
     return 0

@@ -117,6 +117,12 @@ FALLBACKS = _counted(
 THROTTLED = _counted(
     "lakehouse.transfer.throttled", "{file}", ("exchange",), "Files that a store answered with SlowDown."
 )
+RECORDS_LOST = _counted(
+    "lakehouse.records.lost",
+    "{record}",
+    ("record",),
+    "Auxiliary records, named by their place in the lake, that were not written or read; the work went on without.",
+)
 TICK_SECONDS = _timed("lakehouse.sensor.tick.duration", ("exchange",), "Time of one tick of a discovery sensor.")
 TABLE_SECONDS = _timed(
     "lakehouse.table.write.duration", _TABLE, "Time of writing the periods of a table that are committed together."

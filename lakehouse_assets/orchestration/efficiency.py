@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.resources import LakeResource
-from lakehouse_assets.sync.history import efficiency, read_history
+from lakehouse_assets.sync.history import compact_history, efficiency, read_history
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])
 DAYS, MONTHS = 31, 24
@@ -37,7 +40,8 @@ def build_efficiency_report() -> dg.AssetsDefinition:
         "over our network).",
     )
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
-        history = read_history(lake.lake())
+        compact_history(lake.lake())
+        history = read_history(lake.lake(), since=_months_ago(datetime.now(UTC).date()))
         months = efficiency(history, by="month")
         newest = months.head(1)
         return dg.MaterializeResult(
@@ -60,6 +64,11 @@ def build_efficiency_schedule() -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name="report_efficiency_daily", job=job, cron_schedule="20 0 * * *", execution_timezone="UTC"
     )
+
+
+def _months_ago(today: date) -> date:
+    """The first of the MONTHS that the report shows."""
+    return Period.containing(Cadence.MONTHLY, today).shifted(1 - MONTHS).start
 
 
 def _table(sums: pl.DataFrame) -> str:

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 
 import polars as pl
@@ -26,14 +27,14 @@ from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, obse
 from lakehouse_assets.observability.telemetry import flush_telemetry
 from lakehouse_assets.orchestration.thresholds import judge
 from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.history import HistoryTotals
 from lakehouse_assets.sync.incident_book import LakeBook
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import OPERATIONS as MODES
 from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.tables.holding import Holdings
-from lakehouse_assets.tables.table import tables_of
+from lakehouse_assets.tables.table import Table, tables_of
 
 _log = logging.getLogger(__name__)
 
@@ -73,9 +74,11 @@ class Exporter:
         self._datasets = [entry.dataset for entry in entries]
         self._tables = [entry.table for entry in tables_of(entries)]
         self._census = Census(lake)
+        self._history = HistoryTotals(lake)
         self._holdings = Holdings(lake)
         self._book = LakeBook(lake, fallback=None)
         self._judged: dict[Dataset, tuple[datetime, Counter[str]]] = {}
+        self._read: dict[object, list[_Value]] = {}
         self._shown: dict[Metric, list[Observation]] = {}
 
     def register(self, meter: otel.Meter) -> None:
@@ -85,22 +88,38 @@ class Exporter:
                 observable(meter, metric, self._reader(metric))
 
     def refresh(self, now: datetime | None = None) -> None:
-        """Read the records again; without an answer, all keep what they showed. Raises StoreError."""
+        """Read the records again. What does not answer keeps what it showed; then raises the first StoreError."""
         now = now or datetime.now(UTC)
+        records: dict[object, Callable[[], Iterator[_Value]]] = {
+            "history": self._of_history,
+            "incidents": lambda: self._of_incidents(now),
+            **{dataset: partial(self._of_dataset, dataset, now) for dataset in self._datasets},
+            **{table: partial(self._of_table, table) for table in self._tables},
+        }
+        unread: list[LakehouseError] = []
+        for record, read in records.items():
+            try:
+                self._read[record] = list(read())
+            except LakehouseError as error:
+                unread.append(error)
         shown: dict[Metric, list[Observation]] = {}
-        for metric, value, attributes in (*self._of_datasets(now), *self._of_tables(), *self._of_incidents(now)):
-            shown.setdefault(metric, []).append(Observation(value, attributes))
+        for values in self._read.values():
+            for metric, value, attributes in values:
+                shown.setdefault(metric, []).append(Observation(value, attributes))
         self._shown = shown
+        if unread:
+            raise unread[0]
 
-    def _of_datasets(self, now: datetime) -> Iterator[_Value]:
-        history = read_history(self._lake)
+    def _of_history(self) -> Iterator[_Value]:
+        totals = self._history.read()
         for dataset in self._datasets:
-            attributes = attributes_of(dataset)
-            rows = history.filter(pl.col("dataset") == dataset.name)
-            census = self._census.of(dataset)
-            of_history, of_census = _of_history(rows), _of_census(dataset, census, now)
-            for metric, value, further in (*of_history, *of_census, *self._of_thresholds(dataset, census)):
-                yield metric, value, attributes | further
+            for metric, value, further in _of_totals(totals.filter(pl.col("dataset") == dataset.name)):
+                yield metric, value, attributes_of(dataset) | further
+
+    def _of_dataset(self, dataset: Dataset, now: datetime) -> Iterator[_Value]:
+        census = self._census.of(dataset)
+        for metric, value, further in (*_of_census(dataset, census, now), *self._of_thresholds(dataset, census)):
+            yield metric, value, attributes_of(dataset) | further
 
     def _of_thresholds(self, dataset: Dataset, census: pl.DataFrame) -> Iterator[_Value]:
         """Judged again only when something was synced."""
@@ -116,16 +135,15 @@ class Exporter:
         for quantity, unusual in known[1].items():
             yield metrics.UNUSUAL, unusual, {"quantity": quantity}
 
-    def _of_tables(self) -> Iterator[_Value]:
-        for table in self._tables:
-            held = self._holdings.of(table)
-            if held is None:
-                continue
-            yield metrics.TABLE_ROWS, held.rows, table.attributes
-            yield metrics.TABLE_BYTES, held.bytes, table.attributes
-            yield metrics.TABLE_ROWS_MISSING, held.missing, table.attributes
-            for level, periods in held.levels.items():
-                yield metrics.TABLE_QUALITY, periods, table.attributes | {"level": level.value}
+    def _of_table(self, table: Table) -> Iterator[_Value]:
+        held = self._holdings.of(table)
+        if held is None:
+            return
+        yield metrics.TABLE_ROWS, held.rows, table.attributes
+        yield metrics.TABLE_BYTES, held.bytes, table.attributes
+        yield metrics.TABLE_ROWS_MISSING, held.missing, table.attributes
+        for level, periods in held.levels.items():
+            yield metrics.TABLE_QUALITY, periods, table.attributes | {"level": level.value}
 
     def _of_incidents(self, now: datetime) -> Iterator[_Value]:
         book = self._book.read(now).book
@@ -139,7 +157,7 @@ class Exporter:
             try:
                 self.refresh()
             except LakehouseError as error:
-                _log.warning("The records could not be read, the last ones stay shown: %s", error)
+                _log.warning("Records could not be read, their last values stay shown: %s", error)
             flush_telemetry()
             if stop.wait(interval_seconds):
                 return
@@ -157,13 +175,14 @@ def attributes_of(dataset: Dataset) -> dict[str, str]:
     return dict(zip(words, dataset.asset_key, strict=True))
 
 
-def _of_history(rows: pl.DataFrame) -> Iterator[_Value]:
+def _of_totals(totals: pl.DataFrame) -> Iterator[_Value]:
     for metric, column in _SUMS.items():
-        yield metric, _sum(rows, column), {}
+        yield metric, _sum(totals, column), {}
     for state in (PeriodState.COMPLETE, PeriodState.INCOMPLETE):
-        yield metrics.PERIODS_SYNCED, rows.filter(pl.col("state") == state.value).height, {"state": state.value}
+        periods = _sum(totals.filter(pl.col("state") == state.value), "periods")
+        yield metrics.PERIODS_SYNCED, periods, {"state": state.value}
     for mode in MODES:
-        yield metrics.OBJECTS_COPIED, _sum(rows, f"files_{mode}"), {"mode": mode}
+        yield metrics.OBJECTS_COPIED, _sum(totals, f"files_{mode}"), {"mode": mode}
 
 
 def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterator[_Value]:

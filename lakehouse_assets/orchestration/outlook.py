@@ -23,7 +23,7 @@ from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.history import read_history
+from lakehouse_assets.sync.history import read_history_if_any
 from lakehouse_assets.sync.known import Memory
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
@@ -142,7 +142,8 @@ def budget(lake: Lake, datasets: Sequence[Dataset], spending: SpendingSettings, 
         return None
     census = Census(lake)
     used = float(sum(int(census.of(dataset)["bytes"].sum()) for dataset in datasets))
-    return days_until(ceiling, used, bytes_per_day(read_history(lake), today))
+    history = read_history_if_any(lake, since=today - timedelta(days=BUDGET_DAYS))
+    return days_until(ceiling, used, bytes_per_day(history, today))
 
 
 def bytes_per_day(history: pl.DataFrame, today: date) -> list[float]:

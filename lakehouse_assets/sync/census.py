@@ -52,7 +52,7 @@ class Census:
         known = self._months.get(dataset, {})
         files, rows = manifest.months()
         changed = [month for month, names in files.items() if month not in known or known[month].files != names]
-        counted = _counted(rows(changed)) if changed else {}
+        counted = _by_month(manifest.collect(_counted(rows(changed)))) if changed else {}
         current = {
             month: _Month(names, counted.get(month, CENSUS_SCHEMA.to_frame())) if month in changed else known[month]
             for month, names in files.items()
@@ -61,10 +61,9 @@ class Census:
         return pl.concat([CENSUS_SCHEMA.to_frame(), *(month.counted for _, month in sorted(current.items()))])
 
 
-def _counted(rows: pl.LazyFrame) -> Mapping[str, pl.DataFrame]:
-    """CENSUS_SCHEMA by month."""
+def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
     state, present = pl.col("state"), pl.col("state") == State.PRESENT.value
-    frame = (
+    return (
         rows.group_by("month", "period")
         .agg(
             (state != State.VANISHED.value).sum().alias("expected"),
@@ -74,8 +73,11 @@ def _counted(rows: pl.LazyFrame) -> Mapping[str, pl.DataFrame]:
             pl.col("synced_at").max(),
         )
         .sort("period")
-        .collect()
     )
+
+
+def _by_month(frame: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
+    """CENSUS_SCHEMA by month."""
     return {
         str(month): part.select(CENSUS_SCHEMA.names()).cast(CENSUS_SCHEMA)
         for (month,), part in frame.group_by("month", maintain_order=True)

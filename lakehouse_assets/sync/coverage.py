@@ -43,7 +43,8 @@ or part). ``note`` is the first error or disagreement, null where nothing is wro
 def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.DataFrame:
     """COVERAGE_SCHEMA of a dataset, or of one symbol. Raises StoreError, and InputError for a symbol
     of which nothing was synced."""
-    files, scan = Manifest(lake, dataset).months()
+    manifest = Manifest(lake, dataset)
+    files, scan = manifest.months()
     rows = scan(list(files))
     if symbol is not None:
         rows = rows.filter(pl.col("symbol") == symbol)
@@ -51,7 +52,7 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
     is_listed, is_present = state != State.VANISHED.value, state == State.PRESENT.value
     is_quarantined = (pl.col("integrity") == Integrity.MISMATCH.value).fill_null(value=False)
     expected, present, quarantined = pl.col("expected"), pl.col("present"), pl.col("quarantined")
-    covered = (
+    covered = manifest.collect(
         rows.group_by("symbol", "period")
         .agg(
             is_listed.sum().alias("expected"),
@@ -72,10 +73,8 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
             .alias("cover")
         )
         .sort("symbol", "period")
-        .collect()
         .select(COVERAGE_SCHEMA.names())
-        .cast(COVERAGE_SCHEMA)
-    )
+    ).cast(COVERAGE_SCHEMA)
     if symbol is not None and covered.is_empty():
         raise InputError(
             f"Nothing of {symbol!r} was ever synced in {dataset}; lakehouse coverage {dataset} names what was."

@@ -25,7 +25,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.history import record_history
+from lakehouse_assets.sync.history import HistoryWriter
 from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Known, Manifest
@@ -158,6 +158,7 @@ class Engine:
         """
         moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
         counter = _Counter(on_progress)
+        history = HistoryWriter(self._lake, run_id)
 
         def synced(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
@@ -179,7 +180,7 @@ class Engine:
                 raise lost from None
             counter.at(Stage.COMMITTED)
             report = _report(part, survey, rows, started)
-            record_history(self._lake, report, run_id=run_id)
+            history.record(report)
             if lost is not None:
                 raise lost
             return report

@@ -1,20 +1,33 @@
 """The history of syncs: one row per period that a run changed or failed, in one Delta table.
 
 The manifest says what is; this says what it took. The efficiency report sums it up, and
-thresholds learn from it; Dagster's event log would not do, since runs may be deleted.
+thresholds learn from it; Dagster's event log would not do, since runs may be deleted. It is a statistic:
+a sync waits for it for seconds at most, and what cannot be recorded is told and forgotten.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.sync.commit import read_rows, write_rows
+from lakehouse_assets.errors import StoreError
+from lakehouse_assets.observability.metrics import RECORDS_LOST, count
+from lakehouse_assets.sync.commit import HURRIED, compact, read_months, read_rows, write_rows
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import SyncReport
 
 HISTORY_TABLE = "_manifest/_syncs"
+
+HISTORY_REMEDY = "Rebuild it: lakehouse rebuild-manifests _syncs. Syncs go on without it."
+
+RECORD_SECONDS = 10.0
+"""How long a sync tries to be first with its row, and the longest that it lets one take and still writes the next."""
+
+_log = logging.getLogger(__name__)
 
 HISTORY_SCHEMA = pl.Schema(
     {
@@ -44,8 +57,31 @@ HISTORY_SCHEMA = pl.Schema(
 ``retries`` is null in rows from before it was recorded."""
 
 
+@dataclass
+class HistoryWriter:
+    """Records what the parts of a sync took. Never fails it, and after a failure tries nothing more."""
+
+    lake: Lake
+    run_id: str | None
+    _given_up: bool = False
+
+    def record(self, report: SyncReport) -> None:
+        if self._given_up:
+            count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+            return
+        started = time.monotonic()
+        try:
+            record_history(self.lake, report, run_id=self.run_id)
+        except StoreError as error:
+            self._given_up = True
+            count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+            _log.warning("What the sync of %s took is not recorded: %s", report.dataset, error)
+        else:
+            self._given_up = time.monotonic() - started > RECORD_SECONDS
+
+
 def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int:
-    """Append the periods of which anything was copied or failed; returns how many."""
+    """Append the periods of which anything was copied or failed; returns how many. Raises StoreError."""
     now = datetime.now(UTC)
     rows = [
         (
@@ -74,13 +110,75 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
     if not rows:
         return 0
     frame = pl.DataFrame(rows, schema=HISTORY_SCHEMA, orient="row")
-    write_rows(lake, HISTORY_TABLE, frame, partition_by=["month"])
+    write_rows(
+        lake,
+        HISTORY_TABLE,
+        frame,
+        remedy=HISTORY_REMEDY,
+        partition_by=["month"],
+        seconds=RECORD_SECONDS,
+        options=HURRIED,
+    )
     return frame.height
 
 
-def read_history(lake: Lake) -> pl.DataFrame:
-    """All rows, HISTORY_SCHEMA, oldest first; empty where nothing was ever synced."""
-    return read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA).sort("synced_at")
+def read_history(lake: Lake, *, since: date | None = None, dataset: str | None = None) -> pl.DataFrame:
+    """HISTORY_SCHEMA, oldest first, of all syncs, or those from the month of ``since`` on, or those of a dataset;
+    empty where nothing was ever synced. Raises StoreError."""
+    where = pl.lit(value=True)
+    if since is not None:
+        where &= pl.col("month") >= f"{since:%Y-%m}"
+    if dataset is not None:
+        where &= pl.col("dataset") == dataset
+    return read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA, where, remedy=HISTORY_REMEDY).sort("synced_at")
+
+
+def read_history_if_any(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
+    """As :func:`read_history`; empty, with a warning, where it cannot be read."""
+    try:
+        return read_history(lake, since=since, dataset=dataset)
+    except StoreError as error:
+        count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+        _log.warning("What syncs took is not known: %s", error)
+        return HISTORY_SCHEMA.to_frame()
+
+
+def compact_history(lake: Lake) -> None:
+    """Put the files of all months together; writers do it for the months that they find small."""
+    compact(lake, HISTORY_TABLE)
+
+
+@dataclass
+class HistoryTotals:
+    """Sums over all syncs, remembered between calls: only months whose files changed are read again."""
+
+    lake: Lake
+    _months: dict[str, tuple[frozenset[str], pl.DataFrame]] = field(default_factory=dict)
+
+    def read(self) -> pl.DataFrame:
+        """One row per month, ``dataset`` and ``state``: ``periods``, and the sums of the numbers of HISTORY_SCHEMA.
+        Raises StoreError."""
+        files, rows = read_months(
+            self.lake,
+            HISTORY_TABLE,
+            HISTORY_SCHEMA,
+            lambda month, names: month not in self._months or self._months[month][0] != names,
+            remedy=HISTORY_REMEDY,
+        )
+        totals = _totals(rows)
+        changed = set(rows["month"])
+        self._months = {
+            month: (names, totals.filter(pl.col("month") == month) if month in changed else self._months[month][1])
+            for month, names in files.items()
+        }
+        return pl.concat([totals.clear(), *(kept for _, kept in self._months.values())])
+
+
+def _totals(rows: pl.DataFrame) -> pl.DataFrame:
+    numbers = [name for name, dtype in HISTORY_SCHEMA.items() if dtype.is_numeric()]
+    return rows.group_by("month", "dataset", "state").agg(
+        pl.len().cast(pl.Int64).alias("periods"), pl.col(numbers).sum()
+    )
 
 
 def efficiency(history: pl.DataFrame, *, by: str) -> pl.DataFrame:

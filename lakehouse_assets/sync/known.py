@@ -15,7 +15,9 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, READ_ERRORS, Manifest, files_by_month
+from lakehouse_assets.sync.commit import files_by_month
+from lakehouse_assets.sync.delta_errors import READ_ERRORS
+from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
 
 REOPEN_SECONDS = 600.0

@@ -20,9 +20,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, wr
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
+from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
 
 _UTC = pl.Datetime("us", "UTC")
@@ -77,7 +77,6 @@ FAILED = "failed"
 """The one state of a row that no plan gives (sync/plan.py has the others)."""
 
 CONTENT_COLUMNS = ("key", "period", "symbol", "interval", "state", "source_etag", "sidecar_source_etag")
-READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
@@ -103,21 +102,14 @@ class Manifest:
 
     def known(self, periods: Sequence[str]) -> Known:
         """As :meth:`read`, with the version that :meth:`replace` compares."""
-        table = self.table()
-        try:
-            return _known(table, periods)
-        except READ_ERRORS as error:
-            raise self.read_error(error) from error
+        return self._known(self.table(), periods)
 
     def symbols(self, periods: Sequence[str]) -> list[str]:
         """Symbols of the given periods' rows, in no order. Reads three columns."""
         table = self.table()
         if table is None:
             return []
-        try:
-            return _scan(table, periods).select(pl.col("symbol").unique()).collect()["symbol"].to_list()
-        except READ_ERRORS as error:
-            raise self.read_error(error) from error
+        return self.collect(_scan(table, periods).select(pl.col("symbol").unique()))["symbol"].to_list()
 
     def contents(self, periods: Sequence[str], *, first: str = "", end: str | None = None) -> pl.DataFrame:
         """CONTENT_COLUMNS of the periods' rows that have a ``key`` from ``first`` on and before ``end``."""
@@ -125,15 +117,12 @@ class Manifest:
         if table is None:
             return MANIFEST_SCHEMA.to_frame().select(CONTENT_COLUMNS)
         within = pl.col("key") >= first if end is None else (pl.col("key") >= first) & (pl.col("key") < end)
-        try:
-            return _scan(table, periods).filter(within).select(CONTENT_COLUMNS).collect()
-        except READ_ERRORS as error:
-            raise self.read_error(error) from error
+        return self.collect(_scan(table, periods).filter(within).select(CONTENT_COLUMNS))
 
     def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
         """The data files of each month, and how to scan the rows of some months, as of one version.
 
-        A month whose files are the same has the same rows.
+        A month whose files are the same has the same rows. What comes of a scan, :meth:`collect` reads.
         """
         table = self.table()
         if table is None:
@@ -143,6 +132,13 @@ class Manifest:
             return pl.scan_delta(table).filter(pl.col("month").is_in(list(months)))
 
         return files_by_month(table), scan
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """Read what was made of a scan of this manifest. Raises StoreError."""
+        try:
+            return rows.collect()
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
 
     def replace(
         self,
@@ -180,7 +176,7 @@ class Manifest:
         if built is not None and built[0].version == version:
             rows = built[1]
         else:
-            current = _known(table, periods).rows
+            current = self._known(table, periods).rows
             rows = _fitting(build(current))
             if rows.equals(current):
                 return rows
@@ -196,6 +192,12 @@ class Manifest:
         )
         return rows
 
+    def _known(self, table: DeltaTable | None, periods: Sequence[str]) -> Known:
+        try:
+            return _known(table, periods)
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
+
     @property
     def url(self) -> str:
         return self._url
@@ -206,7 +208,7 @@ class Manifest:
             return DeltaTable(self._url, storage_options=self._lake.delta_options)
         except TableNotFoundError:
             return None
-        except (DeltaError, OSError) as error:
+        except READ_ERRORS as error:
             raise self.read_error(error) from error
 
     def _create(self) -> DeltaTable:
@@ -222,7 +224,8 @@ class Manifest:
         return self._error("Reading", error)
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        return StoreError(f"{verb} the manifest {self._url} failed: {fault_of(error)}.")
+        remedy = f"Rebuild it: lakehouse rebuild-manifests {self._dataset}."
+        return table_error(f"{verb} the manifest {self._url}", error, remedy=remedy)
 
 
 def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
@@ -253,12 +256,3 @@ def _predicate(periods: Sequence[str]) -> str:
     months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
     days = ", ".join(f"'{period}'" for period in sorted(periods))
     return f"month IN ({months}) AND period IN ({days})"
-
-
-def files_by_month(table: DeltaTable) -> dict[str, frozenset[str]]:
-    """The data files of each month of a table that is partitioned by ``month``. Where they are the same, so are
-    the rows."""
-    files: dict[str, set[str]] = {}
-    for path, month in pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "partition.month").iter_rows():
-        files.setdefault(month, set()).add(path)
-    return {month: frozenset(paths) for month, paths in files.items()}

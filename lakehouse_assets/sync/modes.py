@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.probe import Verdict, remember_verdict, remembered_verdict
@@ -98,11 +97,7 @@ def refuses_direct(fault: StoreFault) -> bool:
 def without_direct(route: Route, source: Bucket, lake: Lake, reason: str) -> Route:
     """The rest of a route, after direct copies were refused throughout; later syncs are told."""
     around = [mover for mover in route.movers if mover.mode is not SyncMode.DIRECT]
-    try:
-        verdict = remember_verdict(source, lake, works=False, reason=reason)
-    except StoreError:
-        # A lake that does not take the note takes the objects, and they matter more.
-        verdict = Verdict(works=False, reason=reason, asked_at=datetime.now(UTC))
+    verdict = remember_verdict(source, lake, works=False, reason=reason)
     return _route_by(verdict, route.movers[0], around)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import fault_of
-from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import with_all
-from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE
+from lakehouse_assets.sync.history import read_history_if_any
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.plan import State
 
 FOLLOWED_DAYS = 14
@@ -50,13 +48,14 @@ def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
 
 def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     lag = (pl.col("synced_at").max() - pl.col("source_last_modified").max()).dt.total_seconds()
-    rows = _scan(lake, dataset.manifest_prefix, pl.col("month") >= since[:7])
-    if rows is None:
+    manifest = Manifest(lake, dataset)
+    files, scan = manifest.months()
+    months = [month for month in files if month >= since[:7]]
+    if not months:
         return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in list(VOLUME_SCHEMA)[:5]})
-    return _collect(
-        lake,
-        dataset.manifest_prefix,
-        rows.filter(pl.col("period") >= since, pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]))
+    return manifest.collect(
+        scan(months)
+        .filter(pl.col("period") >= since, pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]))
         .group_by("period")
         .agg(
             pl.len().alias("objects"),
@@ -72,16 +71,10 @@ def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
 
 def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     # A period is synced after it began, so no earlier month holds one.
-    rows = _scan(lake, HISTORY_TABLE, pl.col("month") >= since[:7])
-    if rows is None:
-        return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in ("period", *list(VOLUME_SCHEMA)[5:])})
+    rows = read_history_if_any(lake, since=date.fromisoformat(f"{since[:7]}-01"), dataset=dataset.name)
     of_most = pl.col("bytes_copied").arg_max()
-    return _collect(
-        lake,
-        HISTORY_TABLE,
-        with_all(rows, HISTORY_SCHEMA)
-        .filter(pl.col("dataset") == dataset.name, pl.col("period") >= since)
-        .sort("synced_at")
+    return (
+        rows.filter(pl.col("period") >= since)
         .group_by("period")
         .agg(
             pl.col("seconds").get(of_most),
@@ -89,25 +82,5 @@ def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
             pl.col("retries").sum(),
             pl.col("objects_failed").last().alias("failures"),
         )
-        .with_columns(pl.when(pl.col("throughput").is_finite()).then(pl.col("throughput"))),
+        .with_columns(pl.when(pl.col("throughput").is_finite()).then(pl.col("throughput")))
     )
-
-
-def _scan(lake: Lake, table: str, months: pl.Expr) -> pl.LazyFrame | None:
-    try:
-        return pl.scan_delta(DeltaTable(lake.url(table), storage_options=lake.delta_options)).filter(months)
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        raise _error(lake, table, error) from error
-
-
-def _collect(lake: Lake, table: str, rows: pl.LazyFrame) -> pl.DataFrame:
-    try:
-        return rows.collect()
-    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
-        raise _error(lake, table, error) from error
-
-
-def _error(lake: Lake, table: str, error: Exception) -> StoreError:
-    return StoreError(f"Reading {lake.url(table)} failed: {fault_of(error)}.")

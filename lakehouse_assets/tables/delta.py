@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lakehouse_assets.archive.store_errors import fault_of
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.commit import DELETES_NOTHING
+from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -29,7 +29,8 @@ RETENTION = "delta.deletedFileRetentionDuration"
 """Table property: how long vacuum keeps files that are no longer part of the table."""
 _LOG_RETENTION = "delta.logRetentionDuration"
 
-READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
+REMEDY = "Restore its files from the bucket's versions, or move it away and materialize it anew."
+"""What mends a damaged table, or its records."""
 
 
 def kept_for(days: int) -> dict[str, str]:
@@ -48,8 +49,8 @@ def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTa
         return DeltaTable(lake.url(place), version=version, storage_options=lake.delta_options)
     except TableNotFoundError:
         return None
-    except (DeltaError, OSError) as error:
-        raise StoreError(f"Reading {lake.url(place)} failed: {fault_of(error)}.") from error
+    except READ_ERRORS as error:
+        raise table_error(f"Reading {lake.url(place)}", error, remedy=REMEDY) from error
 
 
 def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) -> DeltaTable:

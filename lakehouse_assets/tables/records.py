@@ -8,12 +8,11 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
+from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import files_by_month
-from lakehouse_assets.tables.delta import READ_ERRORS, open_table
+from lakehouse_assets.tables.delta import REMEDY, open_table
 from lakehouse_assets.tables.table import MONTH, PERIOD
 
 _COMMIT_DEADLINE_SECONDS = 120.0
@@ -91,4 +90,4 @@ class PeriodRecords:
         )
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        return StoreError(f"{verb} {self._lake.url(self._place)} failed: {fault_of(error)}.")
+        return table_error(f"{verb} {self._lake.url(self._place)}", error, remedy=REMEDY)

@@ -18,7 +18,7 @@ def test_names_are_unique_and_follow_the_conventions() -> None:
 def test_attributes_are_bounded() -> None:
     allowed = {
         "exchange", "market", "data_type", "cadence",
-        "mode", "outcome", "side", "stage", "state", "severity", "level", "quantity",
+        "mode", "outcome", "side", "stage", "state", "severity", "level", "quantity", "record",
     }  # fmt: skip
     assert {attribute for metric in METRICS for attribute in metric.attributes} == allowed
 

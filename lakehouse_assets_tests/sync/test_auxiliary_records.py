@@ -1,0 +1,149 @@
+"""What is written beside the manifest (statistics, verdicts) stops no sync, whatever becomes of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.sync import commit, history, probe
+from lakehouse_assets.sync.commit import write_rows
+from lakehouse_assets.sync.engine import Engine, EngineOptions
+from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
+from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
+from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
+from lakehouse_assets_tests.faults.trial import through
+from lakehouse_assets_tests.world import KLINES, World, days, scope
+
+MARCH = days("2024-03-01", "2024-03-03")
+EVERYTHING = (*READS, *LISTS, "PutObject", "HeadObject")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    fault: Fault
+    operations: tuple[str, ...] = EVERYTHING
+
+
+TROUBLES = {
+    "refused": Trouble(Refusal(403, "AccessDenied")),
+    "read only": Trouble(Refusal(403, "AccessDenied"), ("PutObject",)),
+    "busy": Trouble(Refusal(503, "SlowDown")),
+    "silent": Trouble(Hang()),
+    "others first": Trouble(Refusal(412, "PreconditionFailed"), ("PutObject",)),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
+    world: World, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(history, "HURRIED", commit.HURRIED | {"timeout": "300ms", "retry_timeout": "500ms"})
+    monkeypatch.setattr(history, "RECORD_SECONDS", 0.3)
+    monkeypatch.setattr(probe, "PATIENCE", timedelta(seconds=0.3))
+    world.publish(["BTCUSDT"], MARCH)
+    met = TROUBLES[trouble]
+    rules = [Rule(met.fault, met.operations, record) for record in (HISTORY_TABLE, PROBE_FOLDER)]
+    with Proxy(world.store.endpoint_url, *rules).running() as proxy:
+        faulty = through(world, proxy)
+        engine = Engine(faulty.source, faulty.lake, EngineOptions(part_objects=1))
+        report = engine.sync(scope(world.entry(), MARCH[0], MARCH[-1]))
+        assert all(rule.struck for rule in rules)
+    assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
+    assert world.manifest().read(()).height == len(MARCH)
+
+
+@pytest.mark.parametrize("body", [b"no commit", b'{"add": 1}'])
+def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
+    world: World, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    world.publish(["BTCUSDT"], MARCH)
+    world.engine().sync(scope(world.entry(), MARCH[0]))
+    world.overwrite_in_lake(f"{HISTORY_TABLE}/_delta_log/00000000000000000000.json", body)
+    caplog.set_level(logging.WARNING, history.__name__)
+    engine = Engine(world.source, world.lake, EngineOptions(part_objects=1))
+    assert engine.sync(scope(world.entry(), MARCH[1], MARCH[-1])).total("copied") == len(MARCH) - 1
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "lakehouse rebuild-manifests _syncs" in line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\xfe",
+        b'{"works": true, "reason": "", "asked_at": "2024-01-01T00:00:00"}',
+        b'{"works": false, "reason": "", "asked_at": "9999-01-01T00:00:00Z"}',
+    ],
+)
+def test_a_verdict_that_cannot_be_believed_is_none(world: World, body: bytes) -> None:
+    world.overwrite_in_lake(f"{PROBE_FOLDER}/{world.source.name}.json", body)
+    assert remembered_verdict(world.source, world.lake) is None
+
+
+def test_a_verdict_from_a_clock_ahead_is_asked_for_again() -> None:
+    ahead = Verdict(works=False, reason="", asked_at=datetime.now(UTC) + timedelta(hours=1))
+    assert not ahead.is_current
+
+
+# What was ever written is not what a reader reads
+
+
+def append(world: World, month: str, *, number: int = 1) -> None:
+    empty = dict.fromkeys(HISTORY_SCHEMA)
+    known = {"dataset": KLINES, "period": f"{month}-01", "state": "complete", "bytes_copied": number}
+    rows = [empty | known | {"month": month, "synced_at": datetime.now(UTC)}]
+    write_rows(world.lake, HISTORY_TABLE, pl.DataFrame(rows, schema=HISTORY_SCHEMA), partition_by=["month"])
+
+
+def requests_of_reading(world: World) -> int:
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        read_history(through(world, proxy).lake)
+        return len(proxy.requests)
+
+
+def test_reading_does_not_grow_with_all_that_was_ever_synced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "COMPACT_EVERY", 3)
+    asked = []
+    for syncs in (5, 10):
+        while read_history(world.lake).height < syncs:
+            append(world, "2024-03", number=2)
+        asked.append(requests_of_reading(world))
+    assert asked[1] <= asked[0] + 2
+    rows = read_history(world.lake)
+    assert (rows.height, rows["bytes_copied"].sum()) == (10, 20)
+
+
+def test_only_the_months_that_are_asked_for_are_read(world: World) -> None:
+    for month in ("2024-01", "2024-02", "2024-03"):
+        append(world, month)
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        rows = read_history(through(world, proxy).lake, since=datetime(2024, 3, 15, tzinfo=UTC).date())
+        assert not proxy.counts("month=2024-01") + proxy.counts("month=2024-02")
+    assert rows["month"].to_list() == ["2024-03"]
+
+
+def test_totals_read_a_month_again_only_when_it_has_changed(world: World) -> None:
+    for month in ("2024-01", "2024-02"):
+        append(world, month, number=5)
+    with Proxy(world.store.endpoint_url).running() as proxy:
+        totals = HistoryTotals(through(world, proxy).lake)
+        assert totals.read()["bytes_copied"].sum() == 10
+        append(world, "2024-02", number=7)
+        proxy.requests.clear()
+        again = totals.read()
+        assert not proxy.counts("month=2024-01")
+    assert dict(again.select("month", "bytes_copied").iter_rows()) == {"2024-01": 5, "2024-02": 12}
+    assert (again["periods"].sum(), set(again["dataset"]), set(again["state"])) == (3, {KLINES}, {"complete"})
+
+
+def test_what_a_writer_leaves_is_put_together_at_once(world: World) -> None:
+    for month in ("2024-01", "2024-01", "2024-02"):
+        append(world, month)
+    history.compact_history(world.lake)
+    files, _ = commit.read_months(world.lake, HISTORY_TABLE, HISTORY_SCHEMA, lambda _month, _files: False)
+    assert {month: len(names) for month, names in files.items()} == {"2024-01": 1, "2024-02": 1}
+    assert read_history(world.lake).height == 3
