@@ -120,7 +120,7 @@ class StoreFault:
         return f"{text} ({self.advice})" if self.advice else text
 
 
-def fault_of(error: Exception) -> StoreFault:
+def fault_of(error: BaseException) -> StoreFault:
     """Reduce a client's exception to a fault."""
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})

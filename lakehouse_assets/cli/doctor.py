@@ -25,7 +25,7 @@ from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError, LakehouseError
 from lakehouse_assets.settings import PREFIX, Settings, load_settings, variables
 from lakehouse_assets.sync import s5cmd
-from lakehouse_assets.sync.checkup import Finding, Health, look_at_lake, look_at_source
+from lakehouse_assets.sync.checkup import Finding, Health, look_at_lake, look_at_records, look_at_source
 from lakehouse_assets.sync.lake import Lake
 
 PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
@@ -98,6 +98,8 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
         findings += of_lake
         if any(finding.health is Health.ERROR for finding in of_lake):
             lake = None
+        elif matrix is not None:
+            findings += look_at_records(lake, [entry.dataset for entry in matrix.entries])
     except LakehouseError as error:
         findings.append(Finding("lake", Health.ERROR, str(error)))
     if matrix is not None:

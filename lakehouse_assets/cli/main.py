@@ -242,7 +242,7 @@ def adopt(dataset: DatasetName, *, first: First, last: Last, as_json: AsJson = F
 
 @app.command("rebuild-manifests")
 def rebuild_manifests(dataset: DatasetName, *, as_json: AsJson = False) -> None:
-    """Rebuild a lost manifest from the lake's listing: presence, sizes and ETags, not history."""
+    """Rebuild a lost or damaged manifest from its files and the lake's listing. _syncs: the history of syncs."""
     from lakehouse_assets.cli.verify import run_rebuild  # noqa: PLC0415
 
     raise typer.Exit(run_rebuild(dataset, as_json=as_json))

@@ -12,10 +12,15 @@ from lakehouse_assets.cli.progress import Bar, progress_bar
 from lakehouse_assets.cli.sync import ask
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
+from lakehouse_assets.sync.history import HISTORY_TABLE, rebuild_history
 from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.verify import OnRead, Reading, Verification, Verifier
 
 COMPLAINTS_SHOWN = 20
+
+HISTORY = HISTORY_TABLE.rsplit("/", 1)[-1]
+"""In place of a dataset: the history of syncs."""
 
 
 def run_verify(dataset: str, first: str, last: str, *, again: bool, as_json: bool) -> int:
@@ -37,6 +42,8 @@ def run_adopt(dataset: str, first: str, last: str, *, as_json: bool) -> int:
 def run_rebuild(dataset: str, *, as_json: bool) -> int:
     """Add manifest rows for objects that the lake holds and the manifest does not know; 0."""
     settings = load_settings()
+    if dataset.strip("/") == HISTORY:
+        return _rebuild_history(settings.lake.lake(), as_json=as_json)
     entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
     with progress_bar("listing") as bar:
 
@@ -48,9 +55,18 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
         output.print_json({"dataset": entry.dataset.name, "rows_added": added})
     else:
         output.stdout().print(
-            f"{added} rows were added to the manifest of {entry.dataset}. The source's ETags are unknown "
-            "until the next sync; checksums until: lakehouse verify"
+            f"{added} rows were added to the manifest of {entry.dataset}. What no former row told (the source's ETags) "
+            "is unknown until the next sync; checksums until: lakehouse verify"
         )
+    return 0
+
+
+def _rebuild_history(lake: Lake, *, as_json: bool) -> int:
+    recovered = rebuild_history(lake)
+    if as_json:
+        output.print_json({"dataset": HISTORY, "rows_added": recovered})
+    else:
+        output.stdout().print(f"{recovered} rows of the history of syncs were recovered; 0 where it is whole.")
     return 0
 
 

@@ -1,14 +1,15 @@
-"""Taking over what is in a lake already, and rebuilding a manifest that was lost.
+"""Taking over what is in a lake already, and rebuilding a manifest that was lost or damaged.
 
-A rebuilt manifest knows what the bucket can tell: which objects are there, their sizes, ETags and
-times. It cannot know the source's ETags of copies whose own ETag differs (multipart, KMS), former
-contents, digests, nor who copied what and when: ``source_etag`` is null ("unknown") and ``mode``
-says ``rebuilt``. The next sync compares with the source and fills in what it can.
+A damaged manifest is begun anew in its place (sync/delta_log.py), and rows that its files still have are
+taken over, each where the lake still has the content that it tells of. Of everything else a rebuilt
+manifest knows what the bucket can tell: which objects are there, their sizes, ETags and times. It cannot
+know the source's ETags, former contents, digests, nor who copied what and when: ``source_etag`` is null
+("unknown") and ``mode`` says ``rebuilt``. The next sync compares with the source and fills in what it can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import polars as pl
@@ -16,6 +17,8 @@ import polars as pl
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period
+from lakehouse_assets.errors import DamagedError
+from lakehouse_assets.sync.delta_log import RowFile, row_files, rows_of
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
@@ -52,6 +55,7 @@ def rebuild_manifest(
     on_month: Callable[[int, int], None] = lambda _objects, _total: None,
 ) -> int:
     """Add a row for every object of the entry that the lake holds and the manifest does not; returns how many.
+    A damaged manifest has none.
 
     ``on_month`` is told of the objects that are in the manifest now, and of all that were found.
     """
@@ -66,15 +70,28 @@ def rebuild_manifest(
     )
     found = lister.objects(dataset, folders).objects.filter(pl.col("etag").is_not_null())
     manifest = Manifest(lake, dataset)
+    try:
+        manifest.read_through()
+    except DamagedError:
+        manifest.restart()
+    files = row_files(lake, dataset.manifest_prefix)
     added, seen = 0, 0
     on_month(seen, found.height)
     for month, objects in found.group_by(pl.col("period").str.slice(0, 7), maintain_order=True):
-        rows = _rebuilt(objects, str(month[0]), run_id)
         before: list[int] = []
+        of_month = [file for file in files if file.month == month[0]]
 
-        def build(current: pl.DataFrame, rows: pl.DataFrame = rows, before: list[int] = before) -> pl.DataFrame:
+        def build(
+            current: pl.DataFrame,
+            objects: pl.DataFrame = objects,
+            of_month: list[RowFile] = of_month,
+            before: list[int] = before,
+        ) -> pl.DataFrame:
             before[:] = [current.height]
-            return pl.concat([current, rows.join(current, on="key", how="anti")])
+            lacking = objects.join(current, on="key", how="anti")
+            remembered = _remembered(lacking, rows_of(lake, of_month, MANIFEST_SCHEMA))
+            rest = lacking.join(remembered, on="key", how="anti")
+            return pl.concat([current, remembered, _rebuilt(rest, run_id)])
 
         after = manifest.replace(sorted(set(objects["period"])), build, run_id=run_id)
         added, seen = added + after.height - before[0], seen + objects.height
@@ -82,9 +99,26 @@ def rebuild_manifest(
     return added
 
 
-def _rebuilt(objects: pl.DataFrame, month: str, run_id: str | None) -> pl.DataFrame:
+def _remembered(objects: pl.DataFrame, recorded: Iterator[pl.DataFrame]) -> pl.DataFrame:
+    """The newest recorded row of each listed object that tells of the content that the lake has now."""
+    found, wanted = [MANIFEST_SCHEMA.to_frame()], objects
+    while not wanted.is_empty() and (rows := next(recorded, None)) is not None:
+        found.append(
+            rows.join(
+                wanted,
+                left_on=["key", "size", "lake_etag", "sidecar_lake_etag"],
+                right_on=["key", "size", "etag", "sidecar_etag"],
+                how="semi",
+                nulls_equal=True,
+            )
+        )
+        wanted = wanted.join(found[-1], on="key", how="anti")
+    return pl.concat(found)
+
+
+def _rebuilt(objects: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
     known = objects.select(
-        pl.lit(month).alias("month"),
+        pl.col("period").str.slice(0, 7).alias("month"),
         "period",
         "symbol",
         "interval",

@@ -6,7 +6,8 @@ Every probe writes below ``_doctor/`` and nowhere else, and reads at most one sm
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,8 +21,11 @@ from lakehouse_assets.archive.dataset import ARCHIVE_FOLDER, Dataset
 from lakehouse_assets.archive.listing import read_keys
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import DamagedError, InputError, StoreError
+from lakehouse_assets.sync.delta_log import check_table
+from lakehouse_assets.sync.history import HISTORY_REMEDY, HISTORY_TABLE
 from lakehouse_assets.sync.lake import Lake, versioning_of
+from lakehouse_assets.sync.manifest import manifest_remedy
 from lakehouse_assets.sync.modes import route_of
 from lakehouse_assets.sync.transfer import Copy, Throttle, TransferOptions
 
@@ -30,6 +34,8 @@ _PROBE = f"{FOLDER}/probe"
 _NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"
 _LOOKED_AT = 200
 """Keys of a dataset, of which the smallest is copied."""
+
+_LOOKS_AT_ONCE = 16
 
 SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
 """S3 refuses requests that are dated 15 minutes off its own clock."""
@@ -120,6 +126,26 @@ def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
             if fault.code in {"AccessDenied", "403"}
             else Finding("lake: delete", Health.NOTE, f"could not be asked: {fault}")
         )
+
+
+def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[Finding]:
+    """Whether the manifests of the datasets and the history of syncs are whole. Reads no rows."""
+    remedies = {dataset.manifest_prefix: manifest_remedy(dataset) for dataset in datasets}
+    remedies[HISTORY_TABLE] = HISTORY_REMEDY
+
+    def look(place: str) -> Finding | None:
+        try:
+            check_table(lake, place, remedy=remedies[place])
+        except DamagedError as error:
+            health = Health.WARNING if place == HISTORY_TABLE else Health.ERROR
+            return Finding(f"lake: {place}", health, str(error).removesuffix(f" {remedies[place]}"), remedies[place])
+        except StoreError as error:
+            return Finding(f"lake: {place}", Health.WARNING, str(error))
+        return None
+
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        found = [finding for finding in pool.map(look, remedies) if finding is not None]
+    yield from found or [Finding("lake: records", Health.OK, "the manifests are whole")]
 
 
 def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions) -> Iterator[Finding]:

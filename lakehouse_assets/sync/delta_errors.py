@@ -13,8 +13,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from lakehouse_assets.archive.store_errors import UNKNOWN, fault_of, one_line
 from lakehouse_assets.errors import DamagedError, StoreError
 
-READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError)
-"""What reading or writing a Delta table raises."""
+READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What reading or writing a Delta table raises. Polars panics at a Parquet file of a few bytes."""
 
 _SHOWN = 160
 """Characters of what a reader of Delta says: it lists every file of the log."""
@@ -22,14 +22,14 @@ _SHOWN = 160
 _GONE = {"NoSuchKey", "NotFound", "404"}
 
 
-def is_damage(error: Exception) -> bool:
+def is_damage(error: BaseException) -> bool:
     """Whether it tells of the table's files, not of the store, another writer or the rows to be written."""
     if isinstance(error, CommitFailedError | SchemaMismatchError):
         return False
     return isinstance(error, FileNotFoundError) or fault_of(error).code in {UNKNOWN, *_GONE}
 
 
-def table_error(tried: str, error: Exception, *, remedy: str) -> StoreError:
+def table_error(tried: str, error: BaseException, *, remedy: str) -> StoreError:
     """Our error: ``tried`` names the attempt and the table, ``remedy`` what mends it where it is damaged."""
     fault = fault_of(error)
     if not is_damage(error):

@@ -14,9 +14,10 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import DamagedError, StoreError
 from lakehouse_assets.observability.metrics import RECORDS_LOST, count
 from lakehouse_assets.sync.commit import HURRIED, compact, read_months, read_rows, write_rows
+from lakehouse_assets.sync.delta_log import restart_log, row_files, rows_of
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import SyncReport
 
@@ -141,6 +142,27 @@ def read_history_if_any(lake: Lake, *, since: date, dataset: str | None = None) 
         count(RECORDS_LOST, 1, record=HISTORY_TABLE)
         _log.warning("What syncs took is not known: %s", error)
         return HISTORY_SCHEMA.to_frame()
+
+
+def rebuild_history(lake: Lake) -> int:
+    """Begin a damaged history anew in its place, with the rows that its files still have; returns how many, 0 for one
+    that is whole. Raises StoreError."""
+    try:
+        read_history(lake)
+    except DamagedError:
+        restart_log(lake, HISTORY_TABLE, HISTORY_SCHEMA)
+    else:
+        return 0
+    files = row_files(lake, HISTORY_TABLE)
+    recovered = 0
+    for month in sorted({file.month for file in files}):
+        rows = HISTORY_SCHEMA.to_frame()
+        for more in rows_of(lake, [file for file in files if file.month == month], HISTORY_SCHEMA):
+            # Rows are in as many files as they were compacted into.
+            rows = pl.concat([rows, more]).unique()
+        write_rows(lake, HISTORY_TABLE, rows.sort("synced_at"), remedy=HISTORY_REMEDY, partition_by=["month"])
+        recovered += rows.height
+    return recovered
 
 
 def compact_history(lake: Lake) -> None:

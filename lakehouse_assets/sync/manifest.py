@@ -23,6 +23,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
+from lakehouse_assets.sync.delta_log import restart_log
 from lakehouse_assets.sync.lake import Lake
 
 _UTC = pl.Datetime("us", "UTC")
@@ -88,6 +89,11 @@ class Known:
     version: int | None
 
 
+def manifest_remedy(dataset: Dataset) -> str:
+    """What mends a damaged manifest."""
+    return f"Rebuild it: lakehouse rebuild-manifests {dataset}."
+
+
 class Manifest:
     """One dataset's manifest in one lake."""
 
@@ -132,6 +138,16 @@ class Manifest:
             return pl.scan_delta(table).filter(pl.col("month").is_in(list(months)))
 
         return files_by_month(table), scan
+
+    def read_through(self) -> None:
+        """Read every row, a month at a time, and keep none. Raises DamagedError where one cannot be read."""
+        files, scan = self.months()
+        for month in files:
+            self.collect(scan([month]))
+
+    def restart(self) -> None:
+        """Begin a damaged manifest anew in its place, without a row. Raises StoreError."""
+        restart_log(self._lake, self._dataset.manifest_prefix, MANIFEST_SCHEMA)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Read what was made of a scan of this manifest. Raises StoreError."""
@@ -224,8 +240,7 @@ class Manifest:
         return self._error("Reading", error)
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        remedy = f"Rebuild it: lakehouse rebuild-manifests {self._dataset}."
-        return table_error(f"{verb} the manifest {self._url}", error, remedy=remedy)
+        return table_error(f"{verb} the manifest {self._url}", error, remedy=manifest_remedy(self._dataset))
 
 
 def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
