@@ -94,11 +94,11 @@ class World:
     def put(self, key: str, body: bytes, *, sidecar: bool = True) -> None:
         self._upstream.put_object(Bucket=self.source.name, Key=key, Body=body)
         if sidecar and self.exchange.checksum:
-            beside = sidecar_of(key, body, self.exchange.checksum)
+            beside = sidecar_of(key, body, self.exchange)
             self._upstream.put_object(Bucket=self.source.name, Key=beside.key, Body=beside.body)
 
     def withdraw(self, key: str) -> None:
-        for each in (key, f"{key}.CHECKSUM"):
+        for each in {key, self.exchange.sidecar_of(key) or key}:
             self._upstream.delete_object(Bucket=self.source.name, Key=each)
 
     # The lake

@@ -22,7 +22,7 @@ from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Stray, SymbolPlace, compiled
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Layout, Stray, SymbolPlace, compiled
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import StoreError
@@ -384,6 +384,13 @@ def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def sidecar_keys(layout: Layout) -> pl.Expr:
+    """Of each object's ``key`` that of its sidecar; null where the exchange publishes none."""
+    if not layout.sidecar_suffix:
+        return pl.lit(None, pl.String)
+    return pl.col("key").str.strip_suffix(layout.sidecar_drops) + layout.sidecar_suffix
+
+
 def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
     """Split listed keys into archive objects (sidecars joined on) and strays.
 
@@ -393,10 +400,10 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
     fits, is_sidecar = pl.col("fits"), pl.col("is_sidecar")
     strays = [stray for key in rows.filter(~fits)["key"] if (stray := _stray(dataset, key))]
     rows = rows.filter(fits)
-    suffix = dataset.source.sidecar_suffix
+    layout = dataset.layout
     sidecars = rows.filter(is_sidecar).select(
         *IDENTITY,
-        pl.col("key").str.strip_suffix(suffix) if suffix else pl.col("key"),
+        pl.col("key").str.strip_suffix(layout.sidecar_suffix) + layout.sidecar_drops,
         pl.col("size").alias("sidecar_size"),
         pl.col("etag").alias("sidecar_etag"),
         pl.col("last_modified").alias("sidecar_last_modified"),
@@ -406,7 +413,7 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
     if lone_sidecars:
         objects = pl.concat([objects, orphans], how="diagonal")
     else:
-        strays += [Stray(key + suffix, "it is a sidecar without its object") for key in orphans["key"]]
+        strays += [Stray(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"]]
     return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA), tuple(strays)
 
 

@@ -12,7 +12,8 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.cli.demo_archive import SAMPLES, DemoDataset, Published, may_exist
-from lakehouse_assets.embedded.sample_archive import SampleFile, sidecar, upload
+from lakehouse_assets.embedded.sample_archive import SampleFile, upload
+from lakehouse_assets.embedded.sample_objects import sidecar_of
 
 Bodies = Callable[[Sequence[str]], dict[str, bytes]]
 
@@ -29,9 +30,9 @@ class Change:
     @property
     def objects(self) -> list[str]:
         """Its objects' keys, without sidecars."""
-        suffix = self.dataset.dataset.source.sidecar_suffix
-        keys = sorted(self.before | self.after)
-        return [key for key in keys if not (suffix and key.endswith(suffix))]
+        parse = self.dataset.dataset.source.parse
+        parsed = ((key, parse(key)) for key in sorted(self.before | self.after))
+        return [key for key, read in parsed if not (isinstance(read, ParsedKey) and read.is_sidecar)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,11 @@ def change_archive(bucket: Bucket, published: Published, *, generated: bool) -> 
     """Publish a period more, rewrite an object, withdraw another; each in a dataset of its own if there are so many."""
     store = bucket.object_store()
     datasets = published.datasets
-    suffix = published.exchange.sidecar_suffix
+    sidecar_key = published.exchange.sidecar_of
 
     def bodies(keys: Sequence[str]) -> dict[str, bytes]:
-        files = [key + end for key in keys for end in dict.fromkeys(("", suffix)) if key + end in published.sizes]
-        return {key: bytes(store.get(key).bytes()) for key in files}
+        files = [file for key in keys for file in (key, sidecar_key(key)) if file in published.sizes]
+        return {key: bytes(store.get(key).bytes()) for key in files if key}
 
     added = _added(datasets[0], bodies, generated=generated)
     rewritten_in = datasets[1 % len(datasets)]
@@ -95,16 +96,16 @@ def _renamed(dataset: DemoDataset, model: Period, period: Period, bodies: Bodies
     """The files of another period under this one's names: new files cannot be had offline."""
     files = []
     known = bodies(dataset.objects[model])
-    suffix = dataset.dataset.source.sidecar_suffix
+    source = dataset.dataset.source
     for key in dataset.objects[model]:
-        parsed = dataset.dataset.source.parse(key)
+        parsed = source.parse(key)
         if isinstance(parsed, ParsedKey):
             new = dataset.dataset.layout.key_of(
                 symbol=parsed.symbol, interval=parsed.interval, period=period, part=parsed.part
             )
             files.append(SampleFile(new, known[key]))
-            if key + suffix in known and suffix:
-                files.append(sidecar(new, known[key], parsed.market))
+            if source.sidecar_of(key) in known:
+                files.append(sidecar_of(new, known[key], source))
     return files
 
 

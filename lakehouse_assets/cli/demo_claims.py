@@ -157,10 +157,9 @@ def _root(published: Published) -> str:
 
 def _mirrored(published: Published) -> list[str]:
     """Source keys that belong into the lake: the datasets' objects and their sidecars."""
-    suffix = published.exchange.sidecar_suffix
     objects = [key for each in published.datasets for keys in each.objects.values() for key in keys]
-    sidecars = [key + suffix for key in objects if suffix and key + suffix in published.sizes]
-    return objects + sidecars
+    sidecars = map(published.exchange.sidecar_of, objects)
+    return objects + [key for key in sidecars if key in published.sizes]
 
 
 def _equal(source: Bucket, lake: Bucket, places: dict[str, str]) -> int:
@@ -175,11 +174,13 @@ def _equal(source: Bucket, lake: Bucket, places: dict[str, str]) -> int:
 
 def _true_checksums(published: Published, lake: Bucket, keys: list[str]) -> tuple[int, int]:
     """How many sidecars in the lake name their object's SHA-256, and how many there are."""
-    suffix, root, store = published.exchange.sidecar_suffix, _root(published), lake.object_store()
-    sidecars = [key for key in keys if suffix and key.endswith(suffix)]
+    root, store = _root(published), lake.object_store()
+    there = set(keys)
+    beside = {key: published.exchange.sidecar_of(key) for key in keys}
+    sidecars = [(key, sidecar) for key, sidecar in beside.items() if sidecar in there]
 
-    def is_true(key: str) -> bool:
-        text, body = _read(store, root + key), _read(store, root + key.removesuffix(suffix))
+    def is_true(pair: tuple[str, str]) -> bool:
+        body, text = (_read(store, root + key) for key in pair)
         named = _DIGEST.search(text or b"")
         return body is not None and named is not None and named[0].decode() == hashlib.sha256(body).hexdigest()
 

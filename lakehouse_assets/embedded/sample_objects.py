@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Checksum
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.sample_archive import SampleFile
 
@@ -113,13 +113,16 @@ def sample_objects(
                     body = contained(key, _text(dataset, inside, period, part, f"{seed}/{key}"))
                     yield SampleFile(key, body)
                     if dataset.source.checksum and sidecars:
-                        yield sidecar_of(key, body, dataset.source.checksum)
+                        yield sidecar_of(key, body, dataset.source)
 
 
-def sidecar_of(key: str, body: bytes, checksum: Checksum) -> SampleFile:
+def sidecar_of(key: str, body: bytes, exchange: Exchange) -> SampleFile:
     """The sidecar of an object: digest, two spaces, file name."""
-    digest = hashlib.new(checksum.algorithm, body, usedforsecurity=False).hexdigest()
-    return SampleFile(key + checksum.suffix, f"{digest}  {key.rsplit('/', 1)[1]}\n".encode())
+    if exchange.checksum is None:
+        raise ValueError(f"{exchange.name} publishes no sidecars")
+    digest = hashlib.new(exchange.checksum.algorithm, body, usedforsecurity=False).hexdigest()
+    place = exchange.sidecar_of(key) or key + exchange.checksum.suffix
+    return SampleFile(place, f"{digest}  {key.rsplit('/', 1)[1]}\n".encode())
 
 
 def contained(key: str, text: str) -> bytes:

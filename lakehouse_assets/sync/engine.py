@@ -305,7 +305,7 @@ def _plan(scope: Scope, survey: Survey, known: pl.DataFrame) -> Plan:
         survey.source,
         survey.lake,
         known,
-        sidecar_suffix=scope.entry.dataset.source.sidecar_suffix,
+        layout=scope.entry.dataset.layout,
         symbols=scope.symbols,
         intervals=scope.intervals,
     )

@@ -22,7 +22,8 @@ from enum import StrEnum
 
 import polars as pl
 
-from lakehouse_assets.archive.listing import IDENTITY, Listing
+from lakehouse_assets.archive.exchanges.grammar import Layout
+from lakehouse_assets.archive.listing import IDENTITY, Listing, sidecar_keys
 
 
 class State(StrEnum):
@@ -54,7 +55,7 @@ class Plan:
         wanted = self.rows.filter(pl.col("wanted"))
         parts = [
             wanted.filter(pl.col(f"{prefix}state").is_in(COPIED_STATES)).select(
-                pl.col("key") + (pl.col("sidecar_suffix") if prefix else pl.lit("")),
+                pl.col(f"{prefix}key").alias("key"),
                 pl.col("period"),
                 pl.col(f"{prefix}size").alias("size"),
                 pl.col(f"{prefix}etag").alias("etag"),
@@ -99,11 +100,11 @@ def make_plan(
     lake: Listing,
     known: pl.DataFrame,
     *,
-    sidecar_suffix: str,
+    layout: Layout,
     symbols: Sequence[str] = (),
     intervals: Sequence[str] = (),
 ) -> Plan:
-    """Compare source, lake and ``known`` (manifest rows of the same periods).
+    """Compare source, lake and ``known`` (manifest rows of the same periods) of a publication.
 
     ``symbols`` and ``intervals`` narrow what is copied; empty means all.
     """
@@ -112,7 +113,7 @@ def make_plan(
         state=pl.when(_damaged()).then(pl.lit(State.CHANGED.value)).otherwise(_state("")),
         sidecar_state=_state("sidecar_"),
         wanted=_within("symbol", symbols) & _within("interval", intervals),
-        sidecar_suffix=pl.lit(sidecar_suffix),
+        sidecar_key=sidecar_keys(layout),
     )
     return Plan(rows, source.requests + lake.requests)
 

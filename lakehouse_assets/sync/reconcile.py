@@ -54,9 +54,7 @@ def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: 
     """
     tried = outcomes.rename(lambda name: name if name == "key" else f"tried_{name}")
     rows = rows.join(tried, on="key", how="left", maintain_order="left")
-    rows = rows.with_columns((pl.col("key") + pl.col("sidecar_suffix")).alias("sidecar_key")).join(
-        tried.rename(lambda name: f"sidecar_{name}"), on="sidecar_key", how="left", maintain_order="left"
-    )
+    rows = rows.join(tried.rename(lambda name: f"sidecar_{name}"), on="sidecar_key", how="left", maintain_order="left")
     # An encrypted bucket's ETags are no MD5 sums: then none of them is that of what was sent.
     are_sums = (_arrived("") | _arrived("sidecar_")).any()
     rows = rows.with_columns(_fault("", are_sums), _fault("sidecar_", are_sums))

@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.exchanges.grammar import Folder, Stray
-from lakehouse_assets.archive.listing import OBJECT_SCHEMA, Lister, Listing, folders_of, selected_symbols
+from lakehouse_assets.archive.exchanges.grammar import Folder, Layout, Stray
+from lakehouse_assets.archive.listing import (
+    OBJECT_SCHEMA,
+    Lister,
+    Listing,
+    folders_of,
+    selected_symbols,
+    sidecar_keys,
+)
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import InputError, StoreError
@@ -164,7 +171,7 @@ class Surveyor:
         source, lake = self._listers(scope)
         touched = _holding(before.folders, outcomes["key"])
         lake_now = _replaced(before.lake, _only(lake.objects(dataset, touched), scope), touched)
-        odd = _odd(outcomes, lake_now.objects, dataset.source.sidecar_suffix)
+        odd = _odd(outcomes, lake_now.objects, dataset.layout)
         asked = _holding(before.folders, outcomes.filter(odd)["key"])
         try:
             source_now = _replaced(before.source, _only(source.objects(dataset, asked), scope), asked)
@@ -196,7 +203,7 @@ def _folders(scope: Scope, symbols: Sequence[str]) -> tuple[Folder, ...]:
     return tuple(folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last))
 
 
-def _odd(outcomes: pl.DataFrame, lake: pl.DataFrame, sidecar_suffix: str) -> pl.Series:
+def _odd(outcomes: pl.DataFrame, lake: pl.DataFrame, layout: Layout) -> pl.Series:
     """Of each outcome whether it failed or left another ETag in the lake than was planned.
 
     It was rewritten between listing and copy, or is gone: only the source can say.
@@ -204,9 +211,9 @@ def _odd(outcomes: pl.DataFrame, lake: pl.DataFrame, sidecar_suffix: str) -> pl.
     seen = pl.concat(
         [
             lake.select("key", "etag"),
-            lake.select(pl.col("key") + sidecar_suffix, pl.col("sidecar_etag").alias("etag")),
+            lake.select(sidecar_keys(layout).alias("key"), pl.col("sidecar_etag").alias("etag")),
         ]
-    ).drop_nulls("etag")  # where there are no sidecars, the suffix is empty too
+    ).drop_nulls()
     sides = outcomes.select("key", "etag", "fault").join(
         seen, on="key", how="left", suffix="_seen", maintain_order="left"
     )

@@ -208,7 +208,7 @@ class Verifier:
     def _published(self, dataset: Dataset, key: str, row: Mapping[str, object]) -> Published | None:
         if row["sidecar_lake_etag"] is None:
             return None
-        place = self._lake.key(dataset.lake_key(key + dataset.source.sidecar_suffix))
+        place = self._lake.key(dataset.lake_key(dataset.layout.sidecar_of(key)))
         options: obstore.GetOptions = {"if_match": f'"{row["sidecar_lake_etag"]}"'}
         answer = obstore.get(self._store, place, options=options)
         # The headers are here, the body is not: one of any size costs no memory.

@@ -86,7 +86,7 @@ def published(exchange: Exchange) -> tuple[dict[tuple[Any, ...], tuple[date, dat
 def test_every_data_set_of_an_exchange_is_found_with_its_first_and_last_period(name: str, archive: Bucket) -> None:
     exchange = EXCHANGES[name]
     expected, keys = published(exchange)
-    sidecars = [key + exchange.sidecar_suffix for key in keys] if exchange.sidecar_suffix else []
+    sidecars = [sidecar for key in keys if (sidecar := exchange.sidecar_of(key))]
     put(archive, [*keys, *sidecars])
     catalog = discover(name, archive, concurrency=8)
     rows = catalog.spans.select(

@@ -114,7 +114,8 @@ class Layout:
     twice must say the same twice. Symbols are in a folder right below ``root``, or begin the file
     name (up to a character that they do not have), or are not in the key at all. ``symbol`` and
     ``interval`` are regular expressions that read alike in Python and Rust, without groups.
-    ``parts`` are all that a period may have, in order.
+    ``parts`` are all that a period may have, in order. A sidecar's key is the object's and
+    ``sidecar_suffix``; ``sidecar_of_stem``: the object's without the file's ending, and the suffix.
     """
 
     template: str
@@ -124,6 +125,7 @@ class Layout:
     interval: str = INTERVAL
     parts: tuple[str, ...] = ()
     sidecar_suffix: str = ""
+    sidecar_of_stem: bool = False
 
     def __post_init__(self) -> None:
         if not self.period_format:
@@ -190,7 +192,22 @@ class Layout:
                 again = f"{{{name}}}" in self.template[len(written) :]
                 group = f"folder_{name}" if again or name == "month" else name
                 expression += f"(?P<{group}>{forms[name]})"
-        return expression + (f"(?P<sidecar>{re.escape(self.sidecar_suffix)})?" if self.sidecar_suffix else "")
+        if not self.sidecar_suffix:
+            return expression
+        sidecar = f"(?P<sidecar>{re.escape(self.sidecar_suffix)})"
+        if not self.sidecar_of_stem:
+            return f"{expression}{sidecar}?"
+        end = re.escape(self.suffix)
+        return f"{expression.removesuffix(end)}(?:{end}|{sidecar})"
+
+    @property
+    def sidecar_drops(self) -> str:
+        """The end of an object's key that its sidecar's has not."""
+        return self.suffix if self.sidecar_of_stem else ""
+
+    def sidecar_of(self, key: str) -> str:
+        """The key of an object's sidecar, where sidecars are published."""
+        return key.removesuffix(self.sidecar_drops) + self.sidecar_suffix
 
     def period_text(self, period: Period) -> str:
         """The period as keys write it."""
@@ -306,7 +323,7 @@ class StrayRule:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The sidecar beside each object: the object's key and ``suffix``; ``algorithm`` is sha256 or md5."""
+    """The sidecar beside each object: ``suffix`` ends its key (see Layout), ``algorithm`` is sha256 or md5."""
 
     suffix: str
     algorithm: str
@@ -390,6 +407,13 @@ class Exchange:
 
     def layout(self, market: str, data_type: str, cadence: Cadence) -> Layout:
         return self.layouts[self.publication(market, data_type, cadence).id]
+
+    def sidecar_of(self, key: str) -> str | None:
+        """The key of the sidecar of an object with this key; None where none is published, or for another key."""
+        parsed = self.parse(key)
+        if self.checksum is None or isinstance(parsed, Stray) or parsed.is_sidecar:
+            return None
+        return self.layout(parsed.market, parsed.data_type, parsed.cadence).sidecar_of(key)
 
     def quote_asset(self, symbol: str, market: str) -> str | None:
         """The quote asset of a symbol: the longest known one of its market that its pair ends with.

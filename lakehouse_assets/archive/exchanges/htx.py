@@ -8,13 +8,15 @@ stand for a day of the other: they are different markets here, those of the old 
 ``old_``. Data types and markets have underscores where the folders have dashes, since they name assets
 and tables.
 
-A file's day begins at 16:00 UTC of the day before, in both trees. Beside a file lies its
-``.CHECKSUM`` with SHA-256, as the exchange's own repository (github.com/hbdmapi/huobi_public_data) says
-of the old tree, and as public code reads it from the new one; files without one are taken as they
-are. The advertised www.htx.com/data/ is a CDN that refuses after a few listings.
+A file's day begins at 16:00 UTC of the day before, in both trees. Beside a file lies its sidecar with
+SHA-256: in the old tree the file's name with ``.CHECKSUM`` in place of ``.zip``, as the scripts of the
+exchange's own repository (github.com/hbdmapi/huobi_public_data) fetch it, in the new one with ``.CHECKSUM``
+behind ``.zip``, as public code reads it; files without one are taken as they are. The advertised
+www.htx.com/data/ is a CDN that refuses after a few listings.
 
 Uncertain: the old tree's first days (2018-11-09 is that of trades of futures, 2020-06-01 that of
-spot), the name of files of its option klines, and whether it has intervals beyond the seven.
+spot), the name of files of its option klines, whether it has intervals beyond the seven, and how the
+sidecars of its order books are called.
 """
 
 from __future__ import annotations
@@ -113,6 +115,7 @@ def _layout(publication: Publication, template: str) -> Layout:
         symbol=SYMBOL_WITH_DASHES,
         interval=_OLD_INTERVAL if publication.market in _OLD_MARKETS else INTERVAL,
         sidecar_suffix=_CHECKSUM.suffix,
+        sidecar_of_stem=template.startswith("data/") and template.endswith(".zip"),
     )
 
 

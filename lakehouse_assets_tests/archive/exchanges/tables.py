@@ -170,6 +170,12 @@ TABLES = {
             "data/klines/spot/daily/BTCUSDT/15min/BTCUSDT-15min-2020-06-01.zip": (
                 "old_spot klines daily BTCUSDT 15min 2020-06-01 -"
             ),
+            "data/klines/spot/daily/HTUSDT/60min/HTUSDT-60min-2021-01-01.CHECKSUM": (
+                "old_spot klines daily HTUSDT 60min 2021-01-01 -"
+            ),
+            "data/trades/linear-swap/daily/BTC-USDT/BTC-USDT-trades-2021-01-01.CHECKSUM": (
+                "old_linear_swap trades daily BTC-USDT - 2021-01-01 -"
+            ),
             "data/orderbook/spot/daily/lv400/PIXEL-USDT/PIXEL-USDT-l2orderbook-400lv-2026-06-21.tar.gz": (
                 "old_spot orderbook daily PIXEL-USDT - 2026-06-21 -"
             ),
@@ -194,6 +200,7 @@ TABLES = {
         },
         strays={
             "data/klines/spot/remark.txt": "describes the columns",
+            "data/klines/spot/daily/BTCUSDT/15min/BTCUSDT-15min-2020-06-01.zip.CHECKSUM": "not of the data set's form",
             "data/klines/spot/daily/BTCUSDT/1year/BTCUSDT-1year-2020-06-01.zip": "interval 1year is not published",
             "data/klines/spot/daily/BTCUSDT/1min/BTCUSDT-15min-2020-06-01.zip": "its folder is of another interval",
             "historical_data/spot/daily/klines/BTC-USDT/1m/BTC-USDT-1m-2026-02-01.zip": "not of the data set's form",

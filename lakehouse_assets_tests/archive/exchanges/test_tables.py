@@ -39,7 +39,7 @@ def test_a_key_says_what_a_person_reads_and_is_made_again_from_it(exchange: str,
     made = source.layout(parsed.market, parsed.data_type, parsed.cadence).key_of(
         symbol=parsed.symbol, interval=parsed.interval, period=parsed.period, part=parsed.part
     )
-    assert made + (source.sidecar_suffix if parsed.is_sidecar else "") == key
+    assert (source.sidecar_of(made) if parsed.is_sidecar else made) == key
 
 
 @pytest.mark.parametrize(("exchange", "key", "reason"), STRAYS)
