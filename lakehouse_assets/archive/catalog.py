@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import polars as pl
 
@@ -291,7 +292,7 @@ changed in, without the exchange. ``since`` is the last day that it was seen, wh
 
 
 class Change(StrEnum):
-    """What may differ from the last catalog, and (the last five) from the wanted matrix."""
+    """What may differ from the last catalog, and (the last seven) from the wanted matrix."""
 
     NEW_DATASET = "new dataset"
     NEW_PREFIX = "new prefix"
@@ -308,6 +309,8 @@ class Change(StrEnum):
     NOT_PUBLISHED = "wanted, not published"
     INTERVAL_NOT_PUBLISHED = "interval wanted, not published"
     NO_SYMBOL = "wanted, no symbol selected"
+    EARLIER = "begins before what this version knows"
+    EARLIER_NOT_COLLECTED = "earlier available, not collected"
 
 
 ALARMING = frozenset(
@@ -319,6 +322,7 @@ ALARMING = frozenset(
         Change.NOT_PUBLISHED,
         Change.INTERVAL_NOT_PUBLISHED,
         Change.NO_SYMBOL,
+        Change.EARLIER,
     }
 )
 """Changes that ask for a decision. Symbols come and go every day."""
@@ -420,6 +424,7 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
         (Change.NOT_PUBLISHED, entries[name].dataset.market, "", [name], None)
         for name in entries.keys() - published.keys()
     ]
+    rows += [row for name, found in published.items() for row in _earlier(catalog, name, found, entries.get(name))]
     for name in entries.keys() & published.keys():
         entry, found = entries[name], published[name]["intervals"]
         market = entry.dataset.market
@@ -435,6 +440,19 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
         if not any(entry.symbols.selects(symbol) for symbol in symbols):
             rows.append((Change.NO_SYMBOL, market, str(entry.symbols), [name], None))
     return _changes(rows).sort("kind", "market", "datasets", "name")
+
+
+def _earlier(catalog: Catalog, name: str, found: dict[str, Any], entry: DatasetEntry | None) -> list[_Row]:
+    """Whether a dataset has periods before the first that is known, or else before the first that is wanted."""
+    if found["first"] is None:
+        return []
+    dataset = Dataset.parse(f"{catalog.exchange}/{name}")
+    first, known = (Period.containing(dataset.cadence, day) for day in (found["first"], dataset.publication.first))
+    if first < known:
+        return [(Change.EARLIER, dataset.market, f"{first} (known: {known})", [name], None)]
+    if entry is not None and first < entry.first_period:
+        return [(Change.EARLIER_NOT_COLLECTED, dataset.market, f"{first} to {entry.first_period}", [name], None)]
+    return []
 
 
 def _changes(rows: Sequence[_Row]) -> pl.DataFrame:

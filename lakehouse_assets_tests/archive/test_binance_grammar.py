@@ -127,7 +127,7 @@ def test_the_dead_data_sets_and_no_others_have_an_end() -> None:
 def test_every_publication_begins_before_it_ends_and_its_market_has_canaries(
     publication: Publication,
 ) -> None:
-    assert date(2017, 8, 17) <= publication.first <= (publication.ended or date(2024, 1, 1))
+    assert date(2017, 7, 14) <= publication.first <= (publication.ended or date(2024, 1, 1))
     assert BINANCE.canaries[publication.market]
     assert BINANCE.quote_assets[publication.market]
 

@@ -252,15 +252,37 @@ def test_a_matrix_made_of_the_catalog_differs_from_it_in_nothing() -> None:
     taken = catalog(
         span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
         span("um/bookTicker/daily", "AUSDT", "2023-06-01", "2024-03-30"),
-        span("spot/trades/monthly", "AUSDT", "2015-01-01", LIVE),
+        span("spot/trades/monthly", "AUSDT", "2017-07-01", LIVE),
     )
     made = taken.matrix()
     assert [(entry.dataset.name, entry.intervals, str(entry.first_period)) for entry in made.entries] == [
-        ("binance/spot/trades/monthly", (), "2017-08"),
+        ("binance/spot/trades/monthly", (), "2017-07"),
         ("binance/um/bookTicker/daily", (), "2023-06-01"),
         ("binance/um/klines/daily", ("1m",), "2022-01-01"),
     ]
     assert against_matrix(taken, made).is_empty()
+
+
+def test_days_before_those_that_are_known_or_wanted_are_told() -> None:
+    taken = catalog(
+        span("spot/trades/monthly", "AUSDT", "2015-03-01", LIVE),
+        span("spot/trades/daily", "AUSDT", "2017-07-13", LIVE),
+        span("spot/aggTrades/daily", "AUSDT", "2017-07-14", LIVE),
+        span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
+    )
+    wanted = matrix(
+        {"dataset": "binance/spot/trades/daily", "first_period": "2020-01-01"},
+        {"dataset": "binance/spot/aggTrades/daily"},
+        {"dataset": f"binance/{KLINES}", "intervals": ["1m"], "first_period": "2022-02-01"},
+    )
+    found = against_matrix(taken, wanted)
+    assert kinds(found) == [
+        ("available, not collected", "", ["spot/trades/monthly"]),
+        ("begins before what this version knows", "2017-07-13 (known: 2017-07-14)", ["spot/trades/daily"]),
+        ("begins before what this version knows", "2015-03 (known: 2017-07)", ["spot/trades/monthly"]),
+        ("earlier available, not collected", "2022-01-01 to 2022-02-01", [KLINES]),
+    ]
+    assert set(alarming(found)["name"]) == {"2015-03 (known: 2017-07)", "2017-07-13 (known: 2017-07-14)"}
 
 
 def test_nothing_found_makes_no_matrix() -> None:

@@ -61,7 +61,7 @@ KNOWN = (
         ),
         (
             ["plan", SPOT, "--from", "2015-01-01", "--to", "2017-09-01"],
-            f"{SPOT} begins with 2017-08-17; 2015-01-01 is before that.",
+            f"{SPOT} begins with 2017-07-14; 2015-01-01 is before that.",
         ),
         (
             ["sync", SPOT, *DAY, "--intervals", "5m"],

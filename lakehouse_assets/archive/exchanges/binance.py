@@ -48,7 +48,8 @@ _QUOTE_ASSETS = {
 
 
 def _spot() -> list[Publication]:
-    first = date(2017, 8, 17)
+    # BNBBTC, ETHBTC, LTCBTC and NEOBTC; BTCUSDT begins on 2017-08-17.
+    first = date(2017, 7, 14)
     klines = ("1s", *_MINUTES_TO_DAY)
     rows = [
         Publication("spot", "klines", Cadence.DAILY, first, klines),
