@@ -73,6 +73,21 @@ def symbol_facts(exchange_name: str, market: str, symbol: str) -> SymbolFacts:
     return _facts(exchange, market, _PLAIN, {"pair": symbol}, None)
 
 
+def same_symbol(exchange_name: str, market: str, one: str, other: str) -> bool:
+    """Whether two spellings are of the same instrument.
+
+    Case, what stands between its parts, other names of an asset (XBT) and marks (``-PERP``, ``_SETTLED``) say nothing.
+    """
+    if _letters(one) == _letters(other):
+        return True
+    names = {symbol_facts(exchange_name, market, each).instrument for each in (one, other)}
+    return len(names) == 1 and None not in names
+
+
+def _letters(symbol: str) -> str:
+    return "".join(filter(str.isalnum, symbol)).upper()
+
+
 def _facts(
     exchange: Exchange, market: str, spelling: SymbolForm, parts: dict[str, str | None], delivery: date | None
 ) -> SymbolFacts:

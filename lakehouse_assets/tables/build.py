@@ -150,7 +150,7 @@ class TableBuilder:
         """Read and write what changed, until all that was found bad or unread on the way is taken into account."""
         manifests = self._manifests(month, periods)
         known = {} if again else dict(before.select(PERIOD, "content").unique().iter_rows())
-        bad = {} if again else _bad_of(before)
+        bad = {} if again else self._still_bad(manifests, periods, before)
         unread: dict[str, str] = {}
         findings: Findings = {}
         while True:
@@ -169,6 +169,18 @@ class TableBuilder:
             as_if_known = not attempt.spoiled and set(after.of(todo).used["key"]) == attempt.read_keys
             if not attempt.unread and (not attempt.bad or (as_if_known and not self._blocks)):
                 return _Work(after, after.digests(), todo, blocked, unread, attempt)
+
+    def _still_bad(self, manifests: dict[Cadence, pl.DataFrame], periods: list[str], before: pl.DataFrame) -> Bad:
+        """Objects that were found unreadable, but for those of periods that are as they were no more: a later
+        version of this project may read them."""
+        bad = _bad_of(before)
+        if not bad:
+            return bad
+        known = dict(before.select(PERIOD, "content").unique().iter_rows())
+        now = inputs_of(self._table, manifests, periods, bad).digests()
+        return _bad_of(
+            before.filter(pl.col(PERIOD).is_in([each for each in periods if now.get(each) == known.get(each)]))
+        )
 
     @property
     def _blocks(self) -> bool:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from lakehouse_assets.tables.csv_rows import CsvRows
+from lakehouse_assets.tables.lines import whole_lines
 from lakehouse_assets.tables.reading import AT_ONCE, BATCH_BYTES, ArchiveRows, read_archive, time_span
 from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.unpack import BadArchiveError, Limits, unpack
@@ -65,10 +67,10 @@ def _text(file: ArchiveFile, schema: TableSchema, limits: Limits) -> _Text | Non
     """None for a file that is to be read by itself: large, without rows, or bad."""
     if schema.repeats_rows or len(file.data) > BATCH_BYTES:
         return None
-    csv = CsvRows(schema, file.symbol, file.interval)
+    csv = CsvRows(schema, file.symbol, file.interval, limits)
     try:
         pieces = unpack([file.data], replace(limits, text_bytes=min(limits.text_bytes, BATCH_BYTES)))
-        lines = csv.open(b"".join(pieces).rstrip(b"\r\n"))
+        lines = csv.open(b"".join(whole_lines(pieces, BATCH_BYTES, limits)).rstrip(b"\n"))
     except BadArchiveError:
         return None
     return _Text(file, csv, lines) if lines else None
@@ -81,14 +83,19 @@ def _read(
         columns = texts[0].csv.columns(b"\n".join(text.lines for text in texts))
     except BadArchiveError:
         columns = []
-    if not columns or len(columns[0]) != sum(text.rows for text in texts):
+    rows = [text.rows for text in texts]
+    if not columns or len(columns[0]) != sum(rows):
         for text in texts:
             yield text.file, _alone(text.file, schema, limits)
         return
-    start = 0
-    for text in texts:
-        frame = text.csv.complete([column.slice(start, text.rows) for column in columns])
-        start += len(frame)
+    starts = accumulate(rows, initial=0)
+    for text, start, length in zip(texts, starts, rows, strict=False):
+        own = [column.slice(start, length) for column in columns]
+        try:
+            frame = text.csv.complete(own)
+        except BadArchiveError:
+            yield text.file, _alone(text.file, schema, limits)
+            continue
         first, last = time_span(frame, schema)
         yield (
             text.file,

@@ -29,8 +29,11 @@ Every table begins with the same columns:
 - Prices and sizes are Float64. `side` is the taker's: `buy` or `sell`.
 - Candles have the time at which they open. Volumes are in the base asset unless a column says otherwise:
   in Binance's `cm` market `volume` counts contracts and `base_volume` is the volume in the base asset.
-- Whether a file has a header, and in what unit its times are, is asked of each file. With a header, columns are
-  found by name; columns that are not listed here are left out. A file that lacks one of them is a bad archive.
+- Whether a file has a header is asked of each file. With one, columns are found by name; columns that are not
+  listed here are left out. A file that lacks one of them, or whose header nobody knows, is a bad archive.
+- What a column holds is declared, and each field read by its own form: a time as seconds to nanoseconds since 1970,
+  with or without a fraction, or as a date; a truth value as a word or a digit; a number with an exponent or without.
+- Where rows name the symbol that the archive's key names, too, and another instrument, the file is a bad archive.
 - "empty" marks columns that may be null.
 - A large table has files of a day each, a small one files of a month. Candles of less than an hour are large.
 """

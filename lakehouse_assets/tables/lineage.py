@@ -44,6 +44,12 @@ LINEAGE_SCHEMA = pl.Schema(
 """``key`` is the source's, as in the manifest of ``cadence``; ``etag`` the lake's, of the bytes that were read, and
 ``sha256`` theirs. ``rows``, ``first_time`` and ``last_time`` (UTC) are of this period. ``note``: why not written."""
 
+READING = 2
+"""Counts up when files that were refused may be read now: periods that lack some are tried once more.
+
+2: fields are read each by their own form, line ends may be CR.
+"""
+
 
 class Use(StrEnum):
     """What became of an archive object.
@@ -63,14 +69,17 @@ def lineage_of(lake: Lake, table: Table) -> PeriodRecords:
 
 
 def digest_of(table: Table, objects: pl.DataFrame) -> str:
-    """Digest of the objects (key, size, lake_etag, usable) that a period is made of."""
+    """Digest of the objects (key, size, lake_etag, usable) that a period is made of, and of how they are read:
+    where either changes, the period is made again."""
     content = content_digest(
         objects.select(
             "key",
             "size",
             pl.col("lake_etag").alias("etag"),
-            pl.when("usable").then(pl.lit("")).otherwise(pl.lit(Use.QUARANTINED.value)).alias("sidecar_etag"),
+            pl.when("usable").then(pl.lit("")).otherwise(pl.lit(f"{Use.QUARANTINED} {READING}")).alias("sidecar_etag"),
         )
     )
     columns = "\n".join(f"{name} {dtype}" for name, dtype in stored_schema(table).items())
+    if table.schema.revision > 1:
+        columns += f"\nrevision {table.schema.revision}"
     return f"{content}{hashlib.sha256(columns.encode()).hexdigest()[:8]}"

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import polars as pl
 
 from lakehouse_assets.tables.csv_rows import CsvRows
+from lakehouse_assets.tables.lines import whole_lines
 from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.unpack import BadArchiveError, Limits, unpack
 
@@ -66,7 +67,7 @@ class ArchiveBatches:
         self._chunks = chunks
         self._schema = schema
         self._name = name
-        self._csv = CsvRows(schema, symbol, interval)
+        self._csv = CsvRows(schema, symbol, interval, limits)
         self._limits = limits
         self._batch_bytes = limits.text_bytes if schema.repeats_rows else batch_bytes
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -86,7 +87,7 @@ class ArchiveBatches:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         try:
             texts = unpack(self._hashed(), self._limits)
-            blocks = whole_lines(texts, self._batch_bytes, self._limits.line_bytes)
+            blocks = whole_lines(texts, self._batch_bytes, self._limits)
             for block in _one_ahead(blocks, self._batch_bytes):
                 frame = self._csv.read(block)
                 if len(frame):
@@ -133,8 +134,8 @@ def read_archive(
 ) -> ArchiveRows:
     """Read a zip (one member) or gzip file of CSV.
 
-    ``name`` is the archive's key, for messages. ``symbol`` and ``interval`` are what the key says;
-    the symbol is not looked at where the rows name theirs. Raises BadArchiveError.
+    ``name`` is the archive's key, for messages. ``symbol`` and ``interval`` are what the key says; rows that
+    name another symbol make the file a bad archive. Raises BadArchiveError.
     """
     batches = read_archive_batches([data], schema=schema, name=name, symbol=symbol, interval=interval, limits=limits)
     frames = list(batches)
@@ -175,34 +176,12 @@ def read_archive_batches(
     )
 
 
-def whole_lines(texts: Iterable[bytes], batch_bytes: int, line_bytes: int) -> Iterator[bytes]:
-    """Blocks of at least ``batch_bytes`` that end with a line, but for the last. Blank lines at the end are cut.
-
-    Raises BadArchiveError for a line of more than ``line_bytes``.
-    """
-    held: list[bytes] = []
-    size = open_line = 0
-    for text in texts:
-        cut = text.rfind(b"\n") + 1
-        open_line = len(text) - cut if cut else open_line + len(text)
-        if open_line > line_bytes:
-            raise BadArchiveError(f"it has a line of more than {line_bytes:,} bytes: it is no CSV of an exchange")
-        if cut and size + cut >= batch_bytes:
-            yield b"".join([*held, text[:cut]])
-            held, size = [text[cut:]], open_line
-        else:
-            held.append(text)
-            size += len(text)
-    last = b"".join(held).rstrip(b"\r\n")
-    if last:
-        yield last
-
-
 def _one_ahead(blocks: Iterator[bytes], batch_bytes: int) -> Iterator[bytes]:
     """The blocks of `whole_lines`; a thread reads, hashes and unpacks the next one while one is parsed."""
     block = next(blocks, None)
-    if block is not None and len(block) < batch_bytes:  # there is no next one
+    if block is not None and len(block) < batch_bytes:  # there is hardly a next one
         yield block
+        yield from blocks
         return
     with ThreadPoolExecutor(max_workers=1) as thread:
         while block is not None:

@@ -52,11 +52,16 @@ class BadArchiveError(LakehouseError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may unpack to. ``ratio`` is of unpacked to packed bytes (deflate's own limit is 1,032)."""
+    """What an archive may unpack to. ``ratio`` is of unpacked to packed bytes (deflate's own limit is 1,032).
+
+    A row is of at most ``line_bytes`` and ``columns``: the widest that an exchange publishes has 26 in 400 bytes,
+    and a parser takes some kilobytes for each column.
+    """
 
     text_bytes: int = 64 * 1024**3
     ratio: float = 300.0
-    line_bytes: int = 1024 * 1024
+    line_bytes: int = 64 * 1024
+    columns: int = 256
 
     def require(self, *, unpacked: int, packed: int) -> None:
         """Raise BadArchiveError for a file that unpacks to so much."""

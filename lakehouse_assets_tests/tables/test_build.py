@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.tables import build as build_module
-from lakehouse_assets.tables import fetch
+from lakehouse_assets.tables import fetch, lineage, lines
 from lakehouse_assets.tables.attempt import Attempt
 from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.report import BuildReport, BuildState
@@ -195,6 +197,37 @@ def test_a_quarantined_archive_that_is_published_anew_is_tried_again(world: Worl
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.state, period.troubles, period.daily) == (BuildState.WRITTEN, (), 2)
+
+
+def test_what_a_version_before_could_not_read_is_tried_once_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tabled = Tabled(world)
+    tabled.publish(["BTC"], [ONE, TWO])
+    key = spoil(tabled, "ETH", ONE, zipped("x", candles(ONE, "1h", 1.0).replace("\n", "\r")))
+    tabled.sync(ONE, TWO)
+    with monkeypatch.context() as before:
+        before.setattr(lineage, "READING", 1)
+        before.setattr(lines, "_line_feeds", lambda texts: texts)
+        assert [trouble.key for trouble in tabled.build(ONE, TWO).periods[0].troubles] == [key]
+        assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
+    report = tabled.build(ONE, TWO)
+    assert states(report) == {ONE: "written", TWO: "unchanged"}
+    assert report.periods[0].troubles == ()
+    assert tabled.prices()["ETH", ONE] == {1.0}
+    assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
+
+
+def test_a_table_whose_files_are_read_otherwise_now_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tabled = Tabled(world)
+    tabled.publish(["BTC"], [ONE])
+    tabled.sync(ONE)
+    tabled.build(ONE)
+    schema = tabled.table.schema
+    monkeypatch.setitem(vars(tabled.table), "schema", replace(schema, revision=schema.revision + 1))
+    assert states(tabled.build(ONE)) == {ONE: "written"}
+    assert states(tabled.build(ONE)) == {ONE: "unchanged"}
+    assert tabled.rows().height == 24
 
 
 @pytest.mark.parametrize("at_once_bytes", [fetch.AT_ONCE_BYTES, 0])

@@ -92,7 +92,7 @@ def test_what_is_no_finite_number_is_refused_with_its_row(word: str):
 
 
 def test_a_word_for_a_number_is_refused_with_its_column():
-    assert refused(zipped(kline() + kline(close="high"))) == "the.zip: behind row 0: column close: 'high' is no f64"
+    assert refused(zipped(kline() + kline(close="high"))) == "the.zip: row 2, column close: high is no close"
 
 
 @pytest.mark.parametrize("huge", ["9223372036854775808", "-99999999999999999999999", "1.5", "many"])

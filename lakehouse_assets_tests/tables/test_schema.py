@@ -59,8 +59,7 @@ def test_every_column_is_documented_and_comes_from_the_file_or_the_key(schema: T
 def test_columns_that_share_a_source_agree_on_how_it_is_parsed(schema: TableSchema):
     raw: dict[str, pl.DataType | None] = {}
     for column in schema.columns:
-        for source in column.sources:
-            parsed = column.dtype if column.read is None else column.read.raw
+        for source, parsed in column.raw_types.items():
             assert raw.setdefault(source, parsed) == parsed
 
 

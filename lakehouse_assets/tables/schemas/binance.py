@@ -247,6 +247,7 @@ def _metrics(market: str) -> TableSchema:
             "sum_open_interest_value",
             *(source for _, source, _ in ratios),
         ),
+        symbol_column="symbol",
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
         step=timedelta(minutes=5),

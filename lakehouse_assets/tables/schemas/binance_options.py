@@ -33,6 +33,7 @@ _VOLATILITY_INDEX = _table(
         number("index_value", "index_value", "Implied volatility of the coming 30 days, a year.", "%"),
     ),
     file_columns=("calc_time", "symbol", "base_asset", "quote_asset", "index_value"),
+    symbol_column="symbol",
     key=("symbol", "time"),
     size_class=SizeClass.SMALL,
 )
@@ -77,6 +78,7 @@ _SUMMARY = _table(
         _figure("open_interest_value", "openinterest_usdt", "Value of the open interest.", QUOTE),
     ),
     file_columns=_SUMMARY_FILE,
+    symbol_column="underlying",
     key=("symbol", "contract", "time"),
     size_class=SizeClass.SMALL,
 )

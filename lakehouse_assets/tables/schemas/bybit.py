@@ -1,9 +1,18 @@
-"""Bybit: trades of public.bybit.com. Files have a header; newer ones end with a column RPI, which is left out."""
+"""Bybit: trades of public.bybit.com. Files have a header; newer ones end with a column RPI, which is left out.
+
+Of inverse contracts (quoted in USD, settled in their coin) homeNotional is the size, in USD, and foreignNotional
+that in the coin: the reverse of BitMEX, whose names these are. Source: a real row of BTCUSD 2022-11-17, and
+somebody's inspection of all 54,049 rows of BTCUSD 2026-09-01. Whether a contract is inverse, its symbol tells;
+a row whose own numbers say otherwise makes the file a bad archive.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
+import polars as pl
+
+from lakehouse_assets.archive.symbols import symbol_facts
 from lakehouse_assets.tables.schemas.columns import (
     BASE,
     BY_SYMBOL,
@@ -17,10 +26,43 @@ from lakehouse_assets.tables.schemas.columns import (
     time,
     whole,
 )
-from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
-from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
+from lakehouse_assets.tables.schemas.readers import TEXT_SIDE, Reader
 
 _table = partial(TableSchema, exchange="bybit", data_type="trades", size_class=SizeClass.LARGE)
+
+_SIZES = ("symbol", "size", "price", "homeNotional", "foreignNotional")
+_TOLERANCE = 1e-6
+"""Of a size computed again: files print 17 digits, old ones fewer."""
+
+
+def _is(one: pl.Series, other: pl.Series) -> pl.Series:
+    return (one - other).abs() <= _TOLERANCE * other.abs()
+
+
+def _sizes(
+    symbol: pl.Series, size: pl.Series, price: pl.Series, home: pl.Series, foreign: pl.Series
+) -> dict[str, pl.Series]:
+    """Sizes in the base and in the quote asset; null where a row's numbers are not those of its kind of contract."""
+    quotes = {name: symbol_facts("bybit", "derivatives", name).quote for name in symbol.drop_nulls().unique()}
+    inverse = symbol.is_in([name for name, quote in quotes.items() if quote == "USD"])
+    in_coin = _is(foreign * price, size)
+    if not inverse.any() and not in_coin.any():
+        return {"base": home, "quote": foreign}
+    in_quote = _is(foreign, size * price)
+    reverse = inverse & _is(home, size) & (in_coin | ~in_quote)
+    as_named = (~inverse & (in_quote | ~in_coin)) | (inverse & _is(foreign, size))
+    nothing = pl.Series([None], dtype=pl.Float64)
+    return {
+        "base": foreign.zip_with(reverse, home.zip_with(as_named, nothing)),
+        "quote": home.zip_with(reverse, foreign.zip_with(as_named, nothing)),
+    }
+
+
+def _size_in(asset: str) -> Reader:
+    raw = (pl.String(), *(pl.Float64(),) * (len(_SIZES) - 1))
+    return Reader(raw, lambda *fields: _sizes(*fields)[asset])
+
 
 _DERIVATIVES = _table(
     market="derivatives",
@@ -39,10 +81,13 @@ _DERIVATIVES = _table(
         side("side", TEXT_SIDE),
         text("tick_direction", "tickDirection", "PlusTick, ZeroPlusTick, MinusTick or ZeroMinusTick."),
         number("gross_value", "grossValue", "Value of the trade.", "1e-8 of the settlement asset"),
-        number("base_size", "homeNotional", "Size in the base asset.", BASE),
-        number("quote_size", "foreignNotional", "Size in the quote asset.", QUOTE),
+        Column("base_size", pl.Float64(), "Size in the base asset.", BASE, _SIZES, _size_in("base")),
+        Column("quote_size", pl.Float64(), "Size in the quote asset.", QUOTE, _SIZES, _size_in("quote")),
     ),
     file_columns=CONTRACT_TRADES_FILE,
+    symbol_column="symbol",
+    # 2: sizes of inverse contracts, which were each other's.
+    revision=2,
     key=("symbol", "trade_id"),
 )
 

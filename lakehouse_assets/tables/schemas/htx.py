@@ -1,9 +1,11 @@
 """HTX: trades and candles of huobi-service-data; a file's day is UTC+8.
 
-The announced tree (``spot``, ``futures``) has headers. Files of the old one (``old_...``) have none until
-about March 2026. Source: for the old tree the exchange's description
-(github.com/hbdmapi/huobi_public_data), whose order of columns is taken for the files', for the new one
-public code that reads its headers. Uncertain: no file was inspected.
+The announced tree (``spot``, ``futures``) has headers. Files of the old one (``old_...``) have none until about
+March 2026, then the same columns under other names. Source: for the old tree the exchange's description as of
+2021-05-18 (github.com/hbdmapi/huobi_public_data; what stood there before had another order) with a real row of a
+candle, and for its headers notes of somebody who read files of 2026-08-03; for the new tree public code that
+reads its headers. Uncertain: ``volCcy`` of spot candles, of which one public source says that it is the volume in
+the quote asset.
 """
 
 from __future__ import annotations
@@ -29,22 +31,40 @@ from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
 _table = partial(TableSchema, exchange="htx", size_class=SizeClass.LARGE)
 
 OLD_DERIVATIVES = ("old_future", "old_swap", "old_linear_swap", "old_option")
+_WITH_TURNOVER = ("old_linear_swap", "old_option")
+
+_old_table = partial(_table, more_columns=False, revision=2)
+"""Revision 2: columns in the order of the files."""
+
+_KLINE_NAMES = {"timestamp": "id"}
+_TRADE_NAMES = {
+    "Trade ID": "id",
+    "Trade Time": "ts",
+    "Trade Price": "price",
+    "Volume (Base Currency)": "amount",
+    "Volume (in Contracts)": "amount",
+    "Volume (in Base Currency)": "quantity",
+    "Turnover": "trade_turnover",
+    "Side (buy/sell)": "direction",
+}
+"""What the columns of the old tree are called since about March 2026."""
 
 
 def _trades(market: str) -> TableSchema:
-    spot = market == "old_spot"
+    spot, turnover = market == "old_spot", market in _WITH_TURNOVER
     sizes = (
         (number("size", "amount", "Size.", BASE),)
         if spot
         else (
             number("size", "amount", "Size; a contract's worth differs by symbol.", CONTRACTS),
             number("base_size", "quantity", "Size in the base asset.", BASE),
+            *((number("quote_size", "trade_turnover", "Size in the quote asset.", QUOTE),) if turnover else ()),
         )
     )
-    return _table(
+    return _old_table(
         market=market,
         data_type="trades",
-        description="Single trades. Order of the columns uncertain.",
+        description="Single trades.",
         columns=(
             *BY_SYMBOL,
             time("ts", "When the trade was made."),
@@ -54,9 +74,13 @@ def _trades(market: str) -> TableSchema:
             side("direction", TEXT_SIDE),
             *sizes[1:],
         ),
-        file_columns=("id", "price", "amount", "ts", "direction")
-        if spot
-        else ("id", "price", "amount", "quantity", "direction", "ts"),
+        file_columns=(
+            *("id", "ts", "price", "amount"),
+            *(() if spot else ("quantity",)),
+            *(("trade_turnover",) if turnover else ()),
+            "direction",
+        ),
+        header_names=_TRADE_NAMES,
         key=("symbol", "trade_id"),
     )
 
@@ -73,12 +97,13 @@ def _klines(market: str) -> TableSchema:
             number("base_volume", "amount", "Volume in the base asset.", BASE),
         )
     )
-    return _table(
+    return _old_table(
         market=market,
         data_type="klines",
-        description="Candles of trades. Order of the columns uncertain.",
+        description="Candles of trades.",
         columns=(*BY_INTERVAL, time("id", "When the candle opens."), *ohlc(), *volumes),
-        file_columns=("id", "open", "high", "low", "close", "vol", "amount"),
+        file_columns=("id", "open", "close", "high", "low", "vol", "amount"),
+        header_names=_KLINE_NAMES,
         key=("symbol", "interval", "time"),
     )
 
@@ -98,6 +123,7 @@ def _new_trades(market: str) -> TableSchema:
             side("side", TEXT_SIDE),
         ),
         file_columns=("instId", "tradeId", "px", "side", "size", "ts"),
+        symbol_column="instId",
         key=("symbol", "trade_id"),
     )
 
@@ -116,6 +142,7 @@ def _new_klines(market: str) -> TableSchema:
             number("quote_volume", "volCcyQuote", "Volume in the quote asset.", QUOTE),
         ),
         file_columns=("instId", "open", "high", "low", "close", "vol", "volCcy", "volCcyQuote", "ts"),
+        symbol_column="instId",
         key=("symbol", "interval", "time"),
     )
 

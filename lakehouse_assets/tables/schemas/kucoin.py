@@ -81,6 +81,7 @@ _FUNDING = _table(
         number("funding_rate", "fundingRate", "Rate of the interval; above zero, longs pay shorts.", "1"),
     ),
     file_columns=("symbol", "time", "fundingRate"),
+    symbol_column="symbol",
     key=("symbol", "time"),
     size_class=SizeClass.SMALL,
 )

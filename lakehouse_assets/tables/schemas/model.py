@@ -5,7 +5,8 @@ A schema is data: reading, writing, checks and the documentation follow it and k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -47,17 +48,26 @@ class Column:
             return ()
         return (self.source,) if isinstance(self.source, str) else self.source
 
+    @property
+    def raw_types(self) -> dict[str, pl.DataType | None]:
+        """What each of the exchange's columns holds; None: a time."""
+        raw = self.dtype if self.read is None else self.read.raw
+        types = raw if isinstance(raw, tuple) else (raw,) * len(self.sources)
+        return dict(zip(self.sources, types, strict=True))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableSchema:
     """One table: (exchange, market, data type), its columns in order, and what identifies a row.
 
     ``file_columns`` are the exchange's columns in the order of the file, for files without a header, which
-    may have more behind them if ``more_columns``. Two rows with the same ``key`` are duplicates of each
-    other; an empty one: the exchange gives rows no identity. ``repeats_rows``: the exchange publishes rows
-    several times over; reading keeps the first of equal ones. What the checks go by: ``id_column`` rises
-    with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so often;
-    ``idle_candles``: an interval without trades has a candle, too, so that one that is missing is a fault.
+    may have more behind them if ``more_columns``; ``header_names`` are other names of them that headers have.
+    ``symbol_column``: the file's column that has to name the symbol of the archive's key. ``revision`` counts up
+    when the same bytes become other rows: periods that were made before are made again. Two rows with the same
+    ``key`` are duplicates of each other; an empty one: the exchange gives rows no identity. ``repeats_rows``: the
+    exchange publishes rows several times over; reading keeps the first of equal ones. What the checks go by:
+    ``id_column`` rises with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so
+    often; ``idle_candles``: an interval without trades has a candle, too, so that one that is missing is a fault.
     """
 
     exchange: str
@@ -67,6 +77,9 @@ class TableSchema:
     columns: tuple[Column, ...]
     file_columns: tuple[str, ...]
     more_columns: bool = True
+    header_names: Mapping[str, str] = field(default_factory=dict)
+    symbol_column: str | None = None
+    revision: int = 1
     key: tuple[str, ...]
     size_class: SizeClass
     time_column: str = "time"

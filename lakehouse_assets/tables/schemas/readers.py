@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
@@ -24,50 +25,105 @@ _TEXT_FORMATS = {" ": "%Y-%m-%d %H:%M:%S%.f", "D": "%Y-%m-%dD%H:%M:%S%.f", "T": 
 """By what separates the date (ten characters) from the time of day; the fraction may be absent."""
 
 
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+_EXACT = 2**53
+"""Float64 holds every whole number below."""
+
 _OPTION = r"^[^-]+-([0-9]{6})-([0-9.]+)-([CP])$"
 """A contract such as BTC-231027-33000-C: underlying, day of expiry, strike, call or put."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``raw`` is what Polars parses; None: a time, whose form the first row of each file tells."""
+    """``raw`` is what the columns that it reads hold, one type for all of them or one for each; None: a time."""
 
-    raw: pl.DataType | None
+    raw: pl.DataType | tuple[pl.DataType, ...] | None
     convert: Callable[..., pl.Series]
 
 
 def raw_time_type(field: str) -> pl.DataType:
-    """How a time is written, by one field: an integer, a number with a fraction, or a date string."""
-    text = field.strip().strip('"')
-    if text.isdecimal():
-        return pl.Int64()
-    return pl.Float64() if text.replace(".", "", 1).isdecimal() else pl.String()
+    """As what to parse a column of times that has this field: whole numbers, or text of any form."""
+    return pl.Int64() if field.isdecimal() else pl.String()
+
+
+def values_of(written: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Fields as values of a type, each read for itself; null where it cannot be, or is empty.
+
+    A whole number may be written with a fraction of zero or an exponent, a truth value as 1 or 0.
+    """
+    text = written.str.strip_chars()
+    if dtype == pl.Boolean:
+        return text.str.to_lowercase().replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean)
+    if dtype == pl.Int64:
+        whole, number = (text.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
+        is_whole = (number == number.round()) & (number.abs() < _EXACT)
+        return whole.zip_with(whole.is_not_null() | ~is_whole, number.cast(pl.Int64, strict=False))
+    return text.cast(dtype, strict=False) if dtype.is_numeric() else written
 
 
 def nanoseconds(raw: pl.Series) -> pl.Series:
     """Nanoseconds since 1970, Int64; null where the field is no instant between 2009 and 2100."""
-    if raw.dtype == pl.String:
-        whole = _text_to_datetime(raw, "ns").to_physical()
-    elif raw.dtype == pl.Float64:
-        whole = microseconds(raw) * 1000
-    else:
-        whole = _scaled(raw, lambda unit: raw * unit)
+    whole = _instants(raw, "ns") if raw.dtype == pl.String else _scaled(raw, lambda unit: raw * unit)
     return _within(whole, EARLIEST_US * 1000, LATEST_US * 1000)
 
 
 def microseconds(raw: pl.Series) -> pl.Series:
-    """Microseconds since 1970, Int64; what is finer is cut off. Null as for `nanoseconds`.
-
-    A number with a fraction has up to six decimals of a second: Float64 holds these exactly enough
-    to round them back.
-    """
-    if raw.dtype == pl.String:
-        whole = _text_to_datetime(raw, "us").to_physical()
-    elif raw.dtype == pl.Float64:
-        whole = _scaled(raw, lambda unit: (raw * (unit / 1000)).round().cast(pl.Int64, strict=False))
-    else:
-        whole = _scaled(raw, lambda unit: raw * (unit // 1000) if unit >= 1000 else raw // 1000)  # noqa: PLR2004
+    """Microseconds since 1970, Int64; what is finer is cut off. Null as for `nanoseconds`."""
+    whole = _instants(raw, "us") if raw.dtype == pl.String else _whole_microseconds(raw)
     return _within(whole, EARLIEST_US, LATEST_US)
+
+
+def _whole_microseconds(raw: pl.Series) -> pl.Series:
+    return _scaled(raw, lambda unit: raw * (unit // 1000) if unit >= 1000 else raw // 1000)  # noqa: PLR2004
+
+
+def _instants(raw: pl.Series, unit: str) -> pl.Series:
+    """Text as instants, each field by its own form; the first field tells which form is tried first."""
+    text = raw.str.strip_chars()
+    forms: dict[str, Callable[[pl.Series], pl.Series]] = {
+        _NUMBER: partial(_of_number, unit=unit),
+        _FRACTION: partial(_of_fraction, unit=unit),
+        **{separator: partial(_of_form, form=form, unit=unit) for separator, form in _TEXT_FORMATS.items()},
+    }
+    result = forms.pop(_likely_form(text))(text)
+    for read in forms.values():
+        open_ = result.is_null() & text.is_not_null()
+        if not open_.any():
+            break
+        result = result.zip_with(~open_, read(text))
+    return result
+
+
+_NUMBER, _FRACTION = "", "."
+
+
+def _likely_form(text: pl.Series) -> str:
+    """That of the first field: a date by what separates it from the time of day, or a number."""
+    first = text.drop_nulls().head(1)
+    field = first[0] if len(first) else ""
+    if field[10:11] in _TEXT_FORMATS:
+        return field[10:11]
+    return _FRACTION if "." in field else _NUMBER
+
+
+def _of_form(text: pl.Series, *, form: str, unit: str) -> pl.Series:
+    return text.str.strptime(pl.Datetime("ns" if unit == "ns" else "us"), form, strict=False).to_physical()
+
+
+def _of_number(text: pl.Series, *, unit: str) -> pl.Series:
+    whole = text.cast(pl.Int64, strict=False)
+    return _scaled(whole, lambda each: whole * each) if unit == "ns" else _whole_microseconds(whole)
+
+
+def _of_fraction(text: pl.Series, *, unit: str) -> pl.Series:
+    """A number with a fraction has up to six decimals of a second: Float64 holds these exactly enough to round
+    them back."""
+    number = text.cast(pl.Float64, strict=False)
+    if (number.abs() >= _EXACT).any():  # nanoseconds, which are whole numbers
+        number = number.set(number.abs() >= _EXACT, None)
+    whole = _scaled(number, lambda each: (number * (each / 1000)).round().cast(pl.Int64, strict=False))
+    return whole * 1000 if unit == "ns" else whole
 
 
 def _scaled(raw: pl.Series, convert: Callable[[int], pl.Series]) -> pl.Series:
@@ -86,15 +142,6 @@ def _scaled(raw: pl.Series, convert: Callable[[int], pl.Series]) -> pl.Series:
 
 def _unit(value: float) -> int:
     return next((unit for limit, unit in _EPOCH_UNITS if value < limit), 1)
-
-
-def _text_to_datetime(raw: pl.Series, unit: str) -> pl.Series:
-    first = raw.drop_nulls().head(1)
-    separator = first[0][10:11] if len(first) else ""
-    form = _TEXT_FORMATS.get(separator)
-    if form is None:
-        return pl.Series(raw.name, [None], pl.Datetime("us")).new_from_index(0, len(raw))
-    return raw.str.strptime(pl.Datetime("ns" if unit == "ns" else "us"), form, strict=False)
 
 
 def _within(times: pl.Series, earliest: int, latest: int) -> pl.Series:
