@@ -132,7 +132,14 @@ def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg
             f"{_count([t for _, t in troubles], Use.MISSING)} missing; monthly objects stand in for "
             f"{len(troubles) - len(lacking)} of them" + (f"; {len(lacking)} are lacking: {what}." if lacking else ".")
         )
+    if report.outdated:
+        first, last = report.outdated[0], report.outdated[-1]
+        description += (
+            f" {len(report.outdated)} periods ({first} to {last}) were made by a version that read these files "
+            "otherwise, and their rows mean something else: materialize them again."
+        )
     metadata: dict[str, dg.MetadataValue] = {
+        "periods_outdated": dg.MetadataValue.int(len(report.outdated)),
         "objects_used": dg.MetadataValue.int(sum(period.daily + period.monthly for period in report.periods)),
         "objects_quarantined": dg.MetadataValue.int(_count([t for _, t in troubles], Use.QUARANTINED)),
         "objects_missing": dg.MetadataValue.int(_count([t for _, t in troubles], Use.MISSING)),
@@ -146,7 +153,7 @@ def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=FILES,
-        passed=not lacking and not blocked,
+        passed=not lacking and not blocked and not report.outdated,
         severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
         description=description,
         metadata=metadata,

@@ -36,7 +36,7 @@ from lakehouse_assets.tables.delta import RETENTION_DAYS, commit, files_of, open
 from lakehouse_assets.tables.fetch import Fetcher, Item, UnreadError
 from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
-from lakehouse_assets.tables.lineage import Use, lineage_of
+from lakehouse_assets.tables.lineage import Use, lineage_of, outdated_periods
 from lakehouse_assets.tables.measure import Measurer, quality_of, quality_records
 from lakehouse_assets.tables.quality import QUALITY_SCHEMA
 from lakehouse_assets.tables.reading import BadArchiveError
@@ -93,6 +93,7 @@ class TableBuilder:
             bytes_read=read,
             bytes_written=written,
             quality=pl.concat(measured),
+            outdated=outdated_periods(self._lineage, self._table),
         )
 
     def _groups(self, month: str, periods: list[str]) -> list[list[str]]:

@@ -79,7 +79,20 @@ def digest_of(table: Table, objects: pl.DataFrame) -> str:
             pl.when("usable").then(pl.lit("")).otherwise(pl.lit(f"{Use.QUARANTINED} {READING}")).alias("sidecar_etag"),
         )
     )
+    return content + _reading_of(table)
+
+
+def outdated_periods(lineage: PeriodRecords, table: Table) -> tuple[str, ...]:
+    """Periods that a version before made, which read the same files otherwise: their rows are not like the others'."""
+    if table.schema.revision == 1:
+        return ()
+    made = lineage.read(columns=("period", "content"))
+    return tuple(made.filter(~pl.col("content").str.ends_with(_reading_of(table)))["period"].unique().sort())
+
+
+def _reading_of(table: Table) -> str:
+    """Digest of the table's columns and of how files become them."""
     columns = "\n".join(f"{name} {dtype}" for name, dtype in stored_schema(table).items())
     if table.schema.revision > 1:
         columns += f"\nrevision {table.schema.revision}"
-    return f"{content}{hashlib.sha256(columns.encode()).hexdigest()[:8]}"
+    return hashlib.sha256(columns.encode()).hexdigest()[:8]

@@ -57,7 +57,8 @@ class PeriodBuild:
 class BuildReport:
     """A whole build. ``snapshot`` is the id of the table after it (None where there is no table) and ``table_rows``
     its rows; ``bytes_read`` are of archives, ``bytes_written`` of the table's files; ``quality`` has a row per
-    period, symbol and interval that was written (QUALITY_SCHEMA)."""
+    period, symbol and interval that was written (QUALITY_SCHEMA). ``outdated`` are periods of the whole table that
+    a version before made, and read otherwise."""
 
     table: str
     periods: tuple[PeriodBuild, ...]
@@ -67,6 +68,7 @@ class BuildReport:
     bytes_read: int
     bytes_written: int
     quality: pl.DataFrame = field(repr=False)
+    outdated: tuple[str, ...] = ()
 
     def total(self, state: BuildState) -> int:
         """Number of periods in a state."""

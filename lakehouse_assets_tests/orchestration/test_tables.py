@@ -12,7 +12,10 @@ from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
+from lakehouse_assets.orchestration.tables_reporting import _files_check
 from lakehouse_assets.orchestration.verification import build_verification_asset
+from lakehouse_assets.tables.quality import QUALITY_SCHEMA
+from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
 from lakehouse_assets_tests.tables.tabled import Tabled
@@ -108,6 +111,24 @@ def test_a_bad_archive_is_named_by_the_check_and_the_rest_is_materialized(tables
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "the rest of their periods is written" in check.description
     assert key in check.metadata["objects"].value
+
+
+def test_the_check_names_periods_that_a_version_before_has_read_otherwise(world: World) -> None:
+    [entry] = tables_of([world.entry()])
+    report = BuildReport(
+        table=entry.table.name,
+        periods=(),
+        snapshot=None,
+        table_rows=0,
+        seconds=0.0,
+        bytes_read=0,
+        bytes_written=0,
+        quality=QUALITY_SCHEMA.to_frame(),
+        outdated=("2024-03-01", "2024-03-02"),
+    )
+    check = _files_check(dg.AssetKey(entry.table.asset_key), entry, report)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "2 periods (2024-03-01 to 2024-03-02) were made by a version that read" in (check.description or "")
 
 
 def test_block_fails_the_period_and_the_check_says_that_it_was_left(runner: Runner, world: World) -> None:

@@ -220,14 +220,16 @@ def test_a_table_whose_files_are_read_otherwise_now_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tabled = Tabled(world)
-    tabled.publish(["BTC"], [ONE])
-    tabled.sync(ONE)
-    tabled.build(ONE)
+    tabled.publish(["BTC"], [ONE, TWO])
+    tabled.sync(ONE, TWO)
+    assert tabled.build(ONE, TWO).outdated == ()
     schema = tabled.table.schema
     monkeypatch.setitem(vars(tabled.table), "schema", replace(schema, revision=schema.revision + 1))
-    assert states(tabled.build(ONE)) == {ONE: "written"}
-    assert states(tabled.build(ONE)) == {ONE: "unchanged"}
-    assert tabled.rows().height == 24
+    report = tabled.build(ONE)
+    assert (states(report), report.outdated) == ({ONE: "written"}, (TWO,))
+    report = tabled.build(ONE, TWO)
+    assert (states(report), report.outdated) == ({ONE: "unchanged", TWO: "written"}, ())
+    assert tabled.rows().height == 48
 
 
 @pytest.mark.parametrize("at_once_bytes", [fetch.AT_ONCE_BYTES, 0])
