@@ -7,9 +7,8 @@ the source and its places in the lake all follow from those four words, here and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import datetime
 from functools import cached_property
-from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.exchanges import Exchange, exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Layout, Publication
@@ -106,7 +105,7 @@ class Dataset:
 
     def end_of(self, period: Period) -> datetime:
         """When a period of the exchange's calendar is over, in UTC."""
-        return datetime.combine(period.end, time(), ZoneInfo(self.source.timezone)).astimezone(UTC)
+        return self.source.bounds(period)[1]
 
     # The lake; keys are relative to the lake's own prefix
 

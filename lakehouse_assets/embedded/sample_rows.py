@@ -44,6 +44,7 @@ INTERVAL_MS = {
 LONG_INTERVALS = ("3d", "1w", "1mo")
 # Earlier files were published without a header (archives.md 1.3), except those of ALWAYS_HEADED.
 HEADERLESS_BEFORE = {"daily": date(2022, 8, 11), "monthly": date(2022, 6, 1)}
+_METRICS_NAME_BEGINNINGS = date(2026, 6, 25)
 ALWAYS_HEADED = ("fundingRate", "metrics")
 MICROSECONDS_FROM = date(2025, 1, 1)
 EPOCH = date(1970, 1, 1)
@@ -183,7 +184,9 @@ def _metrics_rows(instrument: Instrument, period: Period) -> Iterator[str]:
         interest = rng.randrange(10_000, 100_000) * 1000
         for step in range(288):
             interest += rng.randint(-9_000, 9_000)
-            moment = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=5 * step)
+            # As published: the end of the five minutes, and their beginning since 2026-06-25.
+            named = step if day >= _METRICS_NAME_BEGINNINGS else step + 1
+            moment = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=5 * named)
             value = interest * bars[step * 5].open
             ratios = ",".join(_decimal(rng.randrange(50_000_000, 250_000_000), 8) for _ in range(4))
             yield (

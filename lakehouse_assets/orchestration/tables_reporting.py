@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -166,6 +167,8 @@ def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult
         "rows": dg.MetadataValue.int(summary.rows),
         "rows_missing": dg.MetadataValue.int(summary.missing),
         "rows_missing_explained": dg.MetadataValue.int(summary.explained),
+        "rows_breaking_relations": dg.MetadataValue.int(summary.broken),
+        "rows_sharing_keys": dg.MetadataValue.int(summary.shared_keys),
         **{f"parts_{level}": dg.MetadataValue.int(count) for level, count in summary.levels.items()},
     }
     if summary.worst.height:
@@ -178,9 +181,10 @@ def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult
         passed=not bad,
         severity=dg.AssetCheckSeverity.ERROR if summary.level is Level.ERROR else dg.AssetCheckSeverity.WARN,
         description=(
-            f"Of {measured} parts (period, symbol, interval) written by this run, {summary.levels[Level.ERROR]} have "
-            f"errors and {summary.levels[Level.WARNING]} oddities; {summary.missing} rows are missing, "
-            f"{summary.explained} more in known outages."
+            f"Of {measured} parts (period, symbol, interval) written or judged anew by this run, "
+            f"{summary.levels[Level.ERROR]} have errors and {summary.levels[Level.WARNING]} oddities; "
+            f"{summary.missing} rows are missing, {summary.explained} more in known outages; "
+            f"{summary.shared_keys} have a key of a period beside; {summary.broken} break relations between columns."
         ),
         metadata=metadata,
     )
@@ -190,14 +194,17 @@ def _quality_table(worst: pl.DataFrame) -> str:
     measures = (
         "rows",
         "missing",
+        "undecided",
         "outside",
         "duplicates",
+        "shared_keys",
         "impossible_prices",
         "negative_sizes",
         "off_grid",
         "id_gaps",
     )
-    lines = [f"| period | symbol | interval | level | {' | '.join(measures)} |", "|---" * (len(measures) + 4) + "|"]
+    head = f"| period | symbol | interval | level | {' | '.join(measures)} | broken relations |"
+    lines = [head, "|---" * (len(measures) + 5) + "|"]
     lines += [
         "| "
         + " | ".join(
@@ -208,12 +215,23 @@ def _quality_table(worst: pl.DataFrame) -> str:
                 row["interval"],
                 row["level"],
                 *(row[name] for name in measures),
+                _broken(row["broken"]),
             )
         )
         + " |"
         for row in worst.iter_rows(named=True)
     ]
     return "\n".join(lines)
+
+
+def _broken(relations: list[dict[str, Any]] | None) -> str:
+    """Relations with the rows that break them, and the first one's time and values."""
+    return _cell(
+        "; ".join(
+            f"{each['relation']}: {each['rows']:,} rows, first at {each['time']:%Y-%m-%d %H:%M:%S} ({each['example']})"
+            for each in relations or ()
+        )
+    )
 
 
 def _trouble_table(troubles: Sequence[tuple[PeriodBuild, Trouble]]) -> str:

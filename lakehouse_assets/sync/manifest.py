@@ -117,6 +117,16 @@ class Manifest:
             return []
         return self.collect(_scan(table, periods).select(pl.col("symbol").unique()))["symbol"].to_list()
 
+    def spans(self, periods: Sequence[str]) -> pl.DataFrame:
+        """``symbol first last``: in which of the given periods it has archives, whatever became of them."""
+        table = self.table()
+        period = pl.col("period")
+        try:
+            scan = MANIFEST_SCHEMA.to_frame().lazy() if table is None else _scan(table, periods)
+            return scan.group_by("symbol").agg(period.min().alias("first"), period.max().alias("last")).collect()
+        except READ_ERRORS as error:
+            raise self.read_error(error) from error
+
     def contents(self, periods: Sequence[str], *, first: str = "", end: str | None = None) -> pl.DataFrame:
         """CONTENT_COLUMNS of the periods' rows that have a ``key`` from ``first`` on and before ``end``."""
         table = self.table()

@@ -14,6 +14,7 @@ from itertools import combinations
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
@@ -159,7 +160,8 @@ def _with_monthly(table: Table, rows: pl.LazyFrame, fetched: Fetched, days: list
     daily = rows.filter(of_file, pl.col(PERIOD).is_in(days)).select(names).collect()
     frames = list(fetched.frames)
     monthly = pl.concat(frames) if frames else table.schema.polars.to_frame()
-    in_days = pl.col(table.schema.time_column).dt.date().dt.to_string("%Y-%m-%d").is_in(days)
+    local = pl.col(table.schema.time_column).dt.convert_time_zone(exchange_named(table.exchange).timezone)
+    in_days = local.dt.to_string(Cadence.DAILY.key_format).is_in(days)
     return compare_cadences(daily, monthly.filter(in_days), schema=table.schema)
 
 

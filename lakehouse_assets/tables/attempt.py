@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 from deltalake.transaction import AddAction
 
-from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.tables.fetch import Fetched, Item, MismatchError, UnreadError
 from lakehouse_assets.tables.inputs import Inputs
+from lakehouse_assets.tables.lifetimes import SPANS
 from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, Use
 from lakehouse_assets.tables.measure import Measurer
 from lakehouse_assets.tables.table import PERIOD
@@ -61,6 +63,7 @@ class Attempt:
     bytes_read: int = 0
     read_keys: set[str] = field(default_factory=set)
     _lineage: list[dict[str, Any]] = field(default_factory=list)
+    _filled: list[tuple[str, str, datetime, datetime]] = field(default_factory=list)
 
     def took(self, fetched: Fetched, periods: Sequence[str], counts: Counts | None) -> None:
         """An object's rows are in the files; ``counts`` tell them by period where it fills several."""
@@ -70,6 +73,8 @@ class Attempt:
         self._find(fetched.item, fetched.finding)
         whole = (fetched.rows, fetched.first_time, fetched.last_time)
         by_period = {} if counts is None else counts.by_period()
+        if counts is not None and fetched.first_time is not None and fetched.last_time is not None:
+            self._filled.append((row["symbol"], row["archive_period"], fetched.first_time, fetched.last_time))
         for period in periods:
             rows, first, last = whole if counts is None else by_period.get(period, (0, None, None))
             self._lineage.append(
@@ -104,6 +109,14 @@ class Attempt:
         """What was measured of the rows, QUALITY_SCHEMA; archives without rows included."""
         empty = [(row["period"], row["symbol"], row["interval"]) for row in self._lineage if not row["rows"]]
         return self.measurer.results(empty)
+
+    def seen(self, exchange: Exchange) -> pl.DataFrame:
+        """Of archives that fill several periods: SPANS, the days from their first to their last row."""
+        rows = [
+            (symbol, *(_within(exchange.today(moment), archive_period) for moment in times))
+            for symbol, archive_period, *times in self._filled
+        ]
+        return pl.DataFrame(rows, schema=SPANS, orient="row")
 
     def rows_by_period(self) -> dict[str, int]:
         summed: dict[str, int] = {}
@@ -147,6 +160,12 @@ class Attempt:
         return row["integrity"] if found is None else str(found[2][1])
 
 
+def _within(day: date, month: str) -> str:
+    """A day, or the nearest one in the month: what is not of the archive's month says nothing."""
+    first = Period.parse(month, Cadence.MONTHLY)
+    return str(min(max(day, first.start), first.end - timedelta(days=1)))
+
+
 _OF_THE_WRITE = ("month", "content", "run_id", "written_at")
 
 
@@ -171,14 +190,16 @@ def streams(objects: pl.DataFrame, *, small: bool) -> Iterator[pl.DataFrame]:
         yield filling.sort(by_symbol)
 
 
-def placed(frame: pl.DataFrame, archive_period: str, wanted: Sequence[str], time_column: str) -> pl.DataFrame:
+def placed(
+    frame: pl.DataFrame, archive_period: str, wanted: Sequence[str], time_column: str, timezone: str
+) -> pl.DataFrame:
     """Rows of an archive object with their period; of a monthly one that fills days, the wanted days only.
 
-    The day of a row is its time's in UTC; a time outside the month counts to the month's nearest day, as
-    the row is the month's whatever it says.
+    The day of a row is its time's in the exchange's zone; a time outside the month counts to the month's nearest
+    day, as the row is the month's whatever it says.
     """
     if list(wanted) == [archive_period]:
         return frame.hstack([pl.Series(PERIOD, [archive_period]).new_from_index(0, frame.height)])
     first = pl.lit(f"{archive_period}-01").str.to_date()
-    day = pl.col(time_column).dt.date().clip(first, first.dt.month_end())
+    day = pl.col(time_column).dt.convert_time_zone(timezone).dt.date().clip(first, first.dt.month_end())
     return frame.with_columns(day.dt.to_string("%Y-%m-%d").alias(PERIOD)).filter(pl.col(PERIOD).is_in(list(wanted)))

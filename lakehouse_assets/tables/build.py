@@ -20,6 +20,7 @@ from deltalake.transaction import AddAction
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.archive.store_errors import fault_of
@@ -38,6 +39,7 @@ from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
 from lakehouse_assets.tables.lineage import Use, lineage_of, outdated_periods
 from lakehouse_assets.tables.measure import Measurer, quality_of, quality_records
+from lakehouse_assets.tables.neighbours import Surroundings
 from lakehouse_assets.tables.quality import QUALITY_SCHEMA
 from lakehouse_assets.tables.reading import BadArchiveError
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
@@ -73,16 +75,19 @@ class TableBuilder:
         done: list[PeriodBuild] = []
         read = written = 0
         measured = [QUALITY_SCHEMA.to_frame()]
-        for month, texts in groupby(sorted(set(periods)), key=lambda period: period[:7]):
+        wanted = sorted(set(periods))
+        around = Surroundings(self._lake, self._table, self._datasets, wanted)
+        for month, texts in groupby(wanted, key=lambda period: period[:7]):
             for group in self._groups(month, list(texts)):
                 with (
                     span("write_table", table=self._table.name, first_period=group[0], last_period=group[-1]),
                     timed(TABLE_SECONDS, **self._table.attributes),
                 ):
-                    result = self._build_group(month, group, again=again, run_id=run_id)
+                    result = self._build_group(month, group, around, again=again, run_id=run_id)
                 done += result.periods
                 read, written = read + result.bytes_read, written + result.bytes_written
                 measured.append(result.quality)
+        quality = around.judged_anew(pl.concat(measured), run_id=run_id)
         found = open_table(self._lake, self._table.place)
         return BuildReport(
             table=self._table.name,
@@ -92,7 +97,7 @@ class TableBuilder:
             seconds=time.monotonic() - started,
             bytes_read=read,
             bytes_written=written,
-            quality=pl.concat(measured),
+            quality=quality,
             outdated=outdated_periods(self._lineage, self._table),
         )
 
@@ -106,14 +111,18 @@ class TableBuilder:
             return [periods]
         return [[period] for period in periods]
 
-    def _build_group(self, month: str, periods: list[str], *, again: bool, run_id: str | None) -> _Result:
+    def _build_group(
+        self, month: str, periods: list[str], around: Surroundings, *, again: bool, run_id: str | None
+    ) -> _Result:
         try:
-            return commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._build_once, month, periods, again, run_id)
+            return commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._build_once, month, periods, around, again, run_id)
         except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
             place = self._lake.url(self._table.place)
             raise StoreError(f"Writing {month} of the table {place} failed: {fault_of(error)}.") from error
 
-    def _build_once(self, month: str, periods: list[str], again: bool, run_id: str | None) -> _Result:
+    def _build_once(
+        self, month: str, periods: list[str], around: Surroundings, again: bool, run_id: str | None
+    ) -> _Result:
         # Opened before anything is read, so that whatever is committed meanwhile is a conflict.
         table = open_or_create(self._lake, self._table, retention_days=self._retention_days)
         before = self._lineage.read(periods)
@@ -122,8 +131,9 @@ class TableBuilder:
         if todo:
             self._commit(table, month, todo, attempt, run_id)
         self._record_findings(attempt, run_id)
-        quality = attempt.quality() if todo else QUALITY_SCHEMA.to_frame()
+        quality = QUALITY_SCHEMA.to_frame()
         if todo:
+            quality = around.judged(attempt.quality(), month, attempt.seen(around.exchange))
             self._quality.replace(todo, quality_records(quality, run_id), run_id=run_id)
             lineage = attempt.lineage(work.inputs.of(todo), work.digests, run_id=run_id)
             # Last, since it says that the period is done.
@@ -161,9 +171,7 @@ class TableBuilder:
             changed = [period for period in periods if period in digests and digests[period] != known.get(period)]
             todo = [period for period in changed if period not in blocked and period not in unread]
             if not todo:
-                return _Work(
-                    inputs, digests, todo, blocked, unread, Attempt(Measurer(self._table.schema, {}), findings)
-                )
+                return _Work(inputs, digests, todo, blocked, unread, Attempt(Measurer(self._table.schema), findings))
             attempt = self._read_and_write(month, inputs.of(todo), findings)
             bad, unread = {**bad, **attempt.bad}, {**unread, **attempt.unread}
             after = inputs_of(self._table, manifests, periods, bad)
@@ -193,24 +201,11 @@ class TableBuilder:
             for cadence, dataset in self._datasets.items()
         }
 
-    def _listed(self, inputs: Inputs) -> dict[str, set[str]]:
-        """Symbols that the period before did not have, per period: nothing was due before their first row."""
-        symbols = {period: set(rows["symbol"]) for (period,), rows in inputs.used.group_by(PERIOD)}
-        if not symbols:
-            return {}
-        first = Period.parse(min(symbols), self._table.cadence).shifted(-1)
-        before = inputs_of(self._table, self._manifests(first.month, [str(first)]), [str(first)], {})
-        symbols[str(first)] = set(before.used["symbol"])
-        return {
-            period: mine - symbols.get(str(Period.parse(period, self._table.cadence).shifted(-1)), set())
-            for period, mine in symbols.items()
-        }
-
     # Reading and writing
 
     def _read_and_write(self, month: str, inputs: Inputs, findings: Findings) -> Attempt:
         """Write files of all inputs; nothing is committed. What they are found to be is added to ``findings``."""
-        attempt = Attempt(Measurer(self._table.schema, self._listed(inputs)), findings)
+        attempt = Attempt(Measurer(self._table.schema), findings)
         for (interval,), objects in inputs.used.sort("interval").group_by("interval", maintain_order=True):
             small = self._table.schema.size_class_of(interval) is SizeClass.SMALL
             for stream in streams(objects, small=small):
@@ -224,6 +219,7 @@ class TableBuilder:
         """Symbol and frame with the column period, in order; what cannot be used is noted in ``attempt``."""
         wanted = {row["key"]: row["wanted"] for row in objects.select("key", "wanted").iter_rows(named=True)}
         time_column = self._table.schema.time_column
+        timezone = exchange_named(self._table.exchange).timezone
         items = ((self._dataset(row), Item(row)) for row in objects.drop("wanted").iter_rows(named=True))
         for fetched in self._fetcher.in_order(items):
             row = fetched.item.row
@@ -233,7 +229,7 @@ class TableBuilder:
                 if fetched.error is not None:
                     raise fetched.error
                 for frame in fetched.frames:
-                    rows = placed(frame, archive_period, periods, time_column)
+                    rows = placed(frame, archive_period, periods, time_column, timezone)
                     if counts is not None:
                         counts.observe(rows)
                     yield row["symbol"], rows

@@ -96,6 +96,8 @@ def _read(
         except BadArchiveError:
             yield text.file, _alone(text.file, schema, limits)
             continue
+        if schema.of_file is not None:
+            frame = schema.of_file(frame)
         first, last = time_span(frame, schema)
         yield (
             text.file,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import polars as pl
+
 from lakehouse_assets.errors import InputError
 
 _NAME = re.compile(r"([1-9][0-9]*)(s|m|min|h|hour|d|day|w|week|mo|mon|month)")
@@ -34,3 +36,20 @@ def duration(interval: str) -> timedelta | None:
     count, unit = match.groups()
     one = _UNITS.get(unit)
     return None if one is None else int(count) * one
+
+
+class Length:
+    """The length of each row's interval, as a column beside the table's own."""
+
+    COLUMN = ":length"
+
+    @classmethod
+    def of(cls, intervals: pl.Series) -> pl.Series:
+        """For the intervals of some rows; null for months. Raises InputError."""
+        names = intervals.unique().drop_nulls()
+        lengths = {name: duration(name) for name in names}
+        if len(lengths) == 1 and not intervals.null_count():
+            return pl.Series(cls.COLUMN, [next(iter(lengths.values()))], pl.Duration("us")).new_from_index(
+                0, len(intervals)
+            )
+        return intervals.replace_strict(lengths, default=None, return_dtype=pl.Duration("us")).alias(cls.COLUMN)

@@ -6,7 +6,7 @@ together, so frames are held until enough symbols are whole; columns that no che
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 
 import polars as pl
@@ -42,12 +42,12 @@ def quality_records(results: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
 
 
 class Measurer:
-    """Measures the rows of some periods. ``listed`` are symbols by the period that is their first one."""
+    """Measures the rows of some periods, every symbol as if it were there all the time."""
 
-    def __init__(self, schema: TableSchema, listed: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, schema: TableSchema) -> None:
         self._schema = schema
-        self._listed = listed
-        looked_at = {"symbol", "interval", schema.time_column, *schema.key, schema.id_column}
+        looked_at = {"symbol", "interval", schema.time_column, "close_time", *schema.key, schema.id_column}
+        looked_at.update(name for relation in schema.relations for name in relation.columns)
         self._columns = [
             name for name, dtype in schema.polars.items() if name in looked_at or dtype.is_float() or dtype.is_integer()
         ]
@@ -91,5 +91,4 @@ class Measurer:
             schema=self._schema,
             period=Period.parse(period, cadence),
             files=files,
-            listed=self._listed.get(period, ()),
         )

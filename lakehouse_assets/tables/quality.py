@@ -13,9 +13,11 @@ from enum import StrEnum
 
 import polars as pl
 
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.tables.outages import explained, known_outages
 from lakehouse_assets.tables.quality_grid import GROUP, gaps, grid_bounds, on_grid, within
+from lakehouse_assets.tables.quality_relations import BROKEN, broken_relations
 from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
@@ -39,7 +41,11 @@ GAP = pl.Struct(
         "outage": pl.String(),
     }
 )
-"""A gap of tables/quality_grid.py; ``outage`` is the source that explains it."""
+"""A gap of tables/quality_grid.py; ``outage`` is the source that explains it.
+
+``place`` is also ``before_first`` or ``after_last``, where nothing was due before a symbol's first or after its last
+row, and ``undecided``, where the next period will tell whether the symbol goes on (tables/lifetimes.py).
+"""
 
 QUALITY_SCHEMA = pl.Schema(
     {
@@ -64,6 +70,9 @@ QUALITY_SCHEMA = pl.Schema(
         "first_time": UTC_MICROSECONDS,
         "last_time": UTC_MICROSECONDS,
         "gaps": pl.List(GAP),
+        "undecided": pl.Int64(),
+        "shared_keys": pl.Int64(),
+        "broken": pl.List(BROKEN),
     }
 )
 """One row per period, symbol and interval. A measure that does not apply to a table is null.
@@ -73,10 +82,14 @@ QUALITY_SCHEMA = pl.Schema(
 not at a due time. ``impossible_prices``: candles whose low is above, or whose high is below another of their prices;
 trades at a price of zero or less. ``id_gaps``: places where ids are left out, ``ids_missing`` how many.
 ``out_of_order``: rows whose time is before that of a lower id. ``first_id`` and ``last_id`` tell gaps between periods.
+``undecided``: rows due after the last one, if the symbol goes on. ``shared_keys``: rows whose key a row of the period
+before or after has, too. ``broken``: relations between columns that more rows break than may.
+
+Where rows come at no fixed time, ``expected`` and ``missing`` count windows (TableSchema.at_least_every).
 """
 
-_ERRORS = ("missing", "outside", "duplicates", "impossible_prices", "negative_sizes")
-_WARNINGS = ("off_grid", "id_gaps", "out_of_order")
+_ERRORS = ("missing", "outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
+_WARNINGS = ("off_grid", "id_gaps", "out_of_order", "undecided")
 _PRICES = ("open", "high", "low", "close")
 
 
@@ -86,42 +99,45 @@ def check_rows(
     schema: TableSchema,
     period: Period,
     files: Collection[tuple[str, str | None]] = (),
-    listed: Collection[str] = (),
-    delisted: Collection[str] = (),
-    day_starts: timedelta = timedelta(0),
 ) -> pl.DataFrame:
-    """Measure the rows of one period (QUALITY_SCHEMA).
+    """Measure the rows of one period of the exchange's calendar (QUALITY_SCHEMA).
 
     ``files`` are the (symbol, interval) of archives that were read, so that one without rows is measured, too.
-    ``listed`` and ``delisted`` are symbols whose first or last period this is: nothing is due before their
-    first or after their last row. ``day_starts`` is when the exchange's day begins, from midnight UTC.
+    Every symbol counts as there all the time; tables/lifetimes.py knows when it was.
     """
-    start, end = (datetime.combine(day, time(tzinfo=UTC)) + day_starts for day in (period.start, period.end))
+    start, end = exchange_named(schema.exchange).bounds(period)
+    offset = datetime.combine(period.start, time(tzinfo=UTC)) - start
     if not schema.has_interval:
         frame = frame.with_columns(pl.lit(None, pl.String()).alias("interval"))
     groups = _groups(frame, files)
     measured = groups.join(_measures(frame, schema, start, end), on=GROUP, how="left", nulls_equal=True)
-    if _is_regular(schema):
-        points = on_grid(frame, schema)
-        bounds = grid_bounds(points, groups, schema, start, end)
+    measured = measured.join(broken_relations(frame, schema), on=GROUP, how="left", nulls_equal=True)
+    if schema.is_regular:
+        points = on_grid(frame, schema, offset)
+        bounds = grid_bounds(groups, schema, start, end, offset)
         points = within(points, bounds)
-        found = gaps(points, bounds).filter(
-            ~((pl.col("place") == "start") & pl.col("symbol").is_in(list(listed)) & (pl.col("before") < end)),
-            ~((pl.col("place") == "end") & pl.col("symbol").is_in(list(delisted))),
-        )
+        found = gaps(points, bounds)
         measured = _with_gaps(measured, points, explained(found, known_outages(schema.exchange, schema.market)))
-    measured = measured.with_columns(pl.col("rows").fill_null(0), period=pl.lit(str(period)))
-    return _judged(measured, ("missing",) if not schema.idle_candles else ())
+    measured = measured.with_columns(
+        pl.col("rows").fill_null(0),
+        pl.col("broken").fill_null(pl.lit([], pl.List(BROKEN))),
+        period=pl.lit(str(period)),
+        shared_keys=pl.lit(0 if schema.key else None),
+    )
+    return with_levels(measured, schema)
 
 
 @dataclass(frozen=True, slots=True)
 class QualitySummary:
-    """Results in numbers. ``worst`` are the rows of the highest level with most missing, at most as many as asked."""
+    """Results in numbers. ``broken`` counts rows once per relation that they break. ``worst`` are the rows of the
+    highest level with most missing, at most as many as asked."""
 
     levels: dict[str, int]
     rows: int
     missing: int
     explained: int
+    shared_keys: int
+    broken: int
     worst: pl.DataFrame
 
     @property
@@ -143,6 +159,8 @@ def summarize(results: pl.DataFrame, *, worst: int = 10) -> QualitySummary:
         rows=int(results["rows"].sum()),
         missing=int(results["missing"].sum()),
         explained=int(results["explained"].sum()),
+        shared_keys=int(results["shared_keys"].sum()),
+        broken=int(results["broken"].explode().struct.field("rows").sum()),
         worst=bad.sort(rank, "missing", descending=True, nulls_last=True).head(worst),
     )
 
@@ -162,10 +180,6 @@ def _groups(frame: pl.DataFrame, files: Collection[tuple[str, str | None]]) -> p
     return pl.concat([frame.select(GROUP), read]).unique().sort(GROUP)
 
 
-def _is_regular(schema: TableSchema) -> bool:
-    return schema.has_interval or schema.step is not None or "funding_interval_hours" in schema.polars
-
-
 def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime) -> pl.DataFrame:
     """What can be counted row by row, per group."""
     time = pl.col("time")
@@ -174,7 +188,7 @@ def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: da
         "rows": pl.len(),
         "first_time": time.min(),
         "last_time": time.max(),
-        "outside": (~time.is_between(start, end, closed="both" if schema.step else "left")).sum(),
+        "outside": (~_due(schema).is_between(start, end, closed="right" if schema.labels_end else "left")).sum(),
     }
     if schema.key:
         measures["duplicates"] = pl.len() - pl.struct(schema.key).n_unique()
@@ -188,6 +202,14 @@ def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: da
     if schema.id_column:
         measures |= _id_measures(schema.id_column, consecutive=schema.ids_are_consecutive)
     return frame.group_by(GROUP).agg(**measures)
+
+
+def _due(schema: TableSchema) -> pl.Expr:
+    """A row's time; of one that is due at a fixed step the due time, since it may be a little early or late."""
+    if schema.step is None:
+        return pl.col("time")
+    step = schema.step // timedelta(microseconds=1)
+    return ((pl.col("time").to_physical() + step // 2) // step * step).cast(UTC_MICROSECONDS)
 
 
 def _id_measures(column: str, *, consecutive: bool) -> dict[str, pl.Expr]:
@@ -227,14 +249,16 @@ def _with_gaps(measured: pl.DataFrame, points: pl.DataFrame, found: pl.DataFrame
     )
 
 
-def _judged(measured: pl.DataFrame, lenient: tuple[str, ...]) -> pl.DataFrame:
-    """Every column of QUALITY_SCHEMA, and the level that follows; ``lenient`` errors are warnings."""
+def with_levels(measured: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+    """Every column of QUALITY_SCHEMA, null where it was not measured, and the level that follows from them."""
+    lenient = () if schema.gaps_are_faults else ("missing",)
     errors = [name for name in _ERRORS if name not in lenient]
     absent = {name: pl.lit(None, dtype) for name, dtype in QUALITY_SCHEMA.items() if name not in measured.columns}
+    is_odd = pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in (*_WARNINGS, *lenient))
     level = (
         pl.when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in errors))
         .then(pl.lit(Level.ERROR.value))
-        .when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in (*_WARNINGS, *lenient)))
+        .when(is_odd | (pl.col("broken").list.len().fill_null(0) > 0))
         .then(pl.lit(Level.WARNING.value))
         .when(pl.col("explained").fill_null(0) > 0)
         .then(pl.lit(Level.EXPLAINED.value))

@@ -6,9 +6,11 @@ Every comparison answers in the same form (COMPARISON_SCHEMA), one row per symbo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
+from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.tables.interval import duration
 from lakehouse_assets.tables.schema import TableSchema
@@ -65,7 +67,7 @@ def compare_intervals(fine: pl.DataFrame, coarse: pl.DataFrame, *, schema: Table
     counted = tuple(name for name in ("trade_count",) if name in schema.polars)
     added = (
         fine.sort("symbol", "time")
-        .group_by("symbol", pl.col("time").dt.truncate(every))
+        .group_by("symbol", _opening(pl.col("time"), every, exchange_named(schema.exchange).timezone))
         .agg(
             pl.col("open").first(),
             pl.col("high").max(),
@@ -138,6 +140,11 @@ def _compared(left: pl.DataFrame, right: pl.DataFrame, columns: _Columns, compar
         .sort(_GROUP)
         .match_to_schema(COMPARISON_SCHEMA)
     )
+
+
+def _opening(time: pl.Expr, every: timedelta, timezone: str) -> pl.Expr:
+    """When the candle opens that a time is in; a day is the exchange's own."""
+    return time.dt.convert_time_zone(timezone).dt.truncate(every).dt.convert_time_zone("UTC")
 
 
 def _differs(name: str, *, exact: bool) -> pl.Expr:

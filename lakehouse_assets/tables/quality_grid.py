@@ -43,19 +43,22 @@ _CLOSES_BEFORE = timedelta(milliseconds=1)
 """A candle's close time is the last instant within it, in milliseconds or finer."""
 
 
-def on_grid(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+def on_grid(frame: pl.DataFrame, schema: TableSchema, offset: timedelta = timedelta(0)) -> pl.DataFrame:
     """Where each row lies on the grid of its symbol and interval.
+
+    ``offset`` is that of the exchange's days from UTC, to the east: days, weeks and months are its own.
 
     ``symbol interval time until``, ``at`` (the due time, in microseconds since 1970; a multiple of months for
     candles of months), ``step`` (microseconds to the next due time), ``off_grid``. ``at`` is the time rounded
-    down for candles, and to the nearest due time for what may be late.
+    down for candles and windows, and to the nearest due time for what may be late.
     """
     if schema.has_interval:
-        return _candles(frame)
-    step = pl.lit(_us(schema.step)) if schema.step else pl.col("funding_interval_hours") * _us(timedelta(hours=1))
-    grid = pl.lit(_us(schema.step or timedelta(hours=1)))
-    time = pl.col("time").to_physical()
-    at = (time + grid // 2) // grid * grid
+        return _candles(frame, offset)
+    grid = _us(_step(schema))
+    step = pl.col("funding_interval_hours") * grid if schema.has_own_step else pl.lit(grid)
+    time = pl.col("time").to_physical() + _us(offset)
+    is_window = schema.at_least_every is not None
+    at = (time if is_window else time + grid // 2) // grid * grid
     return frame.select(
         "symbol",
         pl.lit(None, pl.String()).alias("interval"),
@@ -63,26 +66,31 @@ def on_grid(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
         pl.col("time").alias("until"),
         at.alias("at"),
         step.alias("step"),
-        ((time - at).abs() > _us(LATE)).alias("off_grid"),
+        pl.lit(value=False).alias("off_grid") if is_window else ((time - at).abs() > _us(LATE)).alias("off_grid"),
     )
 
 
-def _candles(frame: pl.DataFrame) -> pl.DataFrame:
+def _step(schema: TableSchema) -> timedelta:
+    return schema.step or schema.at_least_every or timedelta(hours=1)
+
+
+def _candles(frame: pl.DataFrame, offset: timedelta) -> pl.DataFrame:
     ends = pl.col("close_time") if "close_time" in frame.columns else pl.lit(None, UTC_MICROSECONDS)
     return pl.concat(
-        [_candles_of(part, interval, ends) for (interval,), part in frame.group_by("interval")]
-        or [_candles_of(frame, "1m", ends)]
+        [_candles_of(part, interval, ends, offset) for (interval,), part in frame.group_by("interval")]
+        or [_candles_of(frame, "1m", ends, offset)]
     )
 
 
-def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr) -> pl.DataFrame:
+def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timedelta) -> pl.DataFrame:
     length = duration(interval)
-    time = pl.col("time").to_physical()
+    local = pl.col("time") + offset
+    time = local.to_physical()
     if length is None:
         step = _us(_MONTH)
-        at = (pl.col("time").dt.year().cast(pl.Int64) * 12 + pl.col("time").dt.month()) * step
-        off_grid = pl.col("time") != pl.col("time").dt.truncate("1mo")
-        full = pl.col("time").dt.offset_by(interval.replace("mon", "mo"))
+        at = (local.dt.year().cast(pl.Int64) * 12 + local.dt.month()) * step
+        off_grid = local != local.dt.truncate("1mo")
+        full = local.dt.offset_by(interval.replace("mon", "mo")) - offset
     else:
         step = _us(length)
         origin = _origin(length)
@@ -157,32 +165,26 @@ def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
 
 
 def grid_bounds(
-    points: pl.DataFrame, groups: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime
+    groups: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime, offset: timedelta = timedelta(0)
 ) -> pl.DataFrame:
     """``start end``, and on the grid ``lower upper`` (excluded) and ``grid``, of each group.
 
-    Both are null where the grid's origin is unknown. Samples that are due at the end of a period instead of
-    at its beginning (metrics: from 00:05 to midnight) have their bounds there.
+    Both are null where the grid's origin is unknown. Rows that are labelled with the end of their step (metrics:
+    from 00:05 to midnight) have their bounds there. ``offset``: as of `on_grid`.
     """
     rows = []
     for interval in groups["interval"].unique():
-        length = duration(interval) if interval is not None else schema.step or timedelta(hours=1)
-        rows.append((interval, *_on_grid(start, length), *_on_grid(end, length)[:1]))
+        length = duration(interval) if interval is not None else _step(schema)
+        rows.append((interval, *_on_grid(start + offset, length), *_on_grid(end + offset, length)[:1]))
     grids = pl.DataFrame(
         rows, {"interval": pl.String, "lower": pl.Int64, "grid": pl.Int64, "upper": pl.Int64}, orient="row"
     )
-    bounds = groups.join(grids, on="interval", nulls_equal=True).with_columns(
-        start=pl.lit(start, UTC_MICROSECONDS), end=pl.lit(end, UTC_MICROSECONDS)
-    )
-    if schema.step is None:
-        return bounds
-    marks = points.select(*GROUP, "at").unique()
-    first = marks.join(bounds, left_on=[*GROUP, "at"], right_on=[*GROUP, "lower"], nulls_equal=True).select(GROUP)
-    last = marks.join(bounds, left_on=[*GROUP, "at"], right_on=[*GROUP, "upper"], nulls_equal=True).select(GROUP)
-    shifted = last.join(first, on=GROUP, how="anti", nulls_equal=True).with_columns(shift=pl.lit(1, pl.Int64()))
-    shift = pl.col("shift").fill_null(0) * pl.col("grid")
-    return bounds.join(shifted, on=GROUP, how="left", nulls_equal=True).with_columns(
-        pl.col("lower") + shift, pl.col("upper") + shift
+    shift = pl.col("grid") if schema.labels_end else pl.lit(0, pl.Int64())
+    return groups.join(grids, on="interval", nulls_equal=True).with_columns(
+        pl.col("lower") + shift,
+        pl.col("upper") + shift,
+        start=pl.lit(start, UTC_MICROSECONDS),
+        end=pl.lit(end, UTC_MICROSECONDS),
     )
 
 

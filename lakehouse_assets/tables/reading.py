@@ -69,7 +69,7 @@ class ArchiveBatches:
         self._name = name
         self._csv = CsvRows(schema, symbol, interval, limits)
         self._limits = limits
-        self._batch_bytes = limits.text_bytes if schema.repeats_rows else batch_bytes
+        self._batch_bytes = limits.text_bytes if schema.repeats_rows or schema.of_file else batch_bytes
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self.rows = 0
         self.first_time: datetime | None = None
@@ -109,6 +109,8 @@ class ArchiveBatches:
             if len(kept) < len(frame):
                 self.note = f"{len(frame) - len(kept):,} rows repeat another one and were left out"
             frame = kept
+        if self._schema.of_file is not None:
+            frame = self._schema.of_file(frame)
         self.rows += len(frame)
         first, last = time_span(frame, self._schema)
         self.first_time = min(filter(None, (first, self.first_time)), default=None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, open_table
@@ -46,35 +46,65 @@ class PeriodRecords:
             return self._schema.to_frame().select(names)
         scan = pl.scan_delta(table)
         if periods:
-            months = sorted({period[:7] for period in periods})
-            scan = scan.filter(pl.col(MONTH).is_in(months), pl.col(PERIOD).is_in(list(periods)))
+            scan = scan.filter(_of(periods))
         elif months:
             scan = scan.filter(pl.col(MONTH).is_in(list(months)))
         elif since:
             scan = scan.filter(pl.col(MONTH) >= since[:7], pl.col(PERIOD) >= since)
         try:
-            return scan.select(names).collect()
+            return with_all(scan, self._schema).select(names).collect()
         except READ_ERRORS as error:
             raise self._error("Reading", error) from error
+
+    def revise(
+        self, periods: Sequence[str], change: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None
+    ) -> pl.DataFrame:
+        """Replace the rows of ``periods`` by what ``change`` makes of them, in their order; returns those that differ.
+
+        Nothing is written where none does. Tried again, from newer rows, when another run committed first.
+        """
+        try:
+            return commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._revise_once, periods, change, run_id)
+        except READ_ERRORS as error:
+            raise self._error("Revising", error) from error
+
+    def _revise_once(
+        self, periods: Sequence[str], change: Callable[[pl.DataFrame], pl.DataFrame], run_id: str | None
+    ) -> pl.DataFrame:
+        table = open_table(self._lake, self._place)
+        if table is None:
+            return self._schema.to_frame()
+        of_periods = _of(periods)
+        before = with_all(pl.scan_delta(table).filter(of_periods), self._schema).select(self._schema.names()).collect()
+        after = change(before).select(self._schema.names()).cast(dict(self._schema))
+        flat = [name for name, dtype in self._schema.items() if not dtype.is_nested()]
+        changed = after.filter(pl.any_horizontal(after[name].ne_missing(before[name]) for name in flat))
+        if changed.height:
+            touched = changed[PERIOD].unique().to_list()
+            self._write(table, after.filter(_of(touched)).sort(PERIOD, maintain_order=True), touched, run_id)
+        return changed
 
     def replace(self, periods: Sequence[str], rows: pl.DataFrame, *, run_id: str | None) -> None:
         """Replace all rows of ``periods``. Tried again when another run committed first."""
         rows = rows.select(self._schema.names()).cast(self._schema).sort(PERIOD, maintain_order=True)
-        months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
-        listed = ", ".join(f"'{period}'" for period in sorted(periods))
         try:
-            commit_attempts(_COMMIT_DEADLINE_SECONDS)(
-                self._replace_once, rows, f"{MONTH} IN ({months}) AND {PERIOD} IN ({listed})", run_id
-            )
+            commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._replace_once, rows, periods, run_id)
         except (DeltaError, OSError) as error:
             raise self._error("Writing", error) from error
 
-    def _replace_once(self, rows: pl.DataFrame, predicate: str, run_id: str | None) -> None:
+    def _replace_once(self, rows: pl.DataFrame, periods: Sequence[str], run_id: str | None) -> None:
+        self._write(open_table(self._lake, self._place) or self._create(), rows, periods, run_id)
+
+    def _write(self, table: DeltaTable, rows: pl.DataFrame, periods: Sequence[str], run_id: str | None) -> None:
+        """In place of all rows of the periods; a table from before a column was added gets it."""
+        months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
+        listed = ", ".join(f"'{period}'" for period in sorted(periods))
         write_deltalake(
-            open_table(self._lake, self._place) or self._create(),
+            table,
             rows,
             mode="overwrite",
-            predicate=predicate,
+            predicate=f"{MONTH} IN ({months}) AND {PERIOD} IN ({listed})",
+            schema_mode="merge",
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
             post_commithook_properties=DELETES_NOTHING,
@@ -91,3 +121,8 @@ class PeriodRecords:
 
     def _error(self, verb: str, error: Exception) -> StoreError:
         return table_error(f"{verb} {self._lake.url(self._place)}", error, remedy=REMEDY)
+
+
+def _of(periods: Sequence[str]) -> pl.Expr:
+    months = sorted({period[:7] for period in periods})
+    return pl.col(MONTH).is_in(months) & pl.col(PERIOD).is_in(list(periods))

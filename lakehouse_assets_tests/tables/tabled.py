@@ -41,7 +41,7 @@ def candles(period: str, interval: str, price: float, *, rows: int | None = None
     while start < end and (rows is None or len(lines) <= rows):
         opened, closed = (int(when.timestamp() * 1000) for when in (start, start + step))
         many = step // timedelta(minutes=1) if flat else 1
-        volumes = f"{10 * many},{closed - 1},{100 * many},{7 * many},{5 * many},{50 * many}"
+        volumes = f"{10 * many},{closed - 1},{10 * many * price},{7 * many},{5 * many},{5 * many * price}"
         lines.append(f"{opened},{price},{price + 1},{price - 1},{price},{volumes},0")
         start += step
     return "\n".join(lines) + "\n"

@@ -71,14 +71,6 @@ def test_gaps_are_ranges_at_the_start_within_and_at_the_end():
     assert (row["rows"], row["missing"], row["expected"], row["level"]) == (15, 9, 24, "error")
 
 
-def test_nothing_is_due_before_a_listing_or_after_a_delisting():
-    rows = candles(HOURS[2:20])
-    assert checked(rows, listed=["BTCUSDT"])["missing"] == 4
-    assert checked(rows, delisted=["BTCUSDT"])["missing"] == 2
-    row = checked(rows, listed=["BTCUSDT"], delisted=["BTCUSDT"])
-    assert (row["missing"], row["expected"], row["level"]) == (0, 18, "ok")
-
-
 def test_an_archive_without_rows_misses_all_of_them():
     row = checked(candles([]), files=[("BTCUSDT", "1h")])
     assert (row["rows"], row["missing"], row["expected"], row["level"]) == (0, 24, 24, "error")
@@ -159,7 +151,7 @@ def test_duplicates_and_rows_of_another_period_are_counted():
         ({"volume": -1.0}, 0, 1),
         ({"taker_buy_volume": -0.1, "quote_volume": -1.0}, 0, 1),
         ({"low": 2.0, "high": 2.0}, 0, 0),
-        ({"volume": 0.0}, 0, 0),
+        ({"volume": 0.0, "open": 2.0, "high": 2.0, "low": 2.0, "close": 2.0}, 0, 0),
     ],
 )
 def test_impossible_candles_are_counted(values: dict[str, float], impossible: int, negative: int):
@@ -217,7 +209,7 @@ def test_missing_candles_are_no_error_where_idle_intervals_have_none():
     assert (row["missing"], row["level"]) == (3, "warning")
 
 
-TRADES = schema_of("binance", "um", "trades")
+TRADES = schema_of("binance", "spot", "trades")
 
 
 def trades(ids: list[int], **values: Any) -> pl.DataFrame:
@@ -229,6 +221,14 @@ def test_ids_that_are_left_out_are_counted():
     row = checked(trades([3, 4, 9, 10, 12]), TRADES)
     assert (row["id_gaps"], row["ids_missing"], row["first_id"], row["last_id"]) == (2, 5, 3, 12)
     assert (row["level"], row["expected"], row["gaps"]) == ("warning", None, None)
+
+
+@pytest.mark.parametrize("data_type", ["trades", "aggTrades"])
+def test_ids_that_are_left_out_every_day_are_no_warning(data_type: str):
+    um = schema_of("binance", "um", data_type)
+    rows = [{um.id_column: number, "time": MIDNIGHT + timedelta(seconds=number)} for number in (3, 4, 9, 10, 12)]
+    row = checked(frame(um, rows, size=1.0, quote_size=2.0), um)
+    assert (row["id_gaps"], row["first_id"], row["last_id"], row["level"]) == (None, 3, 12, "ok")
 
 
 def test_order_does_not_matter_but_time_that_runs_against_the_ids_does():
@@ -282,27 +282,90 @@ METRICS = schema_of("binance", "um", "metrics")
 FIVE = timedelta(minutes=5)
 
 
-@pytest.mark.parametrize("first", [MIDNIGHT, MIDNIGHT + FIVE])
-def test_metrics_have_288_rows_from_midnight_or_to_midnight(first: datetime):
-    times = every(FIVE, 288, first)
+def test_metrics_have_288_rows_that_end_with_midnight():
+    times = every(FIVE, 288, MIDNIGHT + FIVE)
     row = checked(frame(METRICS, [{"time": time} for time in times]), METRICS)
     assert (row["rows"], row["expected"], row["missing"], row["outside"], row["level"]) == (288, 288, 0, 0, "ok")
     row = checked(frame(METRICS, [{"time": time} for time in times[:100] + times[144:]]), METRICS)
     assert (row["expected"], row["missing"]) == (288, 44)
+    row = checked(frame(METRICS, [{"time": time} for time in times[:-1]]), METRICS)
+    assert [(gap["missing"], gap["place"]) for gap in row["gaps"]] == [(1, "end")]
 
 
 def test_metrics_of_one_row_a_day_miss_the_others():
-    row = checked(frame(METRICS, [{"time": MIDNIGHT}]), METRICS)
+    row = checked(frame(METRICS, [{"time": MIDNIGHT + FIVE}]), METRICS)
     assert (row["expected"], row["missing"], row["level"]) == (288, 287, "error")
+
+
+def test_a_missing_second_and_a_missing_hour_of_options_are_told():
+    index = schema_of("binance", "option", "BVOLIndex")
+    seconds = every(timedelta(seconds=1), 86400)
+    late = [time + timedelta(milliseconds=number % 9 - 2) for number, time in enumerate(seconds)]
+    rows = frame(index, [{"time": time} for time in late], base_asset="BTC", quote_asset="USDT", index_value=50.0)
+    assert (checked(rows, index)["level"], checked(rows, index)["outside"]) == ("ok", 0)
+    row = checked(pl.concat([rows[:500], rows[501:]]), index)
+    assert (row["missing"], row["expected"], row["level"]) == (1, 86400, "warning")
+    summary = schema_of("binance", "option", "EOHSummary")
+    hours = frame(summary, [{"time": time, "contract": each} for time in HOURS for each in ("C", "P")])
+    assert checked(hours, summary)["missing"] == 0
+    row = checked(hours.filter(pl.col("time") != HOURS[7]), summary)
+    assert (gaps(row), row["level"]) == ([(HOURS[6], HOURS[8], 1, "within")], "warning")
+
+
+@pytest.mark.parametrize(
+    ("schema", "step", "length"),
+    [
+        (schema_of("binance", "um", "bookDepth"), timedelta(seconds=33), 5),
+        (schema_of("kucoin", "futures", "fundingRates"), timedelta(hours=4), 480),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_rows_at_no_fixed_time_are_missed_where_a_window_has_none(schema: TableSchema, step: timedelta, length: int):
+    times = every(step, timedelta(days=1) // step, MIDNIGHT + timedelta(seconds=7))
+    rows = frame(schema, [{"time": time} for time in times])
+    windows = 1440 // length
+    row = checked(rows, schema)
+    assert (row["expected"], row["missing"], row["off_grid"], row["level"]) == (windows, 0, 0, "ok")
+    first, last = (MIDNIGHT + timedelta(minutes=length * number) for number in (1, 2))
+    row = checked(rows.filter(~pl.col("time").is_between(first, last)), schema)
+    assert (row["expected"], row["missing"], row["level"]) == (windows, 1, "warning")
+
+
+@pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
+def test_every_table_says_when_its_rows_are_due_or_why_never(schema: TableSchema):
+    if schema.has_interval:
+        said = [schema.step, schema.at_least_every, schema.irregular]
+        assert not any(said)
+    else:
+        said = [schema.step, schema.at_least_every, schema.irregular, schema.has_own_step or None]
+        assert sum(each is not None for each in said) == 1
+
+
+@pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
+def test_every_table_with_ids_says_how_it_is_known_whether_some_are_left_out(schema: TableSchema):
+    assert (schema.id_column is None) == (schema.ids_source is None)
+    if schema.ids_are_consecutive:
+        assert schema.id_column is not None
 
 
 def test_the_day_of_an_exchange_may_begin_elsewhere():
     htx = schema_of("htx", "old_spot", "klines")
     start = MIDNIGHT - timedelta(hours=8)
     rows = frame(htx, [{"time": time} for time in every(timedelta(hours=1), 24, start)], interval="60min")
-    row = checked(rows, htx, day_starts=timedelta(hours=-8))
+    row = checked(rows, htx)
     assert (row["expected"], row["missing"], row["outside"], row["level"]) == (24, 0, 0, "ok")
-    assert checked(rows, htx)["outside"] == 8
+    assert checked(rows.with_columns(pl.col("time") + timedelta(hours=8)), htx)["outside"] == 8
+
+
+@pytest.mark.parametrize(
+    ("interval", "opens", "expected"),
+    [("1day", datetime(2024, 1, 9, 16, tzinfo=UTC), 1), ("4hour", datetime(2024, 1, 9, 16, tzinfo=UTC), 6)],
+)
+def test_long_candles_of_an_exchange_open_with_its_own_day(interval: str, opens: datetime, expected: int):
+    htx = schema_of("htx", "old_spot", "klines")
+    length = timedelta(days=1) / expected
+    row = checked(frame(htx, [{"time": time} for time in every(length, expected, opens)], interval=interval), htx)
+    assert (row["expected"], row["missing"], row["off_grid"], row["outside"]) == (expected, 0, 0, 0)
 
 
 @pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)

@@ -24,6 +24,7 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.tables.lifetimes import Lifetimes, judged
 from lakehouse_assets.tables.quality import check_rows
 from lakehouse_assets.tables.quality_comparison import compare_intervals
 from lakehouse_assets.tables.reading import ArchiveRows, read_archive
@@ -283,7 +284,10 @@ def test_nothing_is_missing_before_a_symbol_was_listed():
     assert sample.period is not None
     (row,) = check_rows(sample.rows.frame, schema=sample.schema, period=sample.period).to_dicts()
     assert (row["missing"], row["gaps"][0]["place"], row["level"]) == (388, "start", "error")
-    (row,) = check_rows(sample.rows.frame, schema=sample.schema, period=sample.period, listed=["BTCUSDT"]).to_dicts()
+    lifetimes = Lifetimes.of([], str(sample.period))
+    (row,) = judged(
+        check_rows(sample.rows.frame, schema=sample.schema, period=sample.period), sample.schema, lifetimes
+    ).to_dicts()
     assert (row["missing"], row["expected"], row["level"]) == (0, 356, "ok")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from string import Formatter
@@ -379,6 +379,12 @@ class Exchange:
     def today(self, now: datetime) -> date:
         """The exchange's date at a moment (which knows its time zone)."""
         return now.astimezone(ZoneInfo(self.timezone)).date()
+
+    def bounds(self, period: Period) -> tuple[datetime, datetime]:
+        """When a period of the exchange's calendar begins and ends, in UTC."""
+        zone = ZoneInfo(self.timezone)
+        start, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (period.start, period.end))
+        return start, end
 
     @cached_property
     def _publications(self) -> dict[tuple[str, str, Cadence], Publication]:

@@ -8,12 +8,20 @@ quote volume is the volume in the base asset (binance-public-data issues 267 and
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 
 import polars as pl
 
+from lakehouse_assets.tables.schemas.binance_books import book_depth, book_ticker, liquidations
+from lakehouse_assets.tables.schemas.binance_metrics import STEP, ends_of_steps
+from lakehouse_assets.tables.schemas.binance_relations import (
+    CONTRACT_CANDLES,
+    CONTRACT_SIZE,
+    CONTRACT_TRADES,
+    FUNDING,
+)
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_TRADE,
     BASE,
     BY_INTERVAL,
     BY_SYMBOL,
@@ -23,12 +31,11 @@ from lakehouse_assets.tables.schemas.columns import (
     ohlc,
     price,
     side,
-    text,
     time,
     whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
-from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+from lakehouse_assets.tables.schemas.relations import POSITIVE_PRICES, not_negative
 
 _table = partial(TableSchema, exchange="binance")
 
@@ -54,14 +61,20 @@ _CLOSE_TIME = time(
     name="close_time",
 )
 _BEST_MATCH = Column("best_match", pl.Boolean(), "Whether the trade was the best price match.", source="is_best_match")
-_CONTRACT_SIZE = "one contract is worth 100 USD for BTC and 10 USD for other coins"
+_CONSECUTIVE = "gaps of spot ids are reported as faults, and filled later (binance-public-data #28 #106 #153 #190)"
+_NOT_CONSECUTIVE = (
+    "gaps are normal: some trades are left out (binance-public-data #363 #378; 15,899 places in 3,622,828 "
+    "trades of BTCUSDT on 2026-09-01)"
+)
+_CM_CONSECUTIVE = "a whole day of BTCUSD_PERP (2026-05-08, 105,280 rows) has no gap"
+_CM_UNKNOWN = "no file of coin-margined trades was inspected, and those of um have gaps every day"
 
 
 def _klines(market: str) -> TableSchema:
     trade_count = whole("trade_count", "count", "Number of trades.")
     if market == "cm":
         volumes = (
-            number("volume", "volume", f"Volume; {_CONTRACT_SIZE}.", CONTRACTS),
+            number("volume", "volume", f"Volume; {CONTRACT_SIZE}.", CONTRACTS),
             _CLOSE_TIME,
             number("base_volume", "quote_volume", "Volume in the base asset, as coin-margined files have it.", BASE),
             trade_count,
@@ -85,6 +98,7 @@ def _klines(market: str) -> TableSchema:
         file_columns=_KLINE_FILE,
         key=_KLINE_KEY,
         size_class=SizeClass.LARGE,
+        own_relations=CONTRACT_CANDLES if market == "cm" else (),
     )
 
 
@@ -104,6 +118,7 @@ def _price_klines(market: str, data_type: str, of: str) -> TableSchema:
         file_columns=_KLINE_FILE,
         key=_KLINE_KEY,
         size_class=SizeClass.LARGE,
+        unrelated=(POSITIVE_PRICES,) if data_type == "premiumIndexKlines" else (),
     )
 
 
@@ -122,9 +137,13 @@ def _trades(market: str) -> TableSchema:
         columns=(
             *BY_SYMBOL,
             time("time", "When the trade was made."),
-            whole("trade_id", "id", "The exchange's number of the trade, rising by one within a symbol."),
+            whole(
+                "trade_id",
+                "id",
+                f"The exchange's number of the trade, rising {'by one ' if spot else ''}within a symbol.",
+            ),
             price(),
-            number("size", "qty", f"Size; {_CONTRACT_SIZE}." if market == "cm" else "Size.", unit),
+            number("size", "qty", f"Size; {CONTRACT_SIZE}." if market == "cm" else "Size.", unit),
             side("is_buyer_maker"),
             value,
             *((_BEST_MATCH,) if spot else ()),
@@ -141,7 +160,10 @@ def _trades(market: str) -> TableSchema:
         key=("symbol", "trade_id"),
         size_class=SizeClass.LARGE,
         id_column="trade_id",
-        ids_are_consecutive=True,
+        ids_are_consecutive=spot,
+        ids_source={"spot": _CONSECUTIVE, "um": _NOT_CONSECUTIVE}.get(market, _CM_UNKNOWN),
+        irregular=A_ROW_PER_TRADE,
+        own_relations=CONTRACT_TRADES if market == "cm" else (),
     )
 
 
@@ -168,12 +190,16 @@ def _agg_trades(market: str) -> TableSchema:
         columns=(
             *BY_SYMBOL,
             time(moment, "When the trades were made."),
-            whole("agg_trade_id", agg_id, "The exchange's number of the row, rising by one within a symbol."),
+            whole(
+                "agg_trade_id",
+                agg_id,
+                f"The exchange's number of the row, rising {'' if market == 'um' else 'by one '}within a symbol.",
+            ),
             price(trade_price),
             number(
                 "size",
                 quantity,
-                f"Size of all trades; {_CONTRACT_SIZE}." if market == "cm" else "Size of all trades.",
+                f"Size of all trades; {CONTRACT_SIZE}." if market == "cm" else "Size of all trades.",
                 CONTRACTS if market == "cm" else BASE,
             ),
             side(maker),
@@ -185,7 +211,9 @@ def _agg_trades(market: str) -> TableSchema:
         key=("symbol", "agg_trade_id"),
         size_class=SizeClass.LARGE,
         id_column="agg_trade_id",
-        ids_are_consecutive=True,
+        ids_are_consecutive=market != "um",
+        ids_source={"spot": _CONSECUTIVE, "um": _NOT_CONSECUTIVE}.get(market, _CM_CONSECUTIVE),
+        irregular=A_ROW_PER_TRADE,
     )
 
 
@@ -203,6 +231,7 @@ def _funding_rate(market: str) -> TableSchema:
         file_columns=("calc_time", "funding_interval_hours", "last_funding_rate"),
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
+        own_relations=FUNDING,
     )
 
 
@@ -220,11 +249,14 @@ def _metrics(market: str) -> TableSchema:
         description="Open interest and long/short ratios, every five minutes (before 2023 partly once a day).",
         columns=(
             *BY_SYMBOL,
-            time("create_time", "End of the five minutes; the last row of a day may be of midnight."),
+            time(
+                "create_time",
+                "End of the five minutes, when the row was known; a day's last row is of the next midnight.",
+            ),
             number(
                 "open_interest",
                 "sum_open_interest",
-                f"Open interest; {_CONTRACT_SIZE}." if cm else "Open interest.",
+                f"Open interest; {CONTRACT_SIZE}." if cm else "Open interest.",
                 CONTRACTS if cm else BASE,
                 nullable=True,
             ),
@@ -239,6 +271,12 @@ def _metrics(market: str) -> TableSchema:
                 number(name, source, f"{meaning}; empty where not computed.", "1", nullable=True)
                 for name, source, meaning in ratios
             ),
+            time(
+                "create_time",
+                "As published: the end of the five minutes, from 2026-06-25 on their beginning "
+                "(binance-public-data #491).",
+                name="create_time",
+            ),
         ),
         file_columns=(
             "create_time",
@@ -250,83 +288,10 @@ def _metrics(market: str) -> TableSchema:
         symbol_column="symbol",
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
-        step=timedelta(minutes=5),
-    )
-
-
-def _book_depth(market: str) -> TableSchema:
-    cm = market == "cm"
-    return _table(
-        market=market,
-        data_type="bookDepth",
-        description="What lies in the book within some per cent of the price, every 30 seconds. Not an order book.",
-        columns=(
-            *BY_SYMBOL,
-            time("timestamp", "When the book was looked at."),
-            number("percentage", "percentage", "Distance from the price; below zero: bids.", "%"),
-            number("depth", "depth", "Size up to that distance.", CONTRACTS if cm else BASE),
-            number("notional", "notional", "Value up to that distance.", BASE if cm else QUOTE),
-        ),
-        file_columns=("timestamp", "percentage", "depth", "notional"),
-        key=("symbol", "time", "percentage"),
-        size_class=SizeClass.LARGE,
-    )
-
-
-def _book_ticker(market: str) -> TableSchema:
-    unit = CONTRACTS if market == "cm" else BASE
-    return _table(
-        market=market,
-        data_type="bookTicker",
-        description="Best bid and ask, a row per change; rows may be out of order.",
-        columns=(
-            *BY_SYMBOL,
-            time("transaction_time", "When the book changed."),
-            whole("update_id", "update_id", "The exchange's number of the book's state."),
-            number("bid_price", "best_bid_price", "Best bid.", QUOTE),
-            number("bid_size", "best_bid_qty", "Size at the best bid.", unit),
-            number("ask_price", "best_ask_price", "Best ask.", QUOTE),
-            number("ask_size", "best_ask_qty", "Size at the best ask.", unit),
-            time("event_time", "When the exchange sent it.", name="event_time"),
-        ),
-        file_columns=(
-            "update_id",
-            "best_bid_price",
-            "best_bid_qty",
-            "best_ask_price",
-            "best_ask_qty",
-            "transaction_time",
-            "event_time",
-        ),
-        key=("symbol", "update_id"),
-        size_class=SizeClass.LARGE,
-        id_column="update_id",
-    )
-
-
-def _liquidations() -> TableSchema:
-    columns = (
-        *BY_SYMBOL,
-        time("time", "When the liquidation order was executed."),
-        side("side", TEXT_SIDE, "Side of the liquidation order, which is the taker's: buy or sell."),
-        text("order_type", "order_type", "Order type, LIMIT."),
-        text("time_in_force", "time_in_force", "Time in force, IOC."),
-        number("original_size", "original_quantity", f"Size of the order; {_CONTRACT_SIZE}.", CONTRACTS),
-        number("price", "price", "Limit price of the order.", QUOTE),
-        number("average_price", "average_price", "Average price of its trades.", QUOTE),
-        text("order_status", "order_status", "State of the order, such as FILLED."),
-        number("last_fill_size", "last_fill_quantity", "Size of the last trade.", CONTRACTS),
-        number("filled_size", "accumulated_fill_quantity", "Size of all trades.", CONTRACTS),
-    )
-    return _table(
-        market="cm",
-        data_type="liquidationSnapshot",
-        description="Liquidation orders. The files repeat every row; equal rows are kept once.",
-        columns=columns,
-        file_columns=tuple(column.sources[0] for column in columns if column.source is not None),
-        key=("symbol", *(column.name for column in columns if column.source is not None)),
-        size_class=SizeClass.SMALL,
-        repeats_rows=True,
+        step=STEP,
+        labels_end=True,
+        of_file=ends_of_steps,
+        own_relations=(not_negative(*(name for name, *_ in ratios), reason="Accounts and volumes are counted."),),
     )
 
 
@@ -342,8 +307,8 @@ _FUTURES = tuple(
         _agg_trades(market),
         _funding_rate(market),
         _metrics(market),
-        _book_depth(market),
-        _book_ticker(market),
+        book_depth(market),
+        book_ticker(market),
     )
 )
 
@@ -352,5 +317,5 @@ TABLES = (
     _trades("spot"),
     _agg_trades("spot"),
     *_FUTURES,
-    _liquidations(),
+    liquidations(),
 )

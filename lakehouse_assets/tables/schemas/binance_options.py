@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 import polars as pl
 
+from lakehouse_assets.tables.schemas.binance_relations import OPTIONS, VOLATILITY_INDEX
 from lakehouse_assets.tables.schemas.columns import (
     BY_SYMBOL,
     CONTRACTS,
@@ -18,6 +20,7 @@ from lakehouse_assets.tables.schemas.columns import (
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import HOUR_OF_DAY, OPTION_EXPIRY, OPTION_STRIKE, OPTION_TYPE
+from lakehouse_assets.tables.schemas.relations import POSITIVE_PRICES
 
 _table = partial(TableSchema, exchange="binance", market="option")
 _figure = partial(number, nullable=True)
@@ -36,6 +39,9 @@ _VOLATILITY_INDEX = _table(
     symbol_column="symbol",
     key=("symbol", "time"),
     size_class=SizeClass.SMALL,
+    step=timedelta(seconds=1),
+    gaps_are_faults=False,
+    own_relations=VOLATILITY_INDEX,
 )
 
 _SUMMARY_FILE = (
@@ -81,6 +87,11 @@ _SUMMARY = _table(
     symbol_column="underlying",
     key=("symbol", "contract", "time"),
     size_class=SizeClass.SMALL,
+    step=timedelta(hours=1),
+    gaps_are_faults=False,
+    own_relations=OPTIONS,
+    # A contract that was never traded has prices of zero.
+    unrelated=(POSITIVE_PRICES,),
 )
 
 TABLES = (_VOLATILITY_INDEX, _SUMMARY)

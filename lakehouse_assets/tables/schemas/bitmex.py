@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_CHANGE,
+    A_ROW_PER_TRADE,
     BASE,
     CONTRACT_TRADES_FILE,
     CONTRACTS,
@@ -22,9 +24,22 @@ from lakehouse_assets.tables.schemas.columns import (
 )
 from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
+from lakehouse_assets.tables.schemas.relations import PRODUCT_OF_BASE, Relation, col, implies, near
 
 _table = partial(TableSchema, exchange="bitmex", market="derivatives", size_class=SizeClass.LARGE)
 _figure = partial(number, nullable=True)
+_BITCOIN = (
+    Relation(
+        name="quote_size is price times base_size, of bitcoin",
+        holds=implies(
+            col("symbol").str.starts_with("XBT"),
+            # base_size is rounded to 1e-8, and its error comes times the price.
+            near(col("quote_size"), col("price") * col("base_size"), absolute=0)
+            | ((col("quote_size") - col("price") * col("base_size")).abs() <= col("price") * 1e-8),
+        ),
+        reason="The value of a trade is its price times its size; other contracts are worth what the exchange fixes.",
+    ),
+)
 
 TABLES = (
     _table(
@@ -50,6 +65,9 @@ TABLES = (
         ),
         file_columns=CONTRACT_TRADES_FILE,
         key=("symbol", "trade_id"),
+        irregular=A_ROW_PER_TRADE,
+        unrelated=(PRODUCT_OF_BASE,),
+        own_relations=_BITCOIN,
     ),
     _table(
         data_type="quote",
@@ -65,5 +83,6 @@ TABLES = (
         ),
         file_columns=("timestamp", "symbol", "bidSize", "bidPrice", "askPrice", "askSize"),
         key=(),
+        irregular=A_ROW_PER_CHANGE,
     ),
 )

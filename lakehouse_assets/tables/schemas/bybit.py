@@ -14,6 +14,7 @@ import polars as pl
 
 from lakehouse_assets.archive.symbols import symbol_facts
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_TRADE,
     BASE,
     BY_SYMBOL,
     CONTRACT_TRADES_FILE,
@@ -89,6 +90,7 @@ _DERIVATIVES = _table(
     # 2: sizes of inverse contracts, which were each other's.
     revision=2,
     key=("symbol", "trade_id"),
+    irregular=A_ROW_PER_TRADE,
 )
 
 _SPOT = _table(
@@ -104,6 +106,7 @@ _SPOT = _table(
     ),
     file_columns=("id", "timestamp", "price", "volume", "side"),
     key=("symbol", "time", "trade_id"),
+    irregular=A_ROW_PER_TRADE,
 )
 
 TABLES = (_DERIVATIVES, _SPOT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from lakehouse_assets.tables.schemas import relations
 from lakehouse_assets.tables.schemas.model import Column
 from lakehouse_assets.tables.schemas.readers import (
     MAKER_SIDE,
@@ -21,9 +22,11 @@ INTERVAL = Column("interval", pl.String(), "Length of the candle, as the exchang
 BY_SYMBOL = (EXCHANGE, MARKET, SYMBOL)
 BY_INTERVAL = (*BY_SYMBOL, INTERVAL)
 
-QUOTE = "quote asset"
-BASE = "base asset"
+BASE, QUOTE = relations.BASE, relations.QUOTE
 CONTRACTS = "contracts"
+
+A_ROW_PER_TRADE = "a row per trade"
+A_ROW_PER_CHANGE = "a row per change of the book"
 
 CONTRACT_TRADES_FILE = (
     "timestamp",

@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_TRADE,
     BASE,
     BY_INTERVAL,
     BY_SYMBOL,
@@ -54,6 +55,7 @@ _DEALS = _table(
     ),
     file_columns=("timestamp", "dealid", "price", "amount", "side"),
     key=("symbol", "trade_id"),
+    irregular=A_ROW_PER_TRADE,
 )
 
 
@@ -79,6 +81,7 @@ def _trades(market: str) -> TableSchema:
         ),
         file_columns=("timestamp", "dealid", "price", "size"),
         key=("symbol", "trade_id"),
+        irregular=A_ROW_PER_TRADE,
     )
 
 
@@ -102,7 +105,7 @@ def _candles(market: str) -> TableSchema:
         ),
         file_columns=("timestamp", "volume", "close", "high", "low", "open"),
         key=("symbol", "interval", "time"),
-        idle_candles=False,
+        gaps_are_faults=False,
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_TRADE,
     BASE,
     BY_INTERVAL,
     BY_SYMBOL,
@@ -82,6 +83,7 @@ def _trades(market: str) -> TableSchema:
         ),
         header_names=_TRADE_NAMES,
         key=("symbol", "trade_id"),
+        irregular=A_ROW_PER_TRADE,
     )
 
 
@@ -125,6 +127,7 @@ def _new_trades(market: str) -> TableSchema:
         file_columns=("instId", "tradeId", "px", "side", "size", "ts"),
         symbol_column="instId",
         key=("symbol", "trade_id"),
+        irregular=A_ROW_PER_TRADE,
     )
 
 

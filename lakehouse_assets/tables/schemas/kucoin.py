@@ -7,9 +7,11 @@ The columns of futures trades are uncertain: no file was inspected, and spot's n
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 from lakehouse_assets.tables.schemas.columns import (
+    A_ROW_PER_TRADE,
     BASE,
     BY_INTERVAL,
     BY_SYMBOL,
@@ -46,6 +48,7 @@ def _trades(market: str) -> TableSchema:
         file_columns=("trade_id", "trade_time", "price", "size", "side"),
         key=("symbol", "trade_id"),
         size_class=SizeClass.LARGE,
+        irregular=A_ROW_PER_TRADE,
     )
 
 
@@ -67,7 +70,7 @@ def _klines(market: str) -> TableSchema:
         else ("time", "open", "high", "low", "close", "volume"),
         key=("symbol", "interval", "time"),
         size_class=SizeClass.LARGE,
-        idle_candles=False,
+        gaps_are_faults=False,
     )
 
 
@@ -84,6 +87,8 @@ _FUNDING = _table(
     symbol_column="symbol",
     key=("symbol", "time"),
     size_class=SizeClass.SMALL,
+    at_least_every=timedelta(hours=8),
+    gaps_are_faults=False,
 )
 
 TABLES = (*(schema for market in ("spot", "futures") for schema in (_trades(market), _klines(market))), _FUNDING)

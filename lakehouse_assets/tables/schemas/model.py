@@ -5,7 +5,7 @@ A schema is data: reading, writing, checks and the documentation follow it and k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -15,6 +15,7 @@ import polars as pl
 
 from lakehouse_assets.tables.interval import HOUR, duration
 from lakehouse_assets.tables.schemas.readers import Reader
+from lakehouse_assets.tables.schemas.relations import COMMON, Relation
 
 
 class SizeClass(StrEnum):
@@ -65,9 +66,15 @@ class TableSchema:
     ``symbol_column``: the file's column that has to name the symbol of the archive's key. ``revision`` counts up
     when the same bytes become other rows: periods that were made before are made again. Two rows with the same
     ``key`` are duplicates of each other; an empty one: the exchange gives rows no identity. ``repeats_rows``: the
-    exchange publishes rows several times over; reading keeps the first of equal ones. What the checks go by:
-    ``id_column`` rises with time within a symbol, by one where ``ids_are_consecutive``; ``step``: rows are due so
-    often; ``idle_candles``: an interval without trades has a candle, too, so that one that is missing is a fault.
+    exchange publishes rows several times over; reading keeps the first of equal ones. ``of_file`` is applied to
+    all rows of a file together, where it takes the whole file to say what a row is.
+
+    What the checks go by: ``id_column`` rises with time within a symbol, by one where ``ids_are_consecutive``;
+    ``ids_source`` says how that is known. When rows are due: at multiples of ``step`` (``labels_end``: a row has
+    the time at which its step ends), or at no fixed time but in each window of ``at_least_every``; candles are due
+    every interval, and funding rates as often as they say themselves. ``irregular`` says why rows are due at no time.
+    ``gaps_are_faults``: a missing row is an error, else a warning. ``own_relations`` hold beside those
+    of tables/schemas/relations.py that apply, but for the ones in ``unrelated``.
     """
 
     exchange: str
@@ -86,8 +93,15 @@ class TableSchema:
     repeats_rows: bool = False
     id_column: str | None = None
     ids_are_consecutive: bool = False
+    ids_source: str | None = None
     step: timedelta | None = None
-    idle_candles: bool = True
+    labels_end: bool = False
+    at_least_every: timedelta | None = None
+    irregular: str | None = None
+    gaps_are_faults: bool = True
+    of_file: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    own_relations: tuple[Relation, ...] = ()
+    unrelated: tuple[Relation, ...] = ()
 
     @property
     def name(self) -> str:
@@ -102,6 +116,23 @@ class TableSchema:
     @property
     def has_interval(self) -> bool:
         return "interval" in self.polars
+
+    @property
+    def has_own_step(self) -> bool:
+        """Whether each row says how long after the one before it is due."""
+        return "funding_interval_hours" in self.polars
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is known when rows are due."""
+        return self.has_interval or self.has_own_step or (self.step or self.at_least_every) is not None
+
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        """What its columns' definitions imply of its rows."""
+        units = {column.name: column.unit for column in self.columns}
+        common = (each for each in COMMON if each.applies(units) and each not in self.unrelated)
+        return (*common, *self.own_relations)
 
     @property
     def symbol_in_file(self) -> bool:
