@@ -34,7 +34,7 @@ run_coordinator:
 concurrency:
   runs: {max_concurrent_runs: 2}
 run_monitoring:
-  {enabled: true, poll_interval_seconds: 10, start_timeout_seconds: 60, free_slots_after_run_end_seconds: 30}
+  {enabled: true, poll_interval_seconds: 10, start_timeout_seconds: 600, free_slots_after_run_end_seconds: 30}
 """
 
 
