@@ -6,16 +6,21 @@ Times are UTC. What changes it is in incidents.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from lakehouse_assets.clock import AtMostAhead, SavedTime
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Rule, Severity
 
 EVERY_OTHER = "*"
 """Period of the member that stands for a subject's periods beyond MAX_MEMBERS."""
+
+LONGEST_PAUSE = timedelta(hours=1)
+"""Between two attempts at a message."""
 
 
 class Phase(StrEnum):
@@ -46,7 +51,7 @@ class Signal(BaseModel):
     exchange: str
     subject: str
     period: str | None = None
-    at: datetime
+    at: SavedTime
     firing: bool = True
     text: str = ""
     run_id: str | None = None
@@ -64,9 +69,9 @@ class Member(BaseModel):
     """A signal within an incident: when it was first and last raised, and when it was cleared."""
 
     signal: Signal
-    first: datetime
+    first: SavedTime
     times: int = 1
-    cleared: datetime | None = None
+    cleared: SavedTime | None = None
 
     @property
     def is_firing(self) -> bool:
@@ -78,14 +83,14 @@ class Told(BaseModel):
 
     phase: Phase
     severity: Severity
-    at: datetime
+    at: SavedTime
 
 
 class Note(BaseModel):
     """Who did something, when (UTC), and why."""
 
     who: str
-    at: datetime
+    at: SavedTime
     text: str = ""
 
 
@@ -101,10 +106,10 @@ class Incident(BaseModel):
     scope: str
     severity: Severity
     phase: Phase = Phase.PENDING
-    opened: datetime
-    quiet: datetime | None = None
-    closed: datetime | None = None
-    escalated: datetime | None = None
+    opened: SavedTime
+    quiet: SavedTime | None = None
+    closed: SavedTime | None = None
+    escalated: SavedTime | None = None
     reopened: int = 0
     acknowledged: Note | None = None
     resolved: Note | None = None
@@ -152,17 +157,20 @@ class DeadLetter(BaseModel):
     title: str
     body: str
     severity: Severity
-    first: datetime
+    first: SavedTime
     attempts: int = 1
-    again: datetime | None
+    again: Annotated[datetime | None, AfterValidator(AtMostAhead(LONGEST_PAUSE))]
     reason: str
 
 
 class Book(BaseModel):
-    """All incidents, and when signals were last cleared. One document in the lake."""
+    """All incidents, and when signals were last cleared. One document in the lake.
+
+    Times are those of the machines that wrote them; reading it with a `Clock` lets none be in the future.
+    """
 
     incidents: dict[str, Incident] = {}
-    cleared: dict[str, datetime] = {}
+    cleared: dict[str, SavedTime] = {}
     dead_letters: list[DeadLetter] = []
 
     def live(self) -> list[Incident]:

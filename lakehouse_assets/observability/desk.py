@@ -66,6 +66,8 @@ class IncidentDesk:
         is right, and the book has to stay small.
         """
         kept = self._store.read(now)
+        # Of a machine whose clock is ahead; else nothing could clear it, or raise it again, for as long.
+        signals = [each if each.at <= now else each.model_copy(update={"at": now}) for each in signals]
         raised = {signal.key for signal in signals if signal.firing}
         signals = [each for each in signals if each.key in raised or kept.book.holder(each.key) is not None]
         seen = observe(kept.book, signals, now)

@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.alertmanager import Alertmanager, DeliveryError, alerts_of
-from lakehouse_assets.observability.book import Book, DeadLetter
+from lakehouse_assets.observability.book import LONGEST_PAUSE, Book, DeadLetter
 from lakehouse_assets.observability.causes import LAKE, Role, Severity
 from lakehouse_assets.observability.incidents import Notice
 from lakehouse_assets.observability.messages import Links, Message, message_of
@@ -31,7 +31,6 @@ ATTEMPTS = 2
 """Attempts within a tick; what still fails is a dead letter, due again at the next ones."""
 
 FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
 GIVE_UP = timedelta(hours=24)
 MAX_DEAD_LETTERS = 100
 

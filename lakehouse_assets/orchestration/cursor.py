@@ -7,10 +7,12 @@ lost, those three still keep anything from being copied or asked for twice.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lakehouse_assets.clock import Clock, SavedSeconds
 
 MAX_BYTES = 95_000
 """Of the text. With 300 datasets and as many periods as may be pursued it is below."""
@@ -33,7 +35,7 @@ class Pursued(NamedTuple):
 
     fingerprint: str = ""
     attempt: int = 0
-    at: int = 0
+    at: SavedSeconds = 0
 
 
 class Place(NamedTuple):
@@ -56,8 +58,8 @@ class Watched(_Model):
     """
 
     since: date | None = None
-    listed: int = 0
-    rescanned: int = 0
+    listed: SavedSeconds = 0
+    rescanned: SavedSeconds = 0
     wanted: str = ""
     told: str = ""
     place: Place | None = None
@@ -81,16 +83,20 @@ class Survey(_Model):
 class DiscoveryCursor(_Model):
     """State of one exchange's sensor. ``next_dataset``: where a tick that ran out of time left off."""
 
-    ticked: int = 0
+    ticked: SavedSeconds = 0
     next_dataset: str | None = None
     survey: Survey | None = None
     datasets: dict[str, Watched] = {}
 
     @classmethod
-    def read(cls, text: str | None) -> Self:
-        """Raises ValueError for a text that :meth:`write` did not write."""
+    def read(cls, text: str | None, now: float | None = None) -> Self:
+        """As :meth:`write` wrote it, with no time after ``now`` (epoch seconds) where that is given.
+
+        Raises ValueError for any other text.
+        """
+        clock = None if now is None else Clock(datetime.fromtimestamp(now, UTC))
         try:
-            return cls.model_validate_json(text) if text else cls()
+            return cls.model_validate_json(text, context=clock) if text else cls()
         except ValidationError as error:
             raise ValueError(f"{error.error_count()} faults") from error
 

@@ -121,11 +121,12 @@ class DiscoveryTick:
         self._memory = memory
         self._settings = settings
         self._now = int(now)
-        self._today = entries[0].dataset.source.today(datetime.fromtimestamp(now, UTC))
+        moment = datetime.fromtimestamp(now, UTC)
+        self._today = entries[0].dataset.source.today(moment)
         self._log = log
         self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
         self._turn = Turn(settings.budget_seconds)
-        self._is_closed = is_closed(instance, ceiling, self._today)
+        self._is_closed = is_closed(instance, ceiling, moment)
         self._done = _Findings()
         cursor.keep({entry.dataset.name for entry in entries})
 
@@ -257,9 +258,11 @@ class DiscoveryTick:
         if entry.catch_up:
             return entry.first_period.start
         watched = self.cursor.of(entry.dataset.name)
-        if entry.follow_from is None and watched.since is None:
-            watched.since = self._today
-        return entry.follow_from or watched.since or self._today
+        if entry.follow_from is not None:
+            return entry.follow_from
+        # A day to come was kept by a clock that was ahead.
+        watched.since = self._today if watched.since is None else min(watched.since, self._today)
+        return watched.since
 
     def _manifest(self, entry: DatasetEntry) -> Manifest:
         return Manifest(self._lake, entry.dataset)

@@ -77,7 +77,7 @@ class Exporter:
         self._history = HistoryTotals(lake)
         self._holdings = Holdings(lake)
         self._book = LakeBook(lake, fallback=None)
-        self._judged: dict[Dataset, tuple[datetime, Counter[str]]] = {}
+        self._judged: dict[Dataset, tuple[pl.Series, Counter[str]]] = {}
         self._read: dict[object, list[_Value]] = {}
         self._shown: dict[Metric, list[Observation]] = {}
 
@@ -123,11 +123,12 @@ class Exporter:
 
     def _of_thresholds(self, dataset: Dataset, census: pl.DataFrame) -> Iterator[_Value]:
         """Judged again only when something was synced."""
-        synced = census["synced_at"].max()
-        if not isinstance(synced, datetime):
+        synced = census["synced_at"]
+        if not synced.count():
             return
         known = self._judged.get(dataset)
-        if known is None or known[0] != synced:
+        # All of them: the latest stays the same after one that a clock ahead wrote.
+        if known is None or not known[0].equals(synced):
             verdicts = judge(self._lake, dataset, census["period"].to_list())
             counted = Counter(dict.fromkeys((verdict.quantity.name for verdict in verdicts), 0))
             counted.update(verdict.quantity.name for verdict in verdicts if verdict.is_unusual)

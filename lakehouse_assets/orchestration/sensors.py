@@ -50,16 +50,17 @@ def _build_sensor(
     def discovery_sensor(
         context: dg.SensorEvaluationContext, lake: LakeResource, source: SourceResource
     ) -> dg.SensorResult:
+        at = now()
         tick = DiscoveryTick(
             context.instance,
-            _read_cursor(context),
+            _read_cursor(context, at),
             entries,
             source=source.bucket(exchange),
             lake=lake.lake(),
             memory=memory,
             settings=settings,
             ceiling=read_group(SpendingSettings).per_day,
-            now=now(),
+            now=at,
             log=context.log,
         )
         start_telemetry()
@@ -75,9 +76,9 @@ def _build_sensor(
     return discovery_sensor
 
 
-def _read_cursor(context: dg.SensorEvaluationContext) -> DiscoveryCursor:
+def _read_cursor(context: dg.SensorEvaluationContext, at: float) -> DiscoveryCursor:
     try:
-        return DiscoveryCursor.read(context.cursor)
+        return DiscoveryCursor.read(context.cursor, at)
     except ValueError as error:
         # The manifest knows what was copied, and Dagster's runs what was asked for.
         context.log.warning(

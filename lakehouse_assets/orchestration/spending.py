@@ -47,7 +47,7 @@ def _approve(
         settings.per_run.check(estimate.dollars, estimate.bytes, what="This run is estimated at", override=OVERRIDE)
     if DATASET_TAG not in context.run.tags or not settings.per_day:
         return
-    today = datetime.now(UTC).date()
+    today = spending_day(datetime.now(UTC))
     tags = {DAY_TAG: str(today), DOLLARS_TAG: f"{estimate.dollars:.6f}", BYTES_TAG: str(estimate.bytes)}
     context.instance.add_run_tags(context.run.run_id, tags)
     if is_allowed:
@@ -64,7 +64,7 @@ def _approve(
 
 
 def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
-    """Dollars and bytes that the runs which sensors started on a day (UTC) were estimated at."""
+    """Dollars and bytes that the runs which sensors started on a `spending_day` were estimated at."""
     runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: str(day)}))
     return (
         sum(float(run.tags.get(DOLLARS_TAG, 0)) for run in runs),
@@ -72,10 +72,16 @@ def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
     )
 
 
-def is_closed(instance: dg.DagsterInstance, ceiling: Ceiling, day: date) -> bool:
+def spending_day(now: datetime) -> date:
+    """The day whose ceiling counts: UTC's, whatever an exchange's own day is, as runs of all exchanges share it."""
+    return now.astimezone(UTC).date()
+
+
+def is_closed(instance: dg.DagsterInstance, ceiling: Ceiling, now: datetime) -> bool:
     """Whether sensors start nothing more on this day: its ceiling is reached, or refused a run."""
     if not ceiling:
         return False
+    day = spending_day(now)
     return ceiling.is_reached(*spent(instance, day)) or bool(
         instance.get_runs(dg.RunsFilter(tags={REFUSED_TAG: str(day)}), limit=1)
     )

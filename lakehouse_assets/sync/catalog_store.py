@@ -7,7 +7,7 @@ not happened.
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 
@@ -53,10 +53,12 @@ def write_catalog(lake: Lake, catalog: Catalog) -> pl.DataFrame:
 
 
 def read_catalog(lake: Lake, exchange: str) -> Catalog | None:
-    """The newest catalog of an exchange; None where there is none."""
+    """The newest catalog of an exchange; None where there is none.
+
+    One that a clock which was ahead took in the future is read only where there is no other.
+    """
     exchange_named(exchange)
-    spans = read_rows(lake, _table(exchange, "spans"), _SPANS, _is_newest("month"))
-    spans = spans.filter(_is_newest("taken_at"))
+    spans = _newest_spans(lake, exchange, datetime.now(UTC))
     if spans.is_empty():
         return None
     taken_at: datetime = spans["taken_at"][0]
@@ -87,5 +89,15 @@ def _table(exchange: str, name: str) -> str:
     return f"{CATALOG_FOLDER}/{exchange}/{name}"
 
 
-def _is_newest(column: str) -> pl.Expr:
-    return pl.col(column) == pl.col(column).max()
+def _newest_spans(lake: Lake, exchange: str, now: datetime) -> pl.DataFrame:
+    """Only the month that they are in is read."""
+    month, taken_at = pl.col("month"), pl.col("taken_at")
+    of_now = f"{now:%Y-%m}"
+    past, ever = taken_at <= now, pl.lit(value=True)
+    spans = _SPANS.to_frame()
+    for months, times in ((month <= of_now, past), (month < of_now, past), (ever, ever)):
+        newest_month = month == month.filter(months).max()
+        spans = read_rows(lake, _table(exchange, "spans"), _SPANS, newest_month).filter(times)
+        if not spans.is_empty():
+            break
+    return spans.filter(taken_at == taken_at.max())

@@ -18,6 +18,7 @@ from obstore.store import S3Store
 from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.book import Book
 from lakehouse_assets.observability.desk import Kept
@@ -56,9 +57,10 @@ class LakeBook:
         self._fallback = fallback
 
     def read(self, now: datetime) -> Kept:
-        local = self._read_local()
+        clock = Clock(now)
+        local = self._read_local(clock)
         try:
-            book, etag = self._read_lake()
+            book, etag = self._read_lake(clock)
         except CLIENT_ERRORS as error:
             if self._fallback is None:
                 raise store_error(f"Reading {self._lake.url(BOOK)}", error) from error
@@ -68,7 +70,7 @@ class LakeBook:
         book = book or Book()
         if book != local.book:
             self._write_local(_LocalCopy(book=book))
-        return Kept(book, _Version(etag))
+        return Kept(book, _Version(etag), unsaved=clock.corrected > 0)
 
     def write(self, book: Book, kept: Kept) -> bool:
         version: _Version = kept.version
@@ -89,7 +91,7 @@ class LakeBook:
     def _store(self) -> S3Store:
         return replace(self._lake.bucket, max_attempts=2).object_store(timeout=PATIENCE)
 
-    def _read_lake(self) -> tuple[Book | None, str | None]:
+    def _read_lake(self, clock: Clock) -> tuple[Book | None, str | None]:
         store = self._store()
         try:
             answer = obstore.get(store, self._lake.key(BOOK))
@@ -97,7 +99,7 @@ class LakeBook:
             return None, None
         body, etag = bytes(answer.bytes()), answer.meta["e_tag"]
         try:
-            return Book.model_validate_json(body), etag
+            return Book.model_validate_json(body, context=clock), etag
         except ValidationError:
             # Not written by this version of ours: kept beside, and begun anew.
             etag_of_name = (etag or "").strip('"')
@@ -111,11 +113,11 @@ class LakeBook:
 
     # The copy on disk
 
-    def _read_local(self) -> _LocalCopy:
+    def _read_local(self, clock: Clock) -> _LocalCopy:
         if self._fallback is None:
             return _LocalCopy()
         try:
-            return _LocalCopy.model_validate_json(self._fallback.read_bytes())
+            return _LocalCopy.model_validate_json(self._fallback.read_bytes(), context=clock)
         except (OSError, ValidationError):
             return _LocalCopy()
 

@@ -97,3 +97,14 @@ def test_a_text_that_no_sensor_wrote_is_refused(text: str) -> None:
 
 def test_no_text_is_an_empty_cursor() -> None:
     assert DiscoveryCursor.read(None) == DiscoveryCursor()
+
+
+def test_no_time_of_a_cursor_that_is_read_lies_in_the_future() -> None:
+    ahead = EPOCH + 400 * 86_400
+    cursor = DiscoveryCursor(ticked=ahead)
+    watched = cursor.of(NAMES[0])
+    watched.listed, watched.rescanned = ahead, EPOCH - 1
+    watched.pursued = {DAYS[0]: Pursued("0123456789abcdef", 8, ahead), DAYS[1]: Pursued()}
+    read = DiscoveryCursor.read(cursor.write(), EPOCH)
+    assert (read.ticked, read.of(NAMES[0]).listed, read.of(NAMES[0]).rescanned) == (EPOCH, EPOCH, EPOCH - 1)
+    assert read.of(NAMES[0]).pursued == {DAYS[0]: Pursued("0123456789abcdef", 8, EPOCH), DAYS[1]: Pursued()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -495,3 +495,25 @@ def _status_event(status: dg.DagsterRunStatus) -> dg.DagsterEvent:
         dg.DagsterRunStatus.CANCELING: dg.DagsterEventType.RUN_CANCELING,
     }
     return dg.DagsterEvent(event_type_value=kinds[status].value, job_name="job")
+
+
+# A clock that was ahead
+
+
+@pytest.mark.parametrize("follow_from", ["2024-03-01", None])
+def test_one_tick_of_a_clock_that_was_ahead_silences_nothing(
+    watcher: Watcher, world: World, follow_from: str | None
+) -> None:
+    entry = world.entry(follow_from=follow_from)
+    world.publish(["BTCUSDT"], days("2024-03-01", NEW))
+    watcher.copied(entry, *days("2024-03-01", NEW))
+    watcher.now += timedelta(days=400)
+    watcher.tick(entry)
+    watcher.now -= timedelta(days=400)
+    key = world.key("BTCUSDT", "2024-03-03")
+    world.put(key, body_of(key, 2, 400))
+    hours = [watcher.tick(entry, later=discovery.RELIST_SECONDS) for _ in range(2)]
+    assert [periods(requests) for requests in hours] == [[], ["2024-03-03"]]
+    watcher.now = datetime(2024, 3, 6, 8, tzinfo=UTC)
+    world.publish(["BTCUSDT"], ["2024-03-05"])
+    assert "2024-03-05" in periods([*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)])

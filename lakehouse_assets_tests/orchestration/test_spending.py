@@ -6,11 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.spending import ALLOW_TAG, BYTES_TAG, spent
+from lakehouse_assets.orchestration.runs import DATASET_TAG
+from lakehouse_assets.orchestration.spending import ALLOW_TAG, BYTES_TAG, DAY_TAG, DOLLARS_TAG, spending_day, spent
 from lakehouse_assets_tests.orchestration.conftest import Runner
+from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.orchestration.watcher import SETTLE, Watcher, periods, resources_of
 from lakehouse_assets_tests.world import World, days
 
@@ -122,3 +127,32 @@ def _run(
         partition_key=period or DAY,
         tags=tags,
     )
+
+
+@pytest.mark.parametrize(
+    ("exchange", "dataset"), [("binance", "binance/um/klines/daily"), ("htx", "htx/spot/trades/daily")]
+)
+@pytest.mark.parametrize("hour", [1, 17])
+def test_the_day_of_the_ceiling_is_that_of_utc_for_the_sensors_of_every_exchange(  # noqa: PLR0917
+    store: EmbeddedStore,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    exchange: str,
+    dataset: str,
+    hour: int,
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1000")
+    now = datetime(2026, 3, 5, hour, tzinfo=UTC)
+    tags = {DATASET_TAG: dataset, DAY_TAG: str(spending_day(now)), DOLLARS_TAG: "1", BYTES_TAG: "5000"}
+    create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
+    world = World(store, exchange)
+    entry = world.entry(dataset, follow_from="2026-03-03")
+    world.publish(["BTCUSDT"], ["2026-03-03"], dataset=dataset)
+    with Gateway(store.endpoint_url).running() as gateway:
+        watcher = Watcher(world, gateway, instance)
+        monkeypatch.setattr(sensors, "now", lambda: watcher.now.timestamp())  # noqa: PLW0108 - the clock moves on
+        watcher.now = now
+        assert [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)] == []
+        assert "spending ceiling" in watcher.reason
+        watcher.now += timedelta(days=1)
+        assert periods([*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]) == ["2026-03-03"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -100,3 +100,16 @@ def test_a_catalog_whose_writing_was_cut_short_has_not_happened(world: World, mo
     write_catalog(world.lake, second)
     table = DeltaTable(world.lake.url("_catalog/binance/symbols"), storage_options=world.lake.delta_options)
     assert pl.scan_delta(table).collect()["symbol"].sort().to_list() == ["AUSDT", "BUSDT"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(days=400)])
+def test_a_catalog_of_a_clock_that_was_ahead_is_not_the_newest_for_as_long(world: World, ahead: timedelta) -> None:
+    now = datetime.now(UTC)
+    spans = pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-06-30")])
+    write_catalog(world.lake, catalog_of("binance", spans, taken_at=now + ahead))
+    back = read_catalog(world.lake, "binance")
+    assert back is not None, "better than none"
+    write_catalog(world.lake, catalog_of("binance", spans, taken_at=now - timedelta(days=45)))
+    back = read_catalog(world.lake, "binance")
+    assert back is not None
+    assert back.taken_at == now - timedelta(days=45)

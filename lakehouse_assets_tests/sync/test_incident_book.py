@@ -10,8 +10,8 @@ import obstore
 import pytest
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.observability.book import Book
-from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.book import Book, DeadLetter
+from lakehouse_assets.observability.causes import Cause, Severity
 from lakehouse_assets.observability.desk import IncidentDesk
 from lakehouse_assets.observability.notification import Notifier
 from lakehouse_assets.sync.incident_book import BOOK, LakeBook
@@ -83,3 +83,43 @@ def test_a_new_process_knows_what_the_lake_said_before_it_went_away(world: World
     LakeBook(world.lake, tmp_path / "copy.json").read(at(3))
     kept = LakeBook(away(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
     assert only(kept.book).told is not None
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_a_clock_that_was_ahead_wrote_silences_no_alarm(world: World, tmp_path: Path, is_away: bool) -> None:
+    year = 400 * 24 * 60
+    lake = away(world.lake) if is_away else world.lake
+    desk = IncidentDesk(LakeBook(lake, tmp_path / "copy.json"), Notifier())
+    desk.handle([signal(FAILS, year)], at(year))
+    # Cleared, and quiet, in that future.
+    desk.handle([signal(FAILS, year + 2, firing=False)], at(year + 2))
+    for minute in (0, 10, 20):
+        book = desk.handle([], at(minute)).book
+    assert book.live() == [], "it is resolved when it has been quiet for long enough"
+    again = desk.handle([signal(FAILS, 30)], at(30)).book
+    assert len(only(again).firing) == 1
+    assert only(again).opened == at(30)
+
+
+def test_a_message_that_waits_for_its_next_attempt_waits_an_hour_at_most_after_the_clock_was_ahead(
+    world: World,
+) -> None:
+    book, year = Book(), 400 * 24 * 60
+    letter = DeadLetter(
+        channel="mail", incident="i", title="t", body="b", severity=Severity.ERROR, first=at(year), again=at(year + 1),
+        reason="refused",
+    )  # fmt: skip
+    store = LakeBook(world.lake, None)
+    store.write(book.model_copy(update={"dead_letters": [letter]}), store.read(at(0)))
+    [read] = store.read(at(0)).book.dead_letters
+    assert (read.first, read.again) == (at(0), at(60))
+
+
+@pytest.mark.parametrize("firing", [True, False])
+def test_a_signal_from_a_machine_whose_clock_is_ahead_is_one_of_now(world: World, *, firing: bool) -> None:
+    desk = IncidentDesk(LakeBook(world.lake, None), Notifier())
+    desk.handle([signal(FAILS, 0)], at(5))
+    book = desk.handle([signal(FAILS, 400 * 24 * 60, firing=firing)], at(6)).book
+    [member] = only(book).members.values()
+    assert (member.is_firing, member.cleared) == ((True, None) if firing else (False, at(6)))
+    assert len(only(desk.handle([signal(FAILS, 8)], at(8)).book).firing) == 1

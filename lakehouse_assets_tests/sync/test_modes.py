@@ -414,6 +414,8 @@ def test_a_verdict_lives_as_long_as_its_kind() -> None:
         old, young = (now - lifetime - timedelta(minutes=1), now - lifetime + timedelta(minutes=1))
         assert not Verdict(works=works, reason="", asked_at=old).is_current
         assert Verdict(works=works, reason="", asked_at=young).is_current
+        # Written by a clock that was ahead: nobody knows how old it is.
+        assert not Verdict(works=works, reason="", asked_at=now + timedelta(days=400)).is_current
 
 
 def test_an_object_that_is_refused_directly_is_relayed_alone(bucket: World) -> None:
