@@ -12,6 +12,7 @@ from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.book import Book, Incident, Note
 from lakehouse_assets.observability.desk import IncidentDesk
+from lakehouse_assets.observability.folded import Folded
 from lakehouse_assets.observability.incidents import acknowledge, resolve
 from lakehouse_assets.observability.notification import Notifier
 from lakehouse_assets.settings import load_settings
@@ -37,7 +38,8 @@ def run_show(id_: str, *, as_json: bool) -> int:
     """Print one incident and its signals; 0."""
     incident = _desk().read(_now()).get(id_)
     if as_json:
-        output.print_json(_document(incident) | {"signals": _signals(incident)})
+        folded = {subject: periods for subject, periods, _ in _folded(incident)}
+        output.print_json(_document(incident) | {"signals": _signals(incident), "periods_beyond": folded})
         return 0
     _print_one(incident)
     return 0
@@ -86,14 +88,23 @@ def _changed(book: Book, id_: str, *, as_json: bool) -> int:
 
 
 def _document(incident: Incident) -> dict[str, Any]:
-    fields = incident.model_dump(mode="json", exclude={"members", "told"})
-    return {**fields, "state": incident.state, "title": incident.title, "firing": len(incident.firing)}
+    fields = incident.model_dump(mode="json", exclude={"members", "folded", "told"})
+    return {**fields, "state": incident.state, "title": incident.title, "firing": incident.firing_count}
 
 
 def _signals(incident: Incident) -> list[dict[str, Any]]:
     return [
         {**member.signal.model_dump(mode="json"), **member.model_dump(mode="json", exclude={"signal"})}
         for member in incident.members.values()
+    ]
+
+
+def _folded(incident: Incident) -> list[tuple[str, list[str], Folded]]:
+    """Subject, and the firing periods, of what is kept without its signals."""
+    return [
+        (stem.partition("|")[2], list(folded.periods()), folded)
+        for stem, folded in incident.folded.items()
+        if len(folded)
     ]
 
 
@@ -105,7 +116,7 @@ def _print_list(shown: list[Incident], book: Book) -> None:
         listed = output.table("Incidents (UTC)", ["id", "state", "severity", "since", "what"], ["signals"])
         for each in shown:
             since = f"{each.opened:%Y-%m-%d %H:%M}"
-            listed.add_row(each.id, each.state, each.severity, since, escape(each.title), str(len(each.firing)))
+            listed.add_row(each.id, each.state, each.severity, since, escape(each.title), f"{each.firing_count:,}")
         console.print(listed)
     for letter in book.dead_letters:
         console.print(escape(f"undelivered: {letter.incident}: {letter.reason} ({letter.attempts} attempts)"))
@@ -124,4 +135,7 @@ def _print_one(incident: Incident) -> None:
         cleared = f"{member.cleared:%Y-%m-%d %H:%M}" if member.cleared else "-"
         since = f"{member.first:%Y-%m-%d %H:%M}"
         listed.add_row(signal.subject, signal.period or "-", since, cleared, escape(signal.text), str(member.times))
+    for subject, periods, folded in _folded(incident):
+        more = f"{len(periods):,} more, {periods[0]} to {periods[-1]}"
+        listed.add_row(subject, more, f"{folded.first:%Y-%m-%d %H:%M}", "-", escape(folded.text), str(len(periods)))
     console.print(listed)

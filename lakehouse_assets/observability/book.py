@@ -5,7 +5,7 @@ Times are UTC. What changes it is in incidents.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -15,9 +15,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from lakehouse_assets.clock import AtMostAhead, SavedTime
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Rule, Severity
+from lakehouse_assets.observability.folded import Folded
 
 EVERY_OTHER = "*"
-"""Period of the member that stands for a subject's periods beyond MAX_MEMBERS."""
+"""Period of a member that stood for a subject's other periods, in books from before they were counted."""
 
 LONGEST_PAUSE = timedelta(hours=1)
 """Between two attempts at a message."""
@@ -58,7 +59,12 @@ class Signal(BaseModel):
 
     @property
     def key(self) -> str:
-        return f"{self.source}|{self.subject}|{self.period or ''}"
+        return f"{self.stem}|{self.period or ''}"
+
+    @property
+    def stem(self) -> str:
+        """Of the keys of one source and subject."""
+        return f"{self.source}|{self.subject}"
 
     @property
     def scope(self) -> str:
@@ -97,8 +103,9 @@ class Note(BaseModel):
 class Incident(BaseModel):
     """One incident. ``scope`` is an exchange or ``lake``. Times are UTC.
 
-    ``opened`` is when its first signal was raised, ``quiet`` since when none is firing.
-    ``counted`` counts the members ever, of which a closed incident keeps a few.
+    ``opened`` is when its first signal was raised, ``quiet`` since when none is firing. ``members`` are signals by
+    key; ``folded`` are the periods beyond MAX_MEMBERS, by the stem of their keys. ``counted`` counts both, ever; of
+    the members a closed incident keeps a few.
     """
 
     id: str
@@ -117,6 +124,7 @@ class Incident(BaseModel):
     told: Told | None = None
     counted: int = 0
     members: dict[str, Member] = {}
+    folded: dict[str, Folded] = {}
 
     @property
     def rule(self) -> Rule:
@@ -124,7 +132,42 @@ class Incident(BaseModel):
 
     @property
     def firing(self) -> list[Member]:
+        """Of the members."""
         return [member for member in self.members.values() if member.is_firing]
+
+    @property
+    def firing_count(self) -> int:
+        """Signals that are firing, the folded ones included."""
+        return len(self.firing) + sum(len(folded) for folded in self.folded.values())
+
+    def fold(self, signal: Signal, first: datetime) -> None:
+        """Keep of a signal its period, and what the latest says."""
+        period = signal.period or ""
+        given = Folded(
+            **{name: getattr(signal, name) for name in ("exchange", "cause", "text", "run_id", "at")}, first=first
+        )
+        given.put(period)
+        known = self.folded.get(signal.stem)
+        self.folded[signal.stem] = given.joined_with(known)
+
+    def retold(self) -> Iterator[Signal]:
+        """The signals from which its members come about again."""
+        for member in self.members.values():
+            yield member.signal
+            if member.cleared is not None:
+                yield member.signal.model_copy(update={"firing": False, "at": member.cleared})
+        for stem, folded in self.folded.items():
+            source, _, subject = stem.partition("|")
+            said = folded.model_dump(include={"exchange", "cause", "text", "run_id"})
+            for period in folded.periods():
+                yield Signal(source=source, subject=subject, period=period, at=folded.first, **said)
+            for period in folded.periods(cleared=True):
+                yield Signal(source=source, subject=subject, period=period, at=folded.at, firing=False, **said)
+
+    def folds(self, key: str) -> bool:
+        """Whether a key is that of a folded period that is firing."""
+        stem, _, period = key.rpartition("|")
+        return stem in self.folded and self.folded[stem].holds(period)
 
     @property
     def title(self) -> str:
@@ -139,13 +182,15 @@ class Incident(BaseModel):
     def summary(self, limit: int = 5) -> str:
         """What it concerns, in a few lines."""
         concerned = self.firing or list(self.members.values())
-        subjects = sorted({member.signal.subject for member in concerned})
-        lines = [f"{len(concerned)} signals of {len(subjects)} assets since {self.opened:%Y-%m-%d %H:%M} UTC."]
+        folded = {stem for stem, each in self.folded.items() if len(each)}
+        subjects = {member.signal.subject for member in concerned} | {stem.partition("|")[2] for stem in folded}
+        count = self.firing_count or len(concerned)
+        lines = [f"{count:,} signals of {len(subjects)} assets since {self.opened:%Y-%m-%d %H:%M} UTC."]
         for member in telling(concerned)[:limit]:
             signal = member.signal
             lines.append(f"{signal.subject}{f' {signal.period}' if signal.period else ''}: {signal.text}")
-        if len(concerned) > limit:
-            lines.append(f"and {len(concerned) - limit} more")
+        if count > limit:
+            lines.append(f"and {count - min(limit, len(concerned)):,} more")
         return "\n".join(lines)
 
 
@@ -182,7 +227,7 @@ class Book(BaseModel):
 
     def holder(self, key: str) -> Incident | None:
         """The live incident that has a signal's key."""
-        return next((incident for incident in self.live() if key in incident.members), None)
+        return next((each for each in self.live() if key in each.members or each.folds(key)), None)
 
     def get(self, id_: str) -> Incident:
         """Raises InputError for an unknown id."""

@@ -13,7 +13,7 @@ have been clear for ``settle``, and the same one is opened again where they retu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.book import EVERY_OTHER, Book, Incident, Member, Note, Phase, Signal, Told, rank
-from lakehouse_assets.observability.causes import LAKE, RULES, Severity
+from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Severity
 
 SETTLE = timedelta(minutes=5)
 REOPEN = timedelta(hours=1)
@@ -39,7 +39,8 @@ ESCALATE = {
 MAX_MEMBERS = 1_000
 MAX_CLOSED = 200
 MAX_CLEARED = 5_000
-"""Bounds of the book, which is one document: about 400 kB at worst per open incident."""
+"""Bounds of the book, which is one document: about 400 kB at worst per open incident, and 20 bytes per month and
+subject of the periods beyond."""
 
 
 class Kind(StrEnum):
@@ -109,6 +110,8 @@ def resolve(book: Book, id_: str, note: Note) -> Book:
     for key, member in incident.members.items():
         if member.is_firing:
             _clear(after, key, max(note.at, member.signal.at + timedelta(microseconds=1)))
+    for folded in incident.folded.values():
+        folded.clear_all()
     _close(incident, note)
     return after
 
@@ -125,7 +128,7 @@ def merge(ours: Book, theirs: Book, now: datetime) -> Book:
             _take_closed(after, other)
     for key, at in theirs.cleared.items():
         _clear(after, key, at)
-    after = observe(after, [signal for incident in theirs.live() for signal in _retold(incident)], now)
+    after = observe(after, [signal for incident in theirs.live() for signal in incident.retold()], now)
     for other in theirs.incidents.values():
         if other.id in after.incidents:
             _take_over(after.incidents[other.id], other)
@@ -143,16 +146,11 @@ def _take_closed(book: Book, other: Incident) -> None:
         for key, member in known.members.items():
             if member.signal.at < other.closed:
                 _clear(book, key, other.closed)
-        if not known.firing:
+        for folded in known.folded.values():
+            if folded.at < other.closed:
+                folded.clear_all()
+        if not known.firing_count:
             _close(known, other.resolved)
-
-
-def _retold(incident: Incident) -> Iterator[Signal]:
-    """The signals from which an incident's members come about again."""
-    for member in incident.members.values():
-        yield member.signal
-        if member.cleared is not None:
-            yield member.signal.model_copy(update={"firing": False, "at": member.cleared})
 
 
 def _take_over(known: Incident, other: Incident) -> None:
@@ -170,6 +168,9 @@ def _raise(book: Book, signal: Signal) -> None:
     if signal.at < book.cleared.get(signal.key, datetime.min.replace(tzinfo=UTC)):
         return
     holder = book.holder(signal.key)
+    if holder is not None and signal.key not in holder.members:
+        _raise_folded(book, holder, signal)
+        return
     if holder is not None:
         member = holder.members[signal.key]
         member.first = min(member.first, signal.at)
@@ -178,17 +179,32 @@ def _raise(book: Book, signal: Signal) -> None:
             return
         member.times += 1
         member.cleared, holder.quiet = None, None
-        same_cause = signal.cause is member.signal.cause
+        stays = signal.cause is member.signal.cause or _explains(holder, signal.cause)
         member.signal = signal
-        if same_cause or signal.cause is holder.cause or signal.cause in holder.rule.explains:
+        if stays:
             return
         del holder.members[signal.key]
-        if not holder.members:
+        if not holder.members and not holder.firing_count:
             _merge_into(holder, _join(book, signal, member))
         else:
             _join(book, signal, member)
         return
     _join(book, signal, Member(signal=signal, first=signal.at))
+
+
+def _raise_folded(book: Book, holder: Incident, signal: Signal) -> None:
+    """A folded period was raised again."""
+    folded = holder.folded[signal.stem]
+    holder.quiet = None
+    if signal.at > folded.at and signal.cause is not folded.cause and not _explains(holder, signal.cause):
+        folded.forget(signal.period or "")
+        _join(book, signal, Member(signal=signal, first=folded.first))
+        return
+    holder.fold(signal, min(folded.first, signal.at))
+
+
+def _explains(incident: Incident, cause: Cause) -> bool:
+    return cause is incident.cause or cause in incident.rule.explains
 
 
 def _weight(signal: Signal) -> tuple[datetime, int]:
@@ -198,13 +214,14 @@ def _weight(signal: Signal) -> tuple[datetime, int]:
 
 def _join(book: Book, signal: Signal, member: Member) -> Incident:
     incident = _best(book, signal) or _again(book, signal) or _new(book, signal)
-    key = signal.key
-    if len(incident.members) >= MAX_MEMBERS:
-        signal = signal.model_copy(update={"period": EVERY_OTHER})
-        key, member = signal.key, Member(signal=signal, first=member.first)
-    if key not in incident.members:
-        incident.counted += 1
-    incident.members[key] = member
+    folded = incident.folded.get(signal.stem)
+    was_folded = folded is not None and folded.holds(signal.period or "", cleared=True)
+    incident.counted += signal.key not in incident.members and not was_folded
+    # What has no period is one per check or sensor.
+    if was_folded or (len(incident.members) >= MAX_MEMBERS and signal.period is not None):
+        incident.fold(signal, member.first)
+    else:
+        incident.members[signal.key] = member
     incident.opened = min(incident.opened, member.first)
     incident.quiet = None
     if signal.cause is incident.cause:
@@ -230,6 +247,10 @@ def _is_going_on(incident: Incident, at: datetime) -> bool:
         member.first - LOOKBACK <= at and (member.cleared is None or at <= member.cleared + LOOKBACK)
         for member in incident.members.values()
         if member.signal.cause is incident.cause
+    ) or any(
+        folded.first - LOOKBACK <= at and (len(folded) > 0 or at <= folded.at + LOOKBACK)
+        for folded in incident.folded.values()
+        if folded.cause is incident.cause
     )
 
 
@@ -244,7 +265,8 @@ def _again(book: Book, signal: Signal) -> Incident | None:
             and incident.closed <= signal.at <= incident.closed + REOPEN
         ):
             incident.phase, incident.closed, incident.quiet = Phase.OPEN, None, None
-            incident.resolved, incident.acknowledged, incident.members = None, None, {}
+            incident.resolved, incident.acknowledged = None, None
+            incident.members, incident.folded = {}, {}
             incident.reopened += 1
             return incident
     return None
@@ -283,7 +305,10 @@ def _merge_into(other: Incident, incident: Incident) -> None:
         if key not in incident.members:
             incident.counted += 1
         incident.members.setdefault(key, member)
-    other.members = {}
+    for stem, folded in other.folded.items():
+        incident.counted += len(folded)
+        incident.folded[stem] = folded.joined_with(incident.folded.get(stem))
+    other.members, other.folded = {}, {}
     incident.opened = min(incident.opened, other.opened)
     if other.told is not None and incident.told is None:
         # People know of it, by its lesser name.
@@ -297,15 +322,20 @@ def _clear(book: Book, key: str, at: datetime) -> None:
     holder = book.holder(key)
     if holder is None:
         return
+    stem, _, period = key.rpartition("|")
+    if key not in holder.members:
+        # When this period was raised last is not kept; it was after the first of them.
+        if holder.folded[stem].first < at:
+            holder.folded[stem].clear(period)
+        return
     member = holder.members[key]
     if member.signal.at < at:
         member.cleared = max(member.cleared or at, at)
-    source_and_subject = key.rpartition("|")[0]
-    rest = holder.members.get(f"{source_and_subject}|{EVERY_OTHER}")
+    rest = holder.members.get(f"{stem}|{EVERY_OTHER}")
     if rest is not None and not any(
         other.is_firing
         for name, other in holder.members.items()
-        if name.rpartition("|")[0] == source_and_subject and other is not rest
+        if name.rpartition("|")[0] == stem and other is not rest
     ):
         rest.cleared = at
 
@@ -314,7 +344,7 @@ def _clear(book: Book, key: str, at: datetime) -> None:
 
 
 def _advance(incident: Incident, now: datetime) -> None:
-    if not incident.firing:
+    if not incident.firing_count:
         incident.quiet = incident.quiet or now
         if incident.phase is Phase.PENDING or now - incident.quiet >= SETTLE:
             _close(incident, Note(who="", at=now, text="all signals are clear"))
@@ -368,6 +398,6 @@ def _trim(book: Book) -> None:
             del book.incidents[incident.id]
     for incident in closed:
         if _untold(incident) is None:
-            incident.members = dict(list(incident.members.items())[:20])
+            incident.members, incident.folded = dict(list(incident.members.items())[:20]), {}
     for key in sorted(book.cleared, key=lambda key: book.cleared[key])[:-MAX_CLEARED]:
         del book.cleared[key]

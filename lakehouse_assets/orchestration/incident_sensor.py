@@ -114,7 +114,7 @@ def _cell(text: str) -> str:
 def _page_if_new(cursor: Cursor, book: Book) -> list[dg.AssetMaterialization]:
     """Reported where incidents came, went or changed their state, not with every signal of an open one."""
     shown = [
-        (incident.id, incident.state, incident.severity, len(incident.firing)) for incident in book.incidents.values()
+        (incident.id, incident.state, incident.severity, incident.firing_count) for incident in book.incidents.values()
     ]
     if not shown and not cursor.page:
         return []

@@ -36,7 +36,8 @@ DISCOVERY = "_discovery"
 
 RUN, TICK = "run", "discovery"
 FAILURES_PER_LOOK, SUCCESSES_PER_LOOK, OBSERVATIONS_PER_LOOK = 25, 100, 500
-EVENTS_PER_RUN = 5_000
+EVENTS_PER_PAGE = 1_000
+"""Of a failed run's; all of them are read, since what is not among them counts as failed."""
 TEXT = 300
 
 PROJECT = "lakehouse"
@@ -298,7 +299,7 @@ def _account_of(instance: dg.DagsterInstance, run_id: str) -> _Account:
     kinds = dg.DagsterEventType
     of_type = {kinds.STEP_FAILURE, kinds.ASSET_CHECK_EVALUATION, kinds.ASSET_MATERIALIZATION}
     account = _Account()
-    for record in instance.get_records_for_run(run_id, of_type=of_type, limit=EVENTS_PER_RUN).records:
+    for record in _records(instance, run_id, of_type):
         event = record.event_log_entry.dagster_event
         if event is None:
             continue
@@ -310,6 +311,18 @@ def _account_of(instance: dg.DagsterInstance, run_id: str) -> _Account:
         elif isinstance(check, AssetCheckEvaluation) and check.check_name == COMPLETE:
             account.judged[check.asset_key.to_user_string(), check.partition] = check
     return account
+
+
+def _records(
+    instance: dg.DagsterInstance, run_id: str, of_type: set[dg.DagsterEventType]
+) -> Iterator[dg.EventLogRecord]:
+    cursor = None
+    while True:
+        page = instance.get_records_for_run(run_id, cursor, of_type, limit=EVENTS_PER_PAGE)
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor
 
 
 def _stalled(exchange: str, published: Sequence[Signal]) -> Signal:

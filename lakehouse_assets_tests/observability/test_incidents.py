@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability import incidents
 from lakehouse_assets.observability.book import EVERY_OTHER, Book, Note, Phase, Signal
 from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Severity
+from lakehouse_assets.observability.folded import Folded
 from lakehouse_assets.observability.incidents import Kind, Notice, acknowledge, merge, notices, observe, resolve, tell
 from lakehouse_assets_tests.observability.signals import KLINES, after, at, only, signal
 
@@ -179,16 +181,88 @@ def test_what_cannot_be_done_by_hand_is_said(act) -> None:
         act(done, next(iter(done.incidents)), note)
 
 
-def test_a_subject_with_too_many_periods_is_held_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(count: int, minute: float = 0) -> list[Signal]:
+    first = date(2010, 1, 1)
+    return [signal(FAILS, minute, period=str(first + timedelta(days=number))) for number in range(count)]
+
+
+def right_again(signals: Sequence[Signal], minute: float) -> list[Signal]:
+    return [each.model_copy(update={"firing": False, "at": at(minute)}) for each in signals]
+
+
+@pytest.mark.parametrize("batch", [1, 31])
+def test_an_incident_is_open_until_every_period_is_right_also_those_beyond_what_it_names(
+    monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
     monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
-    signals = [signal(FAILS, period=f"2024-01-{day:02}") for day in range(1, 32)]
+    signals, book = failing(200), Book()
+    for begin in range(0, len(signals), batch):
+        book = after(*signals[begin : begin + batch], minute=2, book=book)
+    assert (len(only(book).members), only(book).firing_count, only(book).counted) == (10, 200, 200)
+    assert only(book).summary().startswith("200 signals of 1 assets")
+    assert only(book).summary().endswith("and 195 more")
+    named = [signal for signal in signals if signal.key in only(book).members]
+    book = after(*right_again(named, 5), minute=60, book=book)
+    assert (only(book).firing_count, only(book).phase) == (190, Phase.OPEN)
+    rest = [signal for signal in signals if signal.key not in only(book).members]
+    book = after(*right_again(rest[1:], 65), minute=120, book=book)
+    assert (only(book).firing_count, only(book).phase) == (1, Phase.OPEN)
+    assert only(book).summary().startswith("1 signals of 1 assets")
+    book = after(*right_again(rest[:1], 125), minute=126, book=book)
+    assert after(minute=140, book=book).live() == []
+
+
+def test_a_folded_period_that_fails_again_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    signals = failing(30)
     book = after(*signals, minute=2)
-    assert len(only(book).members) == 11
-    assert only(book).members[f"sync|binance/um/klines/daily|{EVERY_OTHER}"].is_firing
-    clear = [each.model_copy(update={"firing": False, "at": at(5)}) for each in signals]
-    book = after(*clear[:9], minute=6, book=book)
-    assert len(only(book).firing) == 2
-    assert after(*clear[9:], minute=6, book=book).live()[0].firing == []
+    book = after(*right_again(signals[20:], 5), minute=5, book=book)
+    book = after(*[each.model_copy(update={"at": at(6)}) for each in signals[25:]], minute=6, book=book)
+    assert (only(book).firing_count, only(book).counted) == (25, 30)
+
+
+def test_folded_periods_become_part_of_what_explains_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    book = after(*failing(30), minute=2)
+    book = after(signal(REFUSES, 3, subject="lake", source="lake", period=None), minute=4, book=book)
+    assert (only(book).cause, only(book).firing_count) == (REFUSES, 31)
+    book = after(*right_again(failing(30), 5), minute=6, book=book)
+    assert only(book).firing_count == 1
+
+
+def test_ten_years_of_failed_days_take_a_few_kilobytes_and_are_read_back_one_by_one() -> None:
+    periods = [each.period or "" for each in failing(3_650)] + ["2024-01", "all", "2024-01-31-extra"]
+    folded = Folded(exchange="binance", cause=FAILS, first=at(0), at=at(0))
+    for period in periods:
+        folded.put(period)
+    text = folded.model_dump_json(exclude_defaults=True)
+    assert len(text) < 3_500
+    read = Folded.model_validate_json(text)
+    assert len(read) == len(periods)
+    assert set(read.periods()) == set(periods)
+    read.clear("never there")
+    for period in periods[1:]:
+        read.clear(period)
+    assert (list(read.periods()), read.holds(periods[0]), read.holds(periods[1])) == (periods[:1], True, False)
+
+
+def test_a_person_resolves_folded_periods_too_and_two_books_with_some_become_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    signals = failing(30)
+    ours, theirs = after(*signals, minute=2), after(*signals[20:], *right_again(signals[:5], 3), minute=4)
+    assert only(merge(ours, theirs, at(5))).firing_count in {25, 30}
+    assert only(merge(theirs, ours, at(5))).firing_count >= 25
+    id_ = only(ours).id
+    assert resolve(ours, id_, Note(who="anna", at=at(6))).live() == []
+
+
+def test_the_periods_that_an_older_book_held_as_one_are_right_when_all_others_are() -> None:
+    book = after(signal(FAILS), signal(FAILS, period=EVERY_OTHER), minute=2)
+    assert only(book).firing_count == 2
+    book = after(*right_again([signal(FAILS)], 5), minute=6, book=book)
+    assert only(book).firing_count == 0
 
 
 def test_closed_incidents_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from lakehouse_assets.observability.causes import Cause, Severity
 from lakehouse_assets.observability.desk import IncidentDesk
 from lakehouse_assets.observability.incidents import resolve
 from lakehouse_assets.observability.notification import Notifier
-from lakehouse_assets.orchestration import incident_sensor
+from lakehouse_assets.orchestration import incident_sensor, incident_signals
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.incident_sensor import INCIDENTS, build_incident_report, build_incident_sensor
@@ -106,6 +106,8 @@ def test_a_failed_partition_is_told_within_its_hold_and_resolved_when_it_materia
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_DAGSTER_URL", "https://dagster.example.org")
+    # What a run brought about is read to its end, page by page.
+    monkeypatch.setattr(incident_signals, "EVENTS_PER_PAGE", 2)
     it = watch()
     it.world.publish(["BTCUSDT"], days(FIRST, LAST))
     with it.world.refused_writes(it.world.key("BTCUSDT", BAD)):
