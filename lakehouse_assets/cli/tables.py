@@ -17,7 +17,8 @@ from lakehouse_assets.cli.sync import names_of
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
-from lakehouse_assets.tables.lineage import Use, lineage_of
+from lakehouse_assets.tables.held import held_lineage
+from lakehouse_assets.tables.lineage import Use
 from lakehouse_assets.tables.query import coverage, read_table, scan, snapshot
 from lakehouse_assets.tables.schema import TABLES
 from lakehouse_assets.tables.snapshot import AsOf, snapshot_id
@@ -39,7 +40,7 @@ def run_tables(name: str | None, *, as_json: bool) -> int:
         row: dict[str, Any] = {"table": table.name, "periods": 0, "first": None, "last": None, "symbols": 0}
         row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
         if found is not None:
-            written = lineage_of(lake, table).read(columns=["period", "symbol", "state"])
+            written = held_lineage(lake, table, columns=["period", "symbol", "state"])
             written = written.filter(pl.col("state") == Use.WRITTEN)
             files = files_of(found)
             row |= {

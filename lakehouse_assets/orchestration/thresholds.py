@@ -14,7 +14,7 @@ from lakehouse_assets.observability.quantities import QUANTITIES
 from lakehouse_assets.observability.thresholds import MONTHLY, AdaptiveThresholdDetector, Parameters, Verdict
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.volumes import volumes
-from lakehouse_assets.tables.lineage import lineage_of
+from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.table import PERIOD, Table
 
 EXPECTED = "expected"
@@ -47,7 +47,7 @@ def judge_rows(lake: Lake, table: Table, periods: Sequence[str]) -> list[Verdict
     """Verdicts on the rows that a table has of the newest JUDGED of ``periods``. Raises StoreError."""
     if not periods:
         return []
-    parts = lineage_of(lake, table).read(since=_first_of_history(table.cadence, periods), columns=[PERIOD, "rows"])
+    parts = held_lineage(lake, table, since=_first_of_history(table.cadence, periods), columns=[PERIOD, "rows"])
     return _verdicts(parts.group_by(PERIOD).agg(pl.col("rows").sum()), table.cadence, periods)
 
 

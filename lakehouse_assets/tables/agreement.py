@@ -19,13 +19,16 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.tables.delta import id_of
 from lakehouse_assets.tables.fetch import AT_ONCE_BYTES, Fetched, Fetcher, Item
+from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.inputs import inputs_of
 from lakehouse_assets.tables.interval import duration
-from lakehouse_assets.tables.lineage import Use, lineage_of
+from lakehouse_assets.tables.lineage import Use
 from lakehouse_assets.tables.quality_comparison import COMPARISON_SCHEMA, compare_cadences, compare_intervals
-from lakehouse_assets.tables.query import scan
-from lakehouse_assets.tables.records import PeriodRecords
+from lakehouse_assets.tables.query import scan_snapshot
+from lakehouse_assets.tables.records import RECORD_OF, PeriodRecords
+from lakehouse_assets.tables.snapshot import open_snapshot
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table, TableEntry
 
 AGREEMENT_SCHEMA = pl.Schema(
@@ -35,9 +38,11 @@ AGREEMENT_SCHEMA = pl.Schema(
         **COMPARISON_SCHEMA,
         "run_id": pl.String,
         "measured_at": pl.Datetime("us", "UTC"),
+        **RECORD_OF,
     }
 )
-"""COMPARISON_SCHEMA per month; ``period`` is the month, and ``measured_at`` is UTC."""
+"""COMPARISON_SCHEMA per month; ``period`` is the month, and ``measured_at`` is UTC. Of which table it
+tells is recorded with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +78,23 @@ def compare_month(source: Bucket, lake: Lake, entry: TableEntry, month: str, *, 
     """
     started = time.monotonic()
     table = entry.table
-    rows = scan(table, lake=lake).filter(pl.col(MONTH) == month)
+    compared = open_snapshot(lake, table)
+    rows = scan_snapshot(compared).filter(pl.col(MONTH) == month)
     found = [COMPARISON_SCHEMA.to_frame(), *_across_intervals(table, rows, _intervals(entry))]
     skipped: dict[str, str] = {}
     if len(entry.entries) > 1:
-        for key, compared in _across_cadences(source, lake, entry, month, rows):
-            if isinstance(compared, str):
-                skipped[key] = compared
+        for key, result in _across_cadences(source, lake, entry, month, rows):
+            if isinstance(result, str):
+                skipped[key] = result
             else:
-                found.append(compared)
+                found.append(result)
     results = pl.concat(found).with_columns(
         month=pl.lit(month),
         period=pl.lit(month),
         run_id=pl.lit(run_id, pl.String),
         measured_at=pl.lit(datetime.now(UTC), AGREEMENT_SCHEMA["measured_at"]),
+        table_id=pl.lit(id_of(compared.delta)),
+        version=pl.lit(compared.version, AGREEMENT_SCHEMA["version"]),
     )
     results = results.select(AGREEMENT_SCHEMA.names())
     PeriodRecords(lake, table.agreement_place, AGREEMENT_SCHEMA).replace([month], results, run_id=run_id)
@@ -132,7 +140,8 @@ def _across_cadences(
     if not table.schema.key:
         return
     dataset = entry.entries[Cadence.MONTHLY].dataset
-    lineage = lineage_of(lake, table).read(columns=[MONTH, PERIOD, "symbol", "interval", "state", "cadence"])
+    columns = [MONTH, PERIOD, "symbol", "interval", "state", "cadence"]
+    lineage = held_lineage(lake, table, columns=columns, since=month)
     daily = (
         lineage.filter(pl.col(MONTH) == month, pl.col("cadence") == Cadence.DAILY, pl.col("state") == Use.WRITTEN)
         .group_by("symbol", "interval")

@@ -13,6 +13,7 @@ from deltalake.transaction import AddAction
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.fetch import Fetched, Item, MismatchError, UnreadError
 from lakehouse_assets.tables.inputs import Inputs
 from lakehouse_assets.tables.lifetimes import SPANS
@@ -124,7 +125,9 @@ class Attempt:
             summed[row["period"]] = summed.get(row["period"], 0) + row["rows"]
         return summed
 
-    def lineage(self, inputs: Inputs, digests: Mapping[str, str], *, run_id: str | None) -> pl.DataFrame:
+    def lineage(
+        self, inputs: Inputs, digests: Mapping[str, str], committed: Commit, *, run_id: str | None
+    ) -> pl.DataFrame:
         """Rows of LINEAGE_SCHEMA about all objects of the inputs, unusable and missing ones included."""
         rows = list(self._lineage)
         unusable = pl.concat([inputs.unusable, inputs.lacking.filter(pl.col("lake_etag").is_null())])
@@ -148,6 +151,8 @@ class Attempt:
             content=pl.col("period").replace_strict(digests, default=None, return_dtype=pl.String),
             run_id=pl.lit(run_id, pl.String),
             written_at=pl.lit(datetime.now(UTC), LINEAGE_SCHEMA["written_at"]),
+            committed_at=pl.from_epoch(pl.lit(committed.file_time), "ms").dt.replace_time_zone("UTC"),
+            **committed.columns,
         )
 
     def _find(self, item: Item, finding: tuple[object, ...] | None) -> None:
@@ -166,7 +171,7 @@ def _within(day: date, month: str) -> str:
     return str(min(max(day, first.start), first.end - timedelta(days=1)))
 
 
-_OF_THE_WRITE = ("month", "content", "run_id", "written_at")
+_OF_THE_WRITE = ("month", "content", "run_id", "written_at", "table_id", "version", "committed_at")
 
 
 def streams(objects: pl.DataFrame, *, small: bool) -> Iterator[pl.DataFrame]:

@@ -9,20 +9,19 @@ no others. Whoever loses the race to commit looks at everything again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
-from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
@@ -33,20 +32,27 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.attempt import Attempt, Counts, Findings, placed, streams
-from lakehouse_assets.tables.delta import RETENTION_DAYS, commit, files_of, open_or_create, open_table
+from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table
 from lakehouse_assets.tables.fetch import Fetcher, Item, UnreadError
 from lakehouse_assets.tables.files import FileWriter
+from lakehouse_assets.tables.held import WITNESS, held_periods, shared_span
 from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
 from lakehouse_assets.tables.lineage import Use, lineage_of, outdated_periods
 from lakehouse_assets.tables.measure import Measurer, quality_of, quality_records
 from lakehouse_assets.tables.neighbours import Surroundings
 from lakehouse_assets.tables.quality import QUALITY_SCHEMA
 from lakehouse_assets.tables.reading import BadArchiveError
+from lakehouse_assets.tables.replace import Replacer, counted
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
 from lakehouse_assets.tables.schemas.model import SizeClass
 from lakehouse_assets.tables.snapshot import snapshot_id
 from lakehouse_assets.tables.table import MONTH, PERIOD, TableEntry
 
+_NOT_HELD = "the table did not hold what its lineage says"
+_COMMIT_LOST = (
+    "its commit is gone from the table's log: another writer's took its place, so the lake's store does not keep "
+    "conditional writes (see `lakehouse doctor`); materialize it again"
+)
 _COMMIT_DEADLINE_SECONDS = 1800.0
 """A lost race means reading the archives again, so attempts take their time."""
 
@@ -63,6 +69,7 @@ class TableBuilder:
         self._verifier = Verifier(source, lake)
         self._fetcher = Fetcher(lake, entry.table.schema, self._verifier)
         self._files = FileWriter(lake, entry.table)
+        self._replacer = Replacer(lake, entry.table, self._files)
         self._lineage = lineage_of(lake, entry.table)
         self._quality = quality_of(lake, entry.table)
 
@@ -72,9 +79,7 @@ class TableBuilder:
         Raises StoreError when the lake cannot be read or written at all.
         """
         started = time.monotonic()
-        done: list[PeriodBuild] = []
-        read = written = 0
-        measured = [QUALITY_SCHEMA.to_frame()]
+        results: list[_Result] = []
         wanted = sorted(set(periods))
         around = Surroundings(self._lake, self._table, self._datasets, wanted)
         for month, texts in groupby(wanted, key=lambda period: period[:7]):
@@ -83,20 +88,19 @@ class TableBuilder:
                     span("write_table", table=self._table.name, first_period=group[0], last_period=group[-1]),
                     timed(TABLE_SECONDS, **self._table.attributes),
                 ):
-                    result = self._build_group(month, group, around, again=again, run_id=run_id)
-                done += result.periods
-                read, written = read + result.bytes_read, written + result.bytes_written
-                measured.append(result.quality)
-        quality = around.judged_anew(pl.concat(measured), run_id=run_id)
+                    results.append(self._build_group(month, group, around, again=again, run_id=run_id))
+        measured = pl.concat([QUALITY_SCHEMA.to_frame(), *(result.quality for result in results)])
+        quality = around.judged_anew(measured, run_id=run_id)
         found = open_table(self._lake, self._table.place)
+        files = None if found is None else files_of(found)
         return BuildReport(
             table=self._table.name,
-            periods=tuple(done),
+            periods=tuple(period for result in results for period in result.periods_after(files)),
             snapshot=None if found is None else snapshot_id(self._table, found),
-            table_rows=0 if found is None else int(files_of(found)["num_records"].sum()),
+            table_rows=0 if files is None else int(files["num_records"].sum()),
             seconds=time.monotonic() - started,
-            bytes_read=read,
-            bytes_written=written,
+            bytes_read=sum(result.bytes_read for result in results),
+            bytes_written=sum(result.bytes_written for result in results),
             quality=quality,
             outdated=outdated_periods(self._lineage, self._table),
         )
@@ -125,22 +129,31 @@ class TableBuilder:
     ) -> _Result:
         # Opened before anything is read, so that whatever is committed meanwhile is a conflict.
         table = open_or_create(self._lake, self._table, retention_days=self._retention_days)
+        files = files_of(table, month=month)
         before = self._lineage.read(periods)
-        work = self._settle(month, periods, before, again=again)
+        held = self._held(table, files, periods, before)
+        work = self._settle(month, periods, before, held, again=again)
         attempt, todo = work.attempt, work.todo
+        committed = None
         if todo:
-            self._commit(table, month, todo, attempt, run_id)
+            metadata = {"run_id": run_id or "", "periods": todo}
+            committed, attempt.actions = self._replacer.replace(
+                table, files, todo, attempt.actions, month=month, metadata=metadata
+            )
         self._record_findings(attempt, run_id)
         quality = QUALITY_SCHEMA.to_frame()
-        if todo:
+        if committed is not None:
             quality = around.judged(attempt.quality(), month, attempt.seen(around.exchange))
-            self._quality.replace(todo, quality_records(quality, run_id), run_id=run_id)
-            lineage = attempt.lineage(work.inputs.of(todo), work.digests, run_id=run_id)
+            self._quality.replace(todo, quality_records(quality, committed, run_id), run_id=run_id)
+            lineage = attempt.lineage(work.inputs.of(todo), work.digests, committed, run_id=run_id)
             # Last, since it says that the period is done.
             self._lineage.replace(todo, lineage, run_id=run_id)
-        stays = before.filter(~pl.col(PERIOD).is_in(todo)).group_by(PERIOD).agg(pl.col("rows").sum())
-        rows = dict(stays.iter_rows()) | attempt.rows_by_period()
+        stays = before.filter(pl.col(PERIOD).is_in(held - set(todo))).group_by(PERIOD).agg(pl.col("rows").sum())
+        lost = set(before[PERIOD]) - held
+        rows = dict(stays.iter_rows()) | counted(table, lost - set(todo)) | attempt.rows_by_period()
         return _Result(
+            month=month,
+            committed=committed if attempt.actions else None,
             periods=[
                 _period_build(
                     period,
@@ -148,7 +161,7 @@ class TableBuilder:
                     work.state(period),
                     rows=rows.get(period, 0),
                     content=work.digests.get(period),
-                    reason=work.unread.get(period),
+                    reason=work.unread.get(period) or (_NOT_HELD if period in lost else None),
                 )
                 for period in periods
             ],
@@ -157,10 +170,21 @@ class TableBuilder:
             bytes_written=sum(action.size for action in attempt.actions) if todo else 0,
         )
 
-    def _settle(self, month: str, periods: list[str], before: pl.DataFrame, *, again: bool) -> _Work:
+    def _held(self, table: DeltaTable, files: pl.DataFrame, periods: list[str], before: pl.DataFrame) -> set[str]:
+        """Those of the periods whose rows the table has as the lineage says."""
+        span = shared_span(files, periods)
+        if span is None:
+            return held_periods(table, files, before)
+        first, last = min(span[0], *periods), max(span[1], *periods)
+        return held_periods(table, files, self._lineage.read(since=first, until=last, columns=WITNESS))
+
+    def _settle(
+        self, month: str, periods: list[str], before: pl.DataFrame, held: Collection[str], *, again: bool
+    ) -> _Work:
         """Read and write what changed, until all that was found bad or unread on the way is taken into account."""
         manifests = self._manifests(month, periods)
-        known = {} if again else dict(before.select(PERIOD, "content").unique().iter_rows())
+        recorded = dict(before.select(PERIOD, "content").unique().iter_rows())
+        known = {} if again else {period: content for period, content in recorded.items() if period in held}
         bad = {} if again else self._still_bad(manifests, periods, before)
         unread: dict[str, str] = {}
         findings: Findings = {}
@@ -246,49 +270,6 @@ class TableBuilder:
     def _dataset(self, row: dict[str, object]) -> Dataset:
         return self._datasets[Cadence(str(row["cadence"]))]
 
-    # Committing
-
-    def _commit(self, table: DeltaTable, month: str, periods: list[str], attempt: Attempt, run_id: str | None) -> None:
-        files = files_of(table, month=month)
-        touched = [
-            any(first <= period <= last for period in periods)
-            for first, last in files.select("first_period", "last_period").iter_rows()
-        ]
-        replaced = files.filter(pl.Series(touched, dtype=pl.Boolean))
-        for row in replaced.iter_rows(named=True):
-            if not self._holds_only(row, periods):
-                attempt.actions += self._without(row, periods)
-        commit(
-            table,
-            self._table,
-            month=month,
-            add=attempt.actions,
-            remove=replaced,
-            metadata={"run_id": run_id or "", "periods": periods},
-        )
-
-    def _holds_only(self, file: dict[str, str], periods: list[str]) -> bool:
-        first, last = (Period.parse(file[name], self._table.cadence) for name in ("first_period", "last_period"))
-        return {str(period) for period in period_range(first, last)} <= set(periods)
-
-    def _without(self, file: dict[str, str], periods: list[str]) -> list[AddAction]:
-        """A file that also holds other periods is written again, with those alone."""
-        rows = (
-            pl.scan_parquet(
-                self._lake.url(f"{self._table.place}/{file['path']}"),
-                storage_options=self._lake.delta_options,
-                hive_partitioning=False,
-            )
-            .filter(~pl.col(PERIOD).is_in(periods))
-            .collect()
-        )
-        missing = [
-            pl.lit(file.get(name) if name == "interval" else None, dtype).alias(name)
-            for name, dtype in self._table.schema.polars.items()
-            if name not in rows.columns
-        ]
-        return self._files.write([rows.with_columns(missing)], interval=file["interval"], month=file[MONTH])
-
     def _record_findings(self, attempt: Attempt, run_id: str | None) -> None:
         for cadence, dataset in self._datasets.items():
             found = [(period, finding) for of, period, finding in attempt.findings.values() if of is cadence]
@@ -321,12 +302,26 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What a group of periods came to."""
+    """What a group of periods of a month came to; ``committed`` where files were put into the table."""
 
+    month: str
     periods: list[PeriodBuild]
+    committed: Commit | None
     quality: pl.DataFrame
     bytes_read: int
     bytes_written: int
+
+    def periods_after(self, files: pl.DataFrame | None) -> list[PeriodBuild]:
+        """The periods, given the files of the table when all was done: where the commit was lost, they failed."""
+        newest = None if files is None else files.filter(pl.col(MONTH) == self.month)["written"].max()
+        if self.committed is None or (isinstance(newest, int) and newest >= self.committed.file_time):
+            return self.periods
+        return [
+            replace(period, state=BuildState.FAILED, reason=_COMMIT_LOST)
+            if period.state is BuildState.WRITTEN
+            else period
+            for period in self.periods
+        ]
 
 
 def _bad_of(lineage: pl.DataFrame) -> Bad:

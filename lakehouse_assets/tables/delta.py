@@ -8,7 +8,8 @@ transaction, so two writers of one month conflict even where neither removes a f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -31,6 +32,21 @@ _LOG_RETENTION = "delta.logRetentionDuration"
 
 REMEDY = "Restore its files from the bucket's versions, or move it away and materialize it anew."
 """What mends a damaged table, or its records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit to a table. ``file_time`` is what it gave to its new files as their modification time in the log
+    (epoch milliseconds): later than that of any file of the month before."""
+
+    table_id: str
+    version: int
+    file_time: int
+
+    @property
+    def columns(self) -> dict[str, pl.Expr]:
+        """By which a record says of which table at which version it is."""
+        return {"table_id": pl.lit(self.table_id), "version": pl.lit(self.version, pl.Int64)}
 
 
 def kept_for(days: int) -> dict[str, str]:
@@ -84,9 +100,14 @@ def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_
     return found
 
 
+def id_of(found: DeltaTable) -> str:
+    """Delta's id of a table: one that is made anew in its place has another."""
+    return str(found.metadata().id)
+
+
 def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
-    """Files of the table (of one month of it): path, size_bytes, num_records, interval (null without),
-    month, first_period, last_period."""
+    """Files of the table (of one month of it): path, size_bytes, num_records, interval (null without), month,
+    first_period, last_period (null where the log does not say), written (epoch milliseconds)."""
     actions = pl.DataFrame(found.get_add_actions(flatten=True))
     columns = {
         "path": pl.String,
@@ -96,16 +117,37 @@ def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
         f"partition.{MONTH}": pl.String,
         f"min.{PERIOD}": pl.String,
         f"max.{PERIOD}": pl.String,
+        "modification_time": pl.Int64,
     }
     files = actions.select(
         (pl.col(name) if name in actions.columns else pl.lit(None)).cast(dtype).alias(alias)
         for (name, dtype), alias in zip(
             columns.items(),
-            ("path", "size_bytes", "num_records", "interval", MONTH, "first_period", "last_period"),
+            ("path", "size_bytes", "num_records", "interval", MONTH, "first_period", "last_period", "written"),
             strict=True,
         )
     )
     return files if month is None else files.filter(pl.col(MONTH) == month)
+
+
+def may_hold(files: pl.DataFrame, periods: Collection[str]) -> pl.Series:
+    """Which of ``files`` (of `files_of`) may hold rows of any of the periods; of an unknown span: it may."""
+    spans = files.select("first_period", "last_period").iter_rows()
+    return pl.Series(
+        [first is None or last is None or any(first <= each <= last for each in periods) for first, last in spans],
+        dtype=pl.Boolean,
+    )
+
+
+def next_file_time(files: pl.DataFrame) -> int:
+    """For the new files of a commit: now, and later than any of ``files`` (of `files_of`), whatever the clock says."""
+    newest = files["written"].max()
+    return max(int(time.time() * 1000), newest + 1 if isinstance(newest, int) else 0)
+
+
+def dated(actions: Iterable[AddAction], file_time: int) -> list[AddAction]:
+    """The actions with that modification time."""
+    return [replace(action, modification_time=file_time) for action in actions]
 
 
 def commit(

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import polars as pl
+
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.tables.delta import files_of, open_table
+from lakehouse_assets.tables.delta import files_of, id_of, open_table
 from lakehouse_assets.tables.measure import quality_of
 from lakehouse_assets.tables.quality import Level
+from lakehouse_assets.tables.records import RECORD_OF
 from lakehouse_assets.tables.table import MONTH, Table
 
 
@@ -36,6 +39,7 @@ class _Month:
 
 @dataclass(slots=True)
 class _Known:
+    table_id: str = ""
     version: int = -1
     rows: int = 0
     bytes: int = 0
@@ -54,28 +58,33 @@ class Holdings:
         found = open_table(self._lake, table.place)
         if found is None:
             return None
-        known = self._known.setdefault(table, _Known())
+        table_id = id_of(found)
+        known = self._known.get(table)
+        if known is None or known.table_id != table_id or known.version > found.version():
+            known = self._known[table] = _Known(table_id)
         if found.version() != known.version:
             files = files_of(found)
             known.rows, known.bytes = int(files["num_records"].sum()), int(files["size_bytes"].sum())
             known.version = found.version()
-        known.months = self._quality(table, known.months)
+        known.months = self._quality(table, known)
         months = known.months.values()
         levels = {level: sum(month.levels.get(level, 0) for month in months) for level in Level}
         return Holding(known.rows, known.bytes, levels, sum(month.missing for month in months))
 
-    def _quality(self, table: Table, known: Mapping[str, _Month]) -> dict[str, _Month]:
+    def _quality(self, table: Table, of_table: _Known) -> dict[str, _Month]:
+        known = of_table.months
         records = quality_of(self._lake, table)
         files = records.months()
         kept = {month: known[month] for month, names in files.items() if month in known and known[month].files == names}
         changed = [month for month in files if month not in kept]
         if not changed:
             return kept
-        rows = records.read(months=changed, columns=[MONTH, "level", "missing"])
-        return kept | {
-            str(month): _Month(
-                files[str(month)], dict(part["level"].value_counts().iter_rows()), int(part["missing"].sum())
-            )
-            for (month,), part in rows.group_by(MONTH)
-            if month in files
-        }
+        rows = records.read(months=changed, columns=[MONTH, "level", "missing", *RECORD_OF])
+        # Of a former table of this name, or of versions that were taken back, nothing is true any more.
+        is_of_another = (pl.col("table_id") != of_table.table_id) | (pl.col("version") > of_table.version)
+        rows = rows.filter(~is_of_another.fill_null(value=False))
+        for month in changed:
+            part = rows.filter(pl.col(MONTH) == month)
+            levels = dict(part["level"].value_counts().iter_rows())
+            kept[month] = _Month(files[month], levels, int(part["missing"].sum()))
+        return kept

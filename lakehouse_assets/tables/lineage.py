@@ -1,7 +1,7 @@
 """Lineage: which archive object each part of a table was made of, and what could not be used.
 
-One row per period, symbol and interval, written after the table's own commit: a run that is killed
-between the two writes the period again. ``content`` is the digest of everything that the period was
+One row per period, symbol and interval, written after the table's own commit, which it names: a run that is
+killed between the two writes the period again. ``content`` is the digest of everything that the period was
 made of, the schema included: a period whose digest is the same is not written again.
 """
 
@@ -39,10 +39,15 @@ LINEAGE_SCHEMA = pl.Schema(
         "content": pl.String,
         "run_id": pl.String,
         "written_at": _UTC,
+        "table_id": pl.String,
+        "version": pl.Int64,
+        "committed_at": pl.Datetime("us", "UTC"),
     }
 )
 """``key`` is the source's, as in the manifest of ``cadence``; ``etag`` the lake's, of the bytes that were read, and
-``sha256`` theirs. ``rows``, ``first_time`` and ``last_time`` (UTC) are of this period. ``note``: why not written."""
+``sha256`` theirs. ``rows``, ``first_time`` and ``last_time`` (UTC) are of this period. ``note``: why not written.
+``table_id`` and ``version`` are of the table whose commit holds the rows, ``committed_at`` is the time that this commit
+gave to its files (whole milliseconds); null in rows from before they were recorded. See tables/held.py."""
 
 READING = 2
 """Counts up when files that were refused may be read now: periods that lack some are tried once more.

@@ -20,8 +20,19 @@ from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import commit_attempts
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.tables.delta import RETENTION, RETENTION_DAYS, commit, files_of, kept_for, open_table
+from lakehouse_assets.tables.delta import (
+    RETENTION,
+    RETENTION_DAYS,
+    commit,
+    dated,
+    files_of,
+    kept_for,
+    may_hold,
+    open_table,
+)
 from lakehouse_assets.tables.files import ROWS_PER_FILE, FileWriter
+from lakehouse_assets.tables.held import WITNESS, held_periods
+from lakehouse_assets.tables.lineage import lineage_of
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 SMALL_FILE = 32 * 1024**2
@@ -116,11 +127,16 @@ def _compact_month(lake: Lake, table: Table, month: str) -> tuple[int, int, int]
     files = FileWriter(lake, table)
     actions = []
     taken = []
-    work = _small_files(files_of(found, month=month))
+    of_month = files_of(found, month=month)
+    lineage = lineage_of(lake, table).read(months=[month], columns=WITNESS)
+    lost = set(lineage[PERIOD]) - held_periods(found, of_month, lineage)
+    # Files that are to be built again are left alone: put together, they would look as new as the newest.
+    work = _small_files(of_month.filter(~may_hold(of_month, lost)))
     for (interval,), small in work.group_by("interval", maintain_order=True):
         for batch in _batches(small):
             rows = _rows(lake, table, batch)
-            actions += files.write([rows], interval=interval, month=month, data_change=False)
+            written = files.write([rows], interval=interval, month=month, data_change=False)
+            actions += dated(written, max(batch["written"]))
             taken.append(batch)
     if not taken:
         return 0, 0, 0

@@ -13,8 +13,9 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.quality import QUALITY_SCHEMA, check_rows
-from lakehouse_assets.tables.records import PeriodRecords
+from lakehouse_assets.tables.records import RECORD_OF, PeriodRecords
 from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.table import PERIOD, Table
 
@@ -22,9 +23,15 @@ HELD_ROWS = 512 * 1024
 """Rows that are held for measuring, and a symbol's rows beyond."""
 
 QUALITY_TABLE_SCHEMA = pl.Schema(
-    {"month": pl.String, **QUALITY_SCHEMA, "run_id": pl.String, "measured_at": pl.Datetime("us", "UTC")}
+    {
+        "month": pl.String,
+        **QUALITY_SCHEMA,
+        "run_id": pl.String,
+        "measured_at": pl.Datetime("us", "UTC"),
+        **RECORD_OF,
+    }
 )
-"""QUALITY_SCHEMA, and which run measured when (UTC)."""
+"""QUALITY_SCHEMA, which run measured when (UTC), and of which table."""
 
 
 def quality_of(lake: Lake, table: Table) -> PeriodRecords:
@@ -32,12 +39,13 @@ def quality_of(lake: Lake, table: Table) -> PeriodRecords:
     return PeriodRecords(lake, table.quality_place, QUALITY_TABLE_SCHEMA)
 
 
-def quality_records(results: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
+def quality_records(results: pl.DataFrame, committed: Commit, run_id: str | None) -> pl.DataFrame:
     """Results of the checks as they are kept."""
     return results.with_columns(
         month=pl.col(PERIOD).str.slice(0, 7),
         run_id=pl.lit(run_id, pl.String),
         measured_at=pl.lit(datetime.now(UTC), QUALITY_TABLE_SCHEMA["measured_at"]),
+        **committed.columns,
     )
 
 

@@ -16,7 +16,8 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.delta import stored_schema
-from lakehouse_assets.tables.lineage import Use, lineage_of
+from lakehouse_assets.tables.held import held_lineage
+from lakehouse_assets.tables.lineage import Use
 from lakehouse_assets.tables.snapshot import AsOf, Snapshot, moment, open_snapshot
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -49,7 +50,7 @@ def read_table(  # noqa: PLR0917 - what is asked for most comes first
     filters = _filters(table, symbols, interval, start, end)
     chosen = _columns(table, columns)
     found = open_snapshot(lake or default_lake(), table, as_of)
-    return _scan(found).filter(*filters).select(chosen)
+    return scan_snapshot(found).filter(*filters).select(chosen)
 
 
 def snapshot(dataset: str, as_of: AsOf | None = None, *, lake: Lake | None = None) -> Snapshot:
@@ -59,7 +60,7 @@ def snapshot(dataset: str, as_of: AsOf | None = None, *, lake: Lake | None = Non
 
 def scan(table: Table, *, lake: Lake, as_of: AsOf | None = None) -> pl.LazyFrame:
     """All rows and columns, month and period included."""
-    return _scan(open_snapshot(lake, table, as_of))
+    return scan_snapshot(open_snapshot(lake, table, as_of))
 
 
 COVERAGE_SCHEMA = pl.Schema(
@@ -83,11 +84,14 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
     """What a table holds, per symbol and interval: COVERAGE_SCHEMA, sorted. Empty where there is no table.
 
     ``periods`` are those with rows, ``from_monthly`` those of them that a monthly archive filled;
-    ``quarantined`` and ``missing`` count archive objects. Read from the lineage, not from the table.
+    ``quarantined`` and ``missing`` count archive objects. Read from the lineage and the table's log, without its
+    rows: periods that the table no longer holds as they were written do not count.
     """
     table = Table.parse(dataset)
-    parts = lineage_of(lake or default_lake(), table).read(
-        columns=["period", "symbol", "interval", "state", "cadence", "rows", "first_time", "last_time"]
+    parts = held_lineage(
+        lake or default_lake(),
+        table,
+        columns=["period", "symbol", "interval", "state", "cadence", "rows", "first_time", "last_time"],
     )
     written = pl.col("state") == Use.WRITTEN
     has_rows = pl.col("rows") > 0
@@ -114,7 +118,8 @@ def default_lake() -> Lake:
     return load_settings().lake.lake()
 
 
-def _scan(found: Snapshot) -> pl.LazyFrame:
+def scan_snapshot(found: Snapshot) -> pl.LazyFrame:
+    """All rows and columns of a snapshot."""
     return pl.scan_delta(found.delta)
 
 

@@ -15,6 +15,9 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, open_table
 from lakehouse_assets.tables.table import MONTH, PERIOD
 
+RECORD_OF = {"table_id": pl.String(), "version": pl.Int64()}
+"""Of which table (Delta's id) at which version a record tells; null in records from before this was noted."""
+
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
@@ -37,22 +40,29 @@ class PeriodRecords:
         *,
         months: Sequence[str] = (),
         since: str = "",
+        until: str = "",
         columns: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """Rows of the given periods, or months (of all from ``since`` on, when none is given), in no order."""
+        """Rows of the given periods, or months (or of all from ``since`` to ``until``, both included), in no order.
+
+        A column that the table was made without is null.
+        """
         names = list(columns) or self._schema.names()
         table = open_table(self._lake, self._place)
         if table is None:
             return self._schema.to_frame().select(names)
-        scan = pl.scan_delta(table)
+        scan = with_all(pl.scan_delta(table), self._schema)
         if periods:
             scan = scan.filter(_of(periods))
         elif months:
             scan = scan.filter(pl.col(MONTH).is_in(list(months)))
-        elif since:
-            scan = scan.filter(pl.col(MONTH) >= since[:7], pl.col(PERIOD) >= since)
+        elif since or until:
+            until = until or "~"
+            scan = scan.filter(
+                pl.col(MONTH) >= since[:7], pl.col(MONTH) <= until[:7], pl.col(PERIOD) >= since, pl.col(PERIOD) <= until
+            )
         try:
-            return with_all(scan, self._schema).select(names).collect()
+            return scan.select(names).collect()
         except READ_ERRORS as error:
             raise self._error("Reading", error) from error
 

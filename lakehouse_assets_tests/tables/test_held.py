@@ -1,0 +1,252 @@
+"""What a table lost, or had rewritten by others, is built again; what it holds is left alone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import date
+
+import obstore
+import polars as pl
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from lakehouse_assets.tables import build as build_module
+from lakehouse_assets.tables import coverage
+from lakehouse_assets.tables.delta import id_of
+from lakehouse_assets.tables.holding import Holdings
+from lakehouse_assets.tables.maintenance import compact
+from lakehouse_assets.tables.measure import quality_of
+from lakehouse_assets.tables.report import BuildReport
+from lakehouse_assets_tests.tables.tabled import Tabled
+from lakehouse_assets_tests.world import World
+
+DAYS = ("2024-03-01", "2024-03-02", "2024-03-03")
+ONE, TWO, THREE = DAYS
+LATER = date(2024, 4, 1)
+NEWER = {("BTC", ONE): {100.0}, ("BTC", TWO): {7.0}, ("BTC", THREE): {100.0}}
+
+
+def states(report: BuildReport) -> dict[str, str]:
+    return {period.period: period.state.value for period in report.periods}
+
+
+def delta(tabled: Tabled) -> DeltaTable:
+    lake = tabled.world.lake
+    return DeltaTable(lake.url(tabled.table.place), storage_options=lake.delta_options)
+
+
+def delete(tabled: Tabled, below: str) -> None:
+    for name in tabled.world.lake_files(f"{below}/"):
+        tabled.world.delete_in_lake(name)
+
+
+def log_entry(tabled: Tabled, version: int) -> str:
+    return f"{tabled.table.place}/_delta_log/{version:020}.json"
+
+
+@pytest.fixture
+def tabled(world: World, request: pytest.FixtureRequest) -> Tabled:
+    """Three days in one commit (or in three, where days are large), and the second day once more with other prices."""
+    interval = getattr(request, "param", "1h")
+    made = Tabled(world, intervals=[interval])
+    made.publish(["BTC"], DAYS, interval=interval)
+    made.sync(ONE, THREE)
+    made.build(*DAYS)
+    made.publish(["BTC"], [TWO], interval=interval, price=7.0)
+    made.sync(ONE, THREE)
+    made.build(*DAYS)
+    return made
+
+
+def moved_away(tabled: Tabled) -> None:
+    delete(tabled, tabled.table.place)
+
+
+def restored_to_an_older_version(tabled: Tabled) -> None:
+    delta(tabled).restore(delta(tabled).version() - 1)
+
+
+def its_log_put_back_to_an_older_state(tabled: Tabled) -> None:
+    tabled.world.delete_in_lake(log_entry(tabled, delta(tabled).version()))
+
+
+def its_last_commit_replaced_by_another_writers(tabled: Tabled) -> None:
+    tabled.world.overwrite_in_lake(log_entry(tabled, delta(tabled).version()), b'{"commitInfo":{"timestamp":1}}\n')
+
+
+def rows_of_a_day_deleted(tabled: Tabled) -> None:
+    delta(tabled).delete(f"period = '{TWO}'")
+
+
+def some_rows_of_a_day_deleted(tabled: Tabled) -> None:
+    delta(tabled).delete(f"period = '{TWO}' AND time < '{TWO}T03:00:00Z'")
+
+
+def rows_of_a_day_changed(tabled: Tabled) -> None:
+    delta(tabled).update(predicate=f"period = '{TWO}'", updates={"close": "1.0"})
+
+
+def another_table_with_the_same_files(tabled: Tabled) -> None:
+    key = log_entry(tabled, 0)
+    store = tabled.world.lake.bucket.object_store()
+    text = bytes(obstore.get(store, tabled.world.lake.key(key)).bytes()).decode()
+    tabled.world.overwrite_in_lake(key, text.replace(id_of(delta(tabled)), str(uuid.uuid4())).encode())
+
+
+def its_lineage_lost(tabled: Tabled) -> None:
+    delete(tabled, tabled.table.lineage_place)
+
+
+HARMS = [
+    moved_away,
+    restored_to_an_older_version,
+    its_log_put_back_to_an_older_state,
+    its_last_commit_replaced_by_another_writers,
+    rows_of_a_day_deleted,
+    some_rows_of_a_day_deleted,
+    rows_of_a_day_changed,
+    another_table_with_the_same_files,
+    its_lineage_lost,
+]
+
+
+@pytest.mark.parametrize("tabled", ["1h", "1m"], indirect=True)
+@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
+def test_what_a_table_lost_is_built_again_and_then_left_alone(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
+    rows = tabled.rows().height
+    harm(tabled)
+    # A day alone, and then with the others.
+    assert states(tabled.build(TWO)) == {TWO: "written"}
+    report = tabled.build(*DAYS)
+    assert {period.rows for period in report.periods} == {rows // 3}
+    assert report.table_rows == tabled.rows().height == rows
+    assert tabled.prices() == NEWER
+    assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize("tabled", ["1m"], indirect=True)
+@pytest.mark.parametrize("harm", [rows_of_a_day_deleted, restored_to_an_older_version, rows_of_a_day_changed])
+def test_days_that_share_no_file_with_the_harm_are_left(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
+    harm(tabled)
+    report = tabled.build(*DAYS)
+    assert states(report) == {ONE: "unchanged", TWO: "written", THREE: "unchanged"}
+    assert report.periods[1].reason == "the table did not hold what its lineage says"
+
+
+def test_compacted_files_are_still_what_the_lineage_says(tabled: Tabled) -> None:
+    assert compact(tabled.world.lake, tabled.table, today=LATER).files_after == 1
+    assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+    some_rows_of_a_day_deleted(tabled)
+    assert states(tabled.build(ONE)) == {ONE: "written"}, "the file is not what it was"
+    tabled.build(*DAYS)
+    assert tabled.prices() == NEWER
+    assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+
+
+def test_compaction_leaves_alone_what_is_to_be_built_again(tabled: Tabled) -> None:
+    restored_to_an_older_version(tabled)
+    compact(tabled.world.lake, tabled.table, today=LATER)
+    assert states(tabled.build(TWO)) == {TWO: "written"}
+    assert tabled.prices()["BTC", TWO] == {7.0}
+
+
+def test_a_run_killed_before_its_lineage_is_not_forgotten_when_the_archive_returns_to_what_it_was(
+    tabled: Tabled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    tabled.publish(["BTC"], [TWO], price=9.0)
+    tabled.sync(TWO)
+    with monkeypatch.context() as patched:
+        patched.setattr(build_module.TableBuilder, "_record_findings", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tabled.build(TWO)
+    assert tabled.prices()["BTC", TWO] == {9.0}
+    tabled.publish(["BTC"], [TWO], price=7.0)
+    tabled.sync(TWO)
+    assert states(tabled.build(TWO)) == {TWO: "written"}
+    assert tabled.prices() == NEWER
+
+
+def test_a_commit_that_another_writer_overwrote_fails_its_periods(
+    tabled: Tabled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build_module.Replacer.replace
+
+    def overwritten(self, found: DeltaTable, *arguments, **options):
+        done = whole(self, found, *arguments, **options)
+        # As a store does that ignores the condition of a write.
+        tabled.world.overwrite_in_lake(log_entry(tabled, done[0].version), b'{"commitInfo":{"timestamp":1}}\n')
+        return done
+
+    monkeypatch.setattr(build_module.Replacer, "replace", overwritten)
+    [period] = tabled.build(TWO, again=True).periods
+    assert period.state.value == "failed"
+    assert "does not keep conditional writes" in period.reason
+    monkeypatch.undo()
+    assert states(tabled.build(TWO)) == {TWO: "written"}
+    assert tabled.prices() == NEWER
+
+
+def made_before_the_columns(tabled: Tabled) -> None:
+    """The lineage and the quality as they were recorded before they named the table."""
+    lake = tabled.world.lake
+    for place in (tabled.table.lineage_place, tabled.table.quality_place):
+        rows = pl.read_delta(lake.url(place), storage_options=lake.delta_options)
+        delete(tabled, place)
+        write_deltalake(
+            lake.url(place),
+            rows.drop("table_id", "version", "committed_at", strict=False),
+            partition_by=["month"],
+            storage_options=lake.delta_options,
+        )
+
+
+def test_a_lake_from_before_the_lineage_named_its_table_is_not_built_again(tabled: Tabled) -> None:
+    made_before_the_columns(tabled)
+    before = tabled.world.lake_files(tabled.table.place)
+    assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+    assert tabled.world.lake_files(tabled.table.place) == before
+    [row] = coverage(tabled.table.name, lake=tabled.world.lake).to_dicts()
+    assert (row["periods"], row["rows"]) == (3, tabled.rows().height)
+    tabled.publish(["BTC"], [ONE], price=5.0)
+    tabled.sync(ONE)
+    assert states(tabled.build(*DAYS)) == {ONE: "written", TWO: "unchanged", THREE: "unchanged"}
+    assert tabled.lineage()["table_id"].to_list() == [id_of(delta(tabled)), None, None]
+    assert quality_of(tabled.world.lake, tabled.table).read()["table_id"].null_count() == 2
+
+
+@pytest.mark.parametrize("harm", [moved_away, rows_of_a_day_deleted, some_rows_of_a_day_deleted])
+def test_of_a_lake_from_before_too_rows_that_are_gone_are_built_again(
+    tabled: Tabled, harm: Callable[[Tabled], None]
+) -> None:
+    made_before_the_columns(tabled)
+    harm(tabled)
+    assert states(tabled.build(TWO)) == {TWO: "written"}
+    tabled.build(*DAYS)
+    assert tabled.prices() == NEWER
+
+
+def test_what_is_said_of_a_table_is_what_it_holds(tabled: Tabled) -> None:
+    held = Holdings(tabled.world.lake)
+    before = held.of(tabled.table)
+    assert before is not None
+    assert sum(before.levels.values()) == 3
+    moved_away(tabled)
+    assert coverage(tabled.table.name, lake=tabled.world.lake).is_empty()
+    assert held.of(tabled.table) is None
+    tabled.build(TWO)
+    [row] = coverage(tabled.table.name, lake=tabled.world.lake).to_dicts()
+    assert (row["periods"], row["first_period"]) == (1, TWO)
+    after = held.of(tabled.table)
+    assert after is not None
+    assert sum(after.levels.values()) == 1, "quality that was measured of the former table is not this one's"
+
+
+def test_nobodys_bytes_in_the_tables_log_are_an_error_and_no_empty_table(tabled: Tabled) -> None:
+    key = tabled.world.lake.key(log_entry(tabled, delta(tabled).version()))
+    obstore.put(tabled.world.lake.bucket.object_store(), key, b"not JSON")
+    with pytest.raises(build_module.StoreError, match="failed"):
+        tabled.build(*DAYS)
