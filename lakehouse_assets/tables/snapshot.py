@@ -6,23 +6,21 @@ made anew counts its versions from 0, so the number alone would name two content
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-import obstore
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of, store_error
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.tables.delta import RETENTION, RETENTION_DAYS, open_table
+from lakehouse_assets.tables.commit_times import Found, commit_time, version_at
+from lakehouse_assets.tables.delta import RETENTION, RETENTION_DAYS, id_of, open_table
 from lakehouse_assets.tables.table import Table
 
 AsOf = int | str | date | datetime
-"""A version, a snapshot's id, or a time (ISO text too; without a zone it is UTC, a date means its midnight)."""
+"""A version, a snapshot's id, or a time (ISO text too; without a zone it is UTC, a date means its midnight), which
+means the newest version that was committed by then, as its commit says (tables/commit_times.py)."""
 
 _ID = re.compile(r"(?P<table>[^@]+)@(?P<version>[0-9]+)\.(?P<id>[0-9a-f]{8})")
 _INTERVAL = re.compile(r"interval (?P<days>[0-9]+) days")
@@ -59,7 +57,7 @@ def open_snapshot(lake: Lake, table: Table, as_of: AsOf | None = None) -> Snapsh
         id=snapshot_id(table, found),
         table=table.name,
         version=found.version(),
-        committed_at=_committed_at(lake, table, found.version()) or datetime.fromtimestamp(0, UTC),
+        committed_at=commit_time(lake, table.place, found.version()) or datetime.fromtimestamp(0, UTC),
         retention_days=retention,
         delta=found,
     )
@@ -67,12 +65,12 @@ def open_snapshot(lake: Lake, table: Table, as_of: AsOf | None = None) -> Snapsh
 
 def snapshot_id(table: Table, found: DeltaTable) -> str:
     """The id of a table as it was opened."""
-    return f"{table.name}@{found.version()}.{str(found.metadata().id)[:8]}"
+    return f"{table.name}@{found.version()}.{id_of(found)[:8]}"
 
 
 def _version_of(newest: DeltaTable, lake: Lake, table: Table, as_of: AsOf) -> int:
     if isinstance(as_of, str) and (named := _ID.fullmatch(as_of)):
-        table_id = str(newest.metadata().id)[:8]
+        table_id = id_of(newest)[:8]
         if named["table"] != table.name:
             raise InputError(f"The snapshot {as_of} is of the table {named['table']}, not of {table}.")
         if named["id"] != table_id:
@@ -83,15 +81,20 @@ def _version_of(newest: DeltaTable, lake: Lake, table: Table, as_of: AsOf) -> in
             raise InputError(f"The table {table} has no version {as_of}; it has 0 to {newest.version()}.")
         return as_of
     when = moment(as_of, "as_of")
-    try:
-        at_time = DeltaTable(lake.url(table.place), storage_options=lake.delta_options)
-        at_time.load_as_version(when)
-    except (DeltaError, OSError) as error:
-        raise StoreError(f"Reading {lake.url(table.place)} as of {when} failed: {fault_of(error)}.") from error
-    first = _committed_at(lake, table, at_time.version())
-    if first is not None and first > when:
-        raise InputError(f"The table {table} was made at {first:%Y-%m-%d %H:%M:%S} UTC; it has nothing as of {when}.")
-    return at_time.version()
+    found = version_at(lake, table.place, when)
+    if found.version is None:
+        raise InputError(_too_early(table, when, found))
+    return min(found.version, newest.version())
+
+
+def _too_early(table: Table, when: datetime, found: Found) -> str:
+    since = "an unknown time" if found.since is None else f"{found.since:%Y-%m-%d %H:%M:%S.%f} UTC"
+    if found.oldest == 0:
+        return f"The table {table} was made at {since}; it has nothing as of {when}."
+    return (
+        f"What the table {table} was as of {when} cannot be told: the log of its versions before {found.oldest} is "
+        f"gone. The oldest time that can be asked for is {since}."
+    )
 
 
 def moment(value: str | date | datetime, name: str) -> datetime:
@@ -115,7 +118,7 @@ def _at(lake: Lake, table: Table, version: int) -> DeltaTable:
 
 def _require_kept(lake: Lake, table: Table, version: int, retention_days: int) -> None:
     """Files that version + 1 took out are kept for the retention from its commit on."""
-    replaced_at = _committed_at(lake, table, version + 1)
+    replaced_at = commit_time(lake, table.place, version + 1)
     if replaced_at is None or replaced_at < datetime.now(UTC) - timedelta(days=retention_days):
         raise InputError(
             f"Version {version} of the table {table} was replaced more than {retention_days} days ago, so its files "
@@ -126,19 +129,3 @@ def _require_kept(lake: Lake, table: Table, version: int, retention_days: int) -
 def _retention_days(found: DeltaTable) -> int:
     written = _INTERVAL.fullmatch(found.metadata().configuration.get(RETENTION, ""))
     return int(written["days"]) if written else RETENTION_DAYS
-
-
-def _committed_at(lake: Lake, table: Table, version: int) -> datetime | None:
-    """When a version was committed, UTC; None where its log entry is gone."""
-    key = lake.key(f"{table.place}/_delta_log/{version:020}.json")
-    try:
-        text = bytes(obstore.get(lake.bucket.object_store(), key).bytes()).decode()
-    except FileNotFoundError:
-        return None
-    except CLIENT_ERRORS as error:
-        raise store_error(f"Reading {lake.url(key)}", error) from error
-    for line in text.splitlines():
-        info = json.loads(line).get("commitInfo")
-        if info is not None:
-            return datetime.fromtimestamp(info["timestamp"] / 1000, UTC)
-    return None
