@@ -36,14 +36,34 @@ _S5CMD_CODE = re.compile(r"^([A-Z]\w+): ")
 UNKNOWN = "Unknown"
 """The code of what no store said: an error of a client's own."""
 
+CONDITION_IGNORED = "ConditionIgnored"
+"""The code of a store that does what it was told to do only under a condition that does not hold."""
+
+_OF_REQUEST = {
+    CONDITION_IGNORED,
+    "400",
+    "405",
+    "411",
+    "501",
+    "InvalidArgument",
+    "InvalidRequest",
+    "MethodNotAllowed",
+    "MissingContentLength",
+    "MissingContentMD5",
+    "NotImplemented",
+    "NotSupported",
+    "UnsupportedHeader",
+    "UnsupportedOperation",
+    "XNotImplemented",
+}
 _FINAL = {
+    *_OF_REQUEST,
     "AccessDenied",
     "AllAccessDisabled",
     "AuthorizationHeaderMalformed",
     "Deadline",
     "InvalidAccessKeyId",
     "InvalidBucketName",
-    "MethodNotAllowed",
     "NoSuchBucket",
     "NoSuchKey",
     "NotFound",
@@ -70,6 +90,9 @@ _ADVICE = {
     "AuthorizationHeaderMalformed": "check the bucket's region",
     "ExpiredToken": "the temporary credentials ran out; renew them",
     "InvalidAccessKeyId": "check the access key",
+    "InvalidRequest": "the bucket demands what such a request does not have; Object Lock with a default retention "
+    "demands checksums, which are not sent: use a bucket without",
+    "MissingContentMD5": "the bucket demands checksums, which are not sent: use one that does not",
     "NoCredentials": "set credentials (for the lake: LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
     "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain)",
     "NoSuchBucket": "check the bucket's name and region",
@@ -100,6 +123,11 @@ class StoreFault:
     def is_of_object(self) -> bool:
         """Whether it concerns one object only, so that others may well succeed."""
         return self.code in _OF_OBJECT
+
+    @property
+    def is_of_request(self) -> bool:
+        """Whether the store does not know this kind of request, or a header of it; another kind may do the same."""
+        return self.code in _OF_REQUEST
 
     @property
     def is_throttle(self) -> bool:

@@ -15,7 +15,7 @@ from lakehouse_assets.archive.discovery import discover
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.catalog_store import read_catalog
 
@@ -65,8 +65,14 @@ def run_discover(asked: Asked, *, as_json: bool) -> int:
 
 
 def _last(settings: Settings, exchange: str) -> Catalog | None:
-    """The last catalog of the lake, where one is configured."""
-    return None if settings.lake.bucket is None else read_catalog(settings.lake.lake(), exchange)
+    """The last catalog of the lake, where one is configured and can be read: only changes since are to be shown."""
+    if settings.lake.bucket is None:
+        return None
+    try:
+        return read_catalog(settings.lake.lake(), exchange)
+    except StoreError as error:
+        output.stderr().print(escape(f"Changes since the last catalog are not known: {error}"), soft_wrap=True)
+        return None
 
 
 # The matrix

@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import Any
 
 import polars as pl
@@ -22,15 +21,15 @@ from lakehouse_assets.archive.listing import read_keys
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.errors import DamagedError, InputError, StoreError
+from lakehouse_assets.sync.abilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
 from lakehouse_assets.sync.delta_log import check_table
+from lakehouse_assets.sync.finding import Finding, Health
 from lakehouse_assets.sync.history import HISTORY_REMEDY, HISTORY_TABLE
 from lakehouse_assets.sync.lake import Lake, versioning_of
 from lakehouse_assets.sync.manifest import manifest_remedy
 from lakehouse_assets.sync.modes import route_of
 from lakehouse_assets.sync.transfer import Copy, Throttle, TransferOptions
 
-FOLDER = "_doctor"
-_PROBE = f"{FOLDER}/probe"
 _NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"
 _LOOKED_AT = 200
 """Keys of a dataset, of which the smallest is copied."""
@@ -39,23 +38,6 @@ _LOOKS_AT_ONCE = 16
 
 SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
 """S3 refuses requests that are dated 15 minutes off its own clock."""
-
-
-class Health(StrEnum):
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``about`` names what was looked at, ``found`` what it is, ``advice`` what to do about it."""
-
-    about: str
-    health: Health
-    found: str
-    advice: str = ""
 
 
 def look_at_lake(lake: Lake) -> Iterator[Finding]:
@@ -71,7 +53,10 @@ def look_at_lake(lake: Lake) -> Iterator[Finding]:
         return
     yield Finding("lake: list", Health.OK, f"{lake.url()} answers")
     yield _clock(answer)
-    yield from _rights(client, lake)
+    rights = list(_rights(client, lake))
+    yield from rights
+    if all(finding.health is not Health.ERROR for finding in rights):
+        yield from look_at_abilities(client, lake)
     versioning = versioning_of(lake)
     yield Finding(
         "lake: versioning",
@@ -82,34 +67,18 @@ def look_at_lake(lake: Lake) -> Iterator[Finding]:
 
 
 def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
-    name, probe = lake.bucket.name, lake.key(_PROBE)
+    name, probe = lake.bucket.name, lake.key(PROBE)
     try:
-        client.put_object(Bucket=name, Key=probe, Body=b"lakehouse doctor")
+        client.put_object(Bucket=name, Key=probe, Body=BODY)
     except CLIENT_ERRORS as error:
         yield _refused("lake: write", fault_of(error))
         return
-    yield Finding("lake: write", Health.OK, f"{lake.url(_PROBE)} was written")
+    yield Finding("lake: write", Health.OK, f"{lake.url(PROBE)} was written")
     try:
         client.get_object(Bucket=name, Key=probe)["Body"].read()
         yield Finding("lake: read", Health.OK, "what was written can be read")
     except CLIENT_ERRORS as error:
         yield _refused("lake: read", fault_of(error))
-    try:
-        client.put_object(Bucket=name, Key=probe, Body=b"lakehouse doctor", IfNoneMatch="*")
-        yield Finding(
-            "lake: conditional writes",
-            Health.ERROR,
-            "the store takes a write that must not replace anything, and replaces",
-            "manifests and tables need If-None-Match: two runs at once would lose one's commit; use another store",
-        )
-    except CLIENT_ERRORS as error:
-        fault = fault_of(error)
-        is_kept = fault.code in {"PreconditionFailed", "412"}
-        yield (
-            Finding("lake: conditional writes", Health.OK, "the store keeps what is there")
-            if is_kept
-            else _refused("lake: conditional writes", fault)
-        )
     try:
         # Nothing has this key, so nothing can be lost; the right is asked for all the same.
         client.delete_object(Bucket=name, Key=lake.key(_NOWHERE))
@@ -231,5 +200,5 @@ def _refused(about: str, fault: StoreFault) -> Finding:
         about,
         Health.ERROR,
         f"{fault.code}: {fault.message}",
-        fault.advice or "see deploy/aws for the policies that syncs need",
+        fault.advice or POLICIES,
     )

@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
 
@@ -30,13 +31,13 @@ files, a compaction for as many: ten keep an append at about 15 requests, and a 
 COMMIT_SECONDS = 60.0
 
 HURRIED = {"timeout": "5s", "connect_timeout": "3s", "max_retries": "1", "retry_timeout": "10s"}
-"""Storage options for what nobody may wait for long; delta-rs would try a request for three minutes."""
+"""Storage options for what nobody may wait for long; without, a request is tried for three minutes."""
 
 MOVE_AWAY = "Restore its files from the bucket's versions, or move it away: it is begun anew."
 """What mends a damaged table of which nothing else is known."""
 
 _MOST_FILES = 200
-"""Small files of a month that a writer puts together in passing; more would keep it waiting."""
+"""Small files that a writer puts together in passing; more would keep it waiting."""
 
 _WRITTEN_WITH = WriterProperties(compression="ZSTD")
 
@@ -68,6 +69,7 @@ def write_rows(
 
     ``remedy`` is what mends a damaged one, ``options`` are further ones of delta-rs. Raises StoreError.
     """
+    require_conditional_writes(lake)
     storage = lake.delta_options | (options or {})
 
     def write() -> DeltaTable | None:
@@ -94,14 +96,21 @@ def write_rows(
 
 
 def read_rows(
-    lake: Lake, table: str, schema: pl.Schema, where: pl.Expr | None = None, *, remedy: str = MOVE_AWAY
+    lake: Lake,
+    table: str,
+    schema: pl.Schema,
+    where: pl.Expr | None = None,
+    *,
+    remedy: str = MOVE_AWAY,
+    options: dict[str, str] | None = None,
 ) -> pl.DataFrame:
     """Rows of one of the lake's tables, all or some; empty where there is no table, null where no column."""
     try:
-        opened = _open(lake, table, lake.delta_options)
+        opened = _open(lake, table, lake.delta_options | (options or {}))
         if opened is None:
             return schema.to_frame()
-        found = pl.scan_delta(opened)
+        # Polars takes over the table's options, and this one only as a number.
+        found = pl.scan_delta(opened, storage_options={"max_retries": int(options["max_retries"])} if options else None)
         chosen = found if where is None else found.filter(where)
         return with_all(chosen, schema).collect().select(schema.names()).cast(schema)
     except READ_ERRORS as error:
@@ -165,16 +174,16 @@ def files_by_month(table: DeltaTable) -> dict[str, frozenset[str]]:
 
 
 def _compact(table: DeltaTable, *, most: int | None) -> None:
-    """Put together the files of each month that has not more than ``most``."""
+    """Put together the files of each month, the newest first, of ``most`` in all."""
     try:
-        months = [
-            month
-            for month, files in files_by_month(table).items()
-            if len(files) > 1 and (most is None or len(files) <= most)
-        ]
+        months, files = [], 0
+        for month, names in sorted(files_by_month(table).items(), reverse=True):
+            if len(names) > 1 and (most is None or files + len(names) <= most):
+                months.append(month)
+                files += len(names)
         if months:
             table.optimize.compact(
-                [("month", "in", sorted(months))],
+                [("month", "in", months)],
                 writer_properties=_WRITTEN_WITH,
                 post_commithook_properties=DELETES_NOTHING,
             )

@@ -16,7 +16,7 @@ from lakehouse_assets.errors import DamagedError, StoreError
 READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What reading or writing a Delta table raises. Polars panics at a Parquet file of a few bytes."""
 
-_SHOWN = 160
+_SHOWN = 100
 """Characters of what a reader of Delta says: it lists every file of the log."""
 
 _GONE = {"NoSuchKey", "NotFound", "404"}

@@ -25,6 +25,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.history import HistoryWriter
 from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
@@ -153,7 +154,8 @@ class Engine:
 
         ``mode`` defaults to the entry's. ``approve`` is told the cost of all of it before anything is
         copied, and may raise. Objects that could not be moved are in the report, not raised;
-        StoreError is raised when source, lake or manifest cannot be read or written. What was
+        StoreError is raised when source, lake or manifest cannot be read or written, and before anything
+        is copied to a store on which nothing can be recorded safely. What was
         proven to be in the lake by then is recorded all the same, where the lake allows.
         """
         moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
@@ -165,6 +167,8 @@ class Engine:
             with _stage(part, "plan"):
                 survey, known = self._known(part, survey)
                 copies = _plan(part, survey, known.rows).copies()  # the plan itself is a kilobyte an object
+            if not copies.is_empty():
+                require_conditional_writes(self._lake)
             with _stage(part, "move"):
                 outcomes = self._move(moving, copies, counter)
             with _stage(part, "look_again"):

@@ -77,8 +77,10 @@ class HistoryWriter:
             self._given_up = True
             count(RECORDS_LOST, 1, record=HISTORY_TABLE)
             _log.warning("What the sync of %s took is not recorded: %s", report.dataset, error)
-        else:
-            self._given_up = time.monotonic() - started > RECORD_SECONDS
+            return
+        if (seconds := time.monotonic() - started) > RECORD_SECONDS:
+            self._given_up = True
+            _log.warning("Recording a part took %.0f s; of the rest of this sync nothing is recorded.", seconds)
 
 
 def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int:
@@ -123,21 +125,24 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
     return frame.height
 
 
-def read_history(lake: Lake, *, since: date | None = None, dataset: str | None = None) -> pl.DataFrame:
+def read_history(
+    lake: Lake, *, since: date | None = None, dataset: str | None = None, options: dict[str, str] | None = None
+) -> pl.DataFrame:
     """HISTORY_SCHEMA, oldest first, of all syncs, or those from the month of ``since`` on, or those of a dataset;
-    empty where nothing was ever synced. Raises StoreError."""
+    empty where nothing was ever synced. ``options`` are further ones of delta-rs. Raises StoreError."""
     where = pl.lit(value=True)
     if since is not None:
         where &= pl.col("month") >= f"{since:%Y-%m}"
     if dataset is not None:
         where &= pl.col("dataset") == dataset
-    return read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA, where, remedy=HISTORY_REMEDY).sort("synced_at")
+    rows = read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA, where, remedy=HISTORY_REMEDY, options=options)
+    return rows.sort("synced_at")
 
 
 def read_history_if_any(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
-    """As :func:`read_history`; empty, with a warning, where it cannot be read."""
+    """As :func:`read_history`; empty, with a warning, where it cannot be read soon."""
     try:
-        return read_history(lake, since=since, dataset=dataset)
+        return read_history(lake, since=since, dataset=dataset, options=HURRIED)
     except StoreError as error:
         count(RECORDS_LOST, 1, record=HISTORY_TABLE)
         _log.warning("What syncs took is not known: %s", error)

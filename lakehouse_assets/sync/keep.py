@@ -3,12 +3,14 @@
 Where the bucket keeps versions, it does so by itself. Elsewhere the lake's present copy is moved
 out of the way first: copied by the store under ``_superseded/``, one key per content, so that a
 killed run which does it again writes the same. The copy is bound to the ETag that names its place:
-what another run has replaced meanwhile never gets there. An object whose former bytes cannot be kept
+what another run has replaced meanwhile never gets there. Where the store cannot bind a copy, the object is
+read under that condition and written by us. An object whose former bytes cannot be kept
 is not replaced.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,7 +20,9 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.sync.by_request import RequestMover
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.transfer import Copy, TransferOptions
+from lakehouse_assets.sync.modes import cannot_say
+from lakehouse_assets.sync.relay import RelayMover
+from lakehouse_assets.sync.transfer import Copy, Outcome, TransferOptions
 
 LOOKS_AT_ONCE = 32
 
@@ -37,6 +41,7 @@ def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: Tr
     }
     # Not by s5cmd, which cannot say a condition.
     outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)
+    outcomes = _read_and_written(outcomes, lake, options)
     faults = {copies[outcome.copy]: _said(outcome.fault) for outcome in outcomes if outcome.fault is not None}
     copied = {key: copy for copy, key in copies.items() if key not in faults}
     for key, found in _sizes(lake, {key: copy.lake_key for key, copy in copied.items()}).items():
@@ -45,6 +50,24 @@ def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: Tr
         elif found != copied[key].size:
             faults[key] = StoreFault("NotKept", f"the kept copy has {found} bytes instead of {copied[key].size}")
     return faults
+
+
+def _read_and_written(outcomes: Sequence[Outcome], lake: Lake, options: TransferOptions) -> list[Outcome]:
+    """The outcomes, after what the store does not copy under a condition was read under it and written by us."""
+    if cannot_say(options.headers):
+        return list(outcomes)
+    refused = [outcome.copy for outcome in outcomes if outcome.fault is not None and outcome.fault.is_of_request]
+    done = [outcome for outcome in outcomes if outcome.fault is None or not outcome.fault.is_of_request]
+    if not refused:
+        return done
+    relayed = RelayMover(lake.bucket, lake.bucket, options).move(refused, lambda _outcome: None)
+    return done + [replace(outcome, fault=outcome.fault or _of_other_bytes(outcome)) for outcome in relayed]
+
+
+def _of_other_bytes(outcome: Outcome) -> StoreFault | None:
+    """The fault of bytes that are not those of the ETag, from a store that knows no condition at all."""
+    is_other = outcome.seen is not None and outcome.seen.differs_from(outcome.copy.etag)
+    return StoreFault("Rewritten", "") if is_other else None
 
 
 def _said(fault: StoreFault) -> StoreFault:

@@ -22,6 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
+from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.delta_log import restart_log
 from lakehouse_assets.sync.lake import Lake
@@ -206,6 +207,7 @@ class Manifest:
             rows = _fitting(build(current))
             if rows.equals(current):
                 return rows
+        require_conditional_writes(self._lake)
         write_deltalake(
             table if table is not None else self._create(),
             rows,

@@ -51,7 +51,7 @@ def route_of(
         SyncMode.RELAY: RelayMover(source, lake.bucket, options, throttle),
         SyncMode.STAGED: StagedMover(source, lake.bucket, options, throttle),
     }
-    lacking = _cannot_say(options.headers)
+    lacking = cannot_say(options.headers)
     if mode in lacking:
         raise InputError(f"Mode {mode} cannot write objects with {lacking[mode]}; use mode auto, direct or staged.")
     if mode is SyncMode.DIRECT and not source.server_side_copy:
@@ -77,10 +77,11 @@ def route_of(
 def another_mode_may_help(fault: StoreFault) -> bool:
     """Whether a copy that failed so is worth another mover.
 
-    Not when the lake refuses, the endpoint is dead or asks for patience: every mode meets that. A
-    NoSuchKey of s5cmd may be its encoding of an odd key, so it is worth one more try.
+    Not when the lake refuses, the endpoint is dead or asks for patience: every mode meets that. A kind of
+    request that the lake does not know, another mode may not need; a NoSuchKey of s5cmd may be its
+    encoding of an odd key.
     """
-    refused_by_lake = fault.of_lake and fault.is_final
+    refused_by_lake = fault.of_lake and fault.is_final and not fault.is_of_request
     return not (refused_by_lake or fault.is_throttle or fault.code == "Rewritten" or is_everywhere(fault))
 
 
@@ -138,7 +139,7 @@ def _probed(source: Bucket, lake: Lake, direct: Mover, around: Sequence[Mover], 
     return Route((direct, *around))
 
 
-def _cannot_say(headers: ObjectHeaders) -> dict[SyncMode, str]:
+def cannot_say(headers: ObjectHeaders) -> dict[SyncMode, str]:
     """Modes that cannot write with the wanted headers, and which."""
     unsayable = [name for name in ("acl", "sse", "sse_kms_key_id") if getattr(headers, name)]
     return {SyncMode.RELAY: " and ".join(unsayable)} if unsayable else {}

@@ -23,6 +23,9 @@ from lakehouse_assets.sync.lake import Lake
 
 PROBE_FOLDER = "_manifest/_probes"
 
+_MOST_BYTES = 64 * 1024
+"""A verdict with its reason has some 500 bytes; what is larger is none."""
+
 _log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(seconds=5)
@@ -50,7 +53,10 @@ class Verdict(BaseModel):
 def remembered_verdict(source: Bucket, lake: Lake) -> Verdict | None:
     """The verdict on direct copies, None when there is none, it is outdated or unreadable."""
     try:
-        body = bytes(_store(lake).get(_key(source, lake)).bytes())
+        answer = _store(lake).get(_key(source, lake))
+        if answer.meta["size"] > _MOST_BYTES:
+            return None
+        body = bytes(answer.bytes())
     except FileNotFoundError:
         return None
     except CLIENT_ERRORS as error:

@@ -41,12 +41,16 @@ class Seen:
     md5: str
     body: bytes | None = None
 
+    def differs_from(self, etag: str | None) -> bool:
+        """Whether the bytes are not those of an ETag that is their plain MD5; of another nobody can tell."""
+        return etag is not None and _PLAIN_MD5.fullmatch(etag) is not None and etag != self.md5
+
     def corruption(self, copy: Copy) -> StoreFault | None:
         """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
 
         A corrupt object is stored and recorded as a mismatch; see sync/integrity.py.
         """
-        if not copy.is_sidecar or _PLAIN_MD5.fullmatch(copy.etag or "") is None or copy.etag == self.md5:
+        if not copy.is_sidecar or not self.differs_from(copy.etag):
             return None
         return StoreFault("Corrupt", f"the bytes that came have md5 {self.md5}, the planned ETag is {copy.etag}")
 

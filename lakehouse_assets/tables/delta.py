@@ -19,6 +19,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.commit import DELETES_NOTHING
+from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
@@ -74,6 +75,7 @@ def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_
 
     Raises InputError where a column has become another type: such a table is made anew.
     """
+    require_conditional_writes(lake)
     wanted = Schema.from_arrow(stored_schema(table))
     found = open_table(lake, table.place)
     if found is None:

@@ -96,6 +96,21 @@ def test_with_a_catalog_in_the_lake_it_tells_what_came_since(
     assert "CLIAUSDT" in shown
 
 
+def test_a_catalog_that_cannot_be_read_takes_nothing_from_what_is_found(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    store: EmbeddedStore,
+) -> None:
+    place = f"{environment['LAKEHOUSE_LAKE_PREFIX']}/_catalog/binance/spans/_delta_log/{0:020}.json"
+    bucket = environment["LAKEHOUSE_LAKE_BUCKET"]
+    store.admin_bucket(bucket).boto3_client().put_object(Bucket=bucket, Key=place, Body=b"no commit")
+    assert discover(environment, monkeypatch) == 0
+    shown = capsys.readouterr()
+    assert "Against the matrix: no difference" in shown.out
+    assert "Changes since the last catalog are not known: " in shown.err
+
+
 def test_it_proposes_a_matrix_that_loads_and_overwrites_none_unless_told(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,

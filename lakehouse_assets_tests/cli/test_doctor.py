@@ -15,7 +15,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.checkup import Health, _clock
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
-from lakehouse_assets_tests.faults.proxy import Answer, Proxy, Refusal, Request, Rule
+from lakehouse_assets_tests.faults.proxy import Proxy, Refusal, RefusesHeader, Rule
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]], str]]
 
@@ -136,18 +136,13 @@ def test_a_way_that_is_refused_is_told_with_the_reason(examine: Examine, store: 
     assert "AccessDenied" in findings["binance: direct"]["found"]
 
 
-def test_a_store_that_ignores_conditions_is_an_error(examine: Examine, store: EmbeddedStore) -> None:
-    """The second write of the probe is the conditional one; such a store takes it."""
-
-    class Taken:
-        async def strike(self, request: Request, _forward: object) -> Answer:
-            assert request.header("if-none-match") == "*"
-            return Answer(200, [("ETag", '"0"')], b"")
-
-    rule = Rule(Taken(), ("PutObject",), "_doctor/probe", first=2)
-    with Proxy(store.endpoint_url, rule).running() as proxy:
+def test_a_store_that_refuses_conditional_writes_is_an_error_with_advice_for_that(
+    examine: Examine, store: EmbeddedStore
+) -> None:
+    with Proxy(store.endpoint_url, Rule(RefusesHeader("if-none-match"), ("PutObject",))).running() as proxy:
         status, findings, _ = examine(LAKEHOUSE_LAKE_ENDPOINT_URL=proxy.endpoint_url)
     assert (status, findings["lake: conditional writes"]["health"]) == (1, "error")
+    assert "If-None-Match" in findings["lake: conditional writes"]["advice"]
 
 
 @pytest.mark.parametrize(

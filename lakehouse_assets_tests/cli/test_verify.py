@@ -49,6 +49,8 @@ def test_a_lost_manifest_is_rebuilt_and_a_mirror_adopted(
         "dataset": DATASET,
         "rows_added": 0,
     }
+    history = run_lakehouse("rebuild-manifests", "_syncs", "--json", env=environment)
+    assert json.loads(history.stdout) == {"dataset": "_syncs", "rows_added": 0}
     adopted = json.loads(run_lakehouse("adopt", *RANGE, "--json", env=environment).stdout)
     assert (adopted["ok"], adopted["objects_read"]) == (True, 12)
     synced = json.loads(run_lakehouse("sync", *RANGE, "--json", env=environment).stdout)

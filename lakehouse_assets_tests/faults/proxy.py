@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 WRITES = ("PutObject", "CopyObject", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
@@ -165,6 +165,42 @@ class Hang:
 
     async def strike(self, request: Request, forward: Forward) -> None:
         await asyncio.sleep(3600)
+
+
+@dataclass(frozen=True)
+class RefusesHeader:
+    """A store that does not know a header, and says so."""
+
+    name: str
+    status: int = 501
+    code: str = "NotImplemented"
+
+    async def strike(self, request: Request, forward: Forward) -> Answer:
+        if request.header(self.name) is None:
+            return await forward(request)
+        return refusal(self.status, self.code)
+
+
+@dataclass(frozen=True)
+class IgnoresCondition:
+    """A store that does not look at If-None-Match, If-Match or x-amz-copy-source-if-match: it writes or copies
+    all the same. Done by ``client`` (boto3's), since the request as it came is signed with its condition."""
+
+    client: Any
+    bucket: str
+
+    async def strike(self, request: Request, forward: Forward) -> Answer:
+        if not any(request.header(name) for name in ("if-none-match", "if-match", "x-amz-copy-source-if-match")):
+            return await forward(request)
+        etag = await asyncio.get_running_loop().run_in_executor(None, self._done, request)
+        copied = f"<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>".encode()
+        return Answer(200, [("ETag", etag)], copied if request.operation == "CopyObject" else b"")
+
+    def _done(self, request: Request) -> str:
+        place = {"Bucket": self.bucket, "Key": request.key}
+        if (source := request.header("x-amz-copy-source")) is not None:
+            return self.client.copy_object(**place, CopySource=unquote(source))["CopyObjectResult"]["ETag"]
+        return self.client.put_object(**place, Body=request.body)["ETag"]
 
 
 @dataclass(frozen=True)

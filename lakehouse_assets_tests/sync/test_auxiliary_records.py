@@ -15,6 +15,7 @@ from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
 from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
 from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.sync.volumes import volumes
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope
@@ -53,6 +54,8 @@ def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
         engine = Engine(faulty.source, faulty.lake, EngineOptions(part_objects=1))
         report = engine.sync(scope(world.entry(), MARCH[0], MARCH[-1]))
         assert all(rule.struck for rule in rules)
+        known = volumes(faulty.lake, world.entry().dataset, since=MARCH[0])
+        assert known["objects"].to_list() == [1.0] * len(MARCH)
     assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
     assert world.manifest().read(()).height == len(MARCH)
 
@@ -75,6 +78,7 @@ def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
     "body",
     [
         b"\xff\xfe",
+        b" " * 2**17,
         b'{"works": true, "reason": "", "asked_at": "2024-01-01T00:00:00"}',
         b'{"works": false, "reason": "", "asked_at": "9999-01-01T00:00:00Z"}',
     ],

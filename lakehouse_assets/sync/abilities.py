@@ -1,0 +1,207 @@
+"""What a lake's store can do beyond reading and writing, found out by trying it on a small object.
+
+S3 is spoken by many stores, and each leaves something out or does not say that it does. An ability
+that is refused, and one that is only pretended, cost the same; each finding says what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.sync.conditions import CONDITIONS_NEEDED, fault_of_conditions
+from lakehouse_assets.sync.finding import Finding, Health
+from lakehouse_assets.sync.lake import Lake
+
+FOLDER = "_doctor"
+PROBE = f"{FOLDER}/probe"
+BODY = b"lakehouse doctor"
+_ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
+_OTHER_ETAG = "0" * 32
+_NOT_MET = {"412", "PreconditionFailed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """``ask`` tries it and returns what is wrong, None where it holds; what the store refuses it raises.
+    ``health`` and ``advice`` are for a store that lacks it."""
+
+    about: str
+    holds: str
+    ask: Callable[[Any, Lake], str | None]
+    health: Health
+    advice: str
+
+
+def look_at_abilities(client: Any, lake: Lake) -> Iterator[Finding]:
+    """Each ability in turn; PROBE has been written with BODY."""
+    fault = fault_of_conditions(lake, PROBE)
+    about = "lake: conditional writes"
+    if fault is None:
+        yield Finding(about, Health.OK, "the store keeps what is there")
+    else:
+        advice = fault.advice or (CONDITIONS_NEEDED if fault.is_of_request else POLICIES)
+        yield Finding(about, Health.ERROR, f"{fault.code}: {fault.message}", advice)
+    for ability in _ABILITIES:
+        try:
+            wrong = ability.ask(client, lake)
+        except CLIENT_ERRORS as error:
+            wrong = f"refused: {fault_of(error)}"
+        if wrong is None:
+            yield Finding(ability.about, Health.OK, ability.holds)
+        else:
+            yield Finding(ability.about, ability.health, wrong, ability.advice)
+
+
+POLICIES = "see deploy/aws for the policies that syncs need"
+
+
+def _place(lake: Lake, relative: str = PROBE) -> dict[str, Any]:
+    return {"Bucket": lake.bucket.name, "Key": lake.key(relative)}
+
+
+def _is_refused(request: Callable[[], object]) -> bool:
+    """Whether a request whose condition is not met does nothing; raises what else is refused."""
+    try:
+        request()
+    except ClientError as error:
+        if fault_of(error).code in _NOT_MET:
+            return True
+        raise
+    return False
+
+
+def _etags(client: Any, lake: Lake) -> str | None:
+    etag = client.head_object(**_place(lake))["ETag"].strip('"')
+    return None if etag == _ETAG else f"the ETag of {len(BODY)} bytes is {etag}, not their MD5"
+
+
+def _replaces(client: Any, lake: Lake) -> str | None:
+    place = _place(lake)
+    client.put_object(**place, Body=BODY, IfMatch=client.head_object(**place)["ETag"])
+    if _is_refused(lambda: client.put_object(**place, Body=BODY, IfMatch=f'"{_OTHER_ETAG}"')):
+        return None
+    return "the store replaces an object whatever its ETag is"
+
+
+def _copies(client: Any, lake: Lake) -> str | None:
+    def copy(etag: str) -> object:
+        return client.copy_object(**_place(lake, f"{PROBE}-copy"), CopySource=_place(lake), CopySourceIfMatch=etag)
+
+    copy(client.head_object(**_place(lake))["ETag"])
+    if _is_refused(lambda: copy(f'"{_OTHER_ETAG}"')):
+        return None
+    return "the store copies an object whatever its ETag is"
+
+
+def _uploads_parts(client: Any, lake: Lake) -> str | None:
+    _in_parts(client, lake, lambda upload: client.upload_part(**upload, PartNumber=1, Body=BODY)["ETag"])
+    return None
+
+
+def _copies_parts(client: Any, lake: Lake) -> str | None:
+    def part(upload: dict[str, Any]) -> str:
+        return client.upload_part_copy(
+            **upload, PartNumber=1, CopySource=_place(lake), CopySourceRange=f"bytes=0-{len(BODY) - 1}"
+        )["CopyPartResult"]["ETag"]
+
+    _in_parts(client, lake, part)
+    return None
+
+
+def _in_parts(client: Any, lake: Lake, part: Callable[[dict[str, Any]], str]) -> None:
+    place = _place(lake, f"{PROBE}-parts")
+    upload = {**place, "UploadId": client.create_multipart_upload(**place)["UploadId"]}
+    try:
+        parts = [{"PartNumber": 1, "ETag": part(upload)}]
+        client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    except CLIENT_ERRORS:
+        with contextlib.suppress(*CLIENT_ERRORS):
+            client.abort_multipart_upload(**upload)
+        raise
+
+
+def _lists(client: Any, lake: Lake) -> str | None:
+    """What was written here shows it: a key and others that begin with it."""
+    client.put_object(**_place(lake, f"{PROBE}-2"), Body=BODY)
+    below = {"Bucket": lake.bucket.name, "Prefix": lake.key(PROBE)}
+
+    def keys(**further: str) -> list[str]:
+        return [entry["Key"] for entry in client.list_objects_v2(**below, **further).get("Contents", [])]
+
+    listed = keys()
+    if not {lake.key(PROBE), lake.key(f"{PROBE}-2")} <= set(listed):
+        return "what was just written is not in the listing"
+    if listed != sorted(listed, key=str.encode):
+        return "keys are not listed in their order"
+    if keys(StartAfter=lake.key(PROBE)) != [key for key in listed if key > lake.key(PROBE)]:
+        return "start-after is ignored"
+    return None
+
+
+def _misses(client: Any, lake: Lake) -> str | None:
+    try:
+        client.head_object(**_place(lake, f"{FOLDER}/never-written"))
+    except ClientError as error:
+        code = fault_of(error).code
+        return None if code in {"404", "NoSuchKey", "NotFound"} else f"a missing object is answered with {code}"
+    return "an object that was never written is there"
+
+
+_ABILITIES = (
+    Ability(
+        "lake: ETags",
+        "are the MD5 of what is stored",
+        _etags,
+        Health.NOTE,
+        "copies are compared by their sizes, and their bytes by: lakehouse verify",
+    ),
+    Ability(
+        "lake: conditional replacement",
+        "the store replaces only what has the ETag that is named",
+        _replaces,
+        Health.WARNING,
+        "incidents are kept by writes with If-Match: two processes may overwrite each other's; update the store",
+    ),
+    Ability(
+        "lake: conditional copies",
+        "the store copies only what has the ETag that is named",
+        _copies,
+        Health.NOTE,
+        "where such copies are refused, former bytes of rewritten files are read and written instead",
+    ),
+    Ability(
+        "lake: multipart uploads",
+        "can be made",
+        _uploads_parts,
+        Health.WARNING,
+        "objects over 16 MiB (LAKEHOUSE_SYNC_PART_BYTES) cannot be relayed; allow the requests, or use mode direct",
+    ),
+    Ability(
+        "lake: copies in parts",
+        "the store makes them",
+        _copies_parts,
+        Health.NOTE,
+        "objects over 5 GiB are relayed: their bytes pass this machine",
+    ),
+    Ability(
+        "lake: listing in order",
+        "by key, from any key on, with what was just written",
+        _lists,
+        Health.ERROR,
+        "syncs and Delta tables go by the listing: use another store",
+    ),
+    Ability(
+        "lake: missing objects",
+        "are told from forbidden ones",
+        _misses,
+        Health.WARNING,
+        "allow s3:ListBucket on the lake; without it what is missing is taken for a refusal",
+    ),
+)
