@@ -167,6 +167,7 @@ def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult
         "rows": dg.MetadataValue.int(summary.rows),
         "rows_missing": dg.MetadataValue.int(summary.missing),
         "rows_missing_explained": dg.MetadataValue.int(summary.explained),
+        "rows_undecided": dg.MetadataValue.int(summary.undecided),
         "rows_breaking_relations": dg.MetadataValue.int(summary.broken),
         "rows_sharing_keys": dg.MetadataValue.int(summary.shared_keys),
         **{f"parts_{level}": dg.MetadataValue.int(count) for level, count in summary.levels.items()},
@@ -183,7 +184,8 @@ def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult
         description=(
             f"Of {measured} parts (period, symbol, interval) written or judged anew by this run, "
             f"{summary.levels[Level.ERROR]} have errors and {summary.levels[Level.WARNING]} oddities; "
-            f"{summary.missing} rows are missing, {summary.explained} more in known outages; "
+            f"{summary.missing} rows are missing, {summary.explained} more in known outages, "
+            f"and {summary.undecided} where the next period will tell; "
             f"{summary.shared_keys} have a key of a period beside; {summary.broken} break relations between columns."
         ),
         metadata=metadata,

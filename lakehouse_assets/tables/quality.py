@@ -136,6 +136,7 @@ class QualitySummary:
     rows: int
     missing: int
     explained: int
+    undecided: int
     shared_keys: int
     broken: int
     worst: pl.DataFrame
@@ -159,6 +160,7 @@ def summarize(results: pl.DataFrame, *, worst: int = 10) -> QualitySummary:
         rows=int(results["rows"].sum()),
         missing=int(results["missing"].sum()),
         explained=int(results["explained"].sum()),
+        undecided=int(results["undecided"].sum()),
         shared_keys=int(results["shared_keys"].sum()),
         broken=int(results["broken"].explode().struct.field("rows").sum()),
         worst=bad.sort(rank, "missing", descending=True, nulls_last=True).head(worst),

@@ -18,7 +18,7 @@ from lakehouse_assets.tables.quality import QUALITY_SCHEMA
 from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
-from lakehouse_assets_tests.tables.tabled import Tabled
+from lakehouse_assets_tests.tables.tabled import Tabled, candles, zipped
 from lakehouse_assets_tests.world import World
 
 ONE, TWO, THREE = DAYS = ("2024-03-01", "2024-03-02", "2024-03-03")
@@ -148,12 +148,20 @@ def test_missing_rows_are_summed_up_and_the_worst_periods_named(tables: TableRun
     tables.tabled.publish(["BTC", "ETH"], [ONE, TWO])
     tables.archive(ONE, TWO)
     tables.build(ONE, TWO)
-    tables.tabled.publish_rows("ETH", TWO, rows=20)
-    tables.archive(TWO)
+    world = tables.tabled.world
+    tables.tabled.publish_rows("ETH", ONE, rows=20)
+    tables.tabled.publish_rows("ETH", TWO, rows=21)
+    world.put(world.key("BTC", TWO, interval="1h"), zipped("BTC", candles(TWO, "1h", 100.0).replace(",7,", ",0,")))
+    tables.archive(ONE, TWO)
     check = checks_of(tables.build(ONE, TWO))["quality"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert check.metadata["rows_missing"].value == 4
-    assert f"| {TWO} | {tables.tabled.world.symbol('ETH')} | 1h | error | 20 | 4 |" in check.metadata["worst"].value
+    numbers = ("rows_missing", "rows_undecided", "rows_breaking_relations", "rows_sharing_keys")
+    assert [check.metadata[name].value for name in numbers] == [4, 3, 24, 0]
+    worst = check.metadata["worst"].value
+    assert f"| {ONE} | {world.symbol('ETH')} | 1h | error | 20 | 4 |" in worst
+    assert f"| {TWO} | {world.symbol('ETH')} | 1h | warning | 21 | 0 | 3 |" in worst
+    broken = f"volume exactly where trades were counted: 24 rows, first at {TWO} 00:00:00"
+    assert f"{broken} (volume=10.0, trade_count=0)" in worst
 
 
 # Following

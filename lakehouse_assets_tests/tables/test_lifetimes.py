@@ -10,6 +10,7 @@ import pytest
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.tables.attempt import placed
 from lakehouse_assets.tables.lifetimes import SPANS, Lifetimes, judged
 from lakehouse_assets.tables.quality import check_rows
 from lakehouse_assets.tables.schema import TABLES, TableSchema, schema_of
@@ -121,3 +122,11 @@ def test_an_exchange_wide_outage_at_a_bound_stays_explained():
     spans = pl.DataFrame([("BTCUSDT", "2018-02-07", "2018-02-10")], schema=SPANS, orient="row")
     (row,) = judged(check_rows(rows, schema=spot, period=day), spot, Lifetimes.of([spans], "2018-02-10")).to_dicts()
     assert (row["level"], row["missing"], row["explained"]) == ("explained", 0, 1411)
+
+
+def test_rows_of_a_month_are_put_in_the_exchanges_own_days():
+    times = [datetime.fromisoformat(f"2024-01-{text}+00:00") for text in ("09T15:59:59", "09T16:00:00", "10T16:00:00")]
+    rows = pl.DataFrame({"time": times}, schema={"time": pl.Datetime("us", "UTC")})
+    days = ["2024-01-09", "2024-01-10", "2024-01-11"]
+    assert placed(rows, "2024-01", days, "time", "Asia/Shanghai")["period"].to_list() == days
+    assert placed(rows, "2024-01", days, "time", "UTC")["period"].to_list() == [days[0], days[0], days[1]]

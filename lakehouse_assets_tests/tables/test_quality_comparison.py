@@ -89,3 +89,22 @@ def test_rows_without_identity_cannot_be_compared():
     quotes = schema_of("bitmex", "derivatives", "quote")
     with pytest.raises(InputError, match="have no key"):
         compare_cadences(quotes.polars.to_frame(), quotes.polars.to_frame(), schema=quotes)
+
+
+def test_candles_of_hours_add_up_to_the_exchanges_own_days():
+    htx = schema_of("htx", "old_spot", "klines")
+    start = MIDNIGHT - timedelta(hours=8)
+    values = {
+        "symbol": "BTCUSDT",
+        "open": 1.0,
+        "high": 1.0,
+        "low": 1.0,
+        "close": 1.0,
+        "volume": 2.0,
+        "quote_volume": 2.0,
+    }
+    hours = [values | {"interval": "60min", "time": start + timedelta(hours=hour)} for hour in range(24)]
+    day = [values | {"interval": "1day", "time": start, "volume": 48.0, "quote_volume": 48.0}]
+    fine, coarse = (pl.DataFrame(rows, schema_overrides={"time": pl.Datetime("us", "UTC")}) for rows in (hours, day))
+    (result,) = compare_intervals(fine, coarse, schema=htx).to_dicts()
+    assert (result["compared"], result["differing"], result["only_left"], result["only_right"]) == (1, 0, 0, 0)
