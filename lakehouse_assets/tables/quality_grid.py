@@ -36,6 +36,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MONTH = timedelta(days=30)
 """How far months, which are numbered on the grid, lie apart there."""
+_WEEKS = ("w", "week")
 _MONDAY = timedelta(days=4)
 """1970-01-05: weeks begin on Mondays."""
 _DAY = timedelta(days=1)
@@ -93,7 +94,7 @@ def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timed
         full = local.dt.offset_by(interval.replace("mon", "mo")) - offset
     else:
         step = _us(length)
-        origin = _origin(length)
+        origin = _origin(interval, length)
         phase = (time - (time.min() if origin is None else _us(origin))) % step
         at, off_grid, full = time - phase, phase != 0, pl.col("time") + length
     return frame.select(
@@ -107,11 +108,15 @@ def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timed
     )
 
 
-def _origin(length: timedelta) -> timedelta | None:
-    """A time at which a candle opens, since 1970; None where the exchange's reckoning is unknown (three days)."""
+def _origin(interval: str | None, length: timedelta) -> timedelta | None:
+    """A time at which a candle opens, since 1970; None where the exchange's reckoning is unknown: that of several days.
+
+    Seven days are no week: Gate's ``7d`` of futures are counted from 1970 on, which was a Thursday, as the exchange
+    says of its API, and of spot it says nothing.
+    """
     if length <= _DAY:
         return timedelta(0)
-    return _MONDAY if length % timedelta(weeks=1) == timedelta(0) else None
+    return _MONDAY if interval is not None and interval.endswith(_WEEKS) else None
 
 
 def within(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
@@ -175,7 +180,8 @@ def grid_bounds(
     rows = []
     for interval in groups["interval"].unique():
         length = duration(interval) if interval is not None else _step(schema)
-        rows.append((interval, *_on_grid(start + offset, length), *_on_grid(end + offset, length)[:1]))
+        lower, upper = (_on_grid(moment + offset, interval, length) for moment in (start, end))
+        rows.append((interval, *lower, *upper[:1]))
     grids = pl.DataFrame(
         rows, {"interval": pl.String, "lower": pl.Int64, "grid": pl.Int64, "upper": pl.Int64}, orient="row"
     )
@@ -188,13 +194,13 @@ def grid_bounds(
     )
 
 
-def _on_grid(moment: datetime, length: timedelta | None) -> tuple[int | None, int]:
+def _on_grid(moment: datetime, interval: str | None, length: timedelta | None) -> tuple[int | None, int]:
     """The first due time at or after a moment, and the step there."""
     if length is None:
         month = moment.year * 12 + moment.month
         begins = moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         return (month if begins else month + 1) * _us(_MONTH), _us(_MONTH)
-    origin = _origin(length)
+    origin = _origin(interval, length)
     if origin is None:
         return None, _us(length)
     steps = -((_EPOCH + origin - moment) // length)

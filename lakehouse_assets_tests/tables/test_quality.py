@@ -121,6 +121,7 @@ def test_candles_off_the_grid_are_counted_and_fill_their_place():
         ("1mo", [datetime(2024, 1, 1, tzinfo=UTC)], 1),
         ("12h", every(timedelta(hours=12), 62, datetime(2024, 1, 1, tzinfo=UTC)), 62),
         ("3d", every(timedelta(days=3), 10, datetime(2024, 1, 2, tzinfo=UTC)), 10),
+        ("7d", [datetime(2024, 1, day, tzinfo=UTC) for day in (4, 11, 18, 25)], 4),
     ],
 )
 def test_long_intervals_have_their_own_grid(interval: str, times: list[datetime], expected: int):
