@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
 import polars as pl
@@ -106,10 +106,15 @@ def _intervals(entry: TableEntry) -> list[str]:
 
 
 def _pairs(table: Table, intervals: list[str]) -> list[tuple[str, str]]:
-    """Each interval with the next longer one that it divides; volumes tell whether rows can be summed up."""
+    """Each interval with the next longer one that it divides; volumes tell whether rows can be summed up. None is
+    longer than a day, since of one day not all is read that such a candle holds."""
     if "volume" not in table.schema.polars:
         return []
-    lengths = {interval: length for interval in intervals if (length := duration(interval)) is not None}
+    lengths = {
+        interval: length
+        for interval in intervals
+        if (length := duration(interval)) is not None and length <= timedelta(days=1)
+    }
     ordered = sorted(lengths, key=lambda interval: lengths[interval])
     pairs = [(short, long) for short, long in combinations(ordered, 2) if not lengths[long] % lengths[short]]
     return list({short: (short, long) for short, long in reversed(pairs)}.values())

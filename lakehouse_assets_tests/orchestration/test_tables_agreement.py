@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import dagster as dg
 
+from lakehouse_assets.embedded.sample_archive import sample_files
 from lakehouse_assets.orchestration.tables import build_table_asset
 from lakehouse_assets.orchestration.tables_agreement import build_agreement_assets
 from lakehouse_assets.tables.agreement import AGREEMENT_SCHEMA
 from lakehouse_assets.tables.records import PeriodRecords
+from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets_tests.orchestration.conftest import resources_of
 from lakehouse_assets_tests.tables.tabled import Tabled
-from lakehouse_assets_tests.world import World
+from lakehouse_assets_tests.world import World, scope
 
 MONTH = "2024-03"
 DAYS = ("2024-03-01", "2024-03-02")
@@ -43,6 +47,23 @@ def test_candles_and_archives_that_agree_pass(world: World, instance: dg.Dagster
     assert check.metadata["rows_compared"].value == 48 + 2880 + 48
     kept = PeriodRecords(world.lake, tabled.table.agreement_place, AGREEMENT_SCHEMA).read([MONTH])
     assert sorted(kept["comparison"]) == ["1m in 1h", "daily in monthly", "daily in monthly"]
+
+
+def test_candles_of_several_days_are_not_held_against_a_single_one(world: World, instance: dg.DagsterInstance) -> None:
+    intervals = ["12h", "1d", "3d", "1w"]
+    tabled = Tabled(world)
+    tabled.entries = [world.entry("binance/um/klines/monthly", intervals=intervals)]
+    [tabled.entry] = tables_of(tabled.entries)
+    month, symbols = date(2024, 3, 1), [world.symbol("BTC")]
+    for file in sample_files(
+        "um", "klines", "monthly", symbols=symbols, intervals=intervals, first=month, last=month, sidecars=False
+    ):
+        world.put(file.key, file.body)
+    world.engine().sync(scope(tabled.entries[0], MONTH))
+    tabled.build("2024-03-03", "2024-03-04")
+    check = compare(tabled, instance)
+    assert check.passed, check.metadata
+    assert check.metadata["rows_compared"].value == 2
 
 
 def test_what_differs_is_named(world: World, instance: dg.DagsterInstance) -> None:
