@@ -37,6 +37,7 @@ LONG = (
     "cli/test_demo",
     "orchestration/test_sensors",
     "orchestration/test_rescan",
+    "orchestration/test_every_publication",
 )
 """Files that take more than a minute, the longest first: one that starts last leaves all workers but its own idle."""
 
