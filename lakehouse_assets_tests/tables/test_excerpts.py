@@ -33,7 +33,7 @@ EXCERPTS: dict[str, tuple[str, Row]] = {
         ("create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
         "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio\n2026-08-08 00:00:00,"
         "BTCUSDT,106964.058,6940865634.40,1.17050042,1.53817300,1.10263350,0.57838100\n"),
-        {"symbol": "BTCUSDT", "time": at(2026, 8, 8), "open_interest": 106964.058,
+        {"symbol": "BTCUSDT", "time": at(2026, 8, 8, 0, 5), "create_time": at(2026, 8, 8), "open_interest": 106964.058,
          "open_interest_value": 6940865634.4, "top_long_short_account_ratio": 1.17050042,
          "top_long_short_position_ratio": 1.538173, "global_long_short_account_ratio": 1.1026335,
          "taker_long_short_volume_ratio": 0.578381},
@@ -158,7 +158,7 @@ EXCERPTS: dict[str, tuple[str, Row]] = {
         "time,open,high,low,close,volume\n1715558400000,61484.1,61600,61400,61500,12\n",
         {"time": at(2024, 5, 13), "open": 61484.1, "high": 61600.0, "low": 61400.0, "close": 61500.0, "volume": 12.0},
     ),
-    "kucoin/data/futures/daily/trades/XBTUSDTM/XBTUSDTM-trades-2024-05-13.zip": (
+    "kucoin/data/futures/daily/trades/XBTUSDTM/XBTUSDTM-trades-2024-05-14.zip": (
         "trade_id,trade_time,price,size,side\n1749781187484,1715644801095,62932.6,6,sell\n",
         {"trade_id": "1749781187484", "time": at(2024, 5, 14, 0, 0, 1, 95000), "size": 6.0, "side": "sell"},
     ),

@@ -187,7 +187,8 @@ _METRICS_HEADER = (
 
 def put_metrics(world: World, day: str, first_minute: int, *, rows: int = 288) -> None:
     start = datetime.fromisoformat(day) + timedelta(minutes=first_minute)
-    lines = [f"{start + timedelta(minutes=5 * row)},X,{row + 1},{row + 1},1,1,1,1" for row in range(rows)]
+    symbol = f"{world.tag}BTC"
+    lines = [f"{start + timedelta(minutes=5 * row)},{symbol},{row + 1},{row + 1},1,1,1,1" for row in range(rows)]
     world.put(world.key("BTC", day, dataset=METRICS), zipped("m", "\n".join([_METRICS_HEADER, *lines]) + "\n"))
 
 

@@ -286,6 +286,8 @@ def _metrics(market: str) -> TableSchema:
             *(source for _, source, _ in ratios),
         ),
         symbol_column="symbol",
+        # 2: time at the end of the five minutes throughout.
+        revision=2,
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
         step=STEP,
