@@ -9,18 +9,20 @@ starts (``orchestration/resources.py``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse_assets.archive.bucket import Bucket, Credentials, is_loopback
+from lakehouse_assets.archive import request_values
+from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.alertmanager import Alertmanager
 from lakehouse_assets.observability.messages import Links
 from lakehouse_assets.observability.notification import Notifier, Route
@@ -32,14 +34,28 @@ from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
 PREFIX = "LAKEHOUSE_"
 
 
-_BUCKET = r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$"
-_ENDPOINT = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
-_REGION = r"^[A-Za-z0-9-]+$"
+def _secret(rule: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda value: SecretStr(rule(value.get_secret_value())))
+
+
+BucketName = Annotated[str, AfterValidator(request_values.bucket)]
+Endpoint = Annotated[str, AfterValidator(request_values.endpoint)]
+Region = Annotated[str, AfterValidator(request_values.region)]
+Profile = Annotated[str, AfterValidator(request_values.profile)]
+Word = Annotated[str, AfterValidator(request_values.word)]
+Token = Annotated[SecretStr, _secret(request_values.token)]
+SecretKey = Annotated[SecretStr, _secret(request_values.secret)]
 
 
 def _config(group: str) -> SettingsConfigDict:
     # An empty variable is an unset one: compose files and manifests write them so.
-    return SettingsConfigDict(env_prefix=f"{PREFIX}{group}_", env_ignore_empty=True, extra="ignore", frozen=True)
+    return SettingsConfigDict(
+        env_prefix=f"{PREFIX}{group}_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a secret
+    )
 
 
 class LakeSettings(BaseSettings):
@@ -47,23 +63,27 @@ class LakeSettings(BaseSettings):
 
     model_config = _config("LAKE")
 
-    bucket: str | None = Field(default=None, pattern=_BUCKET, description="Bucket of the lake.")
-    prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
-    endpoint_url: str | None = Field(default=None, pattern=_ENDPOINT, description="S3 endpoint; unset for AWS.")
-    region: str | None = Field(default=None, pattern=_REGION, description="Region of the bucket; us-east-1 when unset.")
-    access_key_id: SecretStr | None = Field(default=None, description="Access key of the sync identity.")
-    secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the sync identity.")
-    session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
-    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    bucket: BucketName | None = Field(default=None, description="Bucket of the lake.")
+    prefix: Annotated[str, AfterValidator(request_values.prefix)] = Field(
+        default="", description="Prefix in the bucket below which everything is written."
+    )
+    endpoint_url: Endpoint | None = Field(default=None, description="S3 endpoint; unset for AWS.")
+    region: Region | None = Field(default=None, description="Region of the bucket; us-east-1 when unset.")
+    access_key_id: Token | None = Field(default=None, description="Access key of the sync identity.")
+    secret_access_key: SecretKey | None = Field(default=None, description="Secret key of the sync identity.")
+    session_token: Token | None = Field(default=None, description="Token of temporary credentials.")
+    profile: Profile | None = Field(default=None, description="Profile of the AWS configuration files.")
     verify_tls: bool = Field(default=True, description="Whether the endpoint's certificate is checked.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
     max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
         default=5, description="Attempts per request, the first one included."
     )
-    storage_class: str | None = Field(default=None, description="Storage class of every object, such as STANDARD_IA.")
+    storage_class: Word | None = Field(default=None, description="Storage class of every object, such as STANDARD_IA.")
     sse: Literal["AES256", "aws:kms"] | None = Field(default=None, description="Server-side encryption.")
-    sse_kms_key_id: str | None = Field(default=None, description="Key of aws:kms; the bucket's when unset.")
-    acl: str | None = Field(default=None, description="Canned ACL, such as bucket-owner-full-control.")
+    sse_kms_key_id: Annotated[str, AfterValidator(request_values.token)] | None = Field(
+        default=None, description="Key of aws:kms; the bucket's when unset."
+    )
+    acl: Word | None = Field(default=None, description="Canned ACL, such as bucket-owner-full-control.")
     tags: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Tags of every object: key=value, separated by commas."
     )
@@ -122,14 +142,11 @@ class SourceSettings(BaseSettings):
 
     model_config = _config("SOURCE")
 
-    endpoint_url: str | None = Field(
+    endpoint_url: Endpoint | None = Field(
         default=None,
-        pattern=_ENDPOINT,
         description="S3 endpoint that serves the exchanges' buckets; unset for the real ones.",
     )
-    region: str | None = Field(
-        default=None, pattern=_REGION, description="Region of that endpoint; unset for the exchange's own."
-    )
+    region: Region | None = Field(default=None, description="Region of that endpoint; unset for the exchange's own.")
     verify_tls: bool = Field(default=True, description="Whether the endpoint's certificate is checked.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
     max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(
@@ -274,18 +291,18 @@ class IncidentSettings(BaseSettings):
     fallback_dir: Path | None = Field(
         default=None, description="Folder that keeps the incidents while the lake is away; Dagster's when unset."
     )
-    alertmanager_url: SecretStr | None = Field(
+    alertmanager_url: Annotated[SecretStr, _secret(request_values.address)] | None = Field(
         default=None, description="Alertmanager that takes the incidents as alerts, such as https://host:9093."
     )
-    alertmanager_token: SecretStr | None = Field(default=None, description="Bearer token of that Alertmanager.")
+    alertmanager_token: Token | None = Field(default=None, description="Bearer token of that Alertmanager.")
     urls: SecretStr | None = Field(
         default=None, description="apprise URLs that are told of everything, separated by blanks."
     )
     routes_file: Path | None = Field(
         default=None, description="YAML file of routes: who is told of which severities, exchanges and roles."
     )
-    dagster_url: str | None = Field(
-        default=None, pattern=_ENDPOINT, description="Where people open the Dagster UI, for links in messages."
+    dagster_url: Endpoint | None = Field(
+        default=None, description="Where people open the Dagster UI, for links in messages."
     )
     timeout_seconds: Annotated[float, Field(gt=0, le=20)] = Field(
         default=10.0, description="Seconds that a channel has to take a message."
@@ -297,9 +314,9 @@ class IncidentSettings(BaseSettings):
         alertmanager = None
         if self.alertmanager_url is not None:
             address = urlsplit(self.alertmanager_url.get_secret_value())
-            if address.scheme not in {"http", "https"} or not address.hostname:
-                raise InputError("LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL is no URL; write it as https://host[:port].")
-            if address.scheme == "http" and not self.allow_http and not is_loopback(address.hostname):
+            if is_loopback(address.hostname or ""):
+                exclude_from_proxies()
+            elif address.scheme == "http" and not self.allow_http:
                 raise InputError(
                     "LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL is plain HTTP; use https, or set "
                     "LAKEHOUSE_INCIDENTS_ALLOW_HTTP."
@@ -401,10 +418,10 @@ class MaintenanceSettings(BaseSettings):
 
     model_config = _config("MAINTENANCE")
 
-    access_key_id: SecretStr | None = Field(default=None, description="Access key of the maintenance identity.")
-    secret_access_key: SecretStr | None = Field(default=None, description="Secret key of the maintenance identity.")
-    session_token: SecretStr | None = Field(default=None, description="Token of temporary credentials.")
-    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    access_key_id: Token | None = Field(default=None, description="Access key of the maintenance identity.")
+    secret_access_key: SecretKey | None = Field(default=None, description="Secret key of the maintenance identity.")
+    session_token: Token | None = Field(default=None, description="Token of temporary credentials.")
+    profile: Profile | None = Field(default=None, description="Profile of the AWS configuration files.")
     default_chain: bool = Field(
         default=False,
         description="Whether the AWS default chain of a maintenance run is that identity, as where its pod's service "
@@ -485,7 +502,7 @@ def read_group(group: type[Group], **given: Any) -> Group:
     except ValidationError as error:
         prefix = PREFIX + _GROUPS.get(error.title, "")
         faults = "; ".join(
-            f"{prefix}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            f"{prefix}{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise InputError(f"Settings: {faults}.") from None

@@ -9,8 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from lakehouse_assets.archive.bucket import TOKEN_VARIABLES
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.loopback import exclude_from_proxies
 from lakehouse_assets_tests.world import World
 
 # Machines are shared, so an example may take its time; CI runs the same examples every time.
@@ -21,6 +23,9 @@ hypothesis.settings.register_profile(
     derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("shared")
+
+# Every server of a test is on this machine, whatever proxy it has.
+exclude_from_proxies()
 
 
 LONG = (
@@ -56,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads the settings or credentials of whoever runs it."""
     for name in os.environ:
-        if name.startswith(("LAKEHOUSE_", "AWS_", "DAGSTER_", "OTEL_")):
+        if name.startswith(("LAKEHOUSE_", "AWS_", "DAGSTER_", "OTEL_")) or name.lower() in TOKEN_VARIABLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 

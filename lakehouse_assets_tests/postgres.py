@@ -18,7 +18,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from lakehouse_assets.embedded.ports import LOOPBACK, reserve_block
+from lakehouse_assets.embedded.ports import reserve_block
+from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 
 # Read on import: no test sees variables of this project.

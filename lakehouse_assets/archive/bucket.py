@@ -7,7 +7,8 @@ credentials from the environment only).
 
 from __future__ import annotations
 
-import ipaddress
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,15 @@ from botocore.loaders import create_loader
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
+from lakehouse_assets.archive import request_values
+from lakehouse_assets.archive.request_values import held, scheme_and_host
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.redaction import register_secret
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from obstore.store import S3Credential
 
 POOL_CONNECTIONS = 64
 
@@ -39,6 +44,17 @@ _SERVICE_MODELS = create_loader()
 """One for all sessions, since it keeps what it has read: S3's model takes 0.2 s of every client otherwise."""
 
 
+TOKEN_VARIABLES = {"aws_session_token", "aws_token", "session_token", "token"}
+"""Variables, in lower case, whose value delta-rs adds as a session token to keys that have none of their own."""
+
+_CHAIN_VARIABLES: dict[str, Callable[[str], str]] = {
+    "AWS_ACCESS_KEY_ID": request_values.token,
+    "AWS_SECRET_ACCESS_KEY": request_values.secret,
+    "AWS_SESSION_TOKEN": request_values.token,
+}
+"""What the default chain takes from the environment as it stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Static credentials. They never appear in a repr, and from then on in no log, span or error."""
@@ -48,6 +64,18 @@ class Credentials:
     session_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        """Raises InputError for what no request can carry."""
+        rules = {
+            "access_key_id": request_values.token,
+            "secret_access_key": request_values.secret,
+            "session_token": request_values.token,
+        }
+        for name, rule in rules.items():
+            value = getattr(self, name)
+            if name == "session_token" and not value:
+                continue
+            what = f"The {name} (LAKEHOUSE_LAKE_{name.upper()}, or that of the identity in use)"
+            object.__setattr__(self, name, held(rule, value, what))
         register_secret(self.secret_access_key)
         register_secret(self.session_token)
 
@@ -57,6 +85,15 @@ class Credentials:
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
             "aws_session_token": self.session_token,
+        }
+
+    def for_obstore(self) -> S3Credential:
+        """For an obstore store, as its credential provider."""
+        return {
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+            "token": self.session_token or None,
+            "expires_at": None,
         }
 
 
@@ -86,17 +123,23 @@ class Bucket:
     def __post_init__(self) -> None:
         if not self.name:
             raise InputError("The bucket has no name; set it (for the lake: LAKEHOUSE_LAKE_BUCKET).")
-        if self.endpoint_url is None:
-            return
-        scheme, host = _scheme_and_host(self.endpoint_url)
-        if scheme not in {"http", "https"} or not host:
+        rules = {"name": request_values.bucket, "region": request_values.region, "profile": request_values.profile}
+        for field_name, rule in rules.items():
+            if value := getattr(self, field_name):
+                what = f"The {field_name} {value!r} of bucket {self.name!r}"
+                object.__setattr__(self, field_name, held(rule, value, what))
+        if self.endpoint_url is not None:
+            self._hold_endpoint(self.endpoint_url)
+
+    def _hold_endpoint(self, given: str) -> None:
+        url = held(request_values.endpoint, given, f"The endpoint of bucket {self.name}")
+        object.__setattr__(self, "endpoint_url", url)
+        scheme, host = scheme_and_host(url)
+        if is_loopback(host):
+            exclude_from_proxies(host)
+        elif scheme == "http" and not self.allow_http:
             raise InputError(
-                f"The endpoint {self.endpoint_url!r} of bucket {self.name} is not a URL; "
-                "write it as https://host[:port]."
-            )
-        if scheme == "http" and not self.allow_http and not is_loopback(host):
-            raise InputError(
-                f"The endpoint {self.endpoint_url} of bucket {self.name} is plain HTTP; use https, "
+                f"The endpoint {url} of bucket {self.name} is plain HTTP; use https, "
                 "or allow it with allow_http (LAKEHOUSE_LAKE_ALLOW_HTTP or LAKEHOUSE_SOURCE_ALLOW_HTTP)."
             )
 
@@ -111,6 +154,16 @@ class Bucket:
         return self.region or "us-east-1"
 
     @property
+    def endpoint(self) -> str:
+        """Where every request goes; AWS' own for the region where no other is given.
+
+        All clients are told it, since each reads other variables that would lead it elsewhere by itself
+        (AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, configuration files, AWS_USE_FIPS_ENDPOINT).
+        """
+        domain = "amazonaws.com.cn" if self.effective_region.startswith("cn-") else "amazonaws.com"
+        return self.endpoint_url or f"https://s3.{self.effective_region}.{domain}"
+
+    @property
     def plain_http(self) -> bool:
         return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
 
@@ -118,7 +171,7 @@ class Bucket:
     def bodies_are_safe(self) -> bool:
         """Whether nobody on the way can change a body: by TLS, or on this machine. Elsewhere its SHA-256 is signed,
         for which every body is hashed once more on both sides."""
-        return not self.plain_http or is_loopback(_scheme_and_host(self.endpoint_url or "")[1])
+        return not self.plain_http or is_loopback(scheme_and_host(self.endpoint_url or "")[1])
 
     @property
     def is_on_aws(self) -> bool:
@@ -136,8 +189,12 @@ class Bucket:
         return replace(self, name=name)
 
     def session(self) -> boto3.Session:
-        """A boto3 session of this identity. Raises InputError for a profile that does not exist."""
+        """A boto3 session of this identity. Raises InputError for a profile that does not exist, or a variable of the
+        default chain that no request can carry."""
         given = self.credentials is not None or self.anonymous
+        for name, rule in () if given else _CHAIN_VARIABLES.items():
+            if (value := os.environ.get(name)) and held(rule, value, f"The variable {name}") != value:
+                raise InputError(f"The variable {name} has a blank or line break around it; set it without.")
         # A given identity is not looked up: a stale AWS_PROFILE of the environment does not matter.
         core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if given else None)
         core.register_component("data_loader", _SERVICE_MODELS)
@@ -156,7 +213,9 @@ class Bucket:
     def boto3_client(self) -> S3Client:
         """A boto3 S3 client: path-style, so that dotted names pass TLS; thread-safe."""
         config = Config(
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": "path", "use_accelerate_endpoint": False, "use_dualstack_endpoint": False},
+            use_dualstack_endpoint=False,
+            use_fips_endpoint=False,
             # boto3 calls the number of retries max_attempts; this one includes the first attempt.
             retries={"total_max_attempts": self.max_attempts, "mode": "standard"},
             max_pool_connections=POOL_CONNECTIONS,
@@ -165,7 +224,7 @@ class Bucket:
         )
         if self.anonymous:
             config = config.merge(Config(signature_version=UNSIGNED))
-        return self.session().client("s3", endpoint_url=self.endpoint_url, verify=self.verify_tls, config=config)
+        return self.session().client("s3", endpoint_url=self.endpoint, verify=self.verify_tls, config=config)
 
     def object_store(self, *, timeout: timedelta | None = None) -> S3Store:
         """An obstore store: path-style, same identity, ``max_attempts`` attempts per request."""
@@ -181,21 +240,21 @@ class Bucket:
             "client_options": client_options,
             "retry_config": {"max_retries": self.max_attempts - 1},
             "unsigned_payload": self.bodies_are_safe,
+            "skip_signature": self.anonymous,
+            "endpoint": self.endpoint,
+            # Of the environment they would come before the endpoint, or change what is asked for.
+            "aws_endpoint_url_s3": self.endpoint,
+            "s3_express": False,
+            "request_payer": False,
         }
-        if self.endpoint_url is not None:
-            options["endpoint"] = self.endpoint_url
         if self.anonymous:
-            return S3Store(self.name, skip_signature=True, **options)
+            return S3Store(self.name, **options)
         if self.credentials is None:
-            provider = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_KEPT)
-            return S3Store(self.name, credential_provider=provider, **options)
-        return S3Store(
-            self.name,
-            access_key_id=self.credentials.access_key_id,
-            secret_access_key=self.credentials.secret_access_key,
-            **({"session_token": self.credentials.session_token} if self.credentials.session_token else {}),
-            **options,
-        )
+            provider: Any = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_KEPT)
+        else:
+            # Not as options: a session token of the environment would be added to keys that have none.
+            provider = self.credentials.for_obstore
+        return S3Store(self.name, credential_provider=provider, **options)
 
     def environment(self) -> dict[str, str]:
         """The ``AWS_*`` variables that give a child process this identity."""
@@ -208,28 +267,8 @@ class Bucket:
         }
 
 
-def _scheme_and_host(url: str) -> tuple[str, str]:
-    """Both empty for what is no URL or has no possible port."""
-    try:
-        parts = urlsplit(url)
-        possible = parts.port != 0
-    except ValueError:
-        return "", ""
-    return (parts.scheme, parts.hostname or "") if possible else ("", "")
-
-
 def _provider(endpoint_url: str | None) -> str:
     """What serves an endpoint: ``aws``, or the endpoint itself."""
     if endpoint_url is None or (urlsplit(endpoint_url).hostname or "").endswith(".amazonaws.com"):
         return "aws"
     return endpoint_url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

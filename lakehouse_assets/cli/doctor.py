@@ -31,6 +31,16 @@ from lakehouse_assets.sync.lake import Lake
 PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
 OTHER_VARIABLES = {"LAKEHOUSE_DEBUG"}
 MASK = "********"
+ENDPOINTS_NOT_READ = (
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_S3_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+    "S3_ENDPOINT_URL",
+)
+"""Some client or other would read each, and the exchanges' buckets would be asked for there too."""
 
 _MARKS = {Health.OK: "[green]ok[/]", Health.NOTE: "note", Health.WARNING: "[yellow]warning[/]"}
 _MARKS[Health.ERROR] = "[bold red]ERROR[/]"
@@ -83,6 +93,7 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
     findings += _scratch(settings)
     findings += _telemetry(os.environ)
     findings += _dagster(os.environ)
+    findings += _endpoints_not_read(os.environ)
     matrix: ArchiveMatrix | None = None
     try:
         matrix = load_matrix(settings.matrix)
@@ -149,6 +160,17 @@ def _versions() -> Iterator[Finding]:
         yield Finding("s5cmd", Health.ERROR, str(error), "direct and staged copies need it")
 
 
+def _endpoints_not_read(environment: Mapping[str, str]) -> Iterator[Finding]:
+    for name in ENDPOINTS_NOT_READ:
+        if environment.get(name):
+            yield Finding(
+                f"settings: {name}",
+                Health.NOTE,
+                "is set, and not read: every client is told its endpoint",
+                "if it is meant for the lake, set LAKEHOUSE_LAKE_ENDPOINT_URL",
+            )
+
+
 def _scratch(settings: Settings) -> Iterator[Finding]:
     folder = settings.sync.scratch_dir or Path(tempfile.gettempdir())
     try:
@@ -211,7 +233,7 @@ def _dagster(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def _identity(lake: Lake) -> Finding:
     bucket = lake.bucket
-    where = f"{lake.url()} at {bucket.endpoint_url or 'AWS'}, region {bucket.effective_region}"
+    where = f"{lake.url()} at {bucket.endpoint}, region {bucket.effective_region}"
     if bucket.credentials is not None:
         return Finding("lake", Health.OK, f"{where}; keys of LAKEHOUSE_LAKE_*")
     found = bucket.session().get_credentials()

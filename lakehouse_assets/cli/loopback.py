@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-LOOPBACK = "127.0.0.1"
+from lakehouse_assets.archive.bucket import TOKEN_VARIABLES
+from lakehouse_assets.loopback import exclude_from_proxies
 
 
 def keep_to_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Remove AWS' variables and exclude loopback from proxies.
+    """Remove AWS' variables, and what is taken for one, and exclude loopback from proxies.
 
-    A profile that AWS_PROFILE names is looked up by boto3 even where static credentials are given,
-    and the HTTP clients would ask HTTP_PROXY for 127.0.0.1.
+    A profile that AWS_PROFILE names is looked up by boto3 even where static credentials are given.
     """
-    for name in [name for name in environment if name.startswith("AWS_")]:
-        del environment[name]
-    for name in ("NO_PROXY", "no_proxy"):
-        others = [each for each in environment.get(name, "").split(",") if each]
-        environment[name] = ",".join(dict.fromkeys([*others, LOOPBACK, "localhost"]))
+    for name in list(environment):
+        if name.startswith("AWS_") or name.lower() in TOKEN_VARIABLES:
+            del environment[name]
+    exclude_from_proxies(environment=environment)

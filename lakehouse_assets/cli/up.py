@@ -17,11 +17,12 @@ from rich.markup import escape
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.home import LOCATION, Home, open_home
-from lakehouse_assets.cli.loopback import LOOPBACK, keep_to_loopback
+from lakehouse_assets.cli.loopback import keep_to_loopback
 from lakehouse_assets.cli.services import ServiceError, ServiceGroup, end_of
 from lakehouse_assets.cli.webserver import State, Webserver
 from lakehouse_assets.embedded.ports import is_free
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:

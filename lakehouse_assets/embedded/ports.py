@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.loopback import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 GRPC_OFFSET = 10_000  # SeaweedFS serves gRPC of every port there
 BLOCK = 8
 # Ports and gRPC ports stay below 32768, where Linux starts to hand out ports for outgoing connections.

@@ -25,8 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.embedded.identities import Identities, lake_policy, load_or_create, source_policy
-from lakehouse_assets.embedded.ports import GRPC_OFFSET, LOOPBACK, is_free, reserve_block
+from lakehouse_assets.embedded.ports import GRPC_OFFSET, is_free, reserve_block
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 
 if TYPE_CHECKING:
@@ -237,7 +238,9 @@ class EmbeddedStore:
         return f"it was not ready after {START_SECONDS:.0f} s" + (f" ({last})" if last else "")
 
     def _probe_client(self) -> S3Client:
-        return Bucket(name="-", endpoint_url=self.endpoint_url, credentials=self.admin, max_attempts=1).boto3_client()
+        return Bucket(
+            name="probe", endpoint_url=self.endpoint_url, credentials=self.admin, max_attempts=1
+        ).boto3_client()
 
     def _prepare_buckets(self) -> None:
         client = self.admin_bucket(self.lake_bucket).boto3_client()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive import request_values
+from lakehouse_assets.archive.bucket import TOKEN_VARIABLES, Bucket, Credentials
+from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.loopback import LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +21,7 @@ class Lake:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        prefix = self.prefix.strip("/")
-        if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
-            raise InputError(f"The lake prefix {self.prefix!r} has an empty or dotted part; write it as a/b.")
+        prefix = held(request_values.prefix, self.prefix, f"The lake prefix {self.prefix!r} (LAKEHOUSE_LAKE_PREFIX)")
         object.__setattr__(self, "prefix", f"{prefix}/" if prefix else "")
 
     def key(self, relative: str) -> str:
@@ -42,9 +44,15 @@ class Lake:
             "aws_virtual_hosted_style_request": "false",
             "allow_http": str(bucket.plain_http).lower(),
             "allow_invalid_certificates": str(not bucket.verify_tls).lower(),
+            "aws_endpoint_url": bucket.endpoint,
+            # Of the environment they would come before the endpoint, or change what is asked for.
+            "aws_endpoint_url_s3": bucket.endpoint,
+            "aws_skip_signature": "false",
+            "aws_s3_express": "false",
+            "aws_request_payer": "false",
+            # Of a proxy by AWS_PROXY_URL or PROXY_URL, which knows no NO_PROXY.
+            "proxy_excludes": f"{LOOPBACK},localhost",
         }
-        if bucket.endpoint_url is not None:
-            options["aws_endpoint_url"] = bucket.endpoint_url
         # Given credentials need no session: making one takes 30 ms, and a sync opens its manifest twice.
         found = bucket.credentials or bucket.session().get_credentials()
         if found is None:
@@ -59,6 +67,12 @@ class Lake:
         options["aws_secret_access_key"] = found.secret_access_key
         if found.session_token:
             options["aws_session_token"] = found.session_token
+        elif foreign := [name for name in os.environ if name.lower() in TOKEN_VARIABLES and os.environ[name]]:
+            # An empty token in its place is refused by AWS and by R2.
+            raise InputError(
+                f"The variable {foreign[0]} is set, and delta-rs would send it to {self.url()} as the session token of "
+                "keys that have none: unset it for this process, or set LAKEHOUSE_LAKE_SESSION_TOKEN if it is theirs."
+            )
         return options
 
 

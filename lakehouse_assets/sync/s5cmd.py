@@ -50,6 +50,9 @@ _PASSED_ON = (
 )
 """What s5cmd may see of our environment besides the identity it works with."""
 
+_LEADS_ELSEWHERE = ("AWS_ENDPOINT", "AWS_USE_FIPS", "AWS_USE_DUALSTACK")
+"""Variables of AWS' that say where to go, not who asks."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyCommand:
@@ -114,8 +117,8 @@ class S5cmd:
         """The command line; it never holds a credential."""
         arguments = [executable(), "--json", "--numworkers", str(self.workers)]
         arguments += ["--retry-count", str(self.retries)]
-        if endpoint := _endpoint(self.identity):
-            arguments += ["--endpoint-url", endpoint]
+        # At a given endpoint it addresses buckets by path, which dotted names need for TLS.
+        arguments += ["--endpoint-url", self.identity.endpoint]
         if not self.identity.verify_tls:
             arguments.append("--no-verify-ssl")
         if self.identity.anonymous:
@@ -129,7 +132,11 @@ class S5cmd:
         outer = os.environ if outer is None else outer
         environment = {name: outer[name] for name in _PASSED_ON if name in outer}
         if self.identity.credentials is None and not self.identity.anonymous:
-            environment |= {name: value for name, value in outer.items() if name.startswith("AWS_")}
+            environment |= {
+                name: value
+                for name, value in outer.items()
+                if name.startswith("AWS_") and not name.startswith(_LEADS_ELSEWHERE)
+            }
         environment |= {"AWS_REGION": self.identity.effective_region}
         return environment | ({} if self.identity.anonymous else self.identity.environment())
 
@@ -361,15 +368,9 @@ def executable() -> str:
 
 def version() -> str:
     """``v2.3.0-991c9fb``."""
-    answer = subprocess.run([executable(), "version"], capture_output=True, text=True, check=True, timeout=30)
+    # Of our environment, which holds secrets, it needs nothing.
+    answer = subprocess.run([executable(), "version"], env={}, capture_output=True, text=True, check=True, timeout=30)
     return answer.stdout.strip()
-
-
-def _endpoint(identity: Bucket) -> str | None:
-    """s5cmd addresses buckets by path only at a given endpoint, and dotted names need that for TLS."""
-    if identity.endpoint_url is None and "." in identity.name:
-        return f"https://s3.{identity.effective_region}.amazonaws.com"
-    return identity.endpoint_url
 
 
 def _quoted(url: str) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
+from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
 
@@ -96,6 +98,14 @@ class ObjectHeaders:
     sse_kms_key_id: str | None = None
     acl: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises InputError for what no header can carry; tags are encoded."""
+        words, token = request_values.word, request_values.token
+        rules = {"storage_class": words, "sse_kms_key_id": token, "acl": words}
+        for name, rule in rules.items():
+            if value := getattr(self, name):
+                object.__setattr__(self, name, held(rule, value, f"The lake's {name} {value!r}"))
 
     def flags(self) -> tuple[str, ...]:
         """For s5cmd, which knows no tags."""

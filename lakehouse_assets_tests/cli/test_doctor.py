@@ -55,6 +55,14 @@ def test_a_good_set_up_is_found_good_and_only_the_doctors_folder_is_written(
     assert {key.split("/")[2] for key in in_lake(store, prefix)} == {"_doctor"}
 
 
+def test_the_endpoint_in_force_is_told_and_what_is_not_read(examine: Examine, store: EmbeddedStore) -> None:
+    status, findings, _ = examine(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_ENDPOINT_URL_S3="http://127.0.0.1:9")
+    assert status == 0
+    assert f" at {store.endpoint_url}, region us-east-1" in findings["lake"]["found"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        assert findings[f"settings: {name}"]["found"] == "is set, and not read: every client is told its endpoint"
+
+
 def test_a_stray_with_a_hostile_key_is_not_what_is_copied(examine: Examine, store: EmbeddedStore) -> None:
     admin = store.admin_bucket("data.binance.vision").boto3_client()
     where = {"Bucket": "data.binance.vision", "Key": "data/futures/um/daily/klines/AAUSDT/1m/odd\nname.zip"}

@@ -59,7 +59,7 @@ def through_relay(point: str) -> None:
         made = plain(lake)
         if not relay:
             relay.append(Relay(made["aws_endpoint_url"], STRIKES[point.removeprefix(COMMIT)], killed))
-        return made | {"aws_endpoint_url": relay[0].endpoint_url}
+        return made | dict.fromkeys(("aws_endpoint_url", "aws_endpoint_url_s3"), relay[0].endpoint_url)
 
     patch.object(Lake, "delta_options", property(options)).start()
 

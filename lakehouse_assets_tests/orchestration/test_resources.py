@@ -86,7 +86,7 @@ FIELDS: list[tuple[str, dict[str, Any], list[tuple[str, Read, Any]]]] = [
         {},
         [
             ("boto3", lambda b: credentials(b).access_key, KEY),
-            ("obstore", lambda b: store(b).config["access_key_id"], KEY),
+            ("obstore", lambda b: store(b).credential_provider()["access_key_id"], KEY),
             ("s5cmd", lambda b: environment(b)["AWS_ACCESS_KEY_ID"], KEY),
         ],
     ),
@@ -95,7 +95,7 @@ FIELDS: list[tuple[str, dict[str, Any], list[tuple[str, Read, Any]]]] = [
         {},
         [
             ("boto3", lambda b: credentials(b).secret_key, SECRET),
-            ("obstore", lambda b: store(b).config["secret_access_key"], SECRET),
+            ("obstore", lambda b: store(b).credential_provider()["secret_access_key"], SECRET),
             ("s5cmd", lambda b: environment(b)["AWS_SECRET_ACCESS_KEY"], SECRET),
         ],
     ),
@@ -104,7 +104,7 @@ FIELDS: list[tuple[str, dict[str, Any], list[tuple[str, Read, Any]]]] = [
         {"aws_session_token": TOKEN},
         [
             ("boto3", lambda b: credentials(b).token, TOKEN),
-            ("obstore", lambda b: store(b).config.get("session_token") or store(b).config.get("token"), TOKEN),
+            ("obstore", lambda b: store(b).credential_provider()["token"], TOKEN),
             ("s5cmd", lambda b: environment(b)["AWS_SESSION_TOKEN"], TOKEN),
         ],
     ),
@@ -177,7 +177,8 @@ def test_the_defaults_are_signed_verified_and_encrypted() -> None:
     assert made.boto3_client().meta.endpoint_url.startswith("https://")
     assert verifies(made) is True
     arguments = S5cmd(identity=made).arguments()
-    assert not {"--no-verify-ssl", "--no-sign-request", "--endpoint-url", "--profile"} & set(arguments)
+    assert not {"--no-verify-ssl", "--no-sign-request", "--profile"} & set(arguments)
+    assert argument(made, "--endpoint-url") == "https://s3.eu-west-1.amazonaws.com"
     assert store(made).client_options["allow_invalid_certificates"] == "false"
 
 

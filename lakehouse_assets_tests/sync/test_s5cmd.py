@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,9 +145,10 @@ def test_an_anonymous_s5cmd_sees_no_credentials() -> None:
 
 def test_the_default_chain_is_passed_through_for_web_identity() -> None:
     outer = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/t", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "OTHER": "x"}
+    outer |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_USE_FIPS_ENDPOINT": "true"}
     environment = S5cmd(identity=Bucket(name="x")).environment(outer)
     assert environment.items() >= {"AWS_WEB_IDENTITY_TOKEN_FILE": "/t", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r"}.items()
-    assert "OTHER" not in environment
+    assert not {"OTHER", "AWS_ENDPOINT_URL", "AWS_USE_FIPS_ENDPOINT"} & environment.keys()
 
 
 def test_regions_are_passed_on_aws_and_only_there() -> None:
@@ -159,11 +159,20 @@ def test_regions_are_passed_on_aws_and_only_there() -> None:
     assert DirectMover(source, elsewhere, TransferOptions()).flags() == CopyFlags()
 
 
-def test_a_dotted_bucket_on_aws_is_addressed_by_path() -> None:
-    source = Bucket(name="data.binance.vision", region="ap-northeast-1", anonymous=True)
+@pytest.mark.parametrize("name", ["data.binance.vision", "plain"])
+def test_a_bucket_on_aws_is_addressed_by_path_at_its_regions_endpoint(name: str) -> None:
+    source = Bucket(name=name, region="ap-northeast-1", anonymous=True)
     arguments = S5cmd(identity=source).arguments()
     assert arguments[arguments.index("--endpoint-url") + 1] == "https://s3.ap-northeast-1.amazonaws.com"
-    assert "--endpoint-url" not in S5cmd(identity=replace(source, name="plain")).arguments()
+
+
+def test_its_version_is_asked_for_without_our_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "s5cmd"
+    told.write_text("#!/bin/sh\n/usr/bin/env\n")
+    told.chmod(0o755)
+    monkeypatch.setattr(module, "executable", lambda: str(told))
+    monkeypatch.setenv("LAKEHOUSE_LAKE_SECRET_ACCESS_KEY", "planted-4711")
+    assert "planted-4711" not in module.version()
 
 
 def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path) -> None:
