@@ -213,7 +213,12 @@ class Bucket:
     def boto3_client(self) -> S3Client:
         """A boto3 S3 client: path-style, so that dotted names pass TLS; thread-safe."""
         config = Config(
-            s3={"addressing_style": "path", "use_accelerate_endpoint": False, "use_dualstack_endpoint": False},
+            s3={
+                "addressing_style": "path",
+                "payload_signing_enabled": not self.bodies_are_safe,
+                "use_accelerate_endpoint": False,
+                "use_dualstack_endpoint": False,
+            },
             use_dualstack_endpoint=False,
             use_fips_endpoint=False,
             # boto3 calls the number of retries max_attempts; this one includes the first attempt.

@@ -72,7 +72,17 @@ _FINAL = {
     "403",
     "404",
 }
-_OF_OBJECT = {"NoSuchKey", "NoSuchVersion", "NotFound", "PreconditionFailed", "Rewritten", "UnsayableKey", "404"}
+_OVERTAKEN = "Overtaken"
+_OF_OBJECT = {
+    "NoSuchKey",
+    "NoSuchVersion",
+    "NotFound",
+    _OVERTAKEN,
+    "PreconditionFailed",
+    "Rewritten",
+    "UnsayableKey",
+    "404",
+}
 _THROTTLES = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "Throttling", "429", "503"}
 _PASSING = {
     *_THROTTLES,
@@ -123,6 +133,20 @@ class StoreFault:
     def is_of_object(self) -> bool:
         """Whether it concerns one object only, so that others may well succeed."""
         return self.code in _OF_OBJECT
+
+    @classmethod
+    def overtaking(cls) -> StoreFault:
+        """A write that the lake refused because it had another object by then than when it was listed."""
+        return cls(_OVERTAKEN, "another run has written the lake's object meanwhile", of_lake=True)
+
+    @property
+    def is_overtaking(self) -> bool:
+        return self.code == _OVERTAKEN
+
+    @property
+    def is_unknown_to_store(self) -> bool:
+        """Whether the store does not know what was asked, such as a condition."""
+        return self.code in {"NotImplemented", "501"}
 
     @property
     def is_of_request(self) -> bool:

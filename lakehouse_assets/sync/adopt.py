@@ -25,6 +25,7 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.scope import Scope
+from lakehouse_assets.sync.sightings import lost_of, without
 from lakehouse_assets.sync.verify import OnRead, Verification, Verifier
 
 REBUILT = "rebuilt"
@@ -57,6 +58,8 @@ def rebuild_manifest(
     """Add a row for every object of the entry that the lake holds and the manifest does not; returns how many.
     A damaged manifest has none.
 
+    Rows of the same periods whose copy the lake no longer has say so.
+
     ``on_month`` is told of the objects that are in the manifest now, and of all that were found.
     """
     dataset = entry.dataset
@@ -88,6 +91,7 @@ def rebuild_manifest(
             before: list[int] = before,
         ) -> pl.DataFrame:
             before[:] = [current.height]
+            current = without(current, lost_of(current, objects))
             lacking = objects.join(current, on="key", how="anti")
             remembered = _remembered(lacking, rows_of(lake, of_month, MANIFEST_SCHEMA))
             rest = lacking.join(remembered, on="key", how="anti")

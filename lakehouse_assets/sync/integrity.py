@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.transfer import Seen
 
 SIDECAR_BYTES = 4096
@@ -18,7 +19,6 @@ SIDECAR_BYTES = 4096
 
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _ALGORITHM = {64: "sha256", 32: "md5"}
-_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class Integrity(StrEnum):
@@ -94,7 +94,7 @@ def find(seen: Seen, published: Published | None, source_etag: str | None) -> Fi
 
     Where the source's ETag is a plain MD5, it tells a wrong sidecar from a wrong copy.
     """
-    plain = source_etag if source_etag is not None and _PLAIN_MD5.fullmatch(source_etag) else None
+    plain = source_etag if is_md5(source_etag) else None
     differs = None if plain is None else plain != seen.md5
     if published is not None and published.digest:
         actual = seen.sha256 if published.algorithm == "sha256" else seen.md5

@@ -6,9 +6,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse_assets.sync.etags import disagree, has_md5
 from lakehouse_assets.sync.integrity import Integrity, Published, find, parse_sidecar
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.sync.plan import PLAIN_MD5, State
+from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.transfer import Seen
 
 INTEGRITY_COLUMNS = (
@@ -27,28 +28,26 @@ INTEGRITY_COLUMNS = (
 def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """Add ``new_*`` of INTEGRITY_COLUMNS to judged rows.
 
-    A known integrity stays as long as neither the lake's object nor the sidecar changed; one that
-    is no longer published is kept, and what it said with it. Objects whose digests and sidecar are
+    A known integrity is bound to the ETags for which it was found: it stays as long as neither the lake's
+    object nor the source's nor the sidecar changed; what is no longer published is kept, and what was
+    known of it. Of an object that the lake does not have nothing is known. Objects whose digests and sidecar are
     known (seen in passing, or remembered of the same content) are compared here; a direct copy of
     an object without a sidecar is as good as its ETag; everything else is unverified.
     """
     found = _seen_in_passing(rows, now)
     rows = rows.join(found, on="key", how="left", maintain_order="left")
     passed = pl.col("found_integrity").is_not_null()
+    is_present, is_there = pl.col("state") == State.PRESENT, pl.col("new_lake_etag").is_not_null()
+    as_found = _same_source() & (_same_sidecar() | (pl.col("sidecar_state") == State.VANISHED).fill_null(value=False))
     stays = (
-        pl.col("known_integrity").is_not_null()
-        & pl.col("lake_etag").eq_missing(pl.col("known_lake_etag"))
-        & (_same_sidecar() | (pl.col("sidecar_state") == State.VANISHED).fill_null(value=False))
-    ) | (pl.col("state") != State.PRESENT)
-    as_its_etag = (
-        pl.col("sidecar_etag").is_null()
-        & (pl.col("etag") == pl.col("lake_etag"))
-        & pl.col("etag").str.contains(PLAIN_MD5)
-    ).fill_null(value=False)
+        pl.col("known_integrity").is_not_null() & is_there & _same_copy() & ~pl.col("copied") & (as_found | ~is_present)
+    )
+    as_its_etag = is_present & pl.col("sidecar_etag").is_null() & has_md5(pl.col("etag")) & _same_etag()
     fresh = {
         "integrity": pl.when(as_its_etag)
         .then(pl.lit(Integrity.ETAG_VERIFIED.value))
-        .otherwise(pl.lit(Integrity.UNVERIFIED.value))
+        .when(is_there)
+        .then(pl.lit(Integrity.UNVERIFIED.value))
     }
     return rows.with_columns(
         pl.when(passed)
@@ -61,8 +60,39 @@ def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     )
 
 
+def unread() -> pl.Expr:
+    """Of manifest rows: nobody has read the present content, or what was read of it is not what is now known.
+
+    Without a sidecar there is nothing better to compare with than an ETag that agrees.
+    """
+    is_bad = pl.col("integrity") == Integrity.MISMATCH
+    contradicted = disagree(pl.col("md5"), pl.col("source_etag")) & ~is_bad.fill_null(value=False)
+    read = (pl.col("verified_etag") == pl.col("lake_etag")) & ~contradicted
+    as_its_etag = (
+        (pl.col("integrity") == Integrity.ETAG_VERIFIED)
+        & pl.col("sidecar_lake_etag").is_null()
+        & (pl.col("source_etag") == pl.col("lake_etag"))
+    )
+    return ~(read.fill_null(value=False) | as_its_etag.fill_null(value=False))
+
+
+def _same_copy() -> pl.Expr:
+    return pl.col("lake_etag").eq_missing(pl.col("known_lake_etag"))
+
+
+def _same_etag() -> pl.Expr:
+    return (pl.col("etag") == pl.col("lake_etag")).fill_null(value=False)
+
+
+def _same_source() -> pl.Expr:
+    """As it was known; or the lake's copy has the source's ETag, so that they are the same again."""
+    return pl.col("etag").eq_missing(pl.col("known_source_etag")) | _same_etag()
+
+
 def _same_sidecar() -> pl.Expr:
-    return pl.col("sidecar_etag").eq_missing(pl.col("known_sidecar_source_etag"))
+    return pl.col("sidecar_etag").eq_missing(pl.col("known_sidecar_source_etag")) & pl.col(
+        "lake_sidecar_etag"
+    ).eq_missing(pl.col("known_sidecar_lake_etag"))
 
 
 def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -72,7 +102,7 @@ def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     read_before = (
         ~pl.col("copied")
         & (pl.col("state") == State.PRESENT)
-        & (pl.col("lake_etag") == pl.col("known_lake_etag"))
+        & _same_copy()
         & (pl.col("lake_etag") == pl.col("known_verified_etag"))
         & pl.col("known_sha256").is_not_null()
         & pl.col("known_md5").is_not_null()

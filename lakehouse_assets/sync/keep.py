@@ -2,23 +2,25 @@
 
 Where the bucket keeps versions, it does so by itself. Elsewhere the lake's present copy is moved
 out of the way first: copied by the store under ``_superseded/``, one key per content, so that a
-killed run which does it again writes the same. The copy is bound to the ETag that names its place:
+killed run which does it again finds it done. The copy is bound to the ETag that names its place:
 what another run has replaced meanwhile never gets there. Where the store cannot bind a copy, the object is
-read under that condition and written by us. An object whose former bytes cannot be kept
+read under that condition and written by us. A place that holds something else is neither
+overwritten nor believed: the next one is taken. An object whose former bytes cannot be kept
 is not replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.sync.by_request import RequestMover
+from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.modes import cannot_say
 from lakehouse_assets.sync.relay import RelayMover
@@ -26,29 +28,83 @@ from lakehouse_assets.sync.transfer import Copy, Outcome, TransferOptions
 
 LOOKS_AT_ONCE = 32
 
+PLACES = 5
+"""Places that are tried for one content. Nothing but a stranger, or a killed run where ETags differ between
+copies (KMS, multipart), takes one."""
 
-def superseded_keys(dataset: Dataset, replaced: pl.DataFrame) -> dict[str, str]:
-    """Key in the lake (relative) under which each source key's former content (``lake_etag``) is kept."""
-    return {key: dataset.superseded_key(key, etag) for key, etag in replaced.select("key", "lake_etag").iter_rows()}
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    etag: str | None
+    size: int
 
 
-def keep_former(dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: TransferOptions) -> dict[str, StoreFault]:
-    """Keep the lake's copies of ``changed`` (key, lake_etag, lake_size); returns what could not be kept."""
-    places = superseded_keys(dataset, changed)
-    copies = {
-        Copy(lake.key(dataset.lake_key(key)), lake.key(places[key]), size, etag): key
-        for key, etag, size in changed.select("key", "lake_etag", "lake_size").iter_rows()
-    }
-    # Not by s5cmd, which cannot say a condition.
-    outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(copies), lambda _outcome: None)
-    outcomes = _read_and_written(outcomes, lake, options)
-    faults = {copies[outcome.copy]: _said(outcome.fault) for outcome in outcomes if outcome.fault is not None}
-    copied = {key: copy for copy, key in copies.items() if key not in faults}
-    for key, found in _sizes(lake, {key: copy.lake_key for key, copy in copied.items()}).items():
+def places_of(dataset: Dataset, key: str, etag: str) -> list[str]:
+    """Where in the lake (relative) the former content ``etag`` of a source key may be kept, in this order."""
+    place = dataset.superseded_key(key, etag)
+    return [place, *(f"{place}-{number}" for number in range(2, PLACES + 1))]
+
+
+def keep_former(
+    dataset: Dataset, lake: Lake, changed: pl.DataFrame, options: TransferOptions
+) -> tuple[dict[str, str], dict[str, StoreFault]]:
+    """Keep the lake's copies of ``changed`` (key, lake_etag, lake_size); returns their places, and what could not be
+    kept."""
+    columns = changed.select("key", "lake_etag", "lake_size").iter_rows()
+    former = {key: _Found(etag, size) for key, etag, size in columns}
+    places = {key: iter(places_of(dataset, key, str(found.etag))) for key, found in former.items()}
+    kept: dict[str, str] = {}
+    faults: dict[str, StoreFault] = {}
+    refused: set[str] = set()
+    looking = {key: next(places[key]) for key in former}
+    while looking:
+        to_copy: dict[Copy, str] = {}
+        for key, found in _heads(lake, looking).items():
+            if isinstance(found, Exception):
+                faults[key] = fault_of(found)
+            elif found == former[key]:
+                kept[key] = looking[key]
+            elif found is not None:
+                refused.discard(key)
+                if (place := next(places[key], None)) is None:
+                    faults[key] = StoreFault("NotKept", f"{PLACES} places are taken by something else")
+                else:
+                    looking[key] = place
+            elif key in refused:
+                # The place is free, so it was the object itself that had changed.
+                faults[key] = StoreFault.overtaking()
+            else:
+                copy = Copy(lake.key(dataset.lake_key(key)), lake.key(looking[key]), former[key].size, former[key].etag)
+                to_copy[copy] = key
+        # Not by s5cmd, which cannot say a condition.
+        outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(to_copy), lambda _outcome: None)
+        outcomes = _read_and_written(outcomes, lake, options)
+        done = {to_copy[outcome.copy]: outcome for outcome in outcomes}
+        refused |= {key for key, outcome in done.items() if outcome.fault is not None and _is_refused(outcome.fault)}
+        faults |= {k: o.fault for k, o in done.items() if o.fault is not None and k not in refused}
+        copied = {key: outcome for key, outcome in done.items() if outcome.fault is None}
+        faults |= _not_whole(lake, copied, {key: looking[key] for key in copied})
+        kept |= {key: looking[key] for key in copied if key not in faults}
+        looking = {key: place for key, place in looking.items() if key not in kept and key not in faults}
+    return kept, faults
+
+
+def _is_refused(fault: StoreFault) -> bool:
+    """By either condition: of the place, or of the object that is to be kept."""
+    return fault.is_overtaking or fault.code == "Rewritten"
+
+
+def _not_whole(lake: Lake, copied: Mapping[str, Outcome], places: Mapping[str, str]) -> dict[str, StoreFault]:
+    """Copies that are not of the size that they should have, of those whose ETag does not prove their content."""
+    unproven = {key: places[key] for key, outcome in copied.items() if outcome.written_etag != outcome.copy.etag}
+    faults: dict[str, StoreFault] = {}
+    for key, found in _heads(lake, unproven).items():
+        size = copied[key].copy.size
         if isinstance(found, Exception):
             faults[key] = fault_of(found)
-        elif found != copied[key].size:
-            faults[key] = StoreFault("NotKept", f"the kept copy has {found} bytes instead of {copied[key].size}")
+        elif found is None or found.size != size:
+            there = 0 if found is None else found.size
+            faults[key] = StoreFault("NotKept", f"the kept copy has {there} bytes instead of {size}")
     return faults
 
 
@@ -70,38 +126,46 @@ def _of_other_bytes(outcome: Outcome) -> StoreFault | None:
     return StoreFault("Rewritten", "") if is_other else None
 
 
-def _said(fault: StoreFault) -> StoreFault:
-    return replace(fault, message="another run has replaced it meanwhile") if fault.code == "Rewritten" else fault
-
-
 def kept_places(dataset: Dataset, lake: Lake, replaced: pl.DataFrame) -> dict[str, str]:
-    """Where the lake keeps the former contents of ``replaced`` (key, lake_etag), as far as it does.
+    """Where the lake keeps the former contents of ``replaced`` (key, lake_etag, size), as far as it does.
 
     Of objects that a killed run replaced; a bucket that keeps versions has none of them. Raises StoreError.
     """
-    places = superseded_keys(dataset, replaced)
-    kept = {}
-    for key, found in _sizes(lake, {key: lake.key(place) for key, place in places.items()}).items():
-        if isinstance(found, Exception):
-            raise store_error(f"Looking for {lake.url(places[key])}", found) from found
-        if found is not None:
-            kept[key] = places[key]
+    columns = replaced.select("key", "lake_etag", "size").iter_rows()
+    former = {key: _Found(etag, size) for key, etag, size in columns}
+    kept: dict[str, str] = {}
+    for nth in range(PLACES):
+        looking = {k: places_of(dataset, k, str(f.etag))[nth] for k, f in former.items() if k not in kept}
+        found = _heads(lake, looking)
+        for key, there in found.items():
+            if isinstance(there, Exception):
+                raise store_error(f"Looking for {lake.url(looking[key])}", there) from there
+            if there is not None and _may_be(there, former[key]):
+                kept[key] = looking[key]
+        former = {key: each for key, each in former.items() if found.get(key) is not None}
     return kept
 
 
-def _sizes(lake: Lake, places: dict[str, str]) -> dict[str, int | Exception | None]:
-    """The size of each place in the bucket: None where there is nothing, the error where the lake did not say."""
+def _may_be(found: _Found, former: _Found) -> bool:
+    """The same content by its ETag; by its size where ETags cannot be compared."""
+    comparable = is_md5(found.etag) and is_md5(former.etag)
+    return found.etag == former.etag or (not comparable and found.size == former.size)
+
+
+def _heads(lake: Lake, places: Mapping[str, str]) -> dict[str, _Found | Exception | None]:
+    """What each place in the lake holds: None where nothing, the error where the lake did not say."""
     if not places:
         return {}
     store = lake.bucket.object_store()
 
-    def size(place: str) -> int | Exception | None:
+    def head(place: str) -> _Found | Exception | None:
         try:
-            return store.head(place)["size"]
+            there = store.head(lake.key(place))
         except FileNotFoundError:
             return None
         except CLIENT_ERRORS as error:
             return error
+        return _Found((there["e_tag"] or "").strip('"'), there["size"])
 
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        return dict(zip(places, pool.map(size, places.values()), strict=True))
+        return dict(zip(places, pool.map(head, places.values()), strict=True))

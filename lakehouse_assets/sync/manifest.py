@@ -62,6 +62,7 @@ MANIFEST_SCHEMA = pl.Schema(
         "former_sha256": pl.String,
         "superseded_key": pl.String,
         "error": pl.String,
+        "seen_at": _UTC,
     }
 )
 """``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
@@ -70,6 +71,9 @@ MANIFEST_SCHEMA = pl.Schema(
 good, ``copy_differs`` whether the lake's bytes were found to differ from the source's.
 ``sha256`` and ``md5`` are of the bytes read at ``verified_at`` under the lake ETag
 ``verified_etag``; ``published_digest`` is what the sidecar said.
+
+``lake_etag`` is null where the lake does not have the copy that the row tells of: somebody deleted or replaced
+it. ``seen_at`` is when a commit last saw it there; a look that finds nothing to record leaves it as it is.
 
 ``former_etag`` and ``superseded_key`` tell of the content that the present one replaced; the
 table's history has the ones before.
@@ -183,7 +187,7 @@ class Manifest:
         """
         attempts = commit_attempts(_COMMIT_DEADLINE_SECONDS)
         built = None if known is None else (known, _fitting(build(known.rows)))
-        if built is not None and built[1].equals(built[0].rows):
+        if built is not None and _tell_the_same(built[1], built[0].rows):
             return built[1]
         try:
             return attempts(self._replace_once, periods, build, built, run_id)
@@ -205,7 +209,7 @@ class Manifest:
         else:
             current = self._known(table, periods).rows
             rows = _fitting(build(current))
-            if rows.equals(current):
+            if _tell_the_same(rows, current):
                 return rows
         require_conditional_writes(self._lake)
         write_deltalake(
@@ -253,6 +257,11 @@ class Manifest:
 
     def _error(self, verb: str, error: Exception) -> StoreError:
         return table_error(f"{verb} the manifest {self._url}", error, remedy=manifest_remedy(self._dataset))
+
+
+def _tell_the_same(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
+    """But for when that was seen: a sync that finds all as it was commits nothing."""
+    return rows.drop("seen_at").equals(others.drop("seen_at"))
 
 
 def _fitting(rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ probed on one object and remembered (sync/probe.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
@@ -19,17 +19,19 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.probe import Verdict, remember_verdict, remembered_verdict
 from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.staged import StagedMover
-from lakehouse_assets.sync.transfer import Copy, Mover, ObjectHeaders, Throttle, TransferOptions
+from lakehouse_assets.sync.transfer import Copy, Mover, ObjectHeaders, Outcome, Throttle, TransferOptions
 
 _NO_COPIES = "is not known to let another store copy from it"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Movers in the order in which they are tried; ``note`` says why direct is not among them."""
+    """Movers in the order in which they are tried; ``note`` says why direct is not among them, ``probed`` what was
+    copied to learn that."""
 
     movers: Sequence[Mover]
     note: str | None = None
+    probed: Outcome | None = None
 
 
 def route_of(
@@ -82,7 +84,8 @@ def another_mode_may_help(fault: StoreFault) -> bool:
     encoding of an odd key.
     """
     refused_by_lake = fault.of_lake and fault.is_final and not fault.is_of_request
-    return not (refused_by_lake or fault.is_throttle or fault.code == "Rewritten" or is_everywhere(fault))
+    is_about_content = fault.code == "Rewritten" or fault.is_overtaking
+    return not (refused_by_lake or fault.is_throttle or is_about_content or is_everywhere(fault))
 
 
 def is_everywhere(fault: StoreFault) -> bool:
@@ -127,12 +130,12 @@ def _probed(source: Bucket, lake: Lake, direct: Mover, around: Sequence[Mover], 
     [outcome] = direct.move([copy], lambda _outcome: None)
     if outcome.fault is None:
         verdict = remember_verdict(source, lake, works=True, reason="a probe copy succeeded")
-        return _route_by(verdict, direct, around)
+        return replace(_route_by(verdict, direct, around), probed=outcome)
     for mover in around if another_mode_may_help(outcome.fault) else ():
         [second] = mover.move([copy], lambda _outcome: None)
         if second.fault is None:
             verdict = remember_verdict(source, lake, works=False, reason=str(outcome.fault))
-            return _route_by(verdict, direct, around)
+            return replace(_route_by(verdict, direct, around), probed=second)
         if not another_mode_may_help(second.fault):
             # The lake refuses: no way around it, and one mode's refusals are enough.
             return Route((direct,))

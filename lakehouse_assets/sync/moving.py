@@ -24,7 +24,7 @@ from lakehouse_assets.observability.metrics import (
     timed,
 )
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.keep import keep_former, superseded_keys
+from lakehouse_assets.sync.keep import keep_former
 from lakehouse_assets.sync.lake import Lake, versioning_of
 from lakehouse_assets.sync.leftovers import abort_leftovers
 from lakehouse_assets.sync.modes import (
@@ -35,8 +35,8 @@ from lakehouse_assets.sync.modes import (
     route_of,
     without_direct,
 )
+from lakehouse_assets.sync.outcomes import OUTCOME_SCHEMA
 from lakehouse_assets.sync.plan import State
-from lakehouse_assets.sync.reconcile import OUTCOME_SCHEMA
 from lakehouse_assets.sync.transfer import Copy, Outcome, Throttle, TransferOptions
 
 _log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Moving:
         self._mode = mode
         self._throttle = Throttle(source.at_most(options.workers))
         self._route: Route | None = None
+        self._probed: Outcome | None = None
         self._direct_worked = False
         self._tidied = False
         self._failures = 0
@@ -92,6 +93,7 @@ class Moving:
                 throttle=self._throttle,
                 try_first=self._smallest(copies),
             )
+            self._probed = self._route.probed
         self._tidy(copies)
         frames = [
             self._move_batch(batch, on_settled) if self._given_up is None else self._not_tried(batch, on_settled)
@@ -127,8 +129,12 @@ class Moving:
 
     def _copies(self, frame: pl.DataFrame) -> dict[str, Copy]:
         return {
-            key: Copy(key, self._lake.key(self._dataset.lake_key(key)), size, etag, is_sidecar=is_sidecar)
-            for key, size, etag, is_sidecar in frame.select("key", "size", "etag", "is_sidecar").iter_rows()
+            key: Copy(
+                key, self._lake.key(self._dataset.lake_key(key)), size, etag, is_sidecar=is_sidecar, replaces=lake_etag
+            )
+            for key, size, etag, is_sidecar, lake_etag in frame.select(
+                "key", "size", "etag", "is_sidecar", "lake_etag"
+            ).iter_rows()
         }
 
     def _move_batch(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
@@ -138,20 +144,24 @@ class Moving:
         for key in not_kept:
             on_settled(planned[key].size)
         settled, retries = self._settle(copies, on_settled)
+        faults = not_kept | {key: outcome.fault for key, outcome in settled.items()}
         outcomes = [
             (
                 key,
                 settled[key].mode if key in settled else None,
-                str(not_kept[key]) if key in not_kept else _text(settled[key].fault),
+                _text(fault),
+                fault is not None and fault.is_overtaking,
                 etag,
+                settled[key].written_etag if key in settled else None,
                 lake_etag,
                 places.get(key),
                 *_seen(settled.get(key)),
                 retries[key],
             )
             for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
+            for fault in (faults[key],)
         ]
-        self._take_note([*not_kept.values(), *(outcome.fault for outcome in settled.values())])
+        self._take_note(list(faults.values()))
         return pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
 
     def _take_note(self, faults: Sequence[StoreFault | None]) -> None:
@@ -167,13 +177,13 @@ class Moving:
     def _settle(self, copies: list[Copy], on_settled: OnSettled) -> tuple[dict[str, Outcome], Counter[str]]:
         """Every copy's last outcome, and how often each was tried again, with growing pauses, after a transient
         failure."""
-        settled: dict[str, Outcome] = {}
+        settled = self._settled_by_probe(copies, on_settled)
         retries: Counter[str] = Counter()
 
         def attempt() -> bool:
             """Try what is open; whether another attempt could help."""
             open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
-            if settled:
+            if any(copy.source_key in settled for copy in open_copies):
                 retries.update(copy.source_key for copy in open_copies)
                 count(RETRIES, len(open_copies), exchange=self._exchange)
             outcomes = self._try_movers(open_copies, on_settled)
@@ -196,6 +206,17 @@ class Moving:
             if outcome.fault is not None:
                 on_settled(outcome.copy.size)
         return settled, retries
+
+    def _settled_by_probe(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
+        """The outcome of the copy that was made to find the route, once: it need not be made again."""
+        probed = self._probed
+        if probed is None or probed.copy not in copies:
+            return {}
+        self._probed = None
+        self._direct_worked |= probed.mode is SyncMode.DIRECT
+        self._count(probed.mode, [probed])
+        on_settled(probed.copy.size)
+        return {probed.copy.source_key: probed}
 
     def _try_movers(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
         """One pass through the route; each mover gets what the one before could not do and it might."""
@@ -251,12 +272,12 @@ class Moving:
         """Where former bytes were kept by us, and which could not be."""
         if changed.is_empty() or versioning_of(self._lake).enabled:
             return {}, {}
-        faults = keep_former(self._dataset, self._lake, changed, self._options)
+        places, faults = keep_former(self._dataset, self._lake, changed, self._options)
         reworded = {
             key: StoreFault(fault.code, f"its former bytes could not be kept, so it was not replaced: {fault.message}")
             for key, fault in faults.items()
         }
-        return superseded_keys(self._dataset, changed), reworded
+        return places, reworded
 
 
 def _is_transient(outcome: Outcome) -> bool:

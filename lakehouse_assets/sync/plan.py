@@ -12,6 +12,9 @@ a manifest row, the source's ETag is compared with the one that was copied, and 
 with the one that copy got. Without one (a run was killed, or the mirror is older than the
 manifest) the two ETags are compared with each other where both are plain MD5 sums; otherwise an
 equal size and a copy younger than the source's file is taken as whole, since S3 writes are atomic.
+
+Where both ETags are MD5 sums they have to be equal, whatever the manifest says: it may be of a time when
+this was not compared.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import polars as pl
 
 from lakehouse_assets.archive.exchanges.grammar import Layout
 from lakehouse_assets.archive.listing import IDENTITY, Listing, sidecar_keys
+from lakehouse_assets.sync.etags import disagree
 
 
 class State(StrEnum):
@@ -34,8 +38,6 @@ class State(StrEnum):
 
 
 COPIED_STATES = (State.MISSING.value, State.CHANGED.value)
-
-PLAIN_MD5 = r"^[0-9a-f]{32}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Plan:
         wanted = self.rows.filter(pl.col("wanted"))
         parts = [
             wanted.filter(pl.col(f"{prefix}state").is_in(COPIED_STATES)).select(
-                pl.col(f"{prefix}key").alias("key"),
+                file_key(prefix),
                 pl.col("period"),
                 pl.col(f"{prefix}size").alias("size"),
                 pl.col(f"{prefix}etag").alias("etag"),
@@ -67,6 +69,15 @@ class Plan:
             for prefix in ("", "sidecar_")
         ]
         return pl.concat(parts)
+
+    def doubted(self) -> pl.DataFrame:
+        """Files that are present only if the lake's ETags are no MD5 sums: ``key``, its ``etag``, ``size`` there."""
+        return pl.concat(
+            self.rows.filter(f"{prefix}doubted").select(
+                file_key(prefix), etag=pl.col(f"lake_{prefix}etag"), size=pl.col(f"lake_{prefix}size")
+            )
+            for prefix in ("", "sidecar_")
+        )
 
     def summary(self) -> PlanSummary:
         copies = self.copies()
@@ -103,15 +114,20 @@ def make_plan(
     layout: Layout,
     symbols: Sequence[str] = (),
     intervals: Sequence[str] = (),
+    lake_has_md5: bool = True,
 ) -> Plan:
     """Compare source, lake and ``known`` (manifest rows of the same periods) of a publication.
 
-    ``symbols`` and ``intervals`` narrow what is copied; empty means all.
+    ``symbols`` and ``intervals`` narrow what is copied; empty means all. ``lake_has_md5``: the lake's
+    ETags of 32 hex digits are MD5 sums.
     """
     rows = join_sides(source.objects, lake.objects, known)
+    rows = rows.with_columns(doubted=_doubted(""), sidecar_doubted=_doubted("sidecar_"))
     rows = rows.with_columns(
-        state=pl.when(_damaged()).then(pl.lit(State.CHANGED.value)).otherwise(_state("")),
-        sidecar_state=_state("sidecar_"),
+        state=pl.when(_damaged())
+        .then(pl.lit(State.CHANGED.value))
+        .otherwise(_state("", _same_bytes("") | _read_as_the_source_has_it(), lake_has_md5=lake_has_md5)),
+        sidecar_state=_state("sidecar_", _same_bytes("sidecar_"), lake_has_md5=lake_has_md5),
         wanted=_within("symbol", symbols) & _within("interval", intervals),
         sidecar_key=sidecar_keys(layout),
     )
@@ -128,21 +144,19 @@ def join_sides(source: pl.DataFrame, lake: pl.DataFrame, known: pl.DataFrame) ->
     )
 
 
-def _state(prefix: str) -> pl.Expr:
-    """State of the object (``prefix`` empty) or of its sidecar; null where there was never one."""
-    etag, size = pl.col(f"{prefix}etag"), pl.col(f"{prefix}size")
-    modified = pl.col(f"{prefix}last_modified")
-    lake_etag, lake_size = pl.col(f"lake_{prefix}etag"), pl.col(f"lake_{prefix}size")
-    lake_modified = pl.col(f"lake_{prefix}last_modified")
-    known_source_etag = pl.col(f"known_{prefix}source_etag")
-    known_lake_etag = pl.col(f"known_{prefix}lake_etag")
+def file_key(prefix: str) -> pl.Expr:
+    """The key of the object (``prefix`` empty) or of its sidecar."""
+    return pl.col(f"{prefix}key").alias("key")
 
-    same_bytes = (lake_etag == etag) & (lake_size == size)
-    incomparable = ~(etag.str.contains(PLAIN_MD5) & lake_etag.str.contains(PLAIN_MD5))
-    as_copied = (known_source_etag == etag) & (known_lake_etag == lake_etag) & (lake_size == size)
-    unknown = known_source_etag.is_null()
-    looks_whole = unknown & incomparable & (lake_size == size) & (lake_modified >= modified)
-    whole = (same_bytes | as_copied | looks_whole).fill_null(value=False)
+
+def _state(prefix: str, proven: pl.Expr, *, lake_has_md5: bool) -> pl.Expr:
+    """State of the object (``prefix`` empty) or of its sidecar; null where there was never one."""
+    etag, lake_etag = pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag")
+    known_source_etag = pl.col(f"known_{prefix}source_etag")
+    believed = _believed(prefix) & ~disagree(etag, lake_etag) if lake_has_md5 else _believed(prefix)
+    if not prefix:
+        # What was read is judged by what was found, see _damaged.
+        believed |= _believed(prefix) & _was_read()
     return (
         pl.when(etag.is_null() & lake_etag.is_null() & known_source_etag.is_null())
         .then(None)
@@ -150,19 +164,57 @@ def _state(prefix: str) -> pl.Expr:
         .then(pl.lit(State.VANISHED.value))
         .when(lake_etag.is_null())
         .then(pl.lit(State.MISSING.value))
-        .when(whole)
+        .when(proven | believed)
         .then(pl.lit(State.PRESENT.value))
         .otherwise(pl.lit(State.CHANGED.value))
     )
 
 
+def _same_bytes(prefix: str) -> pl.Expr:
+    same_etag = pl.col(f"lake_{prefix}etag") == pl.col(f"{prefix}etag")
+    return (same_etag & _same_size(prefix)).fill_null(value=False)
+
+
+def _same_size(prefix: str) -> pl.Expr:
+    return pl.col(f"lake_{prefix}size") == pl.col(f"{prefix}size")
+
+
+def _was_read() -> pl.Expr:
+    """The present copy was read, under its ETag."""
+    read = (pl.col("known_verified_etag") == pl.col("lake_etag")) & pl.col("known_md5").is_not_null()
+    return read.fill_null(value=False)
+
+
+def _read_as_the_source_has_it() -> pl.Expr:
+    return (_was_read() & (pl.col("known_md5") == pl.col("etag")) & _same_size("")).fill_null(value=False)
+
+
+def _believed(prefix: str) -> pl.Expr:
+    """Present by the manifest's word, or where it has none by size and time; the ETags were not compared."""
+    known_source_etag = pl.col(f"known_{prefix}source_etag")
+    as_copied = (known_source_etag == pl.col(f"{prefix}etag")) & (
+        pl.col(f"known_{prefix}lake_etag") == pl.col(f"lake_{prefix}etag")
+    )
+    looks_whole = known_source_etag.is_null() & (
+        pl.col(f"lake_{prefix}last_modified") >= pl.col(f"{prefix}last_modified")
+    )
+    return ((as_copied | looks_whole) & _same_size(prefix)).fill_null(value=False)
+
+
+def _doubted(prefix: str) -> pl.Expr:
+    """Whether the lake's ETags are MD5 sums decides about the file."""
+    doubted = _believed(prefix) & disagree(pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag"))
+    return doubted if prefix else doubted & ~_was_read()
+
+
 def _damaged() -> pl.Expr:
-    """A verification found that the lake's present copy differs from the source's.
+    """The lake's present copy was read, and is not what the source has.
 
     Where copying it again brought the same bytes, once more would too: the source's ETag is no MD5.
     """
+    differs = pl.col("known_copy_differs").fill_null(value=False) | disagree(pl.col("known_md5"), pl.col("etag"))
     return (
-        pl.col("known_copy_differs")
+        differs
         & (pl.col("known_verified_etag") == pl.col("lake_etag"))
         & pl.col("known_sha256").ne_missing(pl.col("known_former_sha256"))
         & pl.col("etag").is_not_null()

@@ -2,7 +2,8 @@
 
 A mover's word alone makes nothing present: the listing must show the object with the right size.
 Its word is needed all the same where ETags cannot be compared (multipart, KMS), to tell a fresh
-copy from an older one of the same size. Where they can be, the lake's has to be that of what was sent.
+copy from an older one of the same size. Where they can be, the lake's has to be that of what was sent:
+another run may have written after it.
 """
 
 from __future__ import annotations
@@ -16,28 +17,10 @@ import polars as pl
 from lakehouse_assets.archive.listing import content_digests
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA
-from lakehouse_assets.sync.plan import PLAIN_MD5, State
+from lakehouse_assets.sync.outcomes import is_whole, judged_files
+from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.report import Failure, PeriodReport, PeriodState
-
-OUTCOME_SCHEMA = pl.Schema(
-    {
-        "key": pl.String,
-        "mode": pl.String,
-        "fault": pl.String,
-        "etag": pl.String,
-        "former_etag": pl.String,
-        "superseded_key": pl.String,
-        "sha256": pl.String,
-        "md5": pl.String,
-        "body": pl.Binary,
-        "retries": pl.Int64,
-    }
-)
-"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned, ``retries``
-how often it was tried again after a passing failure.
-
-Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
-"""
+from lakehouse_assets.sync.sightings import last_seen, seen_on
 
 FAILURES_NAMED = 50
 """Failures that a report names; the rest is counted."""
@@ -45,23 +28,15 @@ FAILURES_NAMED = 50
 ADOPTED = "adopted"
 
 
-def judge(rows: pl.DataFrame, outcomes: pl.DataFrame, *, now: datetime, run_id: str | None) -> pl.DataFrame:
-    """Combine plan rows made of listings *after* the transfer with the movers' outcomes.
+def judge(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str | None) -> pl.DataFrame:
+    """Judge plan rows :func:`with_outcomes`; ``lake_has_md5`` is about those that are :func:`unexpected`.
 
     One row per object. Adds ``final`` (the manifest's state of object and sidecar together),
-    ``error``, ``copied`` and ``sidecar_copied``, ``taken_over`` (replaced by a run that was killed
-    before it could record it), and the manifest's columns as ``new_*``.
+    ``error``, ``copied`` and ``sidecar_copied``, ``overtaken`` and ``sidecar_overtaken`` (another run has
+    written something else meanwhile), ``taken_over`` (replaced by a run that was killed before it could
+    record it), and the manifest's columns as ``new_*``.
     """
-    tried = outcomes.rename(lambda name: name if name == "key" else f"tried_{name}")
-    rows = rows.join(tried, on="key", how="left", maintain_order="left")
-    rows = rows.join(tried.rename(lambda name: f"sidecar_{name}"), on="sidecar_key", how="left", maintain_order="left")
-    # An encrypted bucket's ETags are no MD5 sums: then none of them is that of what was sent.
-    are_sums = (_arrived("") | _arrived("sidecar_")).any()
-    rows = rows.with_columns(_fault("", are_sums), _fault("sidecar_", are_sums))
-    rows = rows.with_columns(copied=_copied(""), sidecar_copied=_copied("sidecar_")).with_columns(
-        state=pl.when("copied").then(pl.lit(State.PRESENT.value)).otherwise("state"),
-        sidecar_state=pl.when("sidecar_copied").then(pl.lit(State.PRESENT.value)).otherwise("sidecar_state"),
-    )
+    rows = judged_files(rows, lake_has_md5=lake_has_md5)
     rows = rows.filter(pl.col("state").is_not_null()).with_columns(error=_error(), final=_final())
     return with_integrity(_with_manifest_columns(rows, now, run_id), now)
 
@@ -76,49 +51,12 @@ def with_places(rows: pl.DataFrame, places: Mapping[str, str]) -> pl.DataFrame:
     )
 
 
-def _arrived(prefix: str) -> pl.Expr:
-    """The lake's ETag is the MD5 of the bytes that passed through this machine."""
-    return (pl.col(f"{prefix}tried_md5") == pl.col(f"lake_{prefix}etag")).fill_null(value=False)
-
-
-def _fault(prefix: str, are_sums: pl.Expr) -> pl.Expr:
-    """The mover's fault, or that the lake has taken other bytes than were sent."""
-    sent, lake_etag = pl.col(f"{prefix}tried_md5"), pl.col(f"lake_{prefix}etag")
-    differs = (
-        pl.col(f"{prefix}tried_fault").is_null()
-        & sent.is_not_null()
-        & lake_etag.str.contains(PLAIN_MD5)
-        & (lake_etag != sent)
-        & are_sums
-    ).fill_null(value=False)
-    said = pl.format("Corrupt: the bytes that were sent have md5 {}, the lake's have {}", sent, lake_etag)
-    return pl.when(differs).then(said).otherwise(f"{prefix}tried_fault").alias(f"{prefix}tried_fault")
-
-
-def _copied(prefix: str) -> pl.Expr:
-    """The mover said so, the lake lists that size, and the source is still what was planned.
-
-    Or it was rewritten in between and the store, which copied by itself, copied what it is now.
-    """
-    etag, unseen = pl.col(f"{prefix}etag"), pl.col(f"{prefix}tried_md5").is_null()
-    return (
-        pl.col(f"{prefix}tried_mode").is_not_null()
-        & pl.col(f"{prefix}tried_fault").is_null()
-        & (pl.col(f"lake_{prefix}size") == pl.col(f"{prefix}size"))
-        & ((pl.col(f"{prefix}tried_etag") == etag) | (unseen & (pl.col(f"lake_{prefix}etag") == etag)))
-    ).fill_null(value=False)
-
-
-def _is_whole(column: str) -> pl.Expr:
-    return pl.col(column).is_null() | pl.col(column).is_in([State.PRESENT.value, State.VANISHED.value])
-
-
 def _final() -> pl.Expr:
-    open_state = pl.when(_is_whole("state")).then("sidecar_state").otherwise("state")
+    open_state = pl.when(is_whole("state")).then("sidecar_state").otherwise("state")
     return (
         pl.when(pl.col("state") == State.VANISHED)
         .then(pl.lit(State.VANISHED.value))
-        .when(_is_whole("state") & _is_whole("sidecar_state"))
+        .when(is_whole("state") & is_whole("sidecar_state"))
         .then(pl.lit(State.PRESENT.value))
         .when(pl.coalesce("tried_fault", "sidecar_tried_fault").is_not_null())
         .then(pl.lit(FAILED))
@@ -127,10 +65,13 @@ def _final() -> pl.Expr:
 
 
 def _error() -> pl.Expr:
+    gone = (pl.col("state") == State.MISSING) & last_seen("known_").is_not_null()
     return (
-        pl.when(~_is_whole("state"))
+        pl.when(gone & pl.col("tried_fault").is_null())
+        .then(pl.lit("it is no longer in the lake") + seen_on(last_seen("known_")))
+        .when(~is_whole("state"))
         .then("tried_fault")
-        .when(~_is_whole("sidecar_state"))
+        .when(~is_whole("sidecar_state"))
         .then(pl.lit("sidecar: ") + pl.col("sidecar_tried_fault"))
     )
 
@@ -152,6 +93,12 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
         new_sidecar_last_modified=pl.when(sidecar_present)
         .then("sidecar_last_modified")
         .otherwise("known_sidecar_last_modified"),
+        new_lake_etag=pl.when(_vouched("")).then("lake_etag"),
+        new_lake_last_modified=pl.when(_vouched("")).then("lake_last_modified"),
+        new_lake_sidecar_etag=pl.when(_vouched("sidecar_")).then("lake_sidecar_etag"),
+        new_seen_at=pl.when(_vouched("") & pl.col("lake_etag").is_not_null())
+        .then(pl.lit(now, MANIFEST_SCHEMA["seen_at"]))
+        .otherwise(last_seen("known_")),
         new_mode=pl.when("copied")
         .then("tried_mode")
         .otherwise(pl.when(touched_now).then(pl.coalesce("known_mode", pl.lit(ADOPTED))).otherwise("known_mode")),
@@ -170,6 +117,16 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
     )
 
 
+def _vouched(prefix: str) -> pl.Expr:
+    """Whether the row may name what the lake has: not where somebody has put it in the place of what was copied.
+
+    The manifest's word would make it a copy otherwise.
+    """
+    lake_etag = pl.col(f"lake_{prefix}etag")
+    is_copy = is_whole(f"{prefix}state") | pl.col(f"known_{prefix}source_etag").is_null()
+    return is_copy | lake_etag.eq_missing(pl.col(f"known_{prefix}lake_etag"))
+
+
 def manifest_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """The judged rows as the manifest keeps them."""
     return (
@@ -184,12 +141,12 @@ def manifest_rows(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("new_size").alias("size"),
             pl.col("new_source_etag").alias("source_etag"),
             pl.col("new_source_last_modified").alias("source_last_modified"),
-            "lake_etag",
-            "lake_last_modified",
+            pl.col("new_lake_etag").alias("lake_etag"),
+            pl.col("new_lake_last_modified").alias("lake_last_modified"),
             pl.col("new_sidecar_size").alias("sidecar_size"),
             pl.col("new_sidecar_source_etag").alias("sidecar_source_etag"),
             pl.col("new_sidecar_last_modified").alias("sidecar_last_modified"),
-            pl.col("lake_sidecar_etag").alias("sidecar_lake_etag"),
+            pl.col("new_lake_sidecar_etag").alias("sidecar_lake_etag"),
             pl.col("new_mode").alias("mode"),
             pl.col("new_synced_at").alias("synced_at"),
             pl.col("new_run_id").alias("run_id"),
@@ -198,6 +155,7 @@ def manifest_rows(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("new_former_sha256").alias("former_sha256"),
             pl.col("new_superseded_key").alias("superseded_key"),
             "error",
+            pl.col("new_seen_at").alias("seen_at"),
         )
         .select(MANIFEST_SCHEMA.names())
         .cast(MANIFEST_SCHEMA)

@@ -1,9 +1,10 @@
 """Relay mode: bytes stream from source to lake through bounded memory, hashed in passing.
 
-Objects up to a part are read and written whole. Larger ones are read in parts ahead of the
+Objects up to a part are read and written whole, by obstore. Larger ones are read in parts ahead of the
 writer and uploaded as a multipart upload, which is aborted when anything goes wrong: no part of
-an object ever appears in the lake. Every read asks for the ETag that was planned, so an object
-that is rewritten meanwhile is not mixed from two contents.
+an object ever appears in the lake. boto3 writes these, since obstore knows no condition for them. Every read
+asks for the ETag that was planned, so an object that is rewritten meanwhile is not mixed from two contents;
+every write is bound to what the lake had, so that another run's is not overwritten.
 
 A fault says on which side it happened: what the lake refuses, no other mode can write.
 """
@@ -13,20 +14,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import obstore
-from obstore.exceptions import BaseError, PreconditionError
+from botocore.exceptions import ClientError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault, fault_of
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.sync.in_flight import InFlight
+from lakehouse_assets.sync.multipart import Upload, part_bytes, spans
 from lakehouse_assets.sync.transfer import (
     SIDECAR_HEAD,
     Copy,
@@ -38,6 +42,9 @@ from lakehouse_assets.sync.transfer import (
     Throttle,
     TransferOptions,
 )
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 try:
     from uvloop import new_event_loop  # a third less processor time per object than asyncio's own
@@ -84,6 +91,9 @@ class RelayMover:
     """
 
     mode = SyncMode.RELAY
+    _source: S3Store
+    _lake: S3Store
+    _client: S3Client
 
     def __init__(
         self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
@@ -102,6 +112,8 @@ class RelayMover:
         timeout = timedelta(seconds=min(self._limits.stall_seconds, _MOST_PART_SECONDS))
         self._source = self._source_bucket.object_store(timeout=timeout)
         self._lake = self._lake_bucket.object_store(timeout=timeout)
+        if any(copy.size > self._part for copy in copies):
+            self._client = self._lake_bucket.boto3_client()
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -120,6 +132,9 @@ class RelayMover:
 
     async def _move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         in_flight = InFlight(self._budget)
+        # Each part that is written, and each that is hashed, has a thread.
+        threads = ThreadPoolExecutor(self._budget // self._part + 2, thread_name_prefix="relay")
+        asyncio.get_running_loop().set_default_executor(threads)
         large = sum(copy.size > self._part for copy in copies)
         window = _window(self._budget, self._part, at_once=large)
         patience = Patience(self._limits)
@@ -141,27 +156,24 @@ class RelayMover:
         return outcomes
 
     async def _one(self, copy: Copy, in_flight: InFlight, window: int) -> Outcome:
+        hashes = _Hashes.new()
         try:
             if copy.size <= self._part:
                 async with in_flight.hold(copy.size):
-                    seen = await self._small(copy)
-                in_flight.moved(copy.size)
-            else:
-                # The writer holds as many parts as the reader.
-                async with in_flight.hold(2 * window * self._part):
-                    seen = await self._large(copy, window, in_flight)
+                    return await self._small(copy, hashes, in_flight)
+            # The writer holds as many parts as the reader.
+            async with in_flight.hold(2 * window * self._part):
+                return await self._large(copy, hashes, window, in_flight)
         except _SourceFailed as failed:
             return Outcome(copy, self.mode, failed.fault)
-        except (BaseError, OSError) as error:
+        except (*CLIENT_ERRORS, OSError) as error:
             return Outcome(copy, self.mode, replace(fault_of(error), of_lake=True))
         except ValueError as error:
             # obstore takes no key with a control character or an empty part.
             return Outcome(copy, self.mode, StoreFault("UnsupportedKey", str(error).splitlines()[0]))
-        return Outcome(copy, self.mode, seen=seen)
 
-    async def _small(self, copy: Copy) -> Seen:
+    async def _small(self, copy: Copy, hashes: _Hashes, in_flight: InFlight) -> Outcome:
         body = await _read(self._source, copy, None)
-        hashes = _Hashes.new()
         if copy.size <= _HASHED_HERE:
             hashes.update(body)
         else:
@@ -169,46 +181,74 @@ class RelayMover:
         seen = hashes.seen(_head(body) if copy.is_sidecar else None)
         if corruption := seen.corruption(copy):
             raise _SourceFailed(corruption)
-        await obstore.put_async(self._lake, copy.lake_key, body, use_multipart=False, **self._written_with)
-        return seen
+        try:
+            put = await obstore.put_async(
+                self._lake, copy.lake_key, body, mode=self._put_mode(copy), use_multipart=False, **self._written_with
+            )
+        except (AlreadyExistsError, PreconditionError):
+            return Outcome(copy, self.mode, StoreFault.overtaking(), seen)
+        in_flight.moved(copy.size)
+        return Outcome(copy, self.mode, seen=seen, written_etag=(put["e_tag"] or "").strip('"') or None)
 
-    async def _large(self, copy: Copy, window: int, in_flight: InFlight) -> Seen:
-        hashes = _Hashes.new()
-        head: list[bytes] = []
-        await obstore.put_async(
-            self._lake,
-            copy.lake_key,
-            self._parts(copy, hashes, window, head, in_flight),
-            use_multipart=True,
-            chunk_size=self._part,
-            max_concurrency=window,
-            **self._written_with,
-        )
-        return hashes.seen(head[0] if copy.is_sidecar else None)
+    def _put_mode(self, copy: Copy) -> obstore.PutMode:
+        if not self._limits.conditional:
+            return "overwrite"
+        return "create" if copy.replaces is None else {"e_tag": f'"{copy.replaces}"'}
 
-    async def _parts(
-        self, copy: Copy, hashes: _Hashes, window: int, head: list[bytes], in_flight: InFlight
-    ) -> AsyncIterator[obstore.Bytes]:
-        """The object's parts in order, ``window`` of them read ahead; ``head`` gets their first bytes."""
-        starts = iter(range(0, copy.size, self._part))
+    async def _large(self, copy: Copy, hashes: _Hashes, window: int, in_flight: InFlight) -> Outcome:
+        upload = await asyncio.to_thread(self._begin, copy)
+        writing: deque[asyncio.Task[dict[str, Any]]] = deque()
+        written: list[dict[str, Any]] = []
+        head: bytes | None = None
+        try:
+            async with aclosing(self._parts(copy, window)) as parts:
+                async for number, body in parts:
+                    head = head or _head(body)
+                    await asyncio.to_thread(hashes.update, body)
+                    if len(writing) == window:
+                        written.append(await writing.popleft())
+                    writing.append(asyncio.create_task(self._put_part(upload, number, bytes(body), in_flight)))
+            while writing:
+                written.append(await writing.popleft())
+            seen = hashes.seen(head if copy.is_sidecar else None)
+            condition = copy.condition if self._limits.conditional else {}
+            etag = await asyncio.to_thread(upload.complete, written, condition)
+        except BaseException as error:
+            # A thread is not cancelled: what it writes after the abort would stay.
+            await asyncio.gather(*writing, return_exceptions=True)
+            await asyncio.to_thread(upload.abort)
+            if isinstance(error, ClientError) and fault_of(error).code == "PreconditionFailed":
+                return Outcome(copy, self.mode, StoreFault.overtaking(), hashes.seen())
+            raise
+        return Outcome(copy, self.mode, seen=seen, written_etag=etag)
+
+    def _begin(self, copy: Copy) -> Upload:
+        headers = self._limits.headers.upload_args()
+        return Upload(self._client, self._lake_bucket.name, copy.lake_key, headers)
+
+    async def _put_part(self, upload: Upload, number: int, body: bytes, in_flight: InFlight) -> dict[str, Any]:
+        part = await asyncio.to_thread(upload.put, number, body)
+        in_flight.moved(len(body))
+        return part
+
+    async def _parts(self, copy: Copy, window: int) -> AsyncGenerator[tuple[int, obstore.Bytes]]:
+        """The object's parts in order, numbered from 1, ``window`` of them read ahead."""
         ahead: deque[asyncio.Task[obstore.Bytes]] = deque()
+        to_read = iter(spans(copy.size, part_bytes(copy.size, self._part)))
 
         def read_next() -> None:
-            if (start := next(starts, None)) is not None:
-                end = min(start + self._part, copy.size)
-                ahead.append(asyncio.create_task(_read(self._source, copy, (start, end))))
+            if (span := next(to_read, None)) is not None:
+                ahead.append(asyncio.create_task(_read(self._source, copy, span)))
 
         try:
             for _ in range(window):
                 read_next()
+            number = 0
             while ahead:
                 body = await ahead.popleft()
                 read_next()
-                if not head:
-                    head.append(_head(body))
-                await asyncio.to_thread(hashes.update, body)
-                yield body
-                in_flight.moved(len(body))
+                number += 1
+                yield number, body
         finally:
             for task in ahead:
                 task.cancel()

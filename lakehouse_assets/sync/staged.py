@@ -1,8 +1,8 @@
-"""Staged mode: s5cmd downloads to scratch disk, then uploads. The traditional way, as a last resort.
+"""Staged mode: s5cmd downloads to scratch disk, boto3 uploads. The traditional way, as a last resort.
 
 Scratch files are numbered: a key never becomes a path. A batch never holds more bytes on disk
-than allowed, except for a single object that is larger by itself. What is to be tagged is uploaded
-by boto3, since s5cmd knows no tags.
+than allowed, except for a single object that is larger by itself. s5cmd cannot upload: it knows neither tags
+nor the condition that keeps what another run has written meanwhile.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from boto3.s3.transfer import TransferConfig
+from typing import Any
 
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.by_request import in_threads
+from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
     SIDECAR_HEAD,
@@ -79,29 +79,28 @@ class StagedMover(S5cmdMover):
                     on_outcome(failed[-1])
                 else:
                     whole[outcome.copy] = seen
-        upload = self._upload_tagged if self._options.headers.tags else self._upload
-        stored = upload({copy: files[copy] for copy in whole}, on_outcome)
-        return failed + [replace(o, seen=whole[o.copy], fault=o.fault and _of_upload(o.fault)) for o in stored]
+        stored = self._upload({copy: files[copy] for copy in whole}, on_outcome)
+        return failed + [replace(outcome, seen=whole[outcome.copy]) for outcome in stored]
 
     def _upload(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
-        uploads = {CopyCommand(str(path), f"{self._lake.url}/{copy.lake_key}"): copy for copy, path in files.items()}
-        flags = CopyFlags(extra=self._options.headers.flags())
-        return run_commands(s5cmd_of(self._lake, self._options, self._throttle), uploads, flags, self.mode, on_outcome)
-
-    def _upload_tagged(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
         client = self._lake.boto3_client()
-        headers = self._options.headers
-        config = TransferConfig(multipart_chunksize=self._options.part_bytes)
+        headers = self._options.headers.upload_args()
+        part = self._options.part_bytes
 
-        def upload(copy: Copy) -> None:
+        def upload(copy: Copy) -> str | None:
+            condition = copy.condition if self._options.conditional else {}
+            asked: dict[str, Any] = headers | condition
             with files[copy].open("rb") as body:
-                client.upload_fileobj(
-                    body,
-                    self._lake.name,
-                    copy.lake_key,
-                    ExtraArgs=headers.extra_args() | {"Tagging": headers.tagging()},
-                    Config=config,
-                )
+                if copy.size <= part:
+                    return etag_of(client.put_object(Bucket=self._lake.name, Key=copy.lake_key, Body=body, **asked))
+                parts = Upload(client, self._lake.name, copy.lake_key, headers)
+                try:
+                    ends = enumerate(spans(copy.size, part_bytes(copy.size, part)), start=1)
+                    done = [parts.put(number, body.read(end - start)) for number, (start, end) in ends]
+                    return parts.complete(done, condition)
+                except BaseException:
+                    parts.abort()
+                    raise
 
         workers = min(self._throttle.workers, POOL_CONNECTIONS)
         return in_threads(
@@ -135,11 +134,6 @@ def _of_download(fault: StoreFault, folder: Path) -> StoreFault:
     if str(folder) not in fault.message:
         return fault
     return StoreFault("Scratch", f"the download could not be written: {fault.message}")
-
-
-def _of_upload(fault: StoreFault) -> StoreFault:
-    """An upload's failure is the lake's; s5cmd's own (missing, killed, stalled) may be anyone's."""
-    return replace(fault, of_lake=fault.code not in {"NotReported", "Stalled", "Deadline"})
 
 
 def _failures_only(on_outcome: OnOutcome) -> OnOutcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,16 +15,16 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
-
-_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """One object to move: key in the source bucket, full key in the lake's bucket, size in bytes.
 
-    ``etag`` is the source's as planned, without quotes; None where it does not matter.
+    ``etag`` is the source's as planned, without quotes; None where it does not matter. ``replaces`` is the
+    ETag of the lake's object that it replaces, None where the lake had none.
     """
 
     source_key: str
@@ -33,6 +32,12 @@ class Copy:
     size: int
     etag: str | None = None
     is_sidecar: bool = False
+    replaces: str | None = None
+
+    @property
+    def condition(self) -> dict[str, str]:
+        """What boto3 takes for a write that is refused once the lake has another object than it had."""
+        return {"IfNoneMatch": "*"} if self.replaces is None else {"IfMatch": f'"{self.replaces}"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Seen:
 
     def differs_from(self, etag: str | None) -> bool:
         """Whether the bytes are not those of an ETag that is their plain MD5; of another nobody can tell."""
-        return etag is not None and _PLAIN_MD5.fullmatch(etag) is not None and etag != self.md5
+        return is_md5(etag) and etag != self.md5
 
     def corruption(self, copy: Copy) -> StoreFault | None:
         """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
@@ -61,13 +66,15 @@ class Seen:
 class Outcome:
     """What became of a copy; ``fault`` is None where the mover says that it succeeded.
 
-    ``seen`` is given where the bytes passed through this machine.
+    ``seen`` is given where the bytes passed through this machine, ``written_etag`` where the store
+    answered with the ETag of what it wrote.
     """
 
     copy: Copy
     mode: SyncMode
     fault: StoreFault | None = None
     seen: Seen | None = None
+    written_etag: str | None = None
 
 
 SIDECAR_HEAD = 4097
@@ -127,6 +134,10 @@ class ObjectHeaders:
         }
         return {name: value for name, value in given.items() if value}
 
+    def upload_args(self) -> dict[str, str]:
+        """For boto3's requests that make an object: with the tags."""
+        return self.extra_args() | ({"Tagging": self.tagging()} if self.tags else {})
+
     def tagging(self) -> str:
         """The tags as S3's header has them; empty without any."""
         return urlencode(self.tags, quote_via=quote)
@@ -161,6 +172,10 @@ class TransferOptions:
     ends at 5 GiB); ``part_bytes`` is the size of a part. Relay mode moves ``relay_workers`` objects
     at a time and holds ``relay_bytes`` of bodies in memory. ``scratch`` is where staged mode keeps
     files for a moment (None: the system's temporary folder), ``scratch_bytes`` how much at once.
+
+    ``conditional`` writes are refused by the lake once it has another object than it had when it was
+    listed. Without, for a store that is known to refuse conditions, what another run wrote meanwhile is
+    overwritten, and only noticed afterwards. s5cmd knows no conditions: it copies only what the lake lacks.
     """
 
     workers: int = 256
@@ -177,6 +192,7 @@ class TransferOptions:
     relay_bytes: int = 256 * 1024**2
     scratch: Path | None = None
     scratch_bytes: int = 4 * 1024**3
+    conditional: bool = True
 
 
 class Patience:

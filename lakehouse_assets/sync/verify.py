@@ -1,13 +1,13 @@
 """Full verification: read the lake's copies, compare them with what the exchange published.
 
 It costs a read of every byte, so it is a step of its own and reads each content once: a finding
-is kept with the ETag that was read, and applies to no other. Findings are committed as they come,
+is kept with the ETag that was read, and applies to no other. The lake is listed first: what it no longer
+has as the manifest tells is recorded as missing. Findings are committed as they come,
 so a stopped verification goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 import zlib
@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 import obstore
 import polars as pl
 from obstore.exceptions import PreconditionError
-from obstore.store import S3Store
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.sync.evidence import read_digests
 from lakehouse_assets.sync.integrity import (
     OVERSIZED,
     SIDECAR_BYTES,
@@ -34,22 +34,27 @@ from lakehouse_assets.sync.integrity import (
     find,
     parse_sidecar,
 )
-from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
+from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, unread
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.sightings import listed_of, lost_of, without
 from lakehouse_assets.sync.transfer import Seen
 
 _log = logging.getLogger(__name__)
 
-CHUNK = 8 * 1024**2
 READERS = 8
 COMMIT_OBJECTS = 2_000
 COMMIT_SECONDS = 60.0
 SAMPLE_SHARE = 0.05
 """Share of the objects that a sampled verification reads, the same ones every time."""
 
-FOUND_SCHEMA = pl.Schema({"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
+BOUND_COLUMNS = ("source_etag", "sidecar_lake_etag")
+
+FOUND_SCHEMA = pl.Schema(
+    {"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in (*INTEGRITY_COLUMNS, *BOUND_COLUMNS)}
+)
+"""A finding is about the content ``verified_etag`` of the lake, compared with BOUND_COLUMNS: it applies to no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ class Verification:
     """What one verification did and what is now known of the periods.
 
     ``states`` counts the periods' present objects by integrity, per period; ``objects_read`` and
-    ``bytes_read`` are of this run; ``unread`` objects were replaced or refused while it ran.
+    ``bytes_read`` are of this run; ``unread`` objects are no longer in the lake as the manifest had them, or were
+    replaced or refused while it ran.
     """
 
     states: dict[str, dict[str, int]]
@@ -97,7 +103,7 @@ class Verification:
 
 
 class Verifier:
-    """Reads one lake; at most READERS chunks of CHUNK bytes are in memory."""
+    """Reads one lake, READERS objects at a time, each in chunks."""
 
     def __init__(self, source: Bucket, lake: Lake) -> None:
         self._source = source.object_store()
@@ -117,11 +123,11 @@ class Verifier:
         """Read what is not verified yet (``again``: everything) of the periods and record the findings."""
         started = time.monotonic()
         manifest = Manifest(self._lake, dataset)
-        rows = manifest.read(periods)
+        rows, unreadable = self._looked_up(dataset, periods, run_id=run_id)
         todo = _to_read(rows, again=again, sampled=sampled)
-        read, size, unread = 0, 0, []
+        read, size = 0, 0
         with span("verify", dataset=dataset.name, objects=todo.height):
-            for findings in self._batches(dataset, todo, unread, on_read):
+            for findings in self._batches(dataset, todo, unreadable, on_read):
                 self.record(dataset, periods, findings, run_id=run_id)
                 sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
                 read, size = read + sizes.len(), size + int(sizes.sum())
@@ -136,14 +142,28 @@ class Verifier:
             complaints=tuple(complaints_of(present)),
             objects_read=read,
             bytes_read=size,
-            unread=tuple(unread),
+            unread=tuple(unreadable),
             seconds=time.monotonic() - started,
         )
 
+    def _looked_up(
+        self, dataset: Dataset, periods: Sequence[str], *, run_id: str | None
+    ) -> tuple[pl.DataFrame, list[Complaint]]:
+        """The periods' rows as the lake's listing bears them out, and what it does not: that is recorded, too."""
+        manifest = Manifest(self._lake, dataset)
+        rows = manifest.read(periods)
+        lost = lost_of(rows, listed_of(self._lake, dataset, rows))
+        if lost.is_empty():
+            return rows, []
+        after = manifest.replace(periods, lambda current: without(current, lost), run_id=run_id)
+        gone = after.join(lost.select("key"), on="key", how="semi").filter(pl.col("error").is_not_null())
+        columns = gone.select("key", "period", "state", "error").iter_rows()
+        return after, [Complaint(key, period, state, error, False) for key, period, state, error in columns]
+
     def _batches(
-        self, dataset: Dataset, todo: pl.DataFrame, unread: list[Complaint], on_read: OnRead
+        self, dataset: Dataset, todo: pl.DataFrame, unreadable: list[Complaint], on_read: OnRead
     ) -> Iterator[pl.DataFrame]:
-        """Findings of the rows to read, a commit's worth at a time; ``unread`` gets the others."""
+        """Findings of the rows to read, a commit's worth at a time; ``unreadable`` gets the others."""
         found: list[tuple[object, ...]] = []
         since = time.monotonic()
         reading = Reading(0, todo.height, 0, int(todo["size"].sum()))
@@ -156,7 +176,7 @@ class Verifier:
                     reading = replace(reading, objects=reading.objects + 1, bytes=reading.bytes + sizes[done])
                     on_read(reading)
                     if isinstance(result, Complaint):
-                        unread.append(result)
+                        unreadable.append(result)
                     else:
                         found.append(result)
                     if found and time.monotonic() - since > COMMIT_SECONDS:
@@ -170,7 +190,7 @@ class Verifier:
         key = str(row["key"])
         place = self._lake.key(dataset.lake_key(key))
         try:
-            return self.judge(dataset, row, _hash(self._store, place, str(row["lake_etag"])))
+            return self.judge(dataset, row, read_digests(self._store, place, str(row["lake_etag"])))
         except PreconditionError:
             return Complaint(key, str(row["period"]), "unread", "it was replaced while it was read", False)
         except FileNotFoundError:
@@ -198,6 +218,7 @@ class Verifier:
             digest,
             datetime.now(UTC),
             str(row["lake_etag"]),
+            *(row[name] for name in BOUND_COLUMNS),
         )
 
     def record(self, dataset: Dataset, periods: Sequence[str], findings: pl.DataFrame, *, run_id: str | None) -> None:
@@ -219,7 +240,7 @@ class Verifier:
     def _against_source(self, key: str, seen: Seen, finding: Finding, etag: str | None) -> Finding:
         """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""
         try:
-            there = _hash(self._source, key, etag)
+            there = read_digests(self._source, key, etag)
         except (PreconditionError, FileNotFoundError):
             return finding
         return Finding(finding.state, finding.note, copy_differs=there != seen)
@@ -248,15 +269,10 @@ def _to_read(rows: pl.DataFrame, *, again: bool, sampled: bool) -> pl.DataFrame:
         (pl.col("state") == State.PRESENT) | (has_content & pl.col("state").is_in([State.MISSING.value, FAILED]))
     )
     if not again:
-        due = due.filter(pl.col("verified_etag").ne_missing(pl.col("lake_etag")) & ~_good_as_its_etag())
+        due = due.filter(unread())
     if sampled:
         due = due.filter(pl.Series([_is_sampled(key) for key in due["key"]], dtype=pl.Boolean))
     return due
-
-
-def _good_as_its_etag() -> pl.Expr:
-    """Without a sidecar there is nothing better to compare with than the ETag that was compared."""
-    return (pl.col("integrity") == Integrity.ETAG_VERIFIED) & pl.col("sidecar_lake_etag").is_null()
 
 
 def _is_sampled(key: str) -> bool:
@@ -264,21 +280,12 @@ def _is_sampled(key: str) -> bool:
 
 
 def _applied(current: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
-    """Current manifest rows with findings applied where the lake still has the content that was read."""
+    """Current manifest rows with findings applied where lake and source still have the content that was compared."""
     new = findings.rename(lambda name: name if name == "key" else f"found_{name}")
     joined = current.join(new, on="key", how="left", maintain_order="left")
     holds = (pl.col("found_verified_etag") == pl.col("lake_etag")).fill_null(value=False)
+    for name in BOUND_COLUMNS:
+        holds &= pl.col(f"found_{name}").eq_missing(pl.col(name))
     return joined.with_columns(
         pl.when(holds).then(f"found_{name}").otherwise(name).alias(name) for name in INTEGRITY_COLUMNS
     ).select(MANIFEST_SCHEMA.names())
-
-
-def _hash(store: S3Store, key: str, etag: str | None) -> Seen:
-    """Digests of an object that still has ``etag``, read in chunks."""
-    options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in obstore.get(store, key, options=options).stream(min_chunk_size=CHUNK):
-        body = bytes(chunk)
-        sha256.update(body)
-        md5.update(body)
-    return Seen(sha256.hexdigest(), md5.hexdigest())

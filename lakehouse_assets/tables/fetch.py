@@ -129,7 +129,7 @@ class Fetcher:
         try:
             data = self._get(dataset, item)
             finding = None
-            if _is_due(item):
+            if item.row["unread"]:
                 seen = Seen(hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
                 finding = self._judged(dataset, item, seen)
         except MismatchError as error:
@@ -181,7 +181,7 @@ class Fetcher:
             yield self.sorted(frame)
         fetched.rows, fetched.sha256 = batches.rows, batches.sha256
         fetched.first_time, fetched.last_time = batches.first_time, batches.last_time
-        if _is_due(fetched.item):
+        if fetched.item.row["unread"]:
             fetched.finding = self._judged(dataset, fetched.item, Seen(batches.sha256, batches.md5))
 
     def sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -228,13 +228,6 @@ class MismatchError(BadArchiveError):
     def __init__(self, reason: str, finding: tuple[object, ...]) -> None:
         super().__init__(reason)
         self.finding = finding
-
-
-def _is_due(item: Item) -> bool:
-    """Whether nobody has read this content yet; without a sidecar there is nothing better than a compared ETag."""
-    row = item.row
-    as_its_etag = row["integrity"] == Integrity.ETAG_VERIFIED and row["sidecar_lake_etag"] is None
-    return row["verified_etag"] != row["lake_etag"] and not as_its_etag
 
 
 def _name(item: Item) -> str:

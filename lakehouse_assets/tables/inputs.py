@@ -15,6 +15,7 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.sync.integrity_columns import unread
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.tables.lineage import digest_of
 from lakehouse_assets.tables.table import Table
@@ -27,6 +28,7 @@ _COLUMNS = (
 OBJECTS = pl.Schema(
     {
         **{name: MANIFEST_SCHEMA[name] for name in _COLUMNS},
+        "unread": pl.Boolean,
         "archive_period": pl.String,
         "cadence": pl.String,
         "usable": pl.Boolean,
@@ -34,7 +36,8 @@ OBJECTS = pl.Schema(
     }
 )
 """One row per archive object and table period: columns of the manifest, where ``period`` is the table's and
-``archive_period`` the object's own; ``reason`` says why it is not usable, null where it is just not there."""
+``archive_period`` the object's own; ``unread`` content was not compared yet with what was published; ``reason`` says
+why it is not usable, null where it is just not there."""
 
 Bad = Mapping[tuple[str, str], str]
 """Objects (key, lake ETag) that were found unreadable, and why."""
@@ -105,7 +108,7 @@ def _objects(rows: pl.DataFrame, cadence: Cadence, bad: Bad) -> pl.DataFrame:
     )
     mismatch = pl.col("integrity") == Integrity.MISMATCH
     return (
-        rows.select(_COLUMNS)
+        rows.select(*_COLUMNS, unread=unread())
         .join(known_bad, on=["key", "lake_etag"], how="left")
         .with_columns(
             archive_period=pl.col("period"),

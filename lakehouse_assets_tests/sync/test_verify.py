@@ -110,8 +110,9 @@ def test_an_object_replaced_since_the_manifest_is_not_blessed_by_an_old_row(worl
     done = verify(world)
     assert done.objects_read == 0
     [left] = done.unread
-    assert (left.key, left.note) == (key, "it was replaced while it was read")
-    assert row_of(world, key)["integrity"] == Integrity.UNVERIFIED
+    assert (left.key, left.state) == (key, "changed")
+    assert left.note.startswith("it was replaced, where it was last seen on 20")
+    assert row_of(world, key)["integrity"] is None
 
 
 def test_a_finding_does_not_apply_to_content_committed_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,61 @@
+"""Proof by reading the lake: digests of an object, and whether the lake's ETags are MD5 sums."""
+
+from __future__ import annotations
+
+import hashlib
+
+import obstore
+import polars as pl
+from obstore.exceptions import PreconditionError
+from obstore.store import S3Store
+
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.transfer import Seen
+
+READS = 3
+"""Files that are tried for a proof: one may be replaced at this moment."""
+
+CHUNK = 8 * 1024**2
+
+
+class LakeEtags:
+    """Whether a lake's ETags are MD5 sums, proven by reading. Each content is read once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._read: dict[tuple[str, str], bool] = {}
+
+    def are_md5(self, files: pl.DataFrame) -> bool:
+        """Whether the smallest of ``files`` (``place`` in the lake, ``etag``, ``size``) has its MD5 as its ETag.
+
+        All of them were written in the same way. False without a proof. Raises StoreError.
+        """
+        for place, etag in files.sort("size", "place").select("place", "etag").head(READS).iter_rows():
+            if (place, etag) not in self._read:
+                md5 = self._md5(place, etag)
+                if md5 is None:
+                    continue
+                self._read[place, etag] = md5 == etag
+            return self._read[place, etag]
+        return False
+
+    def _md5(self, place: str, etag: str) -> str | None:
+        """None where the lake no longer has this content."""
+        try:
+            return read_digests(self._lake.bucket.object_store(), self._lake.key(place), etag).md5
+        except (PreconditionError, FileNotFoundError):
+            return None
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Reading {self._lake.url(place)}", error) from error
+
+
+def read_digests(store: S3Store, key: str, etag: str | None) -> Seen:
+    """Digests of an object that still has ``etag``, read in chunks. Raises what obstore raises."""
+    options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in obstore.get(store, key, options=options).stream(min_chunk_size=CHUNK):
+        body = bytes(chunk)
+        sha256.update(body)
+        md5.update(body)
+    return Seen(sha256.hexdigest(), md5.hexdigest())
