@@ -144,6 +144,11 @@ class StoreFault:
         return self.code == _OVERTAKEN
 
     @property
+    def is_refused_condition(self) -> bool:
+        """Whether a condition did not hold, or another write was under way, for which AWS has a code of its own."""
+        return self.code in {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+
+    @property
     def is_unknown_to_store(self) -> bool:
         """Whether the store does not know what was asked, such as a condition."""
         return self.code in {"NotImplemented", "501"}

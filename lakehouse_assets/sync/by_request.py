@@ -135,7 +135,7 @@ def in_threads(
             try:
                 written = work(copy)
             except (*CLIENT_ERRORS, OSError) as error:
-                fault = _fault_of(error)
+                fault = write_fault(error)
             patience.observe(fault)
         return Outcome(copy, mode, fault, written_etag=written)
 
@@ -147,11 +147,14 @@ def in_threads(
     return outcomes
 
 
-def _fault_of(error: Exception) -> StoreFault:
+def write_fault(error: Exception) -> StoreFault:
     """A refused condition has two faces: a HEAD's bare 412 and an error code; and two sides."""
     fault = fault_of(error)
-    if fault.code not in {"412", "PreconditionFailed"}:
-        return replace(fault, of_lake=_operation(error) in _OF_LAKE)
+    of_lake = _operation(error) in _OF_LAKE
+    if of_lake and fault.code in {"NoSuchKey", "404"}:
+        return StoreFault.overtaking()  # AWS says so when what is to be replaced is gone
+    if not fault.is_refused_condition:
+        return replace(fault, of_lake=of_lake)
     if _is_of_source(error):
         return StoreFault("Rewritten", "the source's object changed while it was copied")
     return StoreFault.overtaking()

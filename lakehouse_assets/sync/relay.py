@@ -29,6 +29,7 @@ from obstore.store import S3Store
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
+from lakehouse_assets.sync.by_request import write_fault
 from lakehouse_assets.sync.in_flight import InFlight
 from lakehouse_assets.sync.multipart import Upload, part_bytes, spans
 from lakehouse_assets.sync.transfer import (
@@ -185,7 +186,10 @@ class RelayMover:
             put = await obstore.put_async(
                 self._lake, copy.lake_key, body, mode=self._put_mode(copy), use_multipart=False, **self._written_with
             )
-        except (AlreadyExistsError, PreconditionError):
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
+            # Not found is AWS' answer when what is to be replaced is gone.
+            if fault_of(error).code == "NoSuchBucket":
+                raise
             return Outcome(copy, self.mode, StoreFault.overtaking(), seen)
         in_flight.moved(copy.size)
         return Outcome(copy, self.mode, seen=seen, written_etag=(put["e_tag"] or "").strip('"') or None)
@@ -217,8 +221,8 @@ class RelayMover:
             # A thread is not cancelled: what it writes after the abort would stay.
             await asyncio.gather(*writing, return_exceptions=True)
             await asyncio.to_thread(upload.abort)
-            if isinstance(error, ClientError) and fault_of(error).code == "PreconditionFailed":
-                return Outcome(copy, self.mode, StoreFault.overtaking(), hashes.seen())
+            if isinstance(error, ClientError) and (fault := write_fault(error)).is_overtaking:
+                return Outcome(copy, self.mode, fault)
             raise
         return Outcome(copy, self.mode, seen=seen, written_etag=etag)
 

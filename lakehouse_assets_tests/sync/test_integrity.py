@@ -180,7 +180,7 @@ def test_what_is_known_stays_known_while_nothing_changes(world: World) -> None:
     assert (
         touched
         | {name: before[name] for name in touched if name.endswith("source_last_modified")}
-        | {"sidecar_last_modified": before["sidecar_last_modified"]}
+        | {name: before[name] for name in ("sidecar_last_modified", "seen_at")}
         == before
     )
 

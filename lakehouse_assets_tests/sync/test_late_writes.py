@@ -13,7 +13,7 @@ from lakehouse_assets.sync.engine import OnProgress, Progress, Stage
 from lakehouse_assets.sync.evidence import LakeEtags
 from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.verify import Verifier
-from lakehouse_assets_tests.faults.proxy import Meanwhile, Proxy, Rule
+from lakehouse_assets_tests.faults.proxy import Answer, Forward, Meanwhile, Proxy, Request, Rule, refusal
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
@@ -193,3 +193,47 @@ def test_a_lake_whose_etags_are_no_md5_sums_contradicts_nothing(world: World, mo
     assert report.total("copied") == 1
     assert world.engine().sync(asked).total("copied") == 0
     assert set(world.manifest().read(())["integrity"]) == {"unverified"}
+
+
+class _KnowsNoConditions:
+    """A store that answers 501 to a write with a condition on what is there."""
+
+    async def strike(self, request: Request, forward: Forward) -> Answer:
+        if request.header("if-match") or request.header("if-none-match"):
+            return refusal(501, "NotImplemented")
+        return await forward(request)
+
+
+@pytest.mark.parametrize(
+    ("mode", "operation", "conditional"),
+    [
+        (SyncMode.DIRECT, "CopyObject", True),
+        (SyncMode.DIRECT, "CopyObject", False),
+        (SyncMode.RELAY, "PutObject", False),
+        (SyncMode.STAGED, "PutObject", False),
+    ],
+)
+def test_a_store_that_knows_no_conditions_gets_copies_without_them(
+    world: World, mode: SyncMode, operation: str, conditional: bool
+) -> None:
+    """Of copies it tells by itself; of other writes it has to be known."""
+    [key] = world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
+    asked = scope(world.entry(), "2024-03-01")
+    world.engine().sync(asked)
+    world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False, version=2)
+    place_ = world.lake.key("archive/")
+    with Proxy(world.store.endpoint_url, Rule(_KnowsNoConditions(), (operation,), place_)).running() as proxy:
+        report = through(world, proxy).engine(conditional=conditional).sync(asked, mode=mode)
+    assert report.total("copied") == 1
+    assert_as_published(world, key, 2)
+    assert_kept(world, body_of(key, 1, 400))
+
+
+def test_a_proof_is_read_from_the_next_file_where_the_smallest_is_gone(world: World) -> None:
+    world.overwrite_in_lake("there", b"body")
+    files = pl.DataFrame(
+        [("gone", md5(b""), 0), ("there", md5(b"body"), 4)], schema=["place", "etag", "size"], orient="row"
+    )
+    etags = LakeEtags(world.lake)
+    assert etags.are_md5(files)
+    assert not etags.are_md5(files.head(1))
