@@ -22,3 +22,11 @@ class DamagedError(StoreError):
 
     The message names what mends it; trying again does not.
     """
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's as it may be shown: control characters and marks that turn the direction of writing,
+    by which a name can look like another, are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

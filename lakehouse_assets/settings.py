@@ -30,6 +30,7 @@ from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.spending import Ceiling, Prices
 from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
+from lakehouse_assets.sync.withdrawal import Doubt
 
 PREFIX = "LAKEHOUSE_"
 
@@ -190,6 +191,16 @@ class SyncSettings(BaseSettings):
     part_objects: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=12_000, description="Objects of a range that are planned and recorded at a time."
     )
+    doubt_objects: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="So many objects may be missing in a source's listing at once, and count as withdrawn."
+    )
+    doubt_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1,
+        description="Or such a share of those that were there; a listing that lacks more is taken for an outage.",
+    )
+    doubt_hours: Annotated[float, Field(ge=0)] = Field(
+        default=6.0, description="Hours after which the same listing is believed."
+    )
     large_bytes: Annotated[int, Field(ge=1, le=5 * 1024**3)] = Field(
         default=5 * 1024**3, description="Objects above are copied in parts by the store; S3 allows 5 GiB at most."
     )
@@ -214,6 +225,7 @@ class SyncSettings(BaseSettings):
         return EngineOptions(
             list_concurrency=self.list_concurrency,
             part_objects=self.part_objects,
+            doubt=Doubt(objects=self.doubt_objects, share=self.doubt_share, hours=self.doubt_hours),
             prices=prices or Prices(),
             transfer=TransferOptions(
                 workers=self.workers,

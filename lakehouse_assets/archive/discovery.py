@@ -232,9 +232,9 @@ class _Walk:
         found = _Found()
         unknown: list[str] = []
         datasets = [dataset for dataset, head, _ in self._all if head.startswith(prefix) or prefix.startswith(head)]
-        for keys, folders in self._pages.folder(prefix):
-            self._read(keys, datasets, prefix, found)
-            unknown += [each for each in folders if not self._go_on(each, found)]
+        for page in self._pages.folder(prefix):
+            self._read(page.keys, datasets, prefix, found)
+            unknown += [each for each in page.folders if not self._go_on(each, found)]
         found.tasks += [partial(self._peek, each) for each in unknown[:_PEEKS]]
         if len(unknown) > _PEEKS:
             count = _StrayCount(known=False, example=unknown[_PEEKS], objects=len(unknown) - _PEEKS, exact=False)
@@ -267,7 +267,7 @@ class _Walk:
 
     def _peek(self, prefix: str) -> _Found:
         """The first page of a folder that no known data set is in."""
-        keys, is_all = self._pages.peek(prefix)
+        keys, is_all = self._pages.first(prefix, "")
         example = prefix if keys.is_empty() else keys.item(0, "key")
         known = next(
             (
@@ -299,7 +299,7 @@ class _Walk:
             if not mine.is_empty() and dataset in self._wanted:
                 found.spans.append(spans_of(dataset, mine))
             keys = keys.filter(~rows["fits"])
-        for position, (key, size, modified) in enumerate(keys.iter_rows()):
+        for position, (key, size, modified) in enumerate(keys.select("key", "size", "last_modified").iter_rows()):
             if position == _STRAYS_READ:
                 rest = _StrayCount(known=False, example=key, objects=keys.height - position)
                 _add(found.strays, (place, "not of a known data set's form, like others beside it"), rest)

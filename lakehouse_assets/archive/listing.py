@@ -1,62 +1,35 @@
 """Listing a range of a dataset's periods, in a source or in a lake, into frames.
 
 Folders are listed concurrently, each from the first key of the range to the last, so a day of
-a symbol costs one request however long its history is. obstore lists; it refuses a whole prefix
-for one key that it cannot represent (a newline, an empty path segment), and then boto3 lists
-that prefix instead. A listing is whole or it raises: a part of one would look like missing data.
+a symbol costs one request however long its history is. A listing is whole or it raises
+(``key_pages.py``): a part of one would look like missing data.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-import obstore
 import polars as pl
-from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Layout, Stray, SymbolPlace, compiled
+from lakehouse_assets.archive.key_pages import KeyPages
+from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.strays import Tally
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.metrics import LISTING_KEYS, LISTING_REQUESTS, LISTING_SECONDS, count, timed
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-PAGE = 1000
-"""Keys per page: S3's ceiling."""
 
 FOLDERS_PARSED = 64
 """Folders whose pages become objects at once: one query each would take longer than the requests do."""
 
 KEYS_PARSED = 8 * PAGE
 """Keys at which that is enough: a folder may hold ten years."""
-
-KEY_SCHEMA = pl.Schema(
-    {
-        "key": pl.String,
-        "size": pl.Int64,
-        "etag": pl.String,
-        "last_modified": pl.Datetime("us", "UTC"),
-    }
-)
-"""One row per key as the store lists it; ``size`` in bytes, ETags without quotes."""
-
-_PAGE_SCHEMA = {
-    "path": pl.String,
-    "size": pl.UInt64,
-    "e_tag": pl.String,
-    "last_modified": pl.Datetime("us", "UTC"),
-}
-"""A page as obstore's Arrow batches have it; ETags in quotes."""
 
 OBJECT_SCHEMA = pl.Schema(
     {
@@ -85,21 +58,38 @@ _DASHED = {Cadence.DAILY: ("^(....)(..)(..)$", "${1}-${2}-${3}"), Cadence.MONTHL
 IDENTITY = ("period", "symbol", "interval", "part")
 
 
-_Listed = tuple[Folder, tuple[list[pl.DataFrame], int]]
-"""A folder, the pages of it and what they cost."""
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Archive objects of a range, strays met on the way, and what it cost.
 
     ``objects`` has OBJECT_SCHEMA and one row per key; ``key`` is the source key, also when a
-    lake was listed.
+    lake was listed. ``strays`` are the first ones of ``strays_total``.
     """
 
     objects: pl.DataFrame
     strays: tuple[Stray, ...]
     requests: int
+    strays_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Symbols of a dataset, sorted, and the names in their place that are none by the exchange's grammar."""
+
+    symbols: tuple[str, ...]
+    odd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """A folder's pages, how many there were, and the strays of those that were read already."""
+
+    keys: list[pl.DataFrame]
+    requests: int
+    strays: Tally
+
+
+_Listed = tuple[Folder, _Pages]
 
 
 class Lister:
@@ -113,12 +103,7 @@ class Lister:
         self._bucket = bucket
         self._root = root
         self._concurrency = bucket.at_most(concurrency)
-        self._store = bucket.object_store()
-
-    @cached_property
-    def _client(self) -> S3Client:
-        """Made when it is needed: that takes longer than most listings."""
-        return self._bucket.boto3_client()
+        self._pages = KeyPages(bucket)
 
     def symbols(
         self,
@@ -128,7 +113,18 @@ class Lister:
         first: Period | None = None,
         last: Period | None = None,
     ) -> tuple[str, ...]:
-        """Symbols of the dataset, sorted. Names that are no symbol are left out.
+        """As :meth:`names`, without those that are no symbol."""
+        return self.names(dataset, intervals=intervals, first=first, last=last).symbols
+
+    def names(
+        self,
+        dataset: Dataset,
+        *,
+        intervals: Sequence[str] = (),
+        first: Period | None = None,
+        last: Period | None = None,
+    ) -> Names:
+        """Symbols of the dataset, and what is none.
 
         Where symbols have folders, those of any time. Where they are the beginnings of file names in
         folders of months, those of the range (without one: of any time) and the intervals (all).
@@ -136,14 +132,15 @@ class Lister:
         """
         layout = dataset.layout
         if layout.symbol_place is SymbolPlace.NOWHERE:
-            return (ALL_SYMBOLS,)
+            return Names((ALL_SYMBOLS,))
         if layout.symbol_place is SymbolPlace.FOLDERS:
             names = set(self._folders(layout.root))
         else:
             with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
                 months = self._months(dataset, intervals, first, last)
                 names = set().union(*pool.map(lambda month: set(self._beginnings(month, layout.symbol_end)), months))
-        return tuple(sorted(name for name in names if compiled(layout.symbol).fullmatch(name)))
+        symbols = {name for name in names if compiled(layout.symbol).fullmatch(name)}
+        return Names(tuple(sorted(symbols)), tuple(sorted(names - symbols - _passed_by(dataset, names))))
 
     def objects(self, dataset: Dataset, folders: Sequence[Folder]) -> Listing:
         """Archive objects of ``folders``, narrowed to each folder's range and symbols.
@@ -151,10 +148,14 @@ class Lister:
         A folder that spans several symbols may bring other periods of its month.
         """
         listed = list(self.batches(dataset, folders))
+        strays = Tally()
+        for batch in listed:
+            strays.add(batch.strays, batch.strays_total)
         return Listing(
             pl.concat([OBJECT_SCHEMA.to_frame(), *(batch.objects for batch in listed)]),
-            tuple(stray for batch in listed for stray in batch.strays),
+            tuple(strays.named),
             sum(batch.requests for batch in listed),
+            strays.total,
         )
 
     def batches(self, dataset: Dataset, folders: Sequence[Folder]) -> Iterator[Listing]:
@@ -162,26 +163,25 @@ class Lister:
         wanted = list({symbol for folder in folders if folder.symbols for symbol in folder.symbols})
         place = {"exchange": dataset.exchange, "side": "lake" if self._root else "source"}
         with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
-            for some in _batched(zip(folders, pool.map(self._keys, folders), strict=True)):
-                keys = self._narrowed((folder, pages) for folder, (pages, _) in some)
-                objects, strays = _parse(dataset, keys, lone_sidecars=bool(self._root))
-                requests = sum(pages for _, (_, pages) in some)
+            for some in _batched(zip(folders, pool.map(partial(self._keys, dataset), folders), strict=True)):
+                keys = self._narrowed((folder, pages.keys) for folder, pages in some)
+                strays = Tally()
+                for _, pages in some:
+                    strays.add(pages.strays.named, pages.strays.total)
+                objects = _parse(dataset, keys, strays, lone_sidecars=bool(self._root))
+                self._believe(objects)
+                requests = sum(pages.requests for _, pages in some)
                 count(LISTING_REQUESTS, requests, **place)
                 count(LISTING_KEYS, keys.height, **place)
                 if wanted:
                     objects = objects.filter(pl.col("symbol").is_in(wanted))
-                yield Listing(objects, strays, requests)
+                yield Listing(objects, tuple(strays.named), requests, strays.total)
 
     def _folders(self, prefix: str) -> list[str]:
         """Names of the folders right below a prefix of the source."""
         prefix = self._root + prefix
-        try:
-            found: Iterable[str] = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
-        except InvalidPathError:
-            found = self._boto3_folders(prefix)
-        except CLIENT_ERRORS as error:
-            raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
-        return [folder.rstrip("/").rsplit("/", 1)[-1] for folder in found]
+        found = (folder for page in self._pages.folder(prefix) for folder in page.folders)
+        return [folder.removeprefix(prefix).removesuffix("/") for folder in found]
 
     def _months(
         self, dataset: Dataset, intervals: Sequence[str], first: Period | None, last: Period | None
@@ -195,50 +195,40 @@ class Lister:
         return [f"{root}{name}/" for root in roots for name in self._folders(root) if least <= name <= most]
 
     def _beginnings(self, prefix: str, end: str) -> Iterator[str]:
-        """What the names below a prefix begin with, up to a character.
+        """What the names below a prefix of the source begin with, up to a character."""
+        return self._pages.names_until(self._root + prefix, end)
 
-        Each page begins after the last name of the one before it, and not where its token says:
-        SeaweedFS' token of a page that ends with such a name lists it again, for ever. A store that does
-        not know such delimiters lists the keys themselves.
-        """
-        prefix = self._root + prefix
-        after = prefix
-        while True:
-            try:
-                page = self._client.list_objects_v2(
-                    Bucket=self._bucket.name, Prefix=prefix, Delimiter=end, StartAfter=after
-                )
-            except CLIENT_ERRORS as error:
-                raise store_error(f"Listing {self._bucket.url}/{prefix}", error) from error
-            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
-            keys = [entry["Key"] for entry in page.get("Contents", ())]
-            yield from (name.removeprefix(prefix).partition(end)[0] for name in (*found, *keys))
-            if not page["IsTruncated"]:
-                return
-            if not (found or keys):
-                raise StoreError(f"Listing {self._bucket.url}/{prefix} failed: a page that is not the last is empty.")
-            # The first key that could follow those that begin so.
-            after = max(*(name[:-1] + chr(ord(end) + 1) for name in found), *keys, "")
-
-    def _keys(self, folder: Folder) -> tuple[list[pl.DataFrame], int]:
-        try:
-            return self._collect(folder, self._obstore_pages(folder))
-        except InvalidPathError:
-            pass
-        except CLIENT_ERRORS as error:
-            raise store_error(f"Listing {self._bucket.url}/{self._root}{folder.prefix}", error) from error
-        return self._collect(folder, self._boto3_pages(folder))
-
-    def _collect(self, folder: Folder, pages: Iterator[pl.DataFrame]) -> tuple[list[pl.DataFrame], int]:
-        """Pages up to the first key past the folder's range, and what they cost."""
+    def _keys(self, dataset: Dataset, folder: Folder) -> _Pages:
+        """Pages up to the first key past the folder's range. Of many only what is of the dataset is held."""
+        read: list[pl.DataFrame] = []
         kept: list[pl.DataFrame] = []
+        strays = Tally()
+        requests = held = 0
         beyond = self._root + folder.last
-        for page in pages:
-            kept.append(page)
-            last = page.item(-1, "path")
+        for page in self._pages.pages(self._root + folder.prefix, after=self._root + folder.first):
+            requests += 1
+            if page.keys.is_empty():
+                continue
+            kept.append(page.keys)
+            held += page.keys.height
+            if held >= KEYS_PARSED:
+                rows = read_keys(dataset, self._narrowed([(folder, kept)]))
+                strays.add_keys(dataset, rows.filter(~pl.col("fits"))["key"])
+                read.append(rows.filter("fits").select(KEY_SCHEMA.names()))
+                kept, held = [], 0
+            last = page.keys.item(-1, "key")
             if last > beyond and not last.startswith(beyond):
                 break
-        return kept, max(1, math.ceil(sum(page.height for page in kept) / PAGE))
+        return _Pages([*read, *kept], requests, strays)
+
+    def _believe(self, objects: pl.DataFrame) -> None:
+        """Raises StoreError for a lake that tells no ETags: nothing else tells one copy from another."""
+        untold = objects.filter(pl.col("size").is_not_null() & pl.col("etag").is_null())
+        if self._root and not untold.is_empty():
+            raise StoreError(
+                f"Listing {self._bucket.url}/{self._root} failed: the lake's store tells no ETag of "
+                f"{untold.item(0, 'key')!r}, by which copies are told apart; use a store that does."
+            )
 
     def _narrowed(self, collected: Iterable[tuple[Folder, Sequence[pl.DataFrame]]]) -> pl.DataFrame:
         """Each folder's pages as KEY_SCHEMA, with source keys, without what lies past its range."""
@@ -252,58 +242,14 @@ class Lister:
         )
         key, first, last = pl.col("key"), pl.col("first"), pl.col("last")
         return (
-            pl.concat([page for _, page in listed], how="diagonal")
+            pl.concat([page for _, page in listed])
             .hstack(ranges.select(pl.col("first", "last").repeat_by("height").explode()))
             .lazy()
-            .with_columns(
-                pl.col("path").str.strip_prefix(self._root).alias("key"),
-                pl.col("size").cast(pl.Int64),
-                pl.col("e_tag").str.strip_chars('"').alias("etag"),
-            )
+            .with_columns(pl.col("key").str.strip_prefix(self._root))
             .filter(key >= first, (key <= last) | key.str.starts_with(last))
             .select(KEY_SCHEMA.names())
             .collect()
         )
-
-    def _obstore_pages(self, folder: Folder) -> Iterator[pl.DataFrame]:
-        # The prefix ends with a slash: obstore matches whole path segments only.
-        stream = obstore.list(
-            self._store,
-            prefix=self._root + folder.prefix,
-            offset=self._root + folder.first,
-            chunk_size=PAGE,
-            return_arrow=True,
-        )
-        for batch in stream:
-            page = pl.DataFrame(batch)
-            if page.height:
-                yield page
-
-    def _boto3_pages(self, folder: Folder) -> Iterator[pl.DataFrame]:
-        paginator = self._client.get_paginator("list_objects_v2")
-        pages = paginator.paginate(
-            Bucket=self._bucket.name,
-            Prefix=self._root + folder.prefix,
-            StartAfter=self._root + folder.first,
-        )
-        for page in self._boto3(pages, folder.prefix):
-            if page.get("Contents"):
-                yield pl.DataFrame(
-                    [(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"]) for entry in page["Contents"]],
-                    schema=_PAGE_SCHEMA,
-                    orient="row",
-                )
-
-    def _boto3_folders(self, prefix: str) -> Iterator[str]:
-        paginator = self._client.get_paginator("list_objects_v2")
-        for page in self._boto3(paginator.paginate(Bucket=self._bucket.name, Prefix=prefix, Delimiter="/"), prefix):
-            yield from (folder["Prefix"] for folder in page.get("CommonPrefixes", ()))
-
-    def _boto3(self, pages: Iterable[Any], prefix: str) -> Iterator[Any]:
-        try:
-            yield from pages
-        except CLIENT_ERRORS as error:
-            raise store_error(f"Listing {self._bucket.url}/{self._root}{prefix}", error) from error
 
 
 def _batched(listed: Iterable[_Listed]) -> Iterator[list[_Listed]]:
@@ -312,8 +258,7 @@ def _batched(listed: Iterable[_Listed]) -> Iterator[list[_Listed]]:
     keys = 0
     for one in listed:
         batch.append(one)
-        _, (pages, _) = one
-        keys += sum(page.height for page in pages)
+        keys += sum(page.height for page in one[1].keys)
         if len(batch) == FOLDERS_PARSED or keys >= KEYS_PARSED:
             yield batch
             batch, keys = [], 0
@@ -337,16 +282,19 @@ def selected_symbols(
 
 def content_digest(objects: pl.DataFrame) -> str:
     """SHA-256 (first 16 hex digits) over keys, sizes and source ETags, sidecars included; any order of rows."""
-    return _digest_of(objects.select(_CONTENT_LINE.alias("line"))["line"].sort())
+    return _digest_of(objects.select(CONTENT_LINE.alias("line"))["line"].sort())
 
 
 def content_digests(objects: pl.DataFrame, periods: Sequence[str]) -> dict[str, str]:
     """The content digest of each period's objects."""
-    lines = objects.select("period", _CONTENT_LINE.alias("line")).group_by("period").agg(pl.col("line").sort())
+    lines = objects.select("period", CONTENT_LINE.alias("line")).group_by("period").agg(pl.col("line").sort())
     return dict.fromkeys(periods, _digest_of(())) | {period: _digest_of(some) for period, some in lines.iter_rows()}
 
 
-_CONTENT_LINE = pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t")
+CONTENT_LINE = pl.concat_str(
+    "key", "size", *(pl.col(f"{each}etag").fill_null("") for each in ("", "sidecar_")), separator="\t"
+)
+"""A text that changes with an object's content."""
 
 
 def _digest_of(lines: Iterable[str]) -> str:
@@ -391,14 +339,14 @@ def sidecar_keys(layout: Layout) -> pl.Expr:
     return pl.col("key").str.strip_suffix(layout.sidecar_drops) + layout.sidecar_suffix
 
 
-def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tuple[pl.DataFrame, tuple[Stray, ...]]:
-    """Split listed keys into archive objects (sidecars joined on) and strays.
+def _parse(dataset: Dataset, keys: pl.DataFrame, strays: Tally, *, lone_sidecars: bool) -> pl.DataFrame:
+    """The archive objects of listed keys (sidecars joined on); the others are added to the strays.
 
     A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
     """
     rows = read_keys(dataset, keys)
     fits, is_sidecar = pl.col("fits"), pl.col("is_sidecar")
-    strays = [stray for key in rows.filter(~fits)["key"] if (stray := _stray(dataset, key))]
+    strays.add_keys(dataset, rows.filter(~fits)["key"])
     rows = rows.filter(fits)
     layout = dataset.layout
     sidecars = rows.filter(is_sidecar).select(
@@ -413,11 +361,17 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, *, lone_sidecars: bool) -> tupl
     if lone_sidecars:
         objects = pl.concat([objects, orphans], how="diagonal")
     else:
-        strays += [Stray(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"]]
-    return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA), tuple(strays)
+        strays.add(Stray(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"])
+    return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA)
 
 
-def _stray(dataset: Dataset, key: str) -> Stray | None:
-    """None for an object of another data set that shares the folder."""
-    parsed = dataset.source.parse(key)
-    return parsed if isinstance(parsed, Stray) else None
+def _passed_by(dataset: Dataset, names: Iterable[str]) -> set[str]:
+    """Folders beside the symbols' that the exchange's module knows: of other data sets, or passed by for a reason."""
+    root, source = dataset.layout.root, dataset.source
+    heads = [layout.head for layout in source.layouts.values()]
+    return {
+        name
+        for name in names
+        if any(head.startswith(f"{root}{name}/") for head in heads)
+        or any(not rule.last_resort and rule.pattern.match(f"{root}{name}/") for rule in source.stray_rules)
+    }

@@ -19,7 +19,7 @@ from lakehouse_assets.archive.catalog import SPAN_SCHEMA
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace, compiled
 from lakehouse_assets.archive.key_pages import KeyPages
-from lakehouse_assets.archive.listing import PAGE, Lister, read_keys
+from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence, Period
 
 SAMPLES = 8
@@ -95,7 +95,7 @@ class Sampler:
         if "/{interval}/" not in template:
             return dataset.publication.intervals
         prefix = template[: template.index("{interval}")].format(symbol=symbol)
-        names = {each[len(prefix) : -1] for _, folders in self._pages.folder(prefix) for each in folders}
+        names = {each[len(prefix) : -1] for page in self._pages.folder(prefix) for each in page.folders}
         return [name for name in dataset.publication.intervals if name in names]
 
     def _ends(self, dataset: Dataset, symbol: str, interval: str | None) -> dict[str, object] | None:
@@ -148,7 +148,7 @@ class _Ends:
 
     def page(self, text: str) -> _Page:
         """The page of the folder's keys after its stem and ``text``."""
-        keys = self._pages.first(self._prefix, self._stem + text)
+        keys, is_whole = self._pages.first(self._prefix, self._stem + text)
         rows = read_keys(self._dataset, keys).filter("fits")
         objects, sidecars = rows.filter(~pl.col("is_sidecar")), rows.filter("is_sidecar")
         first, last = _range(objects["date"])
@@ -162,7 +162,7 @@ class _Ends:
             first=first,
             last=last,
             last_modified=objects["last_modified"].max(),
-            is_whole=keys.height < PAGE,
+            is_whole=is_whole,
         )
 
     def tail(self, head: _Page, today: date) -> _Page:

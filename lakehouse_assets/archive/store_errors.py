@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from obstore.exceptions import BaseError as ObstoreError
 
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import StoreError, printable
 from lakehouse_assets.observability.redaction import redact
 
 CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
@@ -106,6 +106,7 @@ _ADVICE = {
     "NoCredentials": "set credentials (for the lake: LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
     "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain)",
     "NoSuchBucket": "check the bucket's name and region",
+    "NotAListing": "the endpoint is in trouble, or a proxy answers for it; nothing is concluded from that",
     "PermanentRedirect": "check the bucket's region",
     "RequestTimeTooSkewed": "set this machine's clock",
     "SignatureDoesNotMatch": "check the secret key",
@@ -238,5 +239,5 @@ _READ = 8192
 def one_line(text: str, limit: int = 300) -> str:
     """What was said, as an error may repeat it: on one line, not endless, without secrets."""
     # What a server or a client says may repeat what it was sent, and be of any length.
-    line = " ".join(redact(_COLOURS.sub("", text[:_READ])).split()).rstrip(".")
+    line = printable(" ".join(redact(_COLOURS.sub("", text[:_READ])).split()).rstrip("."))
     return line if len(line) <= limit else line[: limit - 1] + "…"

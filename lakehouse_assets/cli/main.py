@@ -208,13 +208,27 @@ def sync(
     allow_spending: Annotated[
         bool, typer.Option("--allow-spending", help="Copy although the estimate is above a spending ceiling.")
     ] = False,
+    accept_withdrawals: Annotated[
+        bool,
+        typer.Option(
+            "--accept-withdrawals", help="Believe a listing that lacks much of what was there: it was withdrawn."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring periods of a dataset into the lake, without Dagster."""
     from lakehouse_assets.cli.sync import ask, run_sync  # noqa: PLC0415
 
     asked = ask(dataset, first, last, symbols, intervals)
-    raise typer.Exit(run_sync(asked, mode=mode, allow_spending=allow_spending, as_json=as_json))
+    raise typer.Exit(
+        run_sync(
+            asked,
+            mode=mode,
+            allow_spending=allow_spending,
+            accept_withdrawals=accept_withdrawals,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

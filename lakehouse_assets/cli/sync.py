@@ -12,11 +12,11 @@ from rich.markup import escape
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import progress_bar
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, printable
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Stage
 from lakehouse_assets.sync.plan import Plan, State
-from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate
 from lakehouse_assets.sync.watch import asked_periods
@@ -79,6 +79,12 @@ def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
     console = output.stdout()
     console.print(shown)
     console.print(f"{estimate}.", soft_wrap=True)
+    if plan.is_doubted:
+        console.print(
+            f"The exchange lists {summary['doubted']} objects (or their sidecars) no longer: too many to be believed "
+            "at once. They count as there until that lasts, or a sync accepts withdrawals.",
+            soft_wrap=True,
+        )
     console.print(f"{plan.listing_requests} of the requests were made now, to list. Nothing was written.")
     return 0
 
@@ -116,7 +122,9 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
 # sync
 
 
-def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: bool, as_json: bool) -> int:
+def run_sync(
+    asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: bool, accept_withdrawals: bool, as_json: bool
+) -> int:
     """Sync and print the report; 0 when all that was asked for is in the lake, else 1."""
     scope, engine = asked
     chosen = None if mode is None else _mode(mode)
@@ -128,12 +136,18 @@ def run_sync(asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: b
                 doing, now.files_done, now.files_total, unit="files", size=now.bytes_done, size_total=now.bytes_total
             )
 
-        report = engine.sync(scope, mode=chosen, on_progress=on_progress, approve=_approval(allow_spending))
+        report = engine.sync(
+            scope,
+            mode=chosen,
+            on_progress=on_progress,
+            approve=_approval(allow_spending),
+            accept_withdrawals=accept_withdrawals,
+        )
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if as_json:
         output.print_json(_document(report, ok=not failed))
     else:
-        _print_report(report, failed)
+        _print_report(report, failed, scope.entry.dataset.source_url)
     return 1 if failed else 0
 
 
@@ -164,11 +178,11 @@ def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:
 
 _SUMMED = (
     "expected", "present", "copied", "skipped", "failed", "vanished", "sidecars_copied", "bytes_copied",
-    "bytes_present", "operations_saved",
+    "bytes_present", "operations_saved", "doubted", "sidecars_doubted",
 )  # fmt: skip
 
 
-def _print_report(report: SyncReport, failed: list[PeriodReport]) -> None:
+def _print_report(report: SyncReport, failed: list[PeriodReport], source_url: str) -> None:
     console = output.stdout()
     numbers = ("objects", "copied", "sidecars", "bytes copied", "mode", "seconds")
     shown = output.table(f"Synced: {report.dataset}", ["period", "state"], numbers)
@@ -195,7 +209,7 @@ def _print_report(report: SyncReport, failed: list[PeriodReport]) -> None:
         f"{report.seconds:.2f}",
     )
     console.print(shown)
-    for line in _notes(report, failed):
+    for line in _notes(report, failed, source_url):
         console.print(escape(line), soft_wrap=True)
 
 
@@ -205,7 +219,7 @@ def _state(period: PeriodReport) -> str:
     return period.state.value.replace("_", " ")
 
 
-def _notes(report: SyncReport, failed: list[PeriodReport]) -> list[str]:
+def _notes(report: SyncReport, failed: list[PeriodReport], source_url: str) -> list[str]:
     notes = []
     unpublished = [each.period for each in report.periods if each.state is PeriodState.NOT_PUBLISHED]
     if unpublished:
@@ -213,10 +227,11 @@ def _notes(report: SyncReport, failed: list[PeriodReport]) -> list[str]:
         notes.append(f"Not published yet: {len(unpublished)} of {len(report.periods)} periods ({span}).")
     if any(each.narrowed and not each.is_complete and each.expected for each in report.periods):
         notes.append("Narrowed by --symbols or --intervals: the rest of these periods is not in the lake.")
-    if report.strays:
-        notes.append(f"{len(report.strays)} keys are no archive objects, such as {report.strays[0][0]!r}.")
+    notes += report.notes
+    if doubted := doubted_text(report, source_url):
+        notes.append(f"{doubted} With --accept-withdrawals it is believed now.")
     failures = [failure for period in failed for failure in period.failures]
-    notes += [f"failed: {failure.key}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]
+    notes += [f"failed: {printable(failure.key)}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]
     rest = sum(period.missing_total for period in failed) - min(len(failures), FAILURES_SHOWN)
     if rest > 0:
         notes.append(f"and {rest} more; --json names more of them. A second run does the rest.")

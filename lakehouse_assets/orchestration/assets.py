@@ -53,6 +53,11 @@ class SyncConfig(dg.Config):
         description="Copy although the estimate is above a spending ceiling (LAKEHOUSE_SPENDING_*). For a backfill, "
         "set the tag lakehouse/allow_spending=true instead.",
     )
+    accept_withdrawals: bool = Field(
+        default=False,
+        description="Believe a listing that lacks much of what was there: the exchange withdrew it. Otherwise that is "
+        "taken for an outage until it has lasted for LAKEHOUSE_SYNC_DOUBT_HOURS.",
+    )
 
 
 def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
@@ -111,6 +116,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
                     mode=config.mode and SyncMode(config.mode.value),
                     run_id=context.run.run_id,
                     approve=approval(context, read_group(SpendingSettings), is_allowed=config.allow_spending),
+                    accept_withdrawals=config.accept_withdrawals,
                 )
             else:
                 report = engine.check(scope)

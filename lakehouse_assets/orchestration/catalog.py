@@ -20,6 +20,7 @@ from lakehouse_assets.archive.discovery import CONCURRENCY, Progress, discover
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix
+from lakehouse_assets.errors import printable
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.sync.catalog_store import read_catalog, write_catalog
 
@@ -44,6 +45,11 @@ class CatalogConfig(dg.Config):
     depth: DepthChoice = Field(
         default=DepthChoice[Depth.EXACT.value],
         description="exact: list every key. shallow: folders' names, and a sample of each dataset.",
+    )
+    accept_withdrawals: bool = Field(
+        default=False,
+        description="Keep a catalog that lacks many of the symbols that were published: they were withdrawn. Otherwise "
+        "that is taken for an outage.",
     )
     concurrency: int = Field(default=CONCURRENCY, ge=1, le=1024, description="Listing requests at a time.")
 
@@ -97,7 +103,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
             concurrency=config.concurrency,
             on_progress=_Ticker(context).show,
         )
-        write_catalog(into, now)
+        write_catalog(into, now, accept_withdrawals=config.accept_withdrawals)
         changes = changes_between(before, now) if before else None
         wanted = against_matrix(now, matrix)
         return dg.MaterializeResult(
@@ -226,5 +232,5 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
+    text = "" if value is None else printable(str(value))
     return " ".join(text.replace("|", "\\|").replace("`", "'").split())

@@ -191,7 +191,7 @@ def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterato
         yield metric, _sum(census, column), {}
     expected, present = _sum(census, "expected"), _sum(census, "present")
     yield metrics.COMPLETENESS, present / expected if expected else 1.0, {}
-    complete = census.filter(pl.col("present") == pl.col("expected"))
+    complete = census.filter((pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0))
     yield metrics.PERIODS, complete.height, {"state": PeriodState.COMPLETE.value}
     yield metrics.PERIODS, census.height - complete.height, {"state": PeriodState.INCOMPLETE.value}
     for state in Integrity:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import dagster as dg
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.errors import printable
 from lakehouse_assets.observability.tracing import trace_id
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import Failure, PeriodReport
+from lakehouse_assets.sync.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 
 TABLE_ROWS = 20
 
@@ -41,8 +42,23 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "lake_uri": dg.MetadataValue.text(lake.url(dataset.lake_prefix)),
     }
     metadata |= trace_metadata()
+    if report.doubted or report.sidecars_doubted:
+        metadata["objects_doubted"] = dg.MetadataValue.int(report.doubted)
+        metadata["sidecars_doubted"] = dg.MetadataValue.int(report.sidecars_doubted)
     if report.failures:
         metadata["failures"] = dg.MetadataValue.md(failure_table(report))
+    return metadata
+
+
+def left_out_metadata(report: SyncReport) -> dict[str, dg.MetadataValue]:
+    """What a sync left alone in the source; nothing where that is nothing."""
+    metadata: dict[str, dg.MetadataValue] = {}
+    if report.strays_total:
+        metadata["strays"] = dg.MetadataValue.int(report.strays_total)
+    if report.left_out_total:
+        metadata["symbols_left_out"] = dg.MetadataValue.int(report.left_out_total)
+        named = [printable(name) for name in report.left_out[:LEFT_OUT_NAMED]]
+        metadata["symbols_left_out_named"] = dg.MetadataValue.json(named)
     return metadata
 
 
@@ -78,9 +94,11 @@ _ADVICE: Mapping[str, str] = {
     "NoSuchBucket": "Check LAKEHOUSE_LAKE_BUCKET and its region.",
     "not in the lake": "Materialize the whole partition, without `symbols` and `intervals`.",
     "SlowDown": "The store is throttling; lower LAKEHOUSE_SYNC_WORKERS and materialize again.",
+    "the source's listing lacks it": "Wait: it is asked again. If the exchange did withdraw them, materialize with "
+    "accept_withdrawals.",
     "UnsayableKey": "Report the key to the exchange; it cannot be mirrored.",
 }
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("`", "'")
+    return printable(text.replace("|", "\\|").replace("\n", " ").replace("`", "'"))

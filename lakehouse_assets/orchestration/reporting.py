@@ -10,7 +10,6 @@ materialization counts as outdated), ``get_latest_storage_id_by_partition`` and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -19,11 +18,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.errors import printable
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
-from lakehouse_assets.orchestration.metadata import period_metadata
+from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport
+from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport, doubted_text
 
 NAMED = 5
 """Objects or periods that a one-line text names."""
@@ -46,20 +46,20 @@ def report_sync(
     Raises dg.Failure, without retries, when a period that should be whole now is not.
     """
     key = dg.AssetKey(dataset.asset_key)
-    for note in _notes(report):
+    for note in ([f"Objects are not copied directly: {report.mode_note}"] if report.mode_note else []) + report.notes:
         context.log.warning(note)
     for period in report.periods:
         context.log.info(_line(dataset, period))
         if synced:
-            context.log_event(_event(context, dataset, lake, period, code_version=code_version))
-    _log_checks(context, dataset, lake, report.periods)
+            context.log_event(_event(context, dataset, lake, (report, period), code_version=code_version))
+    _log_checks(context, dataset, lake, report)
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
         forget_failures(context, key)
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if synced and failed:
         raise dg.Failure(
             description=f"{len(failed)} of {len(report.periods)} periods of {dataset} are incomplete: "
-            + "; ".join(_complaint(period) for period in failed[:NAMED])
+            + "; ".join(_complaint(dataset, period) for period in failed[:NAMED])
             + ("; ..." if len(failed) > NAMED else ""),
             metadata={"incomplete_periods": dg.MetadataValue.json([period.period for period in failed])},
             allow_retries=False,
@@ -70,12 +70,13 @@ def _event(
     context: Context,
     dataset: Dataset,
     lake: Lake,
-    period: PeriodReport,
+    reported: tuple[SyncReport, PeriodReport],
     *,
     code_version: str,
 ) -> dg.AssetMaterialization | dg.AssetObservation:
     key = dg.AssetKey(dataset.asset_key)
-    metadata = period_metadata(period, dataset, lake)
+    report, period = reported
+    metadata = period_metadata(period, dataset, lake) | left_out_metadata(report)
     if not period.is_complete:
         return dg.AssetObservation(asset_key=key, partition=period.period, metadata=metadata)
     tags = {
@@ -101,22 +102,23 @@ def _log_checks(
     context: Context,
     dataset: Dataset,
     lake: Lake,
-    periods: Sequence[PeriodReport],
+    report: SyncReport,
 ) -> None:
     key = dg.AssetKey(dataset.asset_key)
-    targets = _latest_materializations(context.instance, key, {period.period for period in periods})
-    for period in periods:
+    targets = _latest_materializations(context.instance, key, {period.period for period in report.periods})
+    for period in report.periods:
         evaluation: Any = dg.AssetCheckEvaluation(
             asset_key=key,
             check_name=COMPLETE,
             partition=period.period,
-            passed=period.is_complete,
+            # What the exchange lists and nobody can read is told until the matrix excludes it; the period is whole.
+            passed=period.is_complete and not report.left_out_total,
             # The icon is red unless the latest severity is WARN, even where it passed.
             severity=dg.AssetCheckSeverity.ERROR
             if period.state is PeriodState.INCOMPLETE
             else dg.AssetCheckSeverity.WARN,
-            description=_verdict(period),
-            metadata=period_metadata(period, dataset, lake),
+            description=" ".join([_verdict(dataset, period), *report.left_out_notes]),
+            metadata=period_metadata(period, dataset, lake) | left_out_metadata(report),
             target_materialization_data=targets.get(period.period),
         )
         # Both contexts take it; the types of an op's do not say so.
@@ -142,17 +144,9 @@ def _latest_materializations(
     }
 
 
-def _notes(report: SyncReport) -> list[str]:
-    notes = []
-    if report.mode_note:
-        notes.append(f"Objects are not copied directly: {report.mode_note}")
-    if report.strays:
-        named = "; ".join(f"{key!r}: {reason}" for key, reason in report.strays[:NAMED])
-        notes.append(f"{len(report.strays)} keys of the source are no archive objects and are left alone: {named}")
-    return notes
-
-
-def _verdict(period: PeriodReport) -> str:
+def _verdict(dataset: Dataset, period: PeriodReport) -> str:
+    if doubted := doubted_text(period, dataset.source_url):
+        return doubted
     if period.state is PeriodState.NOT_PUBLISHED:
         return "The exchange has published nothing for this period yet."
     if period.is_complete:
@@ -160,14 +154,19 @@ def _verdict(period: PeriodReport) -> str:
             return f"The exchange withdrew all it had published; the lake keeps {period.vanished} objects."
         kept = f"; {period.vanished} more are kept that the exchange withdrew" if period.vanished else ""
         return f"All {period.expected} objects are in the lake{kept}."
-    named = ", ".join(failure.key for failure in period.failures[:NAMED])
+    named = ", ".join(printable(failure.key) for failure in period.failures[:NAMED])
     more = f" and {period.missing_total - NAMED} more" if period.missing_total > NAMED else ""
     return f"{period.missing_total} of {period.expected} objects are missing or outdated: {named}{more}."
 
 
-def _complaint(period: PeriodReport) -> str:
+def _complaint(dataset: Dataset, period: PeriodReport) -> str:
+    if doubted := doubted_text(period, dataset.source_url):
+        return f"{period.period}: {doubted}"
     first = period.failures[0]
-    return f"{period.period}: {period.missing_total} of {period.expected} objects, such as {first.key} ({first.reason})"
+    return (
+        f"{period.period}: {period.missing_total} of {period.expected} objects, such as {printable(first.key)} "
+        f"({first.reason})"
+    )
 
 
 def _line(dataset: Dataset, period: PeriodReport) -> str:

@@ -11,13 +11,15 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog import SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog import DATASET, SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.universe import universe as universe_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import read_rows, write_rows
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.sync.report import SHOWN
+from lakehouse_assets.sync.withdrawal import Doubt
 
 CATALOG_FOLDER = "_catalog"
 
@@ -27,10 +29,13 @@ _STRAYS = pl.Schema(_TAKEN | STRAY_SCHEMA)
 """``month`` (of ``taken_at``, UTC) is the tables' partition."""
 
 
-def write_catalog(lake: Lake, catalog: Catalog) -> pl.DataFrame:
+def write_catalog(
+    lake: Lake, catalog: Catalog, *, doubt: Doubt | None = None, accept_withdrawals: bool = False
+) -> pl.DataFrame:
     """Keep a catalog of the whole archive; returns the symbols reference that it makes.
 
-    Raises StoreError for one in which nothing was found: an archive does not vanish, but its listing may fail so.
+    Raises StoreError for one in which nothing was found, and (unless ``accept_withdrawals``) for one that lacks many of
+    the symbols that were published: an archive does not vanish, but its listing may fail so.
     """
     if catalog.spans.is_empty():
         raise StoreError(
@@ -42,7 +47,10 @@ def write_catalog(lake: Lake, catalog: Catalog) -> pl.DataFrame:
         pl.lit(catalog.taken_at).cast(_TAKEN["taken_at"]).alias("taken_at"),
         pl.lit(catalog.depth.value).alias("depth"),
     ]
-    symbols = reference(catalog, read_symbols(lake, catalog.exchange))
+    before = read_symbols(lake, catalog.exchange)
+    if not accept_withdrawals:
+        _believe(catalog, before, doubt or Doubt())
+    symbols = reference(catalog, before)
     if not catalog.strays.is_empty():
         write_rows(
             lake, _table(catalog.exchange, "strays"), catalog.strays.select(*taken, pl.all()), partition_by=["month"]
@@ -50,6 +58,26 @@ def write_catalog(lake: Lake, catalog: Catalog) -> pl.DataFrame:
     write_rows(lake, _table(catalog.exchange, "symbols"), symbols, mode="overwrite")
     write_rows(lake, _table(catalog.exchange, "spans"), catalog.spans.select(*taken, pl.all()), partition_by=["month"])
     return symbols
+
+
+def _believe(catalog: Catalog, before: pl.DataFrame, doubt: Doubt) -> None:
+    """Raises StoreError for a catalog that lacks too many of the symbols that are known to be published."""
+    known = before.filter("published").select(*DATASET, "symbol").unique()
+    whole = [
+        row
+        for row in known.select(DATASET).unique().iter_rows()
+        if catalog.covers(row[0], row[1]) and catalog.names_all_symbols("/".join(row))
+    ]
+    known = known.join(pl.DataFrame(whole, schema=known.select(DATASET).schema, orient="row"), on=DATASET)
+    lacking = known.join(catalog.spans, on=[*DATASET, "symbol"], how="anti").sort(*DATASET, "symbol")
+    if not doubt.is_too_much(lacking.height, known.height):
+        return
+    named = ", ".join(repr(name) for name in lacking["symbol"].unique(maintain_order=True).head(SHOWN))
+    raise StoreError(
+        f"Listing s3://{exchange_named(catalog.exchange).bucket} lacks {lacking.height} of {known.height} symbols of "
+        f"data sets that were there, such as {named}: taken for an outage, and this catalog was not kept. If they were "
+        "withdrawn, materialize it with accept_withdrawals."
+    )
 
 
 def read_catalog(lake: Lake, exchange: str) -> Catalog | None:

@@ -26,11 +26,13 @@ CENSUS_SCHEMA = pl.Schema(
         **dict.fromkeys((*COUNTED_STATES, FAILED), pl.Int64()),
         **dict.fromkeys((state.value for state in Integrity), pl.Int64()),
         "bytes": pl.Int64,
+        "doubted": pl.Int64,
         "synced_at": pl.Datetime("us", "UTC"),
     }
 )
 """One row per period of a manifest, sorted. Numbers of archive objects by state; ``expected`` are
-those that the source listed, ``bytes`` those of the present ones, ``synced_at`` the last (UTC)."""
+those that the source listed, ``bytes`` those of the present ones, ``doubted`` those that a listing lacked which was
+not believed, ``synced_at`` the last (UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
             *((state == name).sum().alias(name) for name in (*COUNTED_STATES, FAILED)),
             *(((pl.col("integrity") == name.value) & present).sum().alias(name.value) for name in Integrity),
             pl.col("size").filter(present).sum().alias("bytes"),
+            pl.col("missed_at").count().alias("doubted"),
             pl.col("synced_at").max(),
         )
         .sort("period")

@@ -40,11 +40,12 @@ from lakehouse_assets.sync.reconcile import (
     period_reports,
     with_places,
 )
-from lakehouse_assets.sync.report import SyncReport
+from lakehouse_assets.sync.report import LEFT_OUT_NAMED, SyncReport
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.survey import Range, Survey, Surveyor
 from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.withdrawal import Doubt
 
 LOOKS_ANEW = 2
 """How often a sync looks again at files that another run was faster to write; what is still open then has failed."""
@@ -81,12 +82,13 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Limits of a sync; see TransferOptions. ``list_concurrency`` requests per listed side; a part is
+    """Limits of a sync; see TransferOptions and Doubt. ``list_concurrency`` requests per listed side; a part is
     planned and recorded at a time and has ``part_objects`` at most, though never less than a period."""
 
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
     part_objects: int = 12_000
+    doubt: Doubt = field(default_factory=Doubt)
     prices: Prices = field(default_factory=Prices)
 
 
@@ -102,7 +104,7 @@ class Engine:
 
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
-        return self._plan(scope, self._surveyor.survey(scope).whole(), self._manifest(scope).read(scope.names))
+        return self._planned(scope, self._surveyor.survey(scope).whole(), self._options.doubt)[2]
 
     def estimate(self, plan: Plan) -> Estimate:
         """What doing it would cost."""
@@ -129,8 +131,8 @@ class Engine:
 
         def judged(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            survey, known = self._known(part, survey)
-            rows = self._judged(part, survey, known.rows, OUTCOME_SCHEMA.to_frame(), run_id=None)
+            survey, _, plan = self._planned(part, survey, self._options.doubt)
+            rows = self._judged(part, plan, OUTCOME_SCHEMA.to_frame(), run_id=None)
             return _report(part, survey, rows, started)
 
         return self._in_parts(scope, judged)
@@ -140,9 +142,9 @@ class Engine:
 
         def recorded(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            survey, known = self._known(part, survey)
+            survey, known, plan = self._planned(part, survey, self._options.doubt)
             nothing = OUTCOME_SCHEMA.to_frame()
-            done = _Brought(survey, known, nothing, self._judged(part, survey, known.rows, nothing, run_id))
+            done = _Brought(survey, known, nothing, self._judged(part, plan, nothing, run_id), self._options.doubt)
             return _report(part, survey, self._commit(part, done, run_id), started)
 
         return self._in_parts(scope, recorded)
@@ -155,22 +157,25 @@ class Engine:
         run_id: str | None = None,
         on_progress: OnProgress = lambda _progress: None,
         approve: Callable[[Estimate], None] | None = None,
+        accept_withdrawals: bool = False,
     ) -> SyncReport:
         """Bring the periods into the lake and record what the lake then holds.
 
         ``mode`` defaults to the entry's. ``approve`` is told the cost of all of it before anything is
-        copied, and may raise. Objects that could not be moved are in the report, not raised;
+        copied, and may raise. With ``accept_withdrawals`` whatever the source does not list was withdrawn, however much
+        that is. Objects that could not be moved are in the report, not raised;
         StoreError is raised when source, lake or manifest cannot be read or written, and before anything
         is copied to a store on which nothing can be recorded safely. What was
         proven to be in the lake by then is recorded all the same, where the lake allows.
         """
+        doubt = Doubt.none() if accept_withdrawals else self._options.doubt
         moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
         counter = _Counter(on_progress)
         history = HistoryWriter(self._lake, run_id)
 
         def synced(part: Scope, survey: Survey) -> SyncReport:
             started = time.monotonic()
-            done = self._bring(moving, part, survey, counter, run_id)
+            done = self._bring(moving, part, survey, counter, doubt=doubt, run_id=run_id)
             counter.at(Stage.MOVED)
             counter.at(Stage.COMMITTING)
             try:
@@ -190,7 +195,9 @@ class Engine:
         def listed(range_: Range, parts: Sequence[Scope]) -> None:
             if approve is not None:
                 # Planned once more than needed: of a range in parts none is copied before all are approved.
-                plans = (self._plan(p, range_.within(p), self._manifest(p).read(p.names)).summary() for p in parts)
+                plans = (
+                    self._plan(p, range_.within(p), self._manifest(p).read(p.names), doubt).summary() for p in parts
+                )
                 approve(self._estimate(plans, range_.requests))
             counter.at(Stage.LISTED)
 
@@ -221,32 +228,40 @@ class Engine:
             ),
             seconds=time.monotonic() - started,
             listing_requests=range_.requests + sum(report.listing_requests for report in reports),
-            strays=tuple((stray.key, stray.reason) for stray in range_.strays),
+            strays=tuple((stray.key, stray.reason) for stray in range_.strays.named),
+            strays_total=range_.strays.total,
+            left_out=range_.left_out[:LEFT_OUT_NAMED],
+            left_out_total=len(range_.left_out),
         )
 
     def _manifest(self, scope: Scope) -> Manifest:
         return Manifest(self._lake, scope.entry.dataset)
 
-    def _known(self, part: Scope, survey: Survey) -> tuple[Survey, Known]:
-        """The manifest's rows, and a survey that is no older than they are.
+    def _planned(self, part: Scope, survey: Survey, doubt: Doubt) -> tuple[Survey, Known, Plan]:
+        """The manifest's rows, a survey that is no older than they are, and what follows from both.
 
         Another run may have replaced what was listed, hours ago in a long range: what it kept of it
-        must not be taken for what the lake has now.
+        must not be taken for what the lake has now. A listing that lacks much is asked for once more.
         """
         known = self._manifest(part).known(part.names)
-        if survey.contradicts(known.rows):
+        plan = self._plan(part, survey, known.rows, doubt)
+        if survey.contradicts(known.rows) or plan.is_doubted:
             survey = self._surveyor.survey(part).whole()
-        return survey, known
+            plan = self._plan(part, survey, known.rows, doubt)
+        return survey, known, plan
 
-    def _bring(self, moving: Moving, part: Scope, survey: Survey, counter: _Counter, run_id: str | None) -> _Brought:
+    def _bring(
+        self, moving: Moving, part: Scope, survey: Survey, counter: _Counter, *, doubt: Doubt, run_id: str | None
+    ) -> _Brought:
         """Move what the part lacks, and look at what the lake then has.
 
         Files that another run was faster to write are looked at anew: what it wrote is what the source has, or
         it is kept and replaced.
         """
         with _stage(part, "plan"):
-            survey, known = self._known(part, survey)
-            copies = self._plan(part, survey, known.rows).copies()  # the plan itself is a kilobyte an object
+            survey, known, plan = self._planned(part, survey, doubt)
+            copies = plan.copies()
+            del plan  # a kilobyte an object
         if not copies.is_empty():
             require_conditional_writes(self._lake)
         outcomes = OUTCOME_SCHEMA.to_frame()
@@ -257,16 +272,16 @@ class Engine:
             with _stage(part, "look_again"):
                 survey, moved, lost = self._surveyor.look_again(part, survey, moved)
                 outcomes = pl.concat([outcomes.join(moved, on="key", how="anti"), moved])
-                rows = self._judged(part, survey, known.rows, outcomes, run_id)
+                rows = self._judged(part, self._plan(part, survey, known.rows, doubt), outcomes, run_id)
             files = overtaken(rows)
             if files.is_empty() or lost is not None or looks == LOOKS_ANEW:
-                return _Brought(survey, known, outcomes, rows, lost)
+                return _Brought(survey, known, outcomes, rows, doubt, lost)
             looks += 1
             with _stage(part, "plan"):
-                survey, known = self._known(part, survey)
-                copies = self._plan(part, survey, known.rows).copies().filter(pl.col("key").is_in(files.to_list()))
+                survey, known, plan = self._planned(part, survey, doubt)
+                copies = plan.copies().filter(pl.col("key").is_in(files.to_list()))
 
-    def _plan(self, scope: Scope, survey: Survey, known: pl.DataFrame) -> Plan:
+    def _plan(self, scope: Scope, survey: Survey, known: pl.DataFrame, doubt: Doubt) -> Plan:
         def planned(*, lake_has_md5: bool) -> Plan:
             return make_plan(
                 survey.source,
@@ -279,12 +294,12 @@ class Engine:
             )
 
         plan = planned(lake_has_md5=True)
-        return plan if self._are_md5(scope, plan.doubted()) else planned(lake_has_md5=False)
+        if not self._are_md5(scope, plan.disputed()):
+            plan = planned(lake_has_md5=False)
+        return replace(plan, rows=doubt.of(plan.rows, scope.entry, _now()))
 
-    def _judged(
-        self, scope: Scope, survey: Survey, known: pl.DataFrame, outcomes: pl.DataFrame, run_id: str | None
-    ) -> pl.DataFrame:
-        rows = with_outcomes(self._plan(scope, survey, known).rows, outcomes)
+    def _judged(self, scope: Scope, plan: Plan, outcomes: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
+        rows = with_outcomes(plan.rows, outcomes)
         return judge(rows, lake_has_md5=self._are_md5(scope, unexpected(rows)), now=_now(), run_id=run_id)
 
     def _are_md5(self, scope: Scope, files: pl.DataFrame) -> bool:
@@ -309,7 +324,7 @@ class Engine:
             else:
                 # Another run that committed since the manifest was read has changed the lake too.
                 after = self._surveyor.survey(scope).whole()
-                rows = self._judged(scope, after, current, done.outcomes, run_id)
+                rows = self._judged(scope, self._plan(scope, after, current, done.doubt), done.outcomes, run_id)
             replaced = rows.filter("taken_over").select("key", lake_etag="known_lake_etag", size="known_size")
             judged[:] = [with_places(rows, kept_places(scope.entry.dataset, self._lake, replaced))]
             return manifest_rows(judged[0])
@@ -322,13 +337,14 @@ class Engine:
 class _Brought:
     """What a part's transfer came to: both sides, the manifest's rows before, OUTCOME_SCHEMA, and the rows judged.
 
-    ``lost`` is why the source could no longer be asked.
+    ``doubt`` is what a listing was believed by, ``lost`` why the source could no longer be asked.
     """
 
     survey: Survey
     known: Known
     outcomes: pl.DataFrame
     rows: pl.DataFrame
+    doubt: Doubt
     lost: StoreError | None = None
 
 

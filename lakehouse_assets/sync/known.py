@@ -15,7 +15,7 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
-from lakehouse_assets.sync.commit import files_by_month
+from lakehouse_assets.sync.commit import files_by_month, with_all
 from lakehouse_assets.sync.delta_errors import READ_ERRORS
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.plan import State
@@ -29,6 +29,7 @@ _COUNTS = pl.Schema(
         "period": pl.String,
         "state": pl.String,
         "objects": pl.UInt32,
+        "missed": pl.UInt32,
         "published": MANIFEST_SCHEMA["source_last_modified"],
     }
 )
@@ -38,7 +39,8 @@ _COUNTS = pl.Schema(
 class Known:
     """One manifest, by period.
 
-    ``counts``: ``objects`` per ``period`` and ``state``, with the median of their last-modified times at
+    ``counts``: ``objects`` per ``period`` and ``state``, how many of them were ``missed`` in a listing that was not
+    believed, and the median of their last-modified times at
     the source (UTC) as ``published``. ``symbols``: every symbol that has a row.
     """
 
@@ -49,7 +51,9 @@ class Known:
     def whole(self) -> dict[str, int]:
         """Of each period of which all is in the lake (or withdrawn), the number of objects present."""
         by_period = self.counts.group_by("period").agg(
-            pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]).all().alias("whole"),
+            (pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]) & (pl.col("missed") == 0))
+            .all()
+            .alias("whole"),
             pl.col("objects").filter(pl.col("state") == State.PRESENT).sum(),
         )
         return dict(by_period.filter("whole").select("period", "objects").sort("period").iter_rows())
@@ -129,9 +133,11 @@ class Memory:
 def _months(table: DeltaTable, months: list[str]) -> tuple[pl.DataFrame, frozenset[str]]:
     if not months:
         return _COUNTS.to_frame(), frozenset()
-    scan = pl.scan_delta(table).filter(pl.col("month").is_in(months))
+    scan = with_all(pl.scan_delta(table).filter(pl.col("month").is_in(months)), MANIFEST_SCHEMA)
     counts = scan.group_by("month", "period", "state").agg(
-        pl.len().alias("objects"), pl.col("source_last_modified").median().alias("published")
+        pl.len().alias("objects"),
+        pl.col("missed_at").count().alias("missed"),
+        pl.col("source_last_modified").median().alias("published"),
     )
     counts, symbols = pl.collect_all([counts, scan.select(pl.col("symbol").unique())])
     return counts.select(_COUNTS.names()).cast(_COUNTS), frozenset(symbols["symbol"].drop_nulls())

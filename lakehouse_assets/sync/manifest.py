@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month
+from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
 from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.delta_log import restart_log
@@ -63,6 +63,8 @@ MANIFEST_SCHEMA = pl.Schema(
         "superseded_key": pl.String,
         "error": pl.String,
         "seen_at": _UTC,
+        "missed_at": _UTC,
+        "sidecar_withdrawn": pl.Boolean,
     }
 )
 """``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
@@ -77,12 +79,26 @@ it. ``seen_at`` is when a commit last saw it there; a look that finds nothing to
 
 ``former_etag`` and ``superseded_key`` tell of the content that the present one replaced; the
 table's history has the ones before.
+
+``missed_at`` is when a listing first lacked what was there (the object or its sidecar) and was not believed
+(sync/withdrawal.py); null while it is listed. ``sidecar_withdrawn``: the source lists the object without the sidecar
+that it had.
 """
 
 FAILED = "failed"
 """The one state of a row that no plan gives (sync/plan.py has the others)."""
 
-CONTENT_COLUMNS = ("key", "period", "symbol", "interval", "state", "source_etag", "sidecar_source_etag")
+CONTENT_COLUMNS = (
+    "key",
+    "period",
+    "symbol",
+    "interval",
+    "state",
+    "size",
+    "source_etag",
+    "sidecar_source_etag",
+    "missed_at",
+)
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
@@ -138,7 +154,8 @@ class Manifest:
         if table is None:
             return MANIFEST_SCHEMA.to_frame().select(CONTENT_COLUMNS)
         within = pl.col("key") >= first if end is None else (pl.col("key") >= first) & (pl.col("key") < end)
-        return self.collect(_scan(table, periods).filter(within).select(CONTENT_COLUMNS))
+        rows = with_all(_scan(table, periods), MANIFEST_SCHEMA)
+        return self.collect(rows.filter(within).select(CONTENT_COLUMNS))
 
     def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
         """The data files of each month, and how to scan the rows of some months, as of one version.
@@ -150,7 +167,7 @@ class Manifest:
             return {}, lambda _months: MANIFEST_SCHEMA.to_frame().lazy()
 
         def scan(months: Sequence[str]) -> pl.LazyFrame:
-            return pl.scan_delta(table).filter(pl.col("month").is_in(list(months)))
+            return with_all(pl.scan_delta(table).filter(pl.col("month").is_in(list(months))), MANIFEST_SCHEMA)
 
         return files_by_month(table), scan
 
@@ -272,10 +289,8 @@ def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
 def _known(table: DeltaTable | None, periods: Sequence[str]) -> Known:
     if table is None:
         return Known(MANIFEST_SCHEMA.to_frame(), None)
-    rows = _scan(table, periods).collect()
     # A table that an earlier version made lacks the columns that came later; the next write adds them.
-    lacking = [pl.lit(None, dtype).alias(name) for name, dtype in MANIFEST_SCHEMA.items() if name not in rows.columns]
-    return Known(_fitting(rows.with_columns(lacking)), table.version())
+    return Known(_fitting(with_all(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version())
 
 
 def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:

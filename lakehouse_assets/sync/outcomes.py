@@ -158,5 +158,5 @@ def _copied(prefix: str, lake_has_md5: bool) -> pl.Expr:
     return (
         (written | found.fill_null(value=False))
         & (pl.col(f"lake_{prefix}size") == pl.col(f"{prefix}size"))
-        & ((pl.col(f"{prefix}tried_etag") == etag) | (unseen & (lake_etag == etag)))
+        & (pl.col(f"{prefix}tried_etag").eq_missing(etag) | (unseen & (lake_etag == etag)))
     ).fill_null(value=False)

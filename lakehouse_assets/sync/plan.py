@@ -12,6 +12,7 @@ a manifest row, the source's ETag is compared with the one that was copied, and 
 with the one that copy got. Without one (a run was killed, or the mirror is older than the
 manifest) the two ETags are compared with each other where both are plain MD5 sums; otherwise an
 equal size and a copy younger than the source's file is taken as whole, since S3 writes are atomic.
+So it is where a source tells no ETag.
 
 Where both ETags are MD5 sums they have to be equal, whatever the manifest says: it may be of a time when
 this was not compared.
@@ -45,11 +46,16 @@ class Plan:
     """One row per object known to source, lake or manifest; see :func:`make_plan`.
 
     ``wanted`` narrows the copies to a run's ``symbols`` and ``intervals``; judging a period
-    whole always looks at every row.
+    whole always looks at every row. ``doubted`` and ``sidecar_doubted`` are what a listing lacks and is not believed.
     """
 
     rows: pl.DataFrame
     listing_requests: int
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the source's listing lacks too much to be believed."""
+        return bool(self.rows.select(pl.any_horizontal("doubted", "sidecar_doubted").any()).item())
 
     def copies(self) -> pl.DataFrame:
         """Keys to copy: source ``key``, ``size``, ``etag``, ``reason`` (missing or changed),
@@ -70,10 +76,10 @@ class Plan:
         ]
         return pl.concat(parts)
 
-    def doubted(self) -> pl.DataFrame:
+    def disputed(self) -> pl.DataFrame:
         """Files that are present only if the lake's ETags are no MD5 sums: ``key``, its ``etag``, ``size`` there."""
         return pl.concat(
-            self.rows.filter(f"{prefix}doubted").select(
+            self.rows.filter(f"{prefix}disputed").select(
                 file_key(prefix), etag=pl.col(f"lake_{prefix}etag"), size=pl.col(f"lake_{prefix}size")
             )
             for prefix in ("", "sidecar_")
@@ -89,13 +95,14 @@ class Plan:
             missing=objects.filter(pl.col("reason") == State.MISSING).height,
             changed=objects.filter(pl.col("reason") == State.CHANGED).height,
             present=self.rows.filter(pl.col("state") == State.PRESENT).height,
-            vanished=self.rows.filter(pl.col("state") == State.VANISHED).height,
+            vanished=self.rows.filter((pl.col("state") == State.VANISHED) & ~pl.col("doubted")).height,
+            doubted=self.rows.filter("doubted").height,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """Counts of a plan. ``bytes`` with sidecars."""
+    """Counts of a plan. ``bytes`` with sidecars; ``doubted`` are not listed, and not believed to be withdrawn."""
 
     objects: int
     sidecars: int
@@ -104,6 +111,7 @@ class PlanSummary:
     changed: int
     present: int
     vanished: int
+    doubted: int
 
 
 def make_plan(
@@ -122,12 +130,15 @@ def make_plan(
     ETags of 32 hex digits are MD5 sums.
     """
     rows = join_sides(source.objects, lake.objects, known)
-    rows = rows.with_columns(doubted=_doubted(""), sidecar_doubted=_doubted("sidecar_"))
+    rows = rows.with_columns(disputed=_disputed(""), sidecar_disputed=_disputed("sidecar_"))
     rows = rows.with_columns(
         state=pl.when(_damaged())
         .then(pl.lit(State.CHANGED.value))
         .otherwise(_state("", _same_bytes("") | _read_as_the_source_has_it(), lake_has_md5=lake_has_md5)),
         sidecar_state=_state("sidecar_", _same_bytes("sidecar_"), lake_has_md5=lake_has_md5),
+    ).with_columns(
+        _etag(""),
+        _etag("sidecar_"),
         wanted=_within("symbol", symbols) & _within("interval", intervals),
         sidecar_key=sidecar_keys(layout),
     )
@@ -152,17 +163,18 @@ def file_key(prefix: str) -> pl.Expr:
 def _state(prefix: str, proven: pl.Expr, *, lake_has_md5: bool) -> pl.Expr:
     """State of the object (``prefix`` empty) or of its sidecar; null where there was never one."""
     etag, lake_etag = pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag")
-    known_source_etag = pl.col(f"known_{prefix}source_etag")
+    size, lake_size = pl.col(f"{prefix}size"), pl.col(f"lake_{prefix}size")
+    known_source_etag, known_lake_etag = pl.col(f"known_{prefix}source_etag"), pl.col(f"known_{prefix}lake_etag")
     believed = _believed(prefix) & ~disagree(etag, lake_etag) if lake_has_md5 else _believed(prefix)
     if not prefix:
         # What was read is judged by what was found, see _damaged.
         believed |= _believed(prefix) & _was_read()
     return (
-        pl.when(etag.is_null() & lake_etag.is_null() & known_source_etag.is_null())
+        pl.when(size.is_null() & lake_size.is_null() & known_source_etag.is_null() & known_lake_etag.is_null())
         .then(None)
-        .when(etag.is_null())
+        .when(size.is_null())
         .then(pl.lit(State.VANISHED.value))
-        .when(lake_etag.is_null())
+        .when(lake_size.is_null())
         .then(pl.lit(State.MISSING.value))
         .when(proven | believed)
         .then(pl.lit(State.PRESENT.value))
@@ -195,16 +207,22 @@ def _believed(prefix: str) -> pl.Expr:
     as_copied = (known_source_etag == pl.col(f"{prefix}etag")) & (
         pl.col(f"known_{prefix}lake_etag") == pl.col(f"lake_{prefix}etag")
     )
-    looks_whole = known_source_etag.is_null() & (
-        pl.col(f"lake_{prefix}last_modified") >= pl.col(f"{prefix}last_modified")
-    )
+    unknown = known_source_etag.is_null() | pl.col(f"{prefix}etag").is_null()
+    looks_whole = unknown & (pl.col(f"lake_{prefix}last_modified") >= pl.col(f"{prefix}last_modified"))
     return ((as_copied | looks_whole) & _same_size(prefix)).fill_null(value=False)
 
 
-def _doubted(prefix: str) -> pl.Expr:
+def _disputed(prefix: str) -> pl.Expr:
     """Whether the lake's ETags are MD5 sums decides about the file."""
-    doubted = _believed(prefix) & disagree(pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag"))
-    return doubted if prefix else doubted & ~_was_read()
+    disputed = _believed(prefix) & disagree(pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag"))
+    return disputed if prefix else disputed & ~_was_read()
+
+
+def _etag(prefix: str) -> pl.Expr:
+    """The source's ETag; of what is present and of which the source tells none now, the one it had."""
+    etag = pl.col(f"{prefix}etag")
+    is_same = (pl.col(f"{prefix}state") == State.PRESENT) & etag.is_null()
+    return pl.when(is_same).then(f"known_{prefix}source_etag").otherwise(etag).alias(f"{prefix}etag")
 
 
 def _damaged() -> pl.Expr:
@@ -217,7 +235,7 @@ def _damaged() -> pl.Expr:
         differs
         & (pl.col("known_verified_etag") == pl.col("lake_etag"))
         & pl.col("known_sha256").ne_missing(pl.col("known_former_sha256"))
-        & pl.col("etag").is_not_null()
+        & pl.col("size").is_not_null()
     ).fill_null(value=False)
 
 

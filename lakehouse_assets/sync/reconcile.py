@@ -27,6 +27,11 @@ FAILURES_NAMED = 50
 
 ADOPTED = "adopted"
 
+DOUBTED = "doubted"
+"""The state of a failure that is the listing's, not the object's."""
+
+UNLISTED = "the source's listing lacks it, and too much else to be believed"
+
 
 def judge(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str | None) -> pl.DataFrame:
     """Judge plan rows :func:`with_outcomes`; ``lake_has_md5`` is about those that are :func:`unexpected`.
@@ -54,7 +59,9 @@ def with_places(rows: pl.DataFrame, places: Mapping[str, str]) -> pl.DataFrame:
 def _final() -> pl.Expr:
     open_state = pl.when(is_whole("state")).then("sidecar_state").otherwise("state")
     return (
-        pl.when(pl.col("state") == State.VANISHED)
+        pl.when("doubted")
+        .then(pl.when(pl.col("lake_size").is_null()).then(pl.lit(State.MISSING.value)).otherwise("known_state"))
+        .when(pl.col("state") == State.VANISHED)
         .then(pl.lit(State.VANISHED.value))
         .when(is_whole("state") & is_whole("sidecar_state"))
         .then(pl.lit(State.PRESENT.value))
@@ -80,8 +87,11 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
     present = pl.col("state") == State.PRESENT
     sidecar_present = pl.col("sidecar_state") == State.PRESENT
     taken_over = present & ~pl.col("copied") & (pl.col("known_lake_etag") != pl.col("lake_etag")).fill_null(value=False)
-    touched_now = pl.col("copied") | (present & pl.col("known_source_etag").is_null()) | taken_over
+    # Of a source that tells no ETag none will ever be known.
+    is_news = pl.col("known_lake_etag").is_null() | pl.col("etag").is_not_null()
+    touched_now = pl.col("copied") | (present & pl.col("known_source_etag").is_null() & is_news) | taken_over
     replaced = pl.col("copied") & pl.col("tried_former_etag").is_not_null()
+    is_doubted = pl.col("doubted") | pl.col("sidecar_doubted")
     return rows.with_columns(
         taken_over=taken_over,
         new_month=pl.col("period").str.slice(0, 7),
@@ -114,6 +124,12 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
         .then("tried_superseded_key")
         .when(~taken_over)
         .then("known_superseded_key"),
+        new_missed_at=pl.when(is_doubted).then(
+            pl.coalesce("known_missed_at", pl.lit(now, MANIFEST_SCHEMA["missed_at"]))
+        ),
+        new_sidecar_withdrawn=pl.when(
+            (pl.col("sidecar_state") == State.VANISHED) & pl.col("size").is_not_null() & ~is_doubted
+        ).then(pl.lit(value=True)),
     )
 
 
@@ -156,6 +172,8 @@ def manifest_rows(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("new_superseded_key").alias("superseded_key"),
             "error",
             pl.col("new_seen_at").alias("seen_at"),
+            pl.col("new_missed_at").alias("missed_at"),
+            pl.col("new_sidecar_withdrawn").alias("sidecar_withdrawn"),
         )
         .select(MANIFEST_SCHEMA.names())
         .cast(MANIFEST_SCHEMA)
@@ -182,7 +200,10 @@ def period_reports(
         retries=pl.col("tried_retries").sum() + pl.col("sidecar_tried_retries").sum(),
         bytes_present=pl.col("lake_size").sum() + pl.col("lake_sidecar_size").sum(),
         missing_total=(expected & ~present).sum(),
+        doubted=pl.col("doubted").sum(),
+        sidecars_doubted=pl.col("sidecar_doubted").sum(),
     )
+    is_doubted = pl.col("doubted") | pl.col("sidecar_doubted")
     known = {counted.pop("period"): counted for counted in counts.to_dicts()}
     nothing = dict.fromkeys((name for name in counts.columns if name != "period"), 0)
     there = rows.filter(present)
@@ -196,13 +217,13 @@ def period_reports(
     files_by_mode = _broken_down(files, "mode", pl.len())
     bytes_by_mode = _broken_down(files, "mode", pl.col("size").sum())
     integrity = _broken_down(there, "new_integrity", pl.len())
-    failures = _failures(rows.filter(expected & ~present))
-    digests = content_digests(there, periods)
+    failures = _failures(rows.filter((expected & ~present) | is_doubted))
+    digests = content_digests(there.filter(~pl.col("doubted")), periods)
     share = _shares(files["period"] if files.height else rows["period"], periods)
     reports = []
     for period in periods:
         counted: dict[str, Any] = known.get(period, nothing)
-        if counted["missing_total"]:
+        if counted["missing_total"] or counted["doubted"] or counted["sidecars_doubted"]:
             state = PeriodState.INCOMPLETE
         else:
             state = PeriodState.COMPLETE if period in known else PeriodState.NOT_PUBLISHED
@@ -244,16 +265,16 @@ def _shares(of: pl.Series, periods: Sequence[str]) -> dict[str, float]:
 def _failures(open_rows: pl.DataFrame) -> dict[str, list[Failure]]:
     """Of each period the first failures."""
     named = (
-        open_rows.select("period", "key", "final", "error", "sidecar_key", "state")
+        open_rows.select("period", "key", "final", "error", "sidecar_key", "state", "doubted", "sidecar_doubted")
         .group_by("period", maintain_order=True)
         .head(FAILURES_NAMED)
     )
     found: dict[str, list[Failure]] = {}
-    for period, key, final, error, sidecar_key, state in named.iter_rows():
+    for period, key, final, error, sidecar_key, state, is_doubted, is_sidecar_doubted in named.iter_rows():
         failure = Failure(
             key if state != State.PRESENT else sidecar_key,
-            final,
-            error or "not in the lake with the source's content",
+            DOUBTED if is_doubted or is_sidecar_doubted else final,
+            error or (UNLISTED if is_doubted or is_sidecar_doubted else "not in the lake with the source's content"),
         )
         found.setdefault(period, []).append(failure)
     return found

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 TRADITIONAL_OPERATIONS = 5
 """Steps per object of the traditional way: list, get, write to disk, read from disk, put."""
+
+SHOWN = 5
+"""Names in a line."""
+
+LEFT_OUT_NAMED = 100
+"""Names in the place of symbols that a report names; the rest is counted."""
 
 OPERATIONS = {"direct": 1, "relay": 2, "staged": TRADITIONAL_OPERATIONS}
 """Steps per copied object by mode; direct is one CopyObject."""
@@ -41,6 +48,7 @@ class PeriodReport:
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
     ``integrity`` counts the present objects by their state (sync/integrity.py).
     ``digest`` changes exactly when the period's content does.
+    ``doubted`` and ``sidecars_doubted`` are not listed any more, and not believed to be withdrawn (sync/withdrawal.py).
     """
 
     period: str
@@ -63,6 +71,8 @@ class PeriodReport:
     failures: tuple[Failure, ...]
     missing_total: int
     digest: str
+    doubted: int = 0
+    sidecars_doubted: int = 0
     narrowed: bool = False
 
     @property
@@ -100,19 +110,46 @@ class PeriodReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """A whole sync. ``listing_requests`` counts pages, ``strays`` are keys that belong to nothing,
-    with their reasons; ``mode_note`` says why direct was not used where ``auto`` could not."""
+    """A whole sync. ``listing_requests`` counts pages; ``mode_note`` says why direct was not used.
+
+    ``strays`` are the first of ``strays_total`` keys that belong to nothing, with their reasons; ``left_out`` the first
+    of ``left_out_total`` folders that are no symbol by the exchange's grammar, so that nothing of them is in the lake.
+    """
 
     dataset: str
     periods: tuple[PeriodReport, ...]
     seconds: float
     listing_requests: int
     strays: tuple[tuple[str, str], ...] = field(default=())
+    strays_total: int = 0
+    left_out: tuple[str, ...] = field(default=())
+    left_out_total: int = 0
     mode_note: str | None = None
 
     def total(self, name: str) -> int:
         """Sum of one of the periods' numbers, such as ``copied``."""
         return sum(getattr(period, name) for period in self.periods)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left alone in the source, in a line each; whatever a name has in it, it can be printed."""
+        notes = self.left_out_notes
+        if self.strays_total:
+            named = _some([f"{key!r}: {reason}" for key, reason in self.strays], self.strays_total)
+            notes.append(f"{self.strays_total} keys of the source are no archive objects and are left alone: {named}.")
+        return notes
+
+    @property
+    def left_out_notes(self) -> list[str]:
+        """Those that say what the matrix selects and the lake does not have."""
+        if not self.left_out_total:
+            return []
+        named = _some([repr(name) for name in self.left_out], self.left_out_total)
+        text = (
+            f"Left out, since their names are no symbols by the exchange's grammar: {named}. Nothing of these "
+            f"{self.left_out_total} folders is in the lake; exclude them in the matrix, or report them to this project."
+        )
+        return [text]
 
     @property
     def copied_by_mode(self) -> dict[str, int]:
@@ -125,3 +162,23 @@ class SyncReport:
     @property
     def incomplete(self) -> tuple[PeriodReport, ...]:
         return tuple(period for period in self.periods if period.state is PeriodState.INCOMPLETE)
+
+
+def doubted_text(report: PeriodReport | SyncReport, source_url: str) -> str | None:
+    """What is wrong with a listing that lacks too much to be believed; None where it is not."""
+    if isinstance(report, SyncReport):
+        objects, sidecars, expected = (report.total(name) for name in ("doubted", "sidecars_doubted", "expected"))
+    else:
+        objects, sidecars, expected = report.doubted, report.sidecars_doubted, report.expected
+    if not (objects or sidecars):
+        return None
+    lacking = f"{objects} of {expected} objects" if objects else f"the sidecars of {sidecars} of {expected} objects"
+    return (
+        f"Listing {source_url} lacks {lacking} that were there: taken for an outage of the exchange's, not for a "
+        "withdrawal. It is asked again later, and believed when it lasts or when a sync accepts withdrawals."
+    )
+
+
+def _some(texts: Sequence[str], total: int) -> str:
+    shown = "; ".join(texts[:SHOWN])
+    return f"{shown} and {total - SHOWN} more" if total > SHOWN else shown

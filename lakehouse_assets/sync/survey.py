@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.exchanges.grammar import Folder, Layout, Stray
+from lakehouse_assets.archive.exchanges.grammar import Folder, Layout
 from lakehouse_assets.archive.listing import (
     OBJECT_SCHEMA,
     Lister,
@@ -26,6 +26,7 @@ from lakehouse_assets.archive.listing import (
 )
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.archive.strays import Tally
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
@@ -59,10 +60,12 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Both listings of a whole scope, packed by month. ``requests`` are the pages that it took."""
+    """Both listings of a whole scope, packed by month. ``requests`` are the pages that it took; ``left_out`` are names
+    in the place of symbols that the entry would select and that are none."""
 
     scope: Scope
     symbols: tuple[str, ...]
+    left_out: tuple[str, ...]
     source: _Shelf
     lake: _Shelf
 
@@ -71,13 +74,14 @@ class Range:
         return self.source.requests + self.lake.requests
 
     @property
-    def strays(self) -> tuple[Stray, ...]:
+    def strays(self) -> Tally:
         """Of the source."""
-        return tuple(self.source.strays)
+        return self.source.strays
 
     def whole(self) -> Survey:
         survey = self.within(self.scope)
-        return replace(survey, source=replace(survey.source, strays=self.strays, requests=self.requests))
+        source = replace(survey.source, strays=tuple(self.strays.named), strays_total=self.strays.total)
+        return replace(survey, source=replace(source, requests=self.requests))
 
     def within(self, part: Scope) -> Survey:
         """A part of it, without the pages, which are counted with the whole."""
@@ -106,10 +110,10 @@ class _Shelf:
     def __init__(self, periods: Sequence[str], batches: Iterable[Listing]) -> None:
         self._months: dict[str, list[bytes]] = {}
         self.counts: Counter[str] = Counter()
-        self.strays: list[Stray] = []
+        self.strays = Tally()
         self.requests = 0
         for batch in batches:
-            self.strays += batch.strays
+            self.strays.add(batch.strays, batch.strays_total)
             self.requests += batch.requests
             # A range may have gaps.
             rows = batch.objects.filter(pl.col("period").is_in(periods))
@@ -141,21 +145,23 @@ class Surveyor:
         first, last = min(scope.periods), max(scope.periods)
         with ThreadPoolExecutor(max_workers=3) as pool:
             listed, in_lake = (
-                pool.submit(side.symbols, dataset, intervals=entry.intervals, first=first, last=last)
+                pool.submit(side.names, dataset, intervals=entry.intervals, first=first, last=last)
                 for side in (source, lake)
             )
             known = pool.submit(Manifest(self._lake, dataset).symbols, scope.names)
-            symbols = selected_symbols(listed.result(), entry.symbols.selects, known.result())
+            names = listed.result()
+            symbols = selected_symbols(names.symbols, entry.symbols.selects, known.result())
             unknown = sorted(set(scope.symbols) - set(symbols))
             if unknown:
                 raise InputError(f"{dataset} has no symbol {unknown[0]!r} in its archive.")
-            here = set(in_lake.result())
+            here = set(in_lake.result().symbols)
             held = [symbol for symbol in symbols if symbol in here]
             source_side, lake_side = (
                 pool.submit(_Shelf, scope.names, side.batches(dataset, _folders(scope, some)))
                 for side, some in ((source, symbols), (lake, held))
             )
-            return Range(scope, symbols, source_side.result(), lake_side.result())
+            left_out = selected_symbols(names.odd, entry.symbols.selects)
+            return Range(scope, symbols, left_out, source_side.result(), lake_side.result())
 
     def look_again(
         self, scope: Scope, before: Survey, outcomes: pl.DataFrame
@@ -234,7 +240,7 @@ def _replaced(listing: Listing, again: Listing, asked: Sequence[Folder]) -> List
     """A listing with some of its folders listed again."""
     prefixes = [folder.prefix for folder in asked]
     kept = listing.objects.filter(~_folder().is_in(prefixes))
-    return Listing(pl.concat([kept, again.objects]), listing.strays, listing.requests + again.requests)
+    return replace(listing, objects=pl.concat([kept, again.objects]), requests=listing.requests + again.requests)
 
 
 def _only(listing: Listing, scope: Scope) -> Listing:

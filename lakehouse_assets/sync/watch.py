@@ -16,7 +16,7 @@ from itertools import groupby
 import polars as pl
 
 from lakehouse_assets.archive.exchanges.grammar import Folder
-from lakehouse_assets.archive.listing import Lister, folders_of, selected_symbols
+from lakehouse_assets.archive.listing import CONTENT_LINE, Lister, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
@@ -213,7 +213,7 @@ def compare(
     rows = (
         listed.select("key", "period", "symbol", "interval", "size", "etag", "sidecar_etag")
         .join(
-            known.select("key", "period", "state", "source_etag", "sidecar_source_etag"),
+            known.select("key", "period", "state", "size", "source_etag", "sidecar_source_etag", "missed_at"),
             on="key",
             how="full",
             coalesce=True,
@@ -231,18 +231,19 @@ def compare(
 
 
 def _differs(since: Period | None) -> pl.Expr:
-    present, etag = pl.col("state") == State.PRESENT, pl.col("etag")
-    # A sidecar that the source no longer lists is kept, and no reason to copy anything.
-    rewritten = etag.ne_missing(pl.col("source_etag")) | (
-        pl.col("sidecar_etag").is_not_null() & pl.col("sidecar_etag").ne_missing(pl.col("sidecar_source_etag"))
+    present, size = pl.col("state") == State.PRESENT, pl.col("size")
+    # A sidecar that the source no longer lists is kept, and no reason to copy anything; nor is an untold ETag.
+    rewritten = (size != pl.col("size_right")) | pl.any_horizontal(
+        pl.col(f"{each}etag").is_not_null() & pl.col(f"{each}etag").ne_missing(pl.col(f"{each}source_etag"))
+        for each in ("", "sidecar_")
     )
     is_wanted = (pl.col("period") >= str(since or "")) | pl.col("in_series").fill_null(value=False)
     return (
-        pl.when(etag.is_null())
+        pl.when(size.is_null())
         .then(pl.col("state") != State.VANISHED)
         .when(pl.col("state").is_null())
         .then(is_wanted)
-        .otherwise(~present | rewritten)
+        .otherwise(~present | rewritten | pl.col("missed_at").is_not_null())
     )
 
 
@@ -253,10 +254,7 @@ def _listed(entry: DatasetEntry, source: Lister, folders: Sequence[Folder], peri
 
 def _lines(listed: pl.DataFrame) -> Iterator[tuple[str, list[str]]]:
     """One text per object that changes with its content, by period."""
-    content = listed.select(
-        "period",
-        pl.concat_str("key", "size", "etag", pl.col("sidecar_etag").fill_null(""), separator="\t").alias("line"),
-    ).sort("period")
+    content = listed.select("period", CONTENT_LINE.alias("line")).sort("period")
     for period, rows in groupby(content.iter_rows(), key=lambda row: row[0]):
         yield period, [line for _, line in rows]
 

@@ -166,12 +166,13 @@ def _members(values: tuple[str, ...]) -> frozenset[str]:
     return frozenset(values)
 
 
-def page_of(tree: Tree, query: Mapping[str, str]) -> str:
+def page_of(tree: Tree, bucket: str, query: Mapping[str, str]) -> str:
     """The answer to a listing request."""
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     after = query.get("continuation-token") or query.get("start-after") or query.get("marker") or ""
     limit = min(int(query.get("max-keys", PAGE)), PAGE)
-    say = quote if query.get("encoding-type") == "url" else escape
+    is_encoded = query.get("encoding-type") == "url"
+    say = quote if is_encoded else escape
     parts: list[str] = []
     last, truncated = "", False
     for key, rule in tree.entries(prefix, after, delimiter):
@@ -182,7 +183,8 @@ def page_of(tree: Tree, query: Mapping[str, str]) -> str:
         parts.append(_entry(key, rule, say))
     more = f"<NextContinuationToken>{escape(last)}</NextContinuationToken><NextMarker>{say(last)}</NextMarker>"
     return (
-        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>any</Name>'
+        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult>'
+        f"<Name>{bucket}</Name>{'<EncodingType>url</EncodingType>' if is_encoded else ''}"
         f"<Prefix>{say(prefix)}</Prefix><KeyCount>{len(parts)}</KeyCount><MaxKeys>{limit}</MaxKeys>"
         f"<IsTruncated>{str(truncated).lower()}</IsTruncated>{more if truncated else ''}"
         f"{''.join(parts)}</ListBucketResult>"
@@ -207,7 +209,7 @@ async def _answer(tree: Tree, delay: float, pages: list[int], request: str) -> t
     if delay:
         await asyncio.sleep(delay)
     query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    return "application/xml", page_of(tree, query)
+    return "application/xml", page_of(tree, parts.path.strip("/"), query)
 
 
 async def _serve(rules: Sequence[Rule], delay: float) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import dagster as dg
 import pytest
 
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets_tests.faults.listings import edited, without
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, body_of, days
 
@@ -211,3 +214,35 @@ def test_the_asset_carries_what_a_reader_of_the_graph_wants(world: World) -> Non
     assert spec.owners
     assert asset.op.pool == "archive_binance"
     assert asset.backfill_policy.max_partitions_per_run == 7
+
+
+def test_a_listing_that_lacks_much_turns_nothing_green_and_says_what_is_wrong(runner: Runner, world: World) -> None:
+    entry = world.entry()
+    world.publish(["AUSDT", "BUSDT", "CUSDT", "DUSDT"], days(FIRST, LAST))
+    assert runner.run(entry, FIRST, LAST).success
+    troubled = copy(world)
+    with edited(world.source, without("<Key>")) as troubled.source:
+        outage = Runner(troubled, runner.instance).run(entry, FIRST, LAST)
+        assert not outage.success
+        accepted = Runner(troubled, runner.instance).run(entry, FIRST, LAST, accept_withdrawals=True)
+    told = evaluations(runner, outage)
+    assert statuses(runner, outage) == dict.fromkeys(days(FIRST, LAST), (False, dg.AssetCheckSeverity.ERROR))
+    assert {e.description.partition(" that were")[0] for e in told} == {
+        f"Listing {entry.dataset.source_url} lacks 4 of 4 objects"
+    }
+    assert accepted.success
+    assert all("withdrew all" in e.description for e in evaluations(runner, accepted))
+
+
+def test_a_folder_that_is_no_symbol_is_named_by_the_check_and_the_metadata(runner: Runner, world: World) -> None:
+    entry = world.entry()
+    world.publish(["AUSDT", "B USDT", "\u202eTDSUC"], [FIRST])
+    result = runner.run(entry, FIRST)
+    assert result.success
+    assert runner.materialized(entry) == [FIRST]
+    assert statuses(runner, result) == {FIRST: (False, dg.AssetCheckSeverity.WARN)}
+    [evaluation] = evaluations(runner, result)
+    names = [world.symbol("B USDT"), world.symbol("\\u202eTDSUC")]
+    assert all(name in evaluation.description for name in names)
+    metadata = runner.metadata(entry, FIRST)
+    assert (metadata["symbols_left_out"], metadata["symbols_left_out_named"]) == (2, sorted(names))

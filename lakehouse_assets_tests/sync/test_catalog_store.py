@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -113,3 +114,28 @@ def test_a_catalog_of_a_clock_that_was_ahead_is_not_the_newest_for_as_long(world
     back = read_catalog(world.lake, "binance")
     assert back is not None
     assert back.taken_at == now - timedelta(days=45)
+
+
+@pytest.mark.parametrize("depth", list(Depth))
+def test_a_catalog_that_lacks_many_symbols_is_not_kept_unless_somebody_says_so(world: World, depth: Depth) -> None:
+    rows = [span(KLINES, f"A{number:02}USDT", "2022-01-01", "2022-06-30") for number in range(40)]
+    write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows)))
+    later = datetime(2022, 7, 2, tzinfo=UTC)
+    lacks_much = catalog_of("binance", pl.DataFrame(rows[11:]), depth=depth, taken_at=later)
+    with pytest.raises(StoreError, match=r"^Listing s3://.* lacks 11 of 40 symbols .* such as 'A00USDT', "):
+        write_catalog(world.lake, lacks_much)
+    assert read_symbols(world.lake, "binance")["published"].all()
+    back = read_catalog(world.lake, "binance")
+    assert back is not None
+    assert back.spans.height == 40
+    write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows[10:]), depth=depth, taken_at=later))
+    write_catalog(world.lake, lacks_much, accept_withdrawals=True)
+    assert read_symbols(world.lake, "binance").height == 40
+
+
+def test_a_catalog_of_one_market_lacks_nothing_of_another(world: World) -> None:
+    rows = [span(KLINES, f"A{number:02}USDT", "2022-01-01", "2022-06-30") for number in range(40)]
+    other = [span("cm/klines/daily", "BUSD_PERP", "2022-01-01", "2022-06-30")]
+    write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows + other)))
+    narrowed = replace(catalog_of("binance", pl.DataFrame(other)), markets=("cm",))
+    assert write_catalog(world.lake, narrowed).height == 41

@@ -1,0 +1,156 @@
+"""Requests for pages of a bucket's listing: signed, sent, and asked again while the answer is none.
+
+Not by boto3, whose reading of a page takes longer than the store's writing of it, and not by obstore, which
+takes any XML for a page, shows neither its end nor its token, and refuses a folder for one odd key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from urllib3.exceptions import HTTPError
+
+from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials, is_loopback
+from lakehouse_assets.archive.list_page import PAGE, Asked, NotAListingError, Page, read_page
+from lakehouse_assets.archive.store_errors import StoreFault, fault_of, fault_of_text, one_line
+from lakehouse_assets.errors import StoreError
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials as FoundCredentials
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+
+MOST_BYTES = 16 * 1024**2
+"""Of an answer: a thousand keys of 1,024 bytes, each byte of them escaped, take 5 MB."""
+
+_WAIT = wait_random_exponential(multiplier=0.1, max=5.0)
+_OK = 200
+
+
+class _Refused(Exception):  # noqa: N818 - carries a fault to where the attempts are counted
+    def __init__(self, fault: StoreFault) -> None:
+        super().__init__(fault.code)
+        self.fault = fault
+
+
+class ListRequests:
+    """Asks one bucket for pages; for many threads. ``requests`` counts the pages that came."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.requests = 0
+        self._bucket = bucket
+        endpoint = bucket.endpoint_url or f"https://s3.{bucket.effective_region}.amazonaws.com"
+        self._url = f"{endpoint.rstrip('/')}/{quote(bucket.name)}"
+        is_here = is_loopback(urlsplit(endpoint).hostname or "")
+        self._session = URLLib3Session(
+            verify=bucket.verify_tls,
+            proxies={} if is_here else get_environ_proxies(self._url),
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            max_pool_connections=POOL_CONNECTIONS,
+        )
+        self._lock = threading.Lock()
+
+    def page(self, prefix: str, *, after: str = "", token: str | None = None, delimiter: str = "") -> Page:
+        """One page of keys that begin with ``prefix``: those that come after a key, or that a page's token stands for.
+
+        What is no page of it is asked for again, as often as the bucket allows. Raises StoreError.
+        """
+        asked = {
+            "list-type": "2",
+            "encoding-type": "url",
+            "max-keys": str(PAGE),
+            "prefix": prefix,
+            "delimiter": delimiter,
+            "continuation-token": token or "",
+            "start-after": "" if token else after,
+        }
+        query = {name: value for name, value in asked.items() if value or name == "prefix"}
+        attempts = Retrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(self._bucket.max_attempts),
+            wait=_WAIT,
+            reraise=True,
+        )
+        try:
+            page = attempts(self._once, query)
+        except _Refused as refused:
+            raise self.error(prefix, refused.fault) from refused
+        except NotAListingError as error:
+            raise self.error(prefix, error.fault) from error
+        with self._lock:
+            self.requests += 1
+        return page
+
+    def error(self, prefix: str, fault: StoreFault) -> StoreError:
+        """That a prefix could not be listed."""
+        return StoreError(f"Listing {self._bucket.url}/{prefix} failed: {fault}.")
+
+    def _once(self, query: Mapping[str, str]) -> Page:
+        status, body = self._send(f"{self._url}?{urlencode(query, quote_via=quote, safe='')}")
+        if status != _OK:
+            raise _Refused(_fault_of_answer(status, body))
+        return read_page(body, Asked(self._bucket.name, query["prefix"]))
+
+    def _send(self, url: str) -> tuple[int, bytes]:
+        request = AWSRequest("GET", url, stream_output=True)
+        try:
+            if not self._bucket.anonymous:
+                S3SigV4Auth(self._identity(), "s3", self._bucket.effective_region).add_auth(request)
+            answer: Any = self._session.send(request.prepare())
+            body = answer.raw.read(MOST_BYTES + 1)
+            answer.raw.release_conn()
+        except HTTPError as error:
+            raise _Refused(StoreFault("Unreachable", one_line(str(error)))) from error
+        except (BotoCoreError, OSError) as error:
+            raise _Refused(fault_of(error)) from error
+        if len(body) > MOST_BYTES:
+            raise NotAListingError(f"the answer is longer than {MOST_BYTES} bytes")
+        return answer.status_code, body
+
+    def _identity(self) -> Any:
+        """What requests are signed with now: temporary credentials are renewed where they are found."""
+        given = self._bucket.credentials
+        if isinstance(given, Credentials):
+            return _Signing(given)
+        found = self._found
+        if found is None:
+            raise NoCredentialsError
+        return found.get_frozen_credentials()
+
+    @cached_property
+    def _found(self) -> FoundCredentials | None:
+        return self._bucket.session().get_credentials()
+
+
+class _Signing:
+    """Given credentials by the names that botocore signs with."""
+
+    def __init__(self, given: Credentials) -> None:
+        self.access_key = given.access_key_id
+        self.secret_key = given.secret_access_key
+        self.token = given.session_token
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, _Refused):
+        return not error.fault.is_final and error.fault.code != "NoCredentials"
+    return isinstance(error, NotAListingError)
+
+
+def _fault_of_answer(status: int, body: bytes) -> StoreFault:
+    """What an answer with another status says: S3's own code, or the status."""
+    text = body[:MOST_BYTES].decode(errors="replace")
+    if "<Code>" in text:
+        return fault_of_text(text)
+    said = one_line(text, 80)
+    return StoreFault(str(status), f"the endpoint answered {status}" + (f": {said}" if said else ""))

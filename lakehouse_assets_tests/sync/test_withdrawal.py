@@ -1,0 +1,229 @@
+"""A listing that lacks much of what was there: an outage, until it lasts or a person says that it was withdrawn."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.listing import Lister
+from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
+from lakehouse_assets.sync.census import Census
+from lakehouse_assets.sync.engine import Engine, EngineOptions
+from lakehouse_assets.sync.known import Memory
+from lakehouse_assets.sync.report import PeriodState, SyncReport, doubted_text
+from lakehouse_assets.sync.scope import Scope
+from lakehouse_assets.sync.watch import compare, folders_holding, parts_of
+from lakehouse_assets.sync.withdrawal import Doubt
+from lakehouse_assets_tests.faults.listings import edited, replaced, without
+from lakehouse_assets_tests.world import World, days, scope
+
+DAYS = days("2024-03-01", "2024-03-04")
+SYMBOLS = ["AUSDT", "BUSDT", "CUSDT"]
+INTERVALS = ["1m", "1h"]
+ALL = len(DAYS) * len(SYMBOLS) * len(INTERVALS)
+
+
+def asked(world: World, **fields: object) -> Scope:
+    return scope(world.entry(intervals=INTERVALS, **fields), DAYS[0], DAYS[-1])
+
+
+def engine(world: World, source: Bucket, doubt: Doubt) -> Engine:
+    return Engine(source, world.lake, EngineOptions(doubt=doubt))
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    """A world whose lake has some days of three symbols and two intervals."""
+    world.publish(SYMBOLS, DAYS, intervals=INTERVALS)
+    assert states(world.engine().sync(asked(world))) == {PeriodState.COMPLETE}
+    return world
+
+
+def states(report: SyncReport) -> set[PeriodState]:
+    return {period.state for period in report.periods}
+
+
+GONE = {
+    "everything": ("<Key>", ALL, 0),
+    "every folder": ("<Contents>|<CommonPrefixes>", ALL, 0),
+    "two symbols": ("[AB]USDT-", 2 * ALL // 3, 0),
+    "an interval": ("-1h-", ALL // 2, 0),
+    "sidecars": (r"\.CHECKSUM</Key>", 0, ALL),
+}
+"""What a listing lacks: entries in which the pattern is found, objects that makes, and sidecars."""
+
+
+@pytest.mark.parametrize(("pattern", "objects", "sidecars"), GONE.values(), ids=GONE.keys())
+def test_a_listing_that_lacks_much_is_an_outage_and_what_was_there_stays(
+    synced: World, pattern: str, objects: int, sidecars: int
+) -> None:
+    world, before = synced, synced.manifest().read(())
+    with edited(world.source, without(pattern)) as source:
+        planned = world.engine(source).plan(asked(world)).summary()
+        first, second = (world.engine(source).sync(asked(world)) for _ in range(2))
+        judged = world.engine(source).check(asked(world))
+    assert (planned.doubted, planned.vanished, planned.objects) == (objects, 0, 0)
+    for report in (first, second, judged):
+        assert states(report) == {PeriodState.INCOMPLETE}
+        assert [report.total(name) for name in ("doubted", "sidecars_doubted", "vanished")] == [objects, sidecars, 0]
+        assert all("listing lacks it" in period.failures[0].reason for period in report.periods)
+    kept = world.manifest().read(())
+    assert kept["missed_at"].null_count() == ALL - objects - sidecars
+    assert kept.drop("missed_at").equals(before.drop("missed_at"))
+
+    assert states(world.engine().sync(asked(world))) == {PeriodState.COMPLETE}
+    assert world.manifest().read(()).equals(before)
+
+
+def test_what_is_told_of_it_names_the_place_and_the_numbers(synced: World) -> None:
+    with edited(synced.source, without("<Key>")) as source:
+        report = synced.engine(source).check(asked(synced))
+    text = doubted_text(report, "s3://archive/klines/")
+    assert text is not None
+    assert text.startswith(f"Listing s3://archive/klines/ lacks {ALL} of {ALL} objects that were there: ")
+    assert doubted_text(synced.engine().check(asked(synced)), "s3://archive/klines/") is None
+
+
+@pytest.mark.parametrize(("pattern", "objects", "sidecars"), GONE.values(), ids=GONE.keys())
+def test_what_lasts_is_believed_and_told_as_before(synced: World, pattern: str, objects: int, sidecars: int) -> None:
+    world = synced
+    with edited(world.source, without(pattern)) as source:
+        at_once = engine(world, source, Doubt(hours=0))
+        assert states(at_once.sync(asked(world))) == {PeriodState.INCOMPLETE}
+        for report in (at_once.sync(asked(world)), world.engine(source).sync(asked(world))):
+            assert states(report) == {PeriodState.COMPLETE}
+            assert (report.total("vanished"), report.total("doubted")) == (objects, 0)
+    rows = world.manifest().read(())
+    assert rows["missed_at"].null_count() == ALL
+    assert (rows["state"] == "vanished").sum() == objects
+    assert rows["sidecar_withdrawn"].sum() == sidecars
+    assert states(world.engine().sync(asked(world))) == {PeriodState.COMPLETE}
+    assert world.manifest().read(())["sidecar_withdrawn"].null_count() == ALL
+
+
+def test_a_person_who_says_so_is_believed_at_once(synced: World) -> None:
+    with edited(synced.source, without("-1h-")) as source:
+        report = synced.engine(source).sync(asked(synced), accept_withdrawals=True)
+    assert states(report) == {PeriodState.COMPLETE}
+    assert report.total("vanished") == ALL // 2
+
+
+@pytest.mark.parametrize("doubt", [Doubt(objects=12), Doubt(share=0.5)])
+def test_what_is_not_more_than_the_limits_was_withdrawn(synced: World, doubt: Doubt) -> None:
+    with edited(synced.source, without("-1h-")) as source:
+        report = engine(synced, source, doubt).sync(asked(synced))
+    assert (states(report), report.total("vanished")) == ({PeriodState.COMPLETE}, ALL // 2)
+
+
+def test_what_the_matrix_no_longer_asks_for_is_no_outage(synced: World) -> None:
+    narrower = synced.entry(symbols={"include": [synced.symbol("AUSDT")]})
+    report = synced.engine().sync(scope(narrower, DAYS[0], DAYS[-1]))
+    assert (states(report), report.total("doubted")) == ({PeriodState.COMPLETE}, 0)
+
+
+def test_other_objects_come_in_while_a_listing_is_doubted(synced: World) -> None:
+    synced.publish(["DUSDT"], DAYS[:1], intervals=["1m"])
+    with edited(synced.source, without("-1h-")) as source:
+        report = synced.engine(source).sync(asked(synced))
+    assert (report.total("copied"), report.total("doubted")) == (1, ALL // 2)
+
+
+def test_a_listing_that_is_whole_when_it_is_asked_again_is_believed(synced: World) -> None:
+    source = _Once(synced)
+    with source.running() as bucket:
+        report = synced.engine(bucket).sync(asked(synced))
+    assert (states(report), report.total("doubted")) == ({PeriodState.COMPLETE}, 0)
+
+
+class _Once:
+    """A source whose first listing of each folder lacks all keys."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen: set[str] = set()
+
+    def running(self):
+        return edited(self._world.source, self._edit)
+
+    def _edit(self, page: str) -> str:
+        folder = page.partition("<Prefix>")[2].partition("<")[0]
+        if folder in self._seen or "<Key>" not in page:
+            return page
+        self._seen.add(folder)
+        return without("<Key>")(page)
+
+
+def test_the_watch_asks_for_a_doubted_period_until_it_is_whole_again(synced: World) -> None:
+    world, entry = synced, asked(synced).entry
+    memory, manifest = Memory(), synced.manifest()
+    assert set(memory.known(manifest).whole) == set(DAYS)
+    with edited(world.source, without("-1h-")) as source:
+        assert set(differing(world, entry, source)) == set(DAYS)
+        world.engine(source).sync(asked(world))
+    assert memory.known(manifest).whole == {}
+    assert set(differing(world, entry, world.source)) == set(DAYS)
+    world.engine().sync(asked(world))
+    assert set(memory.known(manifest).whole) == set(DAYS)
+    assert differing(world, entry, world.source) == []
+
+
+def differing(world: World, entry: DatasetEntry, source: Bucket) -> list[str]:
+    periods = list(asked(world).periods)
+    symbols = [world.symbol(name) for name in SYMBOLS]
+    lister, manifest = Lister(source), world.manifest()
+    return [
+        period
+        for part in parts_of(folders_holding(entry, symbols, periods))
+        for period, found in compare(entry, lister, manifest, part, periods).items()
+        if found.differs
+    ]
+
+
+def test_a_manifest_from_before_is_read_and_doubts_as_well(synced: World) -> None:
+    manifest = synced.manifest()
+    table = DeltaTable(manifest.url, storage_options=synced.lake.delta_options)
+    older = pl.read_delta(manifest.url, storage_options=synced.lake.delta_options)
+    older = older.drop("missed_at", "sidecar_withdrawn")
+    write_deltalake(table, older, mode="overwrite", schema_mode="overwrite", partition_by=["month"])
+    assert set(Memory().known(manifest).whole) == set(DAYS)
+    assert manifest.contents(DAYS)["missed_at"].null_count() == ALL
+    census = Census(synced.lake)
+    assert census.of(asked(synced).entry.dataset)["doubted"].sum() == 0
+    with edited(synced.source, without("<Key>")) as source:
+        assert synced.engine(source).sync(asked(synced)).total("doubted") == ALL
+    assert manifest.read(())["missed_at"].null_count() == 0
+    assert census.of(asked(synced).entry.dataset)["doubted"].sum() == ALL
+
+
+# Sources that tell no ETags
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"0123"'], ids=["none", "weak"])
+@pytest.mark.parametrize("mode", [SyncMode.RELAY, SyncMode.STAGED])
+def test_without_etags_sizes_and_times_say_what_is_there(world: World, etag: str, mode: SyncMode) -> None:
+    [key, _] = world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
+    period = scope(world.entry(), "2024-03-01")
+    with edited(world.source, replaced("ETag", etag)) as source:
+        report = world.engine(source).sync(period, mode=mode)
+        assert (states(report), report.total("copied")) == ({PeriodState.COMPLETE}, 2)
+        rows = world.manifest().read(())
+        assert rows["source_etag"].null_count() == 2
+        assert set(rows["integrity"]) <= {"verified", "unverified"}
+        assert world.engine(source).sync(period, mode=mode).total("copied") == 0
+        assert world.manifest().read(()).equals(rows)
+        world.put(key, b"longer or shorter than it was")
+        assert world.engine(source).sync(period, mode=mode).total("copied") == 1
+        assert world.lake_body(f"archive/binance/{key}") == b"longer or shorter than it was"
+
+
+def test_etags_that_are_not_told_for_a_while_change_nothing(world: World) -> None:
+    world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
+    period = scope(world.entry(), "2024-03-01")
+    [first] = world.engine().sync(period).periods
+    before = world.manifest().read(())
+    with edited(world.source, replaced("ETag", "")) as source:
+        [again] = world.engine(source).sync(period).periods
+    assert (again.state, again.copied, again.digest) == (PeriodState.COMPLETE, 0, first.digest)
+    assert world.manifest().read(()).equals(before)
