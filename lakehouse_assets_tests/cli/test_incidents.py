@@ -7,8 +7,10 @@ import uuid
 
 import pytest
 
+from lakehouse_assets.cli.incidents import run_list, run_show
 from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.observability import incidents
 from lakehouse_assets.observability.causes import Cause
 from lakehouse_assets.observability.desk import IncidentDesk
 from lakehouse_assets.observability.notification import Notifier
@@ -59,6 +61,21 @@ def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.Ca
     minute = json.loads(document)["resolved"]["at"][:16].replace("T", " ")
     assert run("ack", ID) == (2, f"Incident {ID} is resolved already, since {minute} UTC.\n")
     assert run("show", "x") == (2, "There is no incident 'x'. See: lakehouse incidents list --all\n")
+
+
+def test_periods_beyond_those_that_an_incident_names_are_counted_and_listed(
+    lake: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incidents, "MAX_MEMBERS", 2)
+    periods = [f"2024-02-{day:02}" for day in range(1, 10)]
+    signals = [signal(Cause.TRANSFER_FAILS, 3, period=period) for period in periods]
+    IncidentDesk(LakeBook(lake, None), Notifier()).handle(signals, at(4))
+    assert run_list(every=False, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["incidents"][0]["firing"] == 10
+    assert run_show(ID, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["periods_beyond"] == {KLINES: periods[1:]}
+    assert run_show(ID, as_json=False) == 0
+    assert "8 more, 2024-02-02 to 2024-02-09" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_lake_that_was_not_configured_is_said(run_lakehouse: RunLakehouse) -> None:
