@@ -57,13 +57,15 @@ def assert_kept(world: World, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("last", ["2024-03-01", "2024-03-03"], ids=["single", "many"])
+@pytest.mark.parametrize(
+    ("last", "rewritten"),
+    [("2024-03-01", False), ("2024-03-01", True), ("2024-03-03", False)],
+    ids=["single", "rewritten", "many"],
+)
 @pytest.mark.parametrize("sidecars", [True, False], ids=["sidecars", "bare"])
 def test_a_late_write_of_the_same_size_is_not_taken_for_the_copy(
-    world: World, mode: SyncMode, last: str, sidecars: bool
+    world: World, mode: SyncMode, last: str, rewritten: bool, sidecars: bool
 ) -> None:
-    """Of a single file it was rewritten, of several they are new."""
-    rewritten = last == "2024-03-01"
     keys = world.publish(["BTCUSDT"], days("2024-03-01", last), sidecars=sidecars)
     asked = scope(world.entry(), "2024-03-01", last)
     if rewritten:
@@ -237,3 +239,16 @@ def test_a_proof_is_read_from_the_next_file_where_the_smallest_is_gone(world: Wo
     etags = LakeEtags(world.lake)
     assert etags.are_md5(files)
     assert not etags.are_md5(files.head(1))
+
+
+def test_integrity_is_not_carried_to_another_etag_of_the_source(world: World) -> None:
+    """The lake's ETag, of a multipart upload, stays: what was found of it was found beside another content."""
+    world.publish(["BTCUSDT"], ["2024-03-01"], size=6 * MIB)
+    asked = scope(world.entry(), "2024-03-01")
+    world.engine(**LARGE).sync(asked, mode=SyncMode.RELAY)
+    assert world.manifest().read(())["integrity"].to_list() == ["verified"]
+    world.manifest().replace(asked.names, lambda rows: rows.with_columns(source_etag=pl.lit("0" * 32)), run_id=None)
+    assert world.engine(**LARGE).sync(asked).total("copied") == 0
+    assert world.manifest().read(())["integrity"].to_list() == ["unverified"]
+    Verifier(world.source, world.lake).verify(asked.entry.dataset, asked.names)
+    assert world.manifest().read(())["integrity"].to_list() == ["verified"]
