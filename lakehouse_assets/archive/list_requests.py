@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -20,7 +20,7 @@ from botocore.utils import get_environ_proxies
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from urllib3.exceptions import HTTPError
 
-from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials, is_loopback
+from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials
 from lakehouse_assets.archive.list_page import PAGE, Asked, NotAListingError, Page, read_page
 from lakehouse_assets.archive.store_errors import StoreFault, fault_of, fault_of_text, one_line
 from lakehouse_assets.errors import StoreError
@@ -49,12 +49,10 @@ class ListRequests:
     def __init__(self, bucket: Bucket) -> None:
         self.requests = 0
         self._bucket = bucket
-        endpoint = bucket.endpoint_url or f"https://s3.{bucket.effective_region}.amazonaws.com"
-        self._url = f"{endpoint.rstrip('/')}/{quote(bucket.name)}"
-        is_here = is_loopback(urlsplit(endpoint).hostname or "")
+        self._url = f"{bucket.endpoint.rstrip('/')}/{quote(bucket.name)}"
         self._session = URLLib3Session(
             verify=bucket.verify_tls,
-            proxies={} if is_here else get_environ_proxies(self._url),
+            proxies=get_environ_proxies(self._url),
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             max_pool_connections=POOL_CONNECTIONS,
         )
