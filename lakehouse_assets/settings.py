@@ -44,6 +44,7 @@ Endpoint = Annotated[str, AfterValidator(request_values.endpoint)]
 Region = Annotated[str, AfterValidator(request_values.region)]
 Profile = Annotated[str, AfterValidator(request_values.profile)]
 Word = Annotated[str, AfterValidator(request_values.word)]
+KeyId = Annotated[str, AfterValidator(request_values.token)]
 Token = Annotated[SecretStr, _secret(request_values.token)]
 SecretKey = Annotated[SecretStr, _secret(request_values.secret)]
 
@@ -81,9 +82,7 @@ class LakeSettings(BaseSettings):
     )
     storage_class: Word | None = Field(default=None, description="Storage class of every object, such as STANDARD_IA.")
     sse: Literal["AES256", "aws:kms"] | None = Field(default=None, description="Server-side encryption.")
-    sse_kms_key_id: Annotated[str, AfterValidator(request_values.token)] | None = Field(
-        default=None, description="Key of aws:kms; the bucket's when unset."
-    )
+    sse_kms_key_id: KeyId | None = Field(default=None, description="Key of aws:kms; the bucket's when unset.")
     acl: Word | None = Field(default=None, description="Canned ACL, such as bucket-owner-full-control.")
     tags: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Tags of every object: key=value, separated by commas."

@@ -123,7 +123,7 @@ def _read_and_written(outcomes: Sequence[Outcome], lake: Lake, options: Transfer
 def _of_other_bytes(outcome: Outcome) -> StoreFault | None:
     """The fault of bytes that are not those of the ETag, from a store that knows no condition at all."""
     is_other = outcome.seen is not None and outcome.seen.differs_from(outcome.copy.etag)
-    return StoreFault("Rewritten", "") if is_other else None
+    return StoreFault("NotKept", "another run has replaced it meanwhile") if is_other else None
 
 
 def kept_places(dataset: Dataset, lake: Lake, replaced: pl.DataFrame) -> dict[str, str]:

@@ -196,7 +196,7 @@ def test_trade_ids_go_on_without_a_gap_over_days() -> None:
 def test_metrics_have_a_row_every_five_minutes_and_no_ratios_on_cm() -> None:
     rows = lines(one("cm", "metrics", "daily"))[1:]
     assert [row.split(",")[0] for row in (rows[0], rows[1], rows[-1])] == [
-        "2024-01-31 00:00:00", "2024-01-31 00:05:00", "2024-01-31 23:55:00",
+        "2024-01-31 00:05:00", "2024-01-31 00:10:00", "2024-02-01 00:00:00",
     ]  # fmt: skip
     assert all(row.split(",")[4:] == ["", "", "", ""] for row in rows)
 

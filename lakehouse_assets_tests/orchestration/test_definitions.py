@@ -22,10 +22,15 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import (
     DiscoverySettings,
+    KeyId,
     LakeSettings,
+    Profile,
+    SecretKey,
     SourceSettings,
     SpendingSettings,
     SyncSettings,
+    Token,
+    Word,
     load_settings,
 )
 
@@ -239,7 +244,10 @@ def _bad_values() -> list[tuple[str, str]]:
         prefix = str(group.model_config.get("env_prefix"))
         for field, info in group.model_fields.items():
             kinds = set(typing.get_args(info.annotation)) or {info.annotation}
-            if field.upper() in bad:
+            text = {Word, Profile, Token, SecretKey, KeyId} & kinds
+            if text:
+                found.append((f"{prefix}{field}".upper(), "of\ttwo"))
+            elif field.upper() in bad:
                 found.append((f"{prefix}{field}".upper(), bad[field.upper()]))
             elif not kinds & {str, SecretStr, Path}:
                 found.append((f"{prefix}{field}".upper(), "not-a-value"))
@@ -274,8 +282,9 @@ def test_a_number_out_of_its_range_is_named(variable: str, value: str, monkeypat
 def test_half_a_credential_or_a_dotted_prefix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_LAKE_BUCKET", "lake")
     monkeypatch.setenv("LAKEHOUSE_LAKE_PREFIX", "a/../b")
-    with pytest.raises(InputError, match="lake prefix"):
+    with pytest.raises(InputError, match="LAKEHOUSE_LAKE_PREFIX"):
         load_settings().lake.lake()
+    monkeypatch.delenv("LAKEHOUSE_LAKE_PREFIX")
     monkeypatch.setenv("LAKEHOUSE_LAKE_ACCESS_KEY_ID", "half")
     with pytest.raises(InputError, match="LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"):
         load_settings().lake.lake()

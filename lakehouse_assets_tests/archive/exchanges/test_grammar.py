@@ -25,6 +25,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
 )
 from lakehouse_assets.archive.listing import KEY_SCHEMA, _parse
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.strays import Tally
 
 Made: TypeAlias = tuple[Exchange, Publication, str, str | None, Period, str | None]
 
@@ -69,8 +70,9 @@ def groups_of(pattern: str, keys: list[str]) -> tuple[list[dict], list[dict]]:
 def listed(dataset: Dataset, keys: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
     """Keys as the listing reads them: objects, and strays with their reasons."""
     frame = pl.DataFrame({"key": keys, "size": 1, "etag": "e", "last_modified": None}, schema=KEY_SCHEMA)
-    found, strays = _parse(dataset, frame, lone_sidecars=True)
-    return found, {stray.key: stray.reason for stray in strays}
+    strays = Tally()
+    found = _parse(dataset, frame, strays, lone_sidecars=True)
+    return found, {stray.key: stray.reason for stray in strays.named}
 
 
 @given(objects(), st.booleans())
