@@ -41,8 +41,6 @@ class CsvRows:
             for column in schema.columns
             if column.source is None
         }
-        # Polars takes fields that a row lacks for empty ones, which some columns may have.
-        self._may_lack_fields = any(column.nullable for column in schema.columns)
         self._times = [name for column in schema.columns for name, raw in column.raw_types.items() if raw is None]
         self._names: list[str] = []
         self._raw: dict[str, pl.DataType] = {}
@@ -176,7 +174,8 @@ class CsvRows:
         else:
             written = values
         rows = len(written[self._names[0]])
-        if self._may_lack_fields and block.count(b",") != rows * (len(self._names) - 1):
+        # Polars takes fields that a row lacks for empty ones, which some columns may have, and some nobody reads.
+        if values[self._names[-1]].null_count() and block.count(b",") != rows * (len(self._names) - 1):
             raise BadArchiveError(f"a row behind row {self.rows:,} has not the {len(self._names)} columns of the first")
         if b'"' in block and rows != block.count(b"\n") + (not block.endswith(b"\n")):
             raise BadArchiveError(f"a field behind row {self.rows:,} goes over several lines")

@@ -188,6 +188,13 @@ def test_a_row_that_is_too_short_is_refused_even_where_fields_may_be_empty():
         read("binance/cm/metrics", zipped(text))
 
 
+@pytest.mark.parametrize("cut", [",0", ".4,0"])
+def test_a_row_that_is_cut_behind_the_last_column_that_is_read_is_refused(cut: str):
+    # Its last value may be cut, too.
+    with pytest.raises(BadArchiveError, match="has not the 12 columns"):
+        read(KLINES, zipped(kline() + kline().strip().removesuffix(cut) + "\n"))
+
+
 def test_a_signed_size_tells_the_side():
     frame = read(
         "gate/futures_usdt/trades", gzipped("1577836738.742477, 5427, 41.31, 2\n1577836472.507152,5424,41.22,-1\n")
