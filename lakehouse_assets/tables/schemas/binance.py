@@ -13,7 +13,7 @@ from functools import partial
 import polars as pl
 
 from lakehouse_assets.tables.schemas.binance_books import book_depth, book_ticker, liquidations
-from lakehouse_assets.tables.schemas.binance_metrics import STEP, ends_of_steps
+from lakehouse_assets.tables.schemas.binance_metrics import STEP, UM_CHANGED, ends_of_steps
 from lakehouse_assets.tables.schemas.binance_relations import (
     CONTRACT_CANDLES,
     CONTRACT_SIZE,
@@ -273,7 +273,9 @@ def _metrics(market: str) -> TableSchema:
             ),
             time(
                 "create_time",
-                "As published: the end of the five minutes, from 2026-06-25 on their beginning "
+                "As published: the beginning of the five minutes."
+                if cm
+                else "As published: the end of the five minutes, from 2026-06-25 on their beginning "
                 "(binance-public-data #491).",
                 name="create_time",
             ),
@@ -292,7 +294,7 @@ def _metrics(market: str) -> TableSchema:
         size_class=SizeClass.SMALL,
         step=STEP,
         labels_end=True,
-        of_file=ends_of_steps,
+        of_file=partial(ends_of_steps, changed=None if cm else UM_CHANGED),
         own_relations=(not_negative(*(name for name, *_ in ratios), reason="Accounts and volumes are counted."),),
     )
 
