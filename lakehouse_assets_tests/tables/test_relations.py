@@ -85,6 +85,7 @@ BREAKS: list[tuple[str, str, list[dict[str, Any]]]] = [
     ("binance/spot/trades", "size above zero", [{"size": 0.0}]),
     ("gate/futures_usdt/trades", "size above zero", [{"size": 0.0}]),
     ("binance/spot/trades", "quote_size is price times size", [{"quote_size": 3.0}]),
+    ("binance/um/trades", "quote_size is price times size", [{"quote_size": 3.0}]),
     ("binance/cm/trades", "base_size is size's worth at price", [{"base_size": 15.0}]),
     ("bybit/derivatives/trades", "quote_size is price times base_size", [{"quote_size": 3.0, "base_size": 6.0}]),
     ("bybit/derivatives/trades", "size is base_size or quote_size", [{"size": 4.0}]),
@@ -186,6 +187,29 @@ def test_a_thousand_trades_of_one_side_are_a_misread_side(schema: TableSchema, s
     assert not broken(pl.concat([one[1:], rows_of(schema, {"side": "sell" if side == "buy" else "buy"})]), schema)
 
 
+def test_rows_that_are_no_trade_have_no_side_and_no_part_in_it():
+    schema = schema_of("bitmex", "derivatives", "trade")
+    nothing = pl.concat([rows_of(schema, {"side": None, "symbol": ".BXBT"})] * ONE_SIDED)
+    assert not broken(nothing, schema)
+    bought = pl.concat([rows_of(schema, {"side": "buy", "symbol": ".BXBT"})] * ONE_SIDED)
+    assert broken(pl.concat([nothing, bought]), schema) == {"both sides": 2 * ONE_SIDED}
+
+
+def test_a_value_that_is_cut_after_two_decimals_is_no_other_column():
+    schema = schema_of("binance", "um", "trades")
+    real = {"price": 23175.5, "size": 0.001, "quote_size": 23.17}
+    small = {"price": 0.07123, "size": 1.0, "quote_size": 0.07}
+    assert not broken(rows_of(schema, real, small), schema)
+    assert broken(rows_of(schema, small | {"quote_size": 0.09}), schema)
+
+
+def test_an_interval_of_funding_may_change_in_a_short_month():
+    schema = schema_of("binance", "um", "fundingRate")
+    hours = {0: 4, 4: 4, 8: 8, 16: 8}
+    rows = [{"time": NOON + timedelta(hours=hour), "funding_interval_hours": each} for hour, each in hours.items()]
+    assert not broken(rows_of(schema, *rows), schema)
+
+
 def test_trades_and_side_tables_are_all_but_liquidations():
     with_side = {schema.name for schema in TABLES if "side" in schema.polars}
     assert with_side - {schema.name for schema in SIDED} == {"binance/cm/liquidationSnapshot"}
@@ -220,15 +244,10 @@ def test_empty_values_break_no_relation():
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
 
 
-MISREAD = {"BTCUSD2022-11-17.csv.gz", "FILUSDT-60min-2020-10-15.zip", "ETHUSDT-trades-2021-05-18.zip"}
-"""Their tables have the columns in another order than these files."""
-
-
 def excerpts() -> Iterator[Any]:
     for path in sorted(each for each in EXCERPTS.rglob("*") if each.suffix in {".zip", ".gz"}):
         exchange, _, key = path.relative_to(EXCERPTS).as_posix().partition("/")
-        marks = [pytest.mark.xfail(reason="its columns are read in another order")] if path.name in MISREAD else []
-        yield pytest.param(exchange, key, path, id=f"{exchange}/{path.name}", marks=marks)
+        yield pytest.param(exchange, key, path, id=f"{exchange}/{path.name}")
 
 
 @needs_samples

@@ -19,6 +19,7 @@ from lakehouse_assets.tables.schemas.binance_relations import (
     CONTRACT_SIZE,
     CONTRACT_TRADES,
     FUNDING,
+    LINEAR_TRADES,
 )
 from lakehouse_assets.tables.schemas.columns import (
     A_ROW_PER_TRADE,
@@ -35,7 +36,7 @@ from lakehouse_assets.tables.schemas.columns import (
     whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
-from lakehouse_assets.tables.schemas.relations import POSITIVE_PRICES, not_negative
+from lakehouse_assets.tables.schemas.relations import POSITIVE_PRICES, PRODUCT_OF_SIZE, not_negative
 
 _table = partial(TableSchema, exchange="binance")
 
@@ -163,7 +164,8 @@ def _trades(market: str) -> TableSchema:
         ids_are_consecutive=spot,
         ids_source={"spot": _CONSECUTIVE, "um": _NOT_CONSECUTIVE}.get(market, _CM_UNKNOWN),
         irregular=A_ROW_PER_TRADE,
-        own_relations=CONTRACT_TRADES if market == "cm" else (),
+        own_relations={"cm": CONTRACT_TRADES, "um": LINEAR_TRADES}.get(market, ()),
+        unrelated=(PRODUCT_OF_SIZE,) if market == "um" else (),
     )
 
 

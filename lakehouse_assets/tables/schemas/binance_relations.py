@@ -13,6 +13,7 @@ from lakehouse_assets.tables.schemas.relations import (
     implies,
     near,
     not_negative,
+    product,
     same_row_before,
 )
 
@@ -41,12 +42,16 @@ CONTRACT_TRADES = (
     ),
 )
 
+LINEAR_TRADES = (product("size", absolute=0.01),)
+"""Of um, whose files cut the value after two decimals: 0.001 at 23175.5 is 23.17 (rows of 2021 and 2023; those of 2019
+and 2024 have it whole)."""
+
 FUNDING = (
     above_zero("funding_interval_hours", reason="It is a length of time."),
     Relation(
         name="funding_interval_hours since the row before",
         holds=implies(
-            same_row_before("symbol"),
+            same_row_before("symbol", "funding_interval_hours"),
             col("time").diff() > pl.duration(hours=col("funding_interval_hours")) - _CLOCKS,
         ),
         reason="Funding does not come earlier than its interval says, but where the interval changes; "

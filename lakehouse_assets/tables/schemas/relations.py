@@ -117,10 +117,10 @@ def _priced(quote: str, base: str) -> Relation:
     )
 
 
-def _product(base: str) -> Relation:
+def product(base: str, *, absolute: float = _SMALL) -> Relation:
     return Relation(
         name=f"quote_size is price times {base}",
-        holds=near(col("quote_size"), col("price") * col(base)),
+        holds=near(col("quote_size"), col("price") * col(base), absolute=absolute),
         reason="The value of a trade is its price times its size.",
         units={"quote_size": QUOTE, base: BASE},
     )
@@ -135,11 +135,12 @@ def _needs(value: str, volume: str) -> Relation:
 
 
 POSITIVE_PRICES = above_zero("low", reason="A price is above zero.", units={"low": QUOTE})
-PRODUCT_OF_BASE = _product("base_size")
+PRODUCT_OF_BASE = product("base_size")
+PRODUCT_OF_SIZE = product("size")
 
 BOTH_SIDES = Relation(
     name="both sides",
-    holds=(pl.len() < ONE_SIDED) | (col("side") == "buy").sum().is_between(1, pl.len() - 1),
+    holds=(col("side").count() < ONE_SIDED) | (col("side").drop_nulls().n_unique() > 1),
     reason=f"Of {ONE_SIDED:,} trades of a period not all are bought, nor all sold: the side is misread.",
     of_part=True,
 )
@@ -173,7 +174,7 @@ COMMON: Sequence[Relation] = (
     # Trades
     above_zero("size", reason="A trade has a size.", unless=col("side").is_null()),
     BOTH_SIDES,
-    _product("size"),
+    PRODUCT_OF_SIZE,
     PRODUCT_OF_BASE,
     Relation(
         name="gross_value is base_size or quote_size in the smallest unit",
