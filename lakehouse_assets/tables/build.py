@@ -32,7 +32,7 @@ from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.attempt import Attempt, Counts, Findings, placed, streams
-from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table
+from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table, still_there
 from lakehouse_assets.tables.fetch import Fetcher, Item, UnreadError
 from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.held import WITNESS, held_periods, shared_span
@@ -173,10 +173,11 @@ class TableBuilder:
     def _held(self, table: DeltaTable, files: pl.DataFrame, periods: list[str], before: pl.DataFrame) -> set[str]:
         """Those of the periods whose rows the table has as the lineage says."""
         span = shared_span(files, periods)
+        there = still_there(self._lake, self._table, files)
         if span is None:
-            return held_periods(table, files, before)
+            return held_periods(table, there, before)
         first, last = min(span[0], *periods), max(span[1], *periods)
-        return held_periods(table, files, self._lineage.read(since=first, until=last, columns=WITNESS))
+        return held_periods(table, there, self._lineage.read(since=first, until=last, columns=WITNESS))
 
     def _settle(
         self, month: str, periods: list[str], before: pl.DataFrame, held: Collection[str], *, again: bool

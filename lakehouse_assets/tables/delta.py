@@ -12,11 +12,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import obstore
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.commit import DELETES_NOTHING
 from lakehouse_assets.sync.conditions import require_conditional_writes
@@ -130,6 +132,19 @@ def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
         )
     )
     return files if month is None else files.filter(pl.col(MONTH) == month)
+
+
+def still_there(lake: Lake, table: Table, files: pl.DataFrame) -> pl.DataFrame:
+    """Those of ``files`` (of `files_of`) whose objects the lake has; one listing per folder. Raises StoreError."""
+    there: set[str] = set()
+    for folder in {path.rpartition("/")[0] for path in files["path"]}:
+        place = f"{table.place}/{folder}"
+        try:
+            pages = list(obstore.list(lake.bucket.object_store(), prefix=lake.key(place)))
+        except CLIENT_ERRORS as error:
+            raise store_error(f"Listing {lake.url(place)}", error) from error
+        there.update(f"{folder}/{each['path'].rpartition('/')[2]}" for page in pages for each in page)
+    return files.filter(pl.col("path").is_in(list(there)))
 
 
 def may_hold(files: pl.DataFrame, periods: Collection[str]) -> pl.Series:

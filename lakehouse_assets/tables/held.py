@@ -4,7 +4,8 @@ A lineage row names the table (Delta's id), the version whose commit brought its
 gave to its files. A period is held when the files that may hold rows of it have as many rows as the lineage says, and
 the newest of them is the newest that the lineage names. So it is not where the table was moved away, made anew or
 restored to an older version, where anybody else deleted rows or rewrote files, where a commit was lost, or where a
-run died between its commit and its lineage. That takes no request beyond the table's log and the lineage.
+run died between its commit and its lineage. That takes no request beyond the table's log and the lineage; whether the
+files themselves are there, the builder lists (`still_there`).
 
 Lineage from before these columns is judged by its rows alone.
 """

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from lakehouse_assets.errors import StoreError
 from lakehouse_assets.tables import build as build_module
 from lakehouse_assets.tables import coverage
 from lakehouse_assets.tables.delta import id_of
@@ -132,6 +133,26 @@ def test_days_that_share_no_file_with_the_harm_are_left(tabled: Tabled, harm: Ca
     report = tabled.build(*DAYS)
     assert states(report) == {ONE: "unchanged", TWO: "written", THREE: "unchanged"}
     assert report.periods[1].reason == "the table did not hold what its lineage says"
+
+
+def its_data_files_lost(tabled: Tabled) -> None:
+    for path in delta(tabled).get_add_actions(flatten=True).column("path").to_pylist():
+        tabled.world.delete_in_lake(f"{tabled.table.place}/{path}")
+
+
+@pytest.mark.parametrize("tabled", ["1h", "1m"], indirect=True)
+def test_data_files_that_are_gone_from_the_lake_are_written_again(tabled: Tabled) -> None:
+    rows = tabled.rows().height
+    its_data_files_lost(tabled)
+    assert states(tabled.build(*DAYS)) == dict.fromkeys(DAYS, "written")
+    assert (tabled.rows().height, tabled.prices()) == (rows, NEWER)
+    assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+
+
+def test_a_day_whose_file_is_gone_with_others_names_them(tabled: Tabled) -> None:
+    its_data_files_lost(tabled)
+    with pytest.raises(StoreError, match=f"is gone from the lake, and it had rows of {ONE} to {THREE}: materialize"):
+        tabled.build(TWO)
 
 
 def test_compacted_files_are_still_what_the_lineage_says(tabled: Tabled) -> None:
