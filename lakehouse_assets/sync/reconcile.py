@@ -42,7 +42,7 @@ def judge(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str 
     record it), and the manifest's columns as ``new_*``.
     """
     rows = judged_files(rows, lake_has_md5=lake_has_md5)
-    rows = rows.filter(pl.col("state").is_not_null()).with_columns(error=_error(), final=_final())
+    rows = rows.filter(pl.col("state").is_not_null() | pl.col("doubted")).with_columns(error=_error(), final=_final())
     return with_integrity(_with_manifest_columns(rows, now, run_id), now)
 
 
@@ -124,8 +124,9 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
         .then("tried_superseded_key")
         .when(~taken_over)
         .then("known_superseded_key"),
+        # The earlier of the two: a clock that was ahead once would have it doubted until that time.
         new_missed_at=pl.when(is_doubted).then(
-            pl.coalesce("known_missed_at", pl.lit(now, MANIFEST_SCHEMA["missed_at"]))
+            pl.min_horizontal("known_missed_at", pl.lit(now, MANIFEST_SCHEMA["missed_at"]))
         ),
         new_sidecar_withdrawn=pl.when(
             (pl.col("sidecar_state") == State.VANISHED) & pl.col("size").is_not_null() & ~is_doubted

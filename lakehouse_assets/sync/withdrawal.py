@@ -1,8 +1,8 @@
 """Whether what a source lists no longer was withdrawn, or its listing is not to be believed.
 
-Exchanges withdraw a file now and then. When a listing lacks many of those that were there, it is taken for
-an outage: nothing is recorded as withdrawn, the periods are not complete, and it is asked again. The same some
-hours later is believed, and so is a person who says so.
+Exchanges withdraw a file now and then. When a listing lacks many of those that were there, or all of several, it is
+taken for an outage: nothing is recorded as withdrawn, the periods are not complete, and it is asked again. The same
+some hours later is believed, and so is a person who says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lakehouse_assets.sync.plan import State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """A listing is doubted that lacks more than ``objects`` and more than a ``share`` of the objects that were there
-    (of sidecars likewise), until it has lacked them for ``hours``."""
+    (of sidecars likewise), until it has lacked them for ``hours``. One that is empty where it was not is doubted
+    whatever the number, but for a single object."""
 
     objects: int = 10
     share: float = 0.1
@@ -45,7 +46,8 @@ class Doubt:
         since = pl.lit(now - timedelta(hours=self.hours))
         is_open = ~(pl.col("known_missed_at") <= since).fill_null(value=False)
         return rows.with_columns(
-            doubted=self._too_many(was_there, was_there & (pl.col("state") == State.VANISHED), is_open),
+            # What never came into the lake is counted as well: a listing that lacks it is no better.
+            doubted=self._too_many(was_there, pl.col("size").is_null(), is_open),
             sidecar_doubted=self._too_many(
                 sidecar_was_there & ~pl.col("known_sidecar_withdrawn").fill_null(value=False),
                 pl.col("size").is_not_null() & (pl.col("sidecar_state") == State.VANISHED),
@@ -55,5 +57,8 @@ class Doubt:
 
     def _too_many(self, was_there: pl.Expr, is_gone: pl.Expr, is_open: pl.Expr) -> pl.Expr:
         lacking = (was_there & is_gone & is_open).fill_null(value=False)
-        many = (lacking.sum() > self.objects) & (lacking.sum() > self.share * was_there.fill_null(value=False).sum())
+        is_empty = pl.col("size").is_null().all() & (lacking.sum() > 1)
+        many = ((lacking.sum() > self.objects) | is_empty) & (
+            lacking.sum() > self.share * was_there.fill_null(value=False).sum()
+        )
         return lacking & many

@@ -85,7 +85,7 @@ def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_onl
     for key in keys:
         world.withdraw(key)
     assert compared(world, 100, WEEK) == {WEEK[0]: Found(0, 0, differs=True)}
-    world.engine().sync(scope(world.entry(), WEEK[0]))
+    world.engine().sync(scope(world.entry(), WEEK[0]), accept_withdrawals=True)
     assert compared(world, 100, WEEK) == {}
     assert len(set(fingerprints)) == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -71,10 +73,10 @@ def test_a_listing_that_lacks_much_is_an_outage_and_what_was_there_stays(
         assert all("listing lacks it" in period.failures[0].reason for period in report.periods)
     kept = world.manifest().read(())
     assert kept["missed_at"].null_count() == ALL - objects - sidecars
-    assert kept.drop("missed_at").equals(before.drop("missed_at"))
+    assert kept.drop("missed_at", "seen_at").equals(before.drop("missed_at", "seen_at"))
 
     assert states(world.engine().sync(asked(world))) == {PeriodState.COMPLETE}
-    assert world.manifest().read(()).equals(before)
+    assert world.manifest().read(()).drop("seen_at").equals(before.drop("seen_at"))
 
 
 def test_what_is_told_of_it_names_the_place_and_the_numbers(synced: World) -> None:
@@ -115,6 +117,42 @@ def test_what_is_not_more_than_the_limits_was_withdrawn(synced: World, doubt: Do
     with edited(synced.source, without("-1h-")) as source:
         report = engine(synced, source, doubt).sync(asked(synced))
     assert (states(report), report.total("vanished")) == ({PeriodState.COMPLETE}, ALL // 2)
+
+
+def test_an_empty_listing_is_an_outage_however_little_was_there(world: World) -> None:
+    """One object may go at any time; no page and no number says that a small archive did."""
+    world.publish(["AUSDT"], DAYS[:2])
+    several, one = scope(world.entry(), DAYS[0], DAYS[1]), scope(world.entry(), DAYS[0])
+    world.engine().sync(several)
+    with edited(world.source, without("<Key>")) as source:
+        report = world.engine(source).sync(several)
+        assert (states(report), report.total("doubted")) == ({PeriodState.INCOMPLETE}, 2)
+        assert states(world.engine(source).sync(several, accept_withdrawals=True)) == {PeriodState.COMPLETE}
+    assert states(world.engine().sync(several)) == {PeriodState.COMPLETE}
+    with edited(world.source, without("<Key>")) as source:
+        assert world.engine(source).sync(one).total("vanished") == 1
+
+
+def test_what_is_not_in_the_lake_yet_is_not_forgotten_by_an_outage(world: World) -> None:
+    symbols = [f"S{number:02}USDT" for number in range(12)]
+    keys = world.publish(symbols, DAYS[:1])
+    period = scope(world.entry(), DAYS[0])
+    with world.refused_writes(*keys[2:]):
+        world.engine().sync(period)
+    with edited(world.source, without("<Key>")) as source:
+        [report] = world.engine(source).sync(period).periods
+    assert (report.state, report.expected, report.present, report.doubted) == (PeriodState.INCOMPLETE, 12, 2, 12)
+    assert set(world.manifest().read(())["key"]) == set(keys)
+    assert world.engine().sync(period).total("copied") == 10
+
+
+def test_a_clock_that_was_ahead_doubts_no_longer_than_another(synced: World) -> None:
+    with edited(synced.source, without("<Key>")) as source:
+        synced.engine(source).sync(asked(synced))
+        table = DeltaTable(synced.manifest().url, storage_options=synced.lake.delta_options)
+        table.update({"missed_at": "timestamp '2099-01-01T00:00:00Z'"})
+        synced.engine(source).sync(asked(synced))
+    assert synced.manifest().read(()).filter(pl.col("missed_at") > datetime.now(UTC)).is_empty()
 
 
 def test_what_the_matrix_no_longer_asks_for_is_no_outage(synced: World) -> None:
