@@ -167,7 +167,8 @@ _ABILITIES = (
         "the store replaces only what has the ETag that is named",
         _replaces,
         Health.WARNING,
-        "incidents are kept by writes with If-Match: two processes may overwrite each other's; update the store",
+        "incidents and rewritten files are written with If-Match: two processes may overwrite each other's; update "
+        "the store",
     ),
     Ability(
         "lake: conditional copies",

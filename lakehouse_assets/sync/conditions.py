@@ -5,14 +5,19 @@ refuses them takes every object and then no record of it; one that ignores them 
 other's commits. So nothing is written before it is asked, by such a write to a place that has
 something already: one request, two for a new lake, once in a process. Nothing is remembered
 beyond that: to read a verdict would take a request as well.
+
+Of a copy a store may know less: conditions on what is there (If-Match), or on what is made of parts, are newer.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import obstore
+from botocore.exceptions import ClientError
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from lakehouse_assets.archive.dataset import MANIFEST_FOLDER
@@ -67,3 +72,16 @@ def fault_of_conditions(lake: Lake, place: str = PLACE) -> StoreFault | None:
             fault = replace(fault_of(error), of_lake=True)
             return None if fault.code in _CONFLICTS else fault
     return StoreFault(CONDITION_IGNORED, "the store takes a write that must not replace anything, and replaces", True)
+
+
+def under(condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A request of boto3's with its condition, and without where the store does not know that for such a request.
+
+    What another run writes meanwhile is overwritten there; the listing after the transfer tells.
+    """
+    try:
+        return request(condition)
+    except ClientError as error:
+        if not condition or not fault_of(error).is_of_request:
+            raise
+    return request({})

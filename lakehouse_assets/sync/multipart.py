@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS
+from lakehouse_assets.sync.conditions import under
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,8 +46,8 @@ class Upload:
 
     def complete(self, parts: Sequence[dict[str, Any]], condition: Mapping[str, Any]) -> str | None:
         """Make it visible, unless the condition refuses it; the object's ETag."""
-        asked: dict[str, Any] = {"MultipartUpload": {"Parts": list(parts)}}
-        return etag_of(self._client.complete_multipart_upload(**self._target, **asked, **condition))
+        asked: dict[str, Any] = self._target | {"MultipartUpload": {"Parts": list(parts)}}
+        return etag_of(under(condition, lambda bound: self._client.complete_multipart_upload(**asked, **bound)))
 
     def abort(self) -> None:
         """Call it when no part is under way: one that arrives afterwards would stay."""

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import obstore
@@ -183,9 +184,7 @@ class RelayMover:
         if corruption := seen.corruption(copy):
             raise _SourceFailed(corruption)
         try:
-            put = await obstore.put_async(
-                self._lake, copy.lake_key, body, mode=self._put_mode(copy), use_multipart=False, **self._written_with
-            )
+            put = await self._put(copy, body)
         except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
             # Not found is AWS' answer when what is to be replaced is gone.
             if fault_of(error).code == "NoSuchBucket":
@@ -193,6 +192,16 @@ class RelayMover:
             return Outcome(copy, self.mode, StoreFault.overtaking(), seen)
         in_flight.moved(copy.size)
         return Outcome(copy, self.mode, seen=seen, written_etag=(put["e_tag"] or "").strip('"') or None)
+
+    async def _put(self, copy: Copy, body: obstore.Bytes) -> obstore.PutResult:
+        put = partial(obstore.put_async, self._lake, copy.lake_key, body, use_multipart=False, **self._written_with)
+        try:
+            return await put(mode=self._put_mode(copy))
+        except CLIENT_ERRORS as error:
+            # A store that knows If-None-Match may not know If-Match; see conditions.under.
+            if copy.replaces is None or not fault_of(error).is_of_request:
+                raise
+        return await put(mode="overwrite")
 
     def _put_mode(self, copy: Copy) -> obstore.PutMode:
         if not self._limits.conditional:

@@ -18,6 +18,7 @@ from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.by_request import in_threads
+from lakehouse_assets.sync.conditions import under
 from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
@@ -89,10 +90,15 @@ class StagedMover(S5cmdMover):
 
         def upload(copy: Copy) -> str | None:
             condition = copy.condition if self._options.conditional else {}
-            asked: dict[str, Any] = headers | condition
+            asked: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key} | headers
             with files[copy].open("rb") as body:
+
+                def put(bound: Mapping[str, Any]) -> Mapping[str, Any]:
+                    body.seek(0)
+                    return client.put_object(**asked, Body=body, **bound)
+
                 if copy.size <= part:
-                    return etag_of(client.put_object(Bucket=self._lake.name, Key=copy.lake_key, Body=body, **asked))
+                    return etag_of(under(condition, put))
                 parts = Upload(client, self._lake.name, copy.lake_key, headers)
                 try:
                     ends = enumerate(spans(copy.size, part_bytes(copy.size, part)), start=1)

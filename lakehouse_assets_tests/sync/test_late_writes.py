@@ -207,28 +207,33 @@ class _KnowsNoConditions:
 
 
 @pytest.mark.parametrize(
-    ("mode", "operation", "conditional"),
+    ("mode", "size", "operation", "conditional"),
     [
-        (SyncMode.DIRECT, "CopyObject", True),
-        (SyncMode.DIRECT, "CopyObject", False),
-        (SyncMode.RELAY, "PutObject", False),
-        (SyncMode.STAGED, "PutObject", False),
+        (SyncMode.DIRECT, 400, "CopyObject", True),
+        (SyncMode.DIRECT, 400, "CopyObject", False),
+        (SyncMode.DIRECT, 6 * MIB, "CompleteMultipartUpload", True),
+        (SyncMode.RELAY, 400, "PutObject", True),
+        (SyncMode.RELAY, 400, "PutObject", False),
+        (SyncMode.RELAY, 6 * MIB, "CompleteMultipartUpload", True),
+        (SyncMode.STAGED, 400, "PutObject", True),
+        (SyncMode.STAGED, 400, "PutObject", False),
+        (SyncMode.STAGED, 6 * MIB, "CompleteMultipartUpload", True),
     ],
 )
-def test_a_store_that_knows_no_conditions_gets_copies_without_them(
-    world: World, mode: SyncMode, operation: str, conditional: bool
+def test_a_store_that_knows_no_conditions_there_gets_writes_without_them(
+    world: World, mode: SyncMode, size: int, operation: str, conditional: bool
 ) -> None:
-    """Of copies it tells by itself; of other writes it has to be known."""
-    [key] = world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
+    [key] = world.publish(["BTCUSDT"], ["2024-03-01"], size=size, sidecars=False)
     asked = scope(world.entry(), "2024-03-01")
     world.engine().sync(asked)
-    world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False, version=2)
+    world.publish(["BTCUSDT"], ["2024-03-01"], size=size, sidecars=False, version=2)
     place_ = world.lake.key("archive/")
     with Proxy(world.store.endpoint_url, Rule(_KnowsNoConditions(), (operation,), place_)).running() as proxy:
-        report = through(world, proxy).engine(conditional=conditional).sync(asked, mode=mode)
+        report = through(world, proxy).engine(**LARGE, conditional=conditional).sync(asked, mode=mode)
     assert report.total("copied") == 1
-    assert_as_published(world, key, 2)
-    assert_kept(world, body_of(key, 1, 400))
+    assert_as_published(world, key, 2, size)
+    [kept] = world.manifest().read(())["superseded_key"]
+    assert world.lake_body(kept) == body_of(key, 1, size)
 
 
 def test_a_proof_is_read_from_the_next_file_where_the_smallest_is_gone(world: World) -> None:
