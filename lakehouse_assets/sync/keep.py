@@ -21,6 +21,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.sync.by_request import RequestMover
 from lakehouse_assets.sync.etags import is_md5
+from lakehouse_assets.sync.evidence import read_digests
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.modes import cannot_say
 from lakehouse_assets.sync.relay import RelayMover
@@ -29,8 +30,7 @@ from lakehouse_assets.sync.transfer import Copy, Outcome, TransferOptions
 LOOKS_AT_ONCE = 32
 
 PLACES = 5
-"""Places that are tried for one content. Nothing but a stranger, or a killed run where ETags differ between
-copies (KMS, multipart), takes one."""
+"""Places that are tried for one content. Nothing but a stranger takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ def keep_former(
         for key, found in _heads(lake, looking).items():
             if isinstance(found, Exception):
                 faults[key] = fault_of(found)
-            elif found == former[key]:
+            elif found == former[key] or (
+                found is not None and _has_same_bytes(lake, dataset.lake_key(key), former[key], looking[key], found)
+            ):
                 kept[key] = looking[key]
             elif found is not None:
                 refused.discard(key)
@@ -87,6 +89,18 @@ def keep_former(
         kept |= {key: looking[key] for key in copied if key not in faults}
         looking = {key: place for key, place in looking.items() if key not in kept and key not in faults}
     return kept, faults
+
+
+def _has_same_bytes(lake: Lake, here: str, former: _Found, there: str, found: _Found) -> bool:
+    """Whether a place has the content under another ETag: S3 gives one to a copy of what was uploaded in parts, and
+    to every copy with KMS. A run that could not replace the object afterwards has left it."""
+    if found.size != former.size:
+        return False
+    store = lake.bucket.object_store()
+    try:
+        return read_digests(store, lake.key(here), former.etag) == read_digests(store, lake.key(there), found.etag)
+    except (*CLIENT_ERRORS, OSError):
+        return False
 
 
 def _is_refused(fault: StoreFault) -> bool:

@@ -13,11 +13,12 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.sync.adopt import rebuild_manifest
 from lakehouse_assets.sync.coverage import Cover, coverage
+from lakehouse_assets.sync.multipart import Upload
 from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.tables.inputs import inputs_of
 from lakehouse_assets.tables.table import Table
-from lakehouse_assets_tests.world import World, body_of, scope
+from lakehouse_assets_tests.world import World, body_of, client_of, scope
 
 DAY = "2024-03-01"
 
@@ -166,6 +167,18 @@ def test_a_place_that_something_else_takes_is_neither_overwritten_nor_believed(w
     row = row_of(world)
     assert (row["former_etag"], row["superseded_key"]) == (etag, f"{taken}-2")
     assert world.lake_body(f"{taken}-2") == body_of(key, 1, 400)
+
+
+def test_a_place_that_has_the_same_bytes_under_another_etag_is_that_of_the_copy(world: World) -> None:
+    """As S3 and KMS copy it, and a run leaves it that could not replace the object: not one more with every run."""
+    key = verified(world)
+    place = world.entry().dataset.superseded_key(key, row_of(world)["lake_etag"])
+    upload = Upload(client_of(world.lake.bucket), world.lake.bucket.name, world.lake.key(place), {})
+    assert upload.complete([upload.put(1, body_of(key, 1, 400))], {}) != row_of(world)["lake_etag"]
+    world.put(key, body_of(key, 2, 400))
+    assert world.engine().sync(scope(world.entry(), DAY)).total("copied") == 1
+    assert row_of(world)["superseded_key"] == place
+    assert set(world.lake_files(place)) == {place}
 
 
 def test_an_object_whose_places_are_all_taken_is_not_replaced(world: World) -> None:
