@@ -100,14 +100,15 @@ def rows_of(lake: Lake, files: list[RowFile], schema: pl.Schema) -> Iterator[pl.
     for file in files:
         try:
             rows = pl.read_parquet(io.BytesIO(bytes(obstore.get(store, file.key).bytes())))
+            rows = rows.with_columns(pl.lit(file.month).alias("month"))  # it is the folder's name, not the file's
+            lacking = [pl.lit(None).alias(name) for name in schema if name not in rows.columns]
+            rows = rows.with_columns(lacking).select(schema.names()).cast(schema)
         except (FileNotFoundError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             _log.warning("%s cannot be read: %s", file.key, one_line(str(error)))
-            continue
         except CLIENT_ERRORS as error:
             raise store_error(f"Reading {lake.bucket.url}/{file.key}", error) from error
-        rows = rows.with_columns(pl.lit(file.month).alias("month"))  # it is the folder's name, not the file's
-        lacking = [pl.lit(None).alias(name) for name in schema if name not in rows.columns]
-        yield rows.with_columns(lacking).select(schema.names()).cast(schema)
+        else:
+            yield rows
 
 
 def check_table(lake: Lake, place: str, *, remedy: str) -> None:

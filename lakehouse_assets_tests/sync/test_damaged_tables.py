@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 
@@ -51,6 +52,13 @@ def hint(world: World, body: bytes) -> None:
     world.overwrite_in_lake(f"{PLACE}/_delta_log/_last_checkpoint", body)
 
 
+def of_another_kind() -> bytes:
+    """A file that can be read, with columns of our names."""
+    body = io.BytesIO()
+    pl.DataFrame({"key": [1, 2], "size": ["small", "large"]}).write_parquet(body)
+    return body.getvalue()
+
+
 LOG_DAMAGES: dict[str, Callable[[World], object]] = {
     "a commit is gone": lambda world: world.delete_in_lake(log_of(world)[1]),
     "the first commit is gone": lambda world: world.delete_in_lake(log_of(world)[0]),
@@ -64,6 +72,7 @@ LOG_DAMAGES: dict[str, Callable[[World], object]] = {
 }
 FILE_DAMAGES: dict[str, Callable[[World], object]] = {
     "rows are gone": lambda world: world.delete_in_lake(files_of(world)[-1]),
+    "rows are of another kind": lambda world: world.overwrite_in_lake(files_of(world)[-1], of_another_kind()),
     "rows are garbled": lambda world: world.overwrite_in_lake(files_of(world)[-1], b"PAR1" + b"x" * 500 + b"PAR1"),
 }
 
