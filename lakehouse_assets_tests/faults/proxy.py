@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -356,7 +357,7 @@ class Proxy:
     async def _forward(self, request: Request) -> Answer:
         target = request.target
         if self._page is not None and request.operation == "ListObjects" and request.header("authorization") is None:
-            target += f"&max-keys={self._page}"
+            target = re.sub(r"\bmax-keys=\d+", f"max-keys={self._page}", target)
         reader, writer = await asyncio.open_connection(*self._behind, limit=2**20)
         try:
             kept = [(n, v) for n, v in request.headers if n.lower() not in {"connection", "expect"}]
