@@ -72,9 +72,9 @@ BAD = [
     (f"{ROWS}{'0' * 70_000}\n{ROWS}", "it has a line of more than 65,536 bytes"),
     (f"{ROWS}\0{ROWS}", "it has a NUL byte"),
     (ROWS + "\0" * 100, "it has a NUL byte"),
-    (f"{ROWS}\n{ROWS}", "nothing is no"),
-    (f"{ROWS}\n{ROWS}".replace("\n", "\r\n"), "nothing is no"),
-    (f"{ROWS}\n{ROWS}".replace("\n", "\r"), "nothing is no"),
+    (f"{ROWS}\n{ROWS}", "a row behind row 0 has not the 12 columns of the first"),
+    (f"{ROWS}\n{ROWS}".replace("\n", "\r\n"), "a row behind row 0 has not the 12 columns of the first"),
+    (f"{ROWS}\n{ROWS}".replace("\n", "\r"), "a row behind row 0 has not the 12 columns of the first"),
 ]
 
 
