@@ -48,8 +48,8 @@ class DirectMover(S5cmdMover):
         return bool(self._options.headers.tags) or copy.size > self._options.large_bytes
 
     def _is_bound(self, copy: Copy) -> bool:
-        """Where it would replace what another run has written meanwhile, which s5cmd cannot be told not to do."""
-        return self._options.conditional and copy.replaces is not None
+        """Where it might replace what is there, by another run or unlisted, which s5cmd cannot be told not to do."""
+        return self._options.conditional and (copy.replaces is not None or copy.was_there)
 
     def _by_s5cmd(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         if not copies:

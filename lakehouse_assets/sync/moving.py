@@ -130,10 +130,16 @@ class Moving:
     def _copies(self, frame: pl.DataFrame) -> dict[str, Copy]:
         return {
             key: Copy(
-                key, self._lake.key(self._dataset.lake_key(key)), size, etag, is_sidecar=is_sidecar, replaces=lake_etag
+                key,
+                self._lake.key(self._dataset.lake_key(key)),
+                size,
+                etag,
+                is_sidecar=is_sidecar,
+                replaces=lake_etag,
+                was_there=was_there,
             )
-            for key, size, etag, is_sidecar, lake_etag in frame.select(
-                "key", "size", "etag", "is_sidecar", "lake_etag"
+            for key, size, etag, is_sidecar, lake_etag, was_there in frame.select(
+                "key", "size", "etag", "is_sidecar", "lake_etag", "was_there"
             ).iter_rows()
         }
 

@@ -59,7 +59,8 @@ class Plan:
 
     def copies(self) -> pl.DataFrame:
         """Keys to copy: source ``key``, ``size``, ``etag``, ``reason`` (missing or changed),
-        ``is_sidecar``, and for changed ones the ``lake_etag`` and ``lake_size`` to keep."""
+        ``is_sidecar``, for changed ones the ``lake_etag`` and ``lake_size`` to keep, and ``was_there``: the lake had
+        it once, by the manifest."""
         wanted = self.rows.filter(pl.col("wanted"))
         parts = [
             wanted.filter(pl.col(f"{prefix}state").is_in(COPIED_STATES)).select(
@@ -71,6 +72,7 @@ class Plan:
                 pl.lit(bool(prefix)).alias("is_sidecar"),
                 pl.col(f"lake_{prefix}etag").alias("lake_etag"),
                 pl.col(f"lake_{prefix}size").alias("lake_size"),
+                pl.coalesce("known_seen_at", "known_synced_at").is_not_null().alias("was_there"),
             )
             for prefix in ("", "sidecar_")
         ]

@@ -24,7 +24,8 @@ class Copy:
     """One object to move: key in the source bucket, full key in the lake's bucket, size in bytes.
 
     ``etag`` is the source's as planned, without quotes; None where it does not matter. ``replaces`` is the
-    ETag of the lake's object that it replaces, None where the lake had none.
+    ETag of the lake's object that it replaces, None where the lake had none. ``was_there``: the lake had one before,
+    and may have it still where its listing is wrong.
     """
 
     source_key: str
@@ -33,6 +34,7 @@ class Copy:
     etag: str | None = None
     is_sidecar: bool = False
     replaces: str | None = None
+    was_there: bool = False
 
     @property
     def condition(self) -> dict[str, str]:
@@ -175,7 +177,7 @@ class TransferOptions:
 
     ``conditional`` writes are refused by the lake once it has another object than it had when it was
     listed. Without, for a store that is known to refuse conditions, what another run wrote meanwhile is
-    overwritten, and only noticed afterwards. s5cmd knows no conditions: it copies only what the lake lacks.
+    overwritten, and only noticed afterwards. s5cmd knows no conditions: it copies only what the lake never had.
     """
 
     workers: int = 256

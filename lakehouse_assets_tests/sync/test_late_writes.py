@@ -13,7 +13,8 @@ from lakehouse_assets.sync.engine import OnProgress, Progress, Stage
 from lakehouse_assets.sync.evidence import LakeEtags
 from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.verify import Verifier
-from lakehouse_assets_tests.faults.proxy import Answer, Forward, Meanwhile, Proxy, Request, Rule, refusal
+from lakehouse_assets_tests.faults.listings import Edited, without
+from lakehouse_assets_tests.faults.proxy import LISTS, Answer, Forward, Meanwhile, Proxy, Request, Rule, refusal
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
@@ -195,6 +196,26 @@ def test_a_lake_whose_etags_are_no_md5_sums_contradicts_nothing(world: World, mo
     assert report.total("copied") == 1
     assert world.engine().sync(asked).total("copied") == 0
     assert set(world.manifest().read(())["integrity"]) == {"unverified"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_the_lake_s_listing_lacks_and_the_lake_still_has_is_not_overwritten(
+    world: World, mode: SyncMode, times: int
+) -> None:
+    [key] = world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
+    asked = scope(world.entry(), "2024-03-01")
+    world.engine().sync(asked)
+    world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False, version=2)
+    rule = Rule(Edited(without("<Key>"), world.lake.key("archive/")), LISTS)
+    with Proxy(world.store.endpoint_url, rule).running() as proxy:
+        for _ in range(times):
+            report = through(world, proxy).engine().sync(asked, mode=mode)
+            assert report.periods[0].state is PeriodState.INCOMPLETE
+    assert world.lake_body(place(key)) == body_of(key, 1, 400)
+    assert world.engine().sync(asked).total("copied") == 1
+    assert_as_published(world, key, 2)
+    assert_kept(world, body_of(key, 1, 400))
 
 
 class _KnowsNoConditions:
