@@ -123,7 +123,7 @@ def _taken_out(text: str) -> tuple[list[_Row], str]:
         return ""
 
     rest = _entry(tuple(order)).sub(take, text)
-    if "<Contents>" in rest:
+    if "Contents" in rest:
         return [], text
     columns = dict(zip(order, zip(*rows, strict=True), strict=True))
     return list(zip(*(columns.get(name, [None] * len(rows)) for name in _FIELDS), strict=True)), rest

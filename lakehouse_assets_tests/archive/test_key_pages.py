@@ -214,6 +214,7 @@ def test_entries_of_any_form_read_alike() -> None:
         "an owner": other.replace("</Contents>", "<Owner><ID>x</ID></Owner></Contents>"),
         "another order": other.replace("<Size>7</Size>", "").replace("<Contents>", "<Contents><Size>7</Size>"),
         "a checksum": other.replace("<Size>", "<ChecksumType>FULL_OBJECT</ChecksumType><Size>"),
+        "a space in a tag": other.replace("<Contents>", "<Contents >"),
         "spaces": other.replace("><", ">\n  <"),
         "a character by number": other.replace("odd/b", "odd/&#98;"),
     }
