@@ -38,9 +38,9 @@ Every table begins with the same columns:
   with or without a fraction, or as a date; a truth value as a word or a digit; a number with an exponent or without.
 - Where rows name the symbol that the archive's key names, too, and another instrument, the file is a bad archive.
 - "empty" marks columns that may be null.
-- In Binance's `metrics`, `time` is always the end of the five minutes, when a row was known. The exchange's own label is
-  `create_time`: for `um` the end until 2026-06-24 and the beginning from 2026-06-25 on, for `cm` always the beginning.
-  A file's first and last time tell which it has.
+- In Binance's `metrics`, `time` is always the end of the five minutes, when a row was known. The exchange's own label
+  is `create_time`: for `um` the end until 2026-06-24 and the beginning from 2026-06-25 on, for `cm` always the
+  beginning. A file's first and last time tell which it has.
 - A large table has files of a day each, a small one files of a month. Candles of less than an hour are large.
 """
 
