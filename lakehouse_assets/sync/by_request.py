@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
+from lakehouse_assets.sync.conditions import under
 from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.transfer import Copy, OnOutcome, Outcome, Patience, Throttle, TransferOptions
 
@@ -46,7 +47,6 @@ class RequestMover:
         self._lake = lake
         self._options = options
         self._throttle = throttle or Throttle(options.workers)
-        self._copies_unbound = not options.conditional
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         writer = self._lake.boto3_client()
@@ -85,15 +85,9 @@ class RequestMover:
         asked |= self._from(copy) | headers.extra_args()
         if tags := headers.tagging():
             asked |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
-        if not self._copies_unbound:
-            try:
-                return etag_of(writer.copy_object(**asked, **copy.condition)["CopyObjectResult"])
-            except ClientError as error:
-                if not fault_of(error).is_unknown_to_store:
-                    raise
-                # Conditions on PutObject are common, those on CopyObject are new.
-                self._copies_unbound = True
-        return etag_of(writer.copy_object(**asked)["CopyObjectResult"])
+        # Conditions on PutObject are common, those on CopyObject are new.
+        condition = copy.condition if self._options.conditional else {}
+        return etag_of(under(condition, lambda bound: writer.copy_object(**asked, **bound)["CopyObjectResult"]))
 
     def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, parts: ThreadPoolExecutor) -> str | None:
         bound: dict[str, Any] = {"IfMatch": copy.etag} if copy.etag else {}
