@@ -13,12 +13,14 @@ from typing import Literal
 
 import polars as pl
 from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
+from lakehouse_assets.sync.delta_table import open_delta
 from lakehouse_assets.sync.lake import Lake
 
 DELETES_NOTHING = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -73,7 +75,7 @@ def write_rows(
     storage = lake.delta_options | (options or {})
 
     def write() -> DeltaTable | None:
-        found = _open(lake, table, storage)
+        found = open_delta(lake, table, options=options)
         write_deltalake(
             lake.url(table) if found is None else found,
             rows,
@@ -106,7 +108,7 @@ def read_rows(
 ) -> pl.DataFrame:
     """Rows of one of the lake's tables, all or some; empty where there is no table, null where no column."""
     try:
-        opened = _open(lake, table, lake.delta_options | (options or {}))
+        opened = open_delta(lake, table, options=options)
         if opened is None:
             return schema.to_frame()
         # Polars takes over the table's options, and this one only as a number.
@@ -127,7 +129,7 @@ def read_months(
 ) -> tuple[dict[str, frozenset[str]], pl.DataFrame]:
     """The data files of each month, and the rows of the months whose files are ``wanted``. Raises StoreError."""
     try:
-        opened = _open(lake, table, lake.delta_options)
+        opened = open_delta(lake, table)
         if opened is None:
             return {}, schema.to_frame()
         files = files_by_month(opened)
@@ -146,18 +148,11 @@ def with_all(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     return rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in there)
 
 
-def _open(lake: Lake, table: str, storage: dict[str, str]) -> DeltaTable | None:
-    try:
-        return DeltaTable(lake.url(table), storage_options=storage)
-    except TableNotFoundError:
-        return None
-
-
 def compact(lake: Lake, table: str) -> None:
     """Put the small files of all months together, however many. A failure is only told."""
     try:
-        found = _open(lake, table, lake.delta_options)
-    except READ_ERRORS as error:
+        found = open_delta(lake, table)
+    except (*READ_ERRORS, StoreError) as error:
         _tell_uncompacted(lake.url(table), error)
         return
     if found is not None:

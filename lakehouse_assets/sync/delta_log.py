@@ -20,16 +20,14 @@ from tempfile import TemporaryDirectory
 import obstore
 import polars as pl
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import TableNotFoundError
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import S3Store
 
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, one_line, store_error
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
+from lakehouse_assets.sync.delta_table import LOG, open_delta
 from lakehouse_assets.sync.lake import Lake
 
-_LOG = "_delta_log"
 _HINT = "_last_checkpoint"
 _VERSION = re.compile(r"(\d{20})\.(?:json|checkpoint\..*parquet|checkpoint\.parquet)")
 _ROW_FILE = re.compile(r"month=(\d{4}-\d{2})/[^/]+\.parquet")
@@ -43,14 +41,14 @@ def restart_log(lake: Lake, place: str, schema: pl.Schema) -> int:
     """Let the table at ``place`` go on empty, partitioned by month; returns its version. Raises StoreError."""
     with TemporaryDirectory(prefix="lakehouse-log-") as folder:
         DeltaTable.create(folder, schema=Schema.from_arrow(schema), partition_by=["month"]).create_checkpoint()
-        made = Path(folder) / _LOG
+        made = Path(folder) / LOG
         commit = (made / f"{0:020}.json").read_bytes()
         checkpoint = (made / f"{0:020}.checkpoint.parquet").read_bytes()
         hint = json.loads((made / _HINT).read_bytes())
     hint.pop("checksum", None)  # it is of the version that is named, too
-    store, root = lake.bucket.object_store(), lake.key(f"{place}/{_LOG}")
+    store, root = lake.bucket.object_store(), lake.key(f"{place}/{LOG}")
     try:
-        version = _commit_after_all(store, root, commit)
+        version = _commit_after_all(lake, place, commit)
         obstore.put(store, f"{root}/{version:020}.checkpoint.parquet", checkpoint)
         obstore.put(store, f"{root}/{_HINT}", json.dumps(hint | {"version": version}).encode())
     except CLIENT_ERRORS as error:
@@ -58,16 +56,18 @@ def restart_log(lake: Lake, place: str, schema: pl.Schema) -> int:
     return version
 
 
-def _commit_after_all(store: S3Store, root: str, commit: bytes) -> int:
+def _commit_after_all(lake: Lake, place: str, commit: bytes) -> int:
+    store = lake.bucket.object_store()
     for _ in range(_ATTEMPTS):
-        names = [entry["path"].rsplit("/", 1)[-1] for batch in obstore.list(store, f"{root}/") for entry in batch]
+        names = lake.objects_below(f"{place}/{LOG}")["key"]
         version = 1 + max((int(found[1]) for name in names if (found := _VERSION.fullmatch(name))), default=-1)
         try:
-            obstore.put(store, f"{root}/{version:020}.json", commit, mode="create", use_multipart=False)
+            key = lake.key(f"{place}/{LOG}/{version:020}.json")
+            obstore.put(store, key, commit, mode="create", use_multipart=False)
         except AlreadyExistsError:
             continue
         return version
-    raise StoreError(f"Beginning the log of {root} anew failed: other runs do the same; try again.")
+    raise StoreError(f"Beginning the log of {lake.url(place)} anew failed: other runs do the same; try again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,11 @@ class RowFile:
 
 def row_files(lake: Lake, place: str) -> list[RowFile]:
     """The files of rows of a table that is partitioned by month, the newest first. Raises StoreError."""
-    root = lake.key(f"{place}/")
-    try:
-        entries = [entry for batch in obstore.list(lake.bucket.object_store(), root) for entry in batch]
-    except CLIENT_ERRORS as error:
-        raise store_error(f"Listing {lake.url(place)}", error) from error
+    listed = lake.objects_below(place).select("key", "last_modified")
     files = [
-        RowFile(entry["path"], found[1], entry["last_modified"])
-        for entry in entries
-        if (found := _ROW_FILE.fullmatch(entry["path"].removeprefix(root)))
+        RowFile(lake.key(f"{place}/{name}"), found[1], written)
+        for name, written in listed.iter_rows()
+        if (found := _ROW_FILE.fullmatch(name))
     ]
     return sorted(files, key=lambda file: (file.written, file.key), reverse=True)
 
@@ -118,9 +114,8 @@ def check_table(lake: Lake, place: str, *, remedy: str) -> None:
     """
     tried = f"Reading {lake.url(place)}"
     try:
-        named = set(DeltaTable(lake.url(place), storage_options=lake.delta_options).file_uris())
-    except TableNotFoundError:
-        return
+        found = open_delta(lake, place)
+        named = set(found.file_uris()) if found is not None else set()
     except READ_ERRORS as error:
         raise table_error(tried, error, remedy=remedy) from error
     gone = named - {f"{lake.bucket.url}/{file.key}" for file in row_files(lake, place)}

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import polars as pl
+
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import TOKEN_VARIABLES, Bucket, Credentials
+from lakehouse_assets.archive.key_pages import KeyPages
+from lakehouse_assets.archive.list_page import KEY_SCHEMA
 from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import InputError
@@ -30,6 +34,12 @@ class Lake:
 
     def url(self, relative: str = "") -> str:
         return f"{self.bucket.url}/{self.key(relative)}"
+
+    def objects_below(self, folder: str) -> pl.DataFrame:
+        """What the lake has below a folder: KEY_SCHEMA, each ``key`` from the folder on. Raises StoreError."""
+        root = self.key(f"{folder}/")
+        listed = pl.concat([KEY_SCHEMA.to_frame(), *KeyPages(self.bucket).below(root)])
+        return listed.with_columns(pl.col("key").str.strip_prefix(root))
 
     @property
     def delta_options(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import StoreError
@@ -25,6 +25,7 @@ from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files
 from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.delta_log import restart_log
+from lakehouse_assets.sync.delta_table import open_delta
 from lakehouse_assets.sync.lake import Lake
 
 _UTC = pl.Datetime("us", "UTC")
@@ -254,9 +255,7 @@ class Manifest:
     def table(self) -> DeltaTable | None:
         """The table as it is now; None where nothing was ever synced. It holds the credentials of now."""
         try:
-            return DeltaTable(self._url, storage_options=self._lake.delta_options)
-        except TableNotFoundError:
-            return None
+            return open_delta(self._lake, self._dataset.manifest_prefix)
         except READ_ERRORS as error:
             raise self.read_error(error) from error
 

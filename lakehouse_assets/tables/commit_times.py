@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 import obstore
 
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.sync.delta_table import LOG
 from lakehouse_assets.sync.lake import Lake
 
-_LOG = "_delta_log"
-_ENTRY = re.compile(r"/(?P<version>[0-9]{20})\.json")
+_ENTRY = re.compile(r"([0-9]{20})\.json")
 _REQUESTS = 32
 """At a time, for a log of thousands of entries."""
 
@@ -51,13 +51,13 @@ def version_at(lake: Lake, place: str, when: datetime) -> Found:
 
 def commit_time(lake: Lake, place: str, version: int) -> datetime | None:
     """When a version says that it was committed, UTC; None where its entry in the log is gone. Raises StoreError."""
-    key = lake.key(f"{place}/{_LOG}/{version:020}.json")
+    entry = f"{place}/{LOG}/{version:020}.json"
     try:
-        text = bytes(obstore.get(lake.bucket.object_store(), key).bytes()).decode()
+        text = bytes(obstore.get(lake.bucket.object_store(), lake.key(entry)).bytes()).decode()
     except FileNotFoundError:
         return None
     except CLIENT_ERRORS as error:
-        raise store_error(f"Reading {lake.url(key)}", error) from error
+        raise store_error(f"Reading {lake.url(entry)}", error) from error
     for line in text.splitlines():
         info = json.loads(line).get("commitInfo")
         if info is not None:
@@ -67,10 +67,5 @@ def commit_time(lake: Lake, place: str, version: int) -> datetime | None:
 
 
 def _versions(lake: Lake, place: str) -> list[int]:
-    folder = f"{place}/{_LOG}"
-    try:
-        pages = list(obstore.list(lake.bucket.object_store(), prefix=lake.key(folder)))
-    except CLIENT_ERRORS as error:
-        raise store_error(f"Listing {lake.url(folder)}", error) from error
-    names = [each["path"].rpartition(_LOG)[2] for page in pages for each in page]
-    return sorted(int(entry["version"]) for name in names if (entry := _ENTRY.fullmatch(name)))
+    names = lake.objects_below(f"{place}/{LOG}")["key"]
+    return sorted(int(entry[1]) for name in names if (entry := _ENTRY.fullmatch(name)))

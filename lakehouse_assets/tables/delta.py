@@ -12,17 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import obstore
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.commit import DELETES_NOTHING
 from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
+from lakehouse_assets.sync.delta_table import open_delta
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -65,9 +63,7 @@ def stored_schema(table: Table) -> pl.Schema:
 def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTable | None:
     """The Delta table at a place of the lake; None where there is none. Raises StoreError."""
     try:
-        return DeltaTable(lake.url(place), version=version, storage_options=lake.delta_options)
-    except TableNotFoundError:
-        return None
+        return open_delta(lake, place, version=version)
     except READ_ERRORS as error:
         raise table_error(f"Reading {lake.url(place)}", error, remedy=REMEDY) from error
 
@@ -136,15 +132,9 @@ def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
 
 def still_there(lake: Lake, table: Table, files: pl.DataFrame) -> pl.DataFrame:
     """Those of ``files`` (of `files_of`) whose objects the lake has; one listing per folder. Raises StoreError."""
-    there: set[str] = set()
-    for folder in {path.rpartition("/")[0] for path in files["path"]}:
-        place = f"{table.place}/{folder}"
-        try:
-            pages = list(obstore.list(lake.bucket.object_store(), prefix=lake.key(place)))
-        except CLIENT_ERRORS as error:
-            raise store_error(f"Listing {lake.url(place)}", error) from error
-        there.update(f"{folder}/{each['path'].rpartition('/')[2]}" for page in pages for each in page)
-    return files.filter(pl.col("path").is_in(list(there)))
+    folders = {path.rpartition("/")[0] for path in files["path"]}
+    there = [f"{folder}/{name}" for folder in folders for name in lake.objects_below(f"{table.place}/{folder}")["key"]]
+    return files.filter(pl.col("path").is_in(there))
 
 
 def may_hold(files: pl.DataFrame, periods: Collection[str]) -> pl.Series:

@@ -17,11 +17,14 @@ from lakehouse_assets.sync.catalog_store import read_symbols
 from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.checkup import Health, look_at_records
 from lakehouse_assets.sync.coverage import coverage
+from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.history import HISTORY_TABLE, read_history, rebuild_history
 from lakehouse_assets.sync.known import Memory
+from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.sync.volumes import volumes
 from lakehouse_assets.tables.delta import open_table
+from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.faults.proxy import READS, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope
@@ -106,6 +109,33 @@ def test_a_damaged_manifest_is_rebuilt_with_all_that_its_files_still_tell(synced
     report = synced.engine().sync(scope(synced.entry(), WEEK[0], WEEK[-1]))
     assert (report.total("copied"), report.total("present")) == (0, before.height)
     assert synced.manifest().read(())["source_etag"].null_count() == 0
+
+
+def test_records_are_not_missed_where_a_listing_is_none(synced: World) -> None:
+    with edited(synced.lake.bucket, html, below=synced.lake.key("_manifest/")) as bucket:
+        lake = Lake(bucket, synced.lake.prefix.strip("/"))
+        for look in (
+            lambda: coverage(lake, DATASET),
+            lambda: read_history(lake),
+            lambda: open_table(lake, PLACE),
+            lambda: Engine(synced.source, lake).plan(scope(synced.entry(), WEEK[0])),
+        ):
+            with pytest.raises(StoreError, match="NotAListing"):
+                look()
+
+
+def test_a_rebuild_from_a_listing_that_is_none_begins_nothing_anew(synced: World) -> None:
+    before = synced.manifest().read(())
+    log = log_of(synced)
+    body = synced.lake_body(log[1])
+    synced.delete_in_lake(log[1])
+    with edited(synced.lake.bucket, html, below=synced.lake.key(PLACE)) as bucket:
+        lake = Lake(bucket, synced.lake.prefix.strip("/"))
+        with pytest.raises(StoreError, match="NotAListing"):
+            rebuild_manifest(lake, synced.entry())
+    synced.overwrite_in_lake(log[1], body)
+    assert log_of(synced) == log
+    assert synced.manifest().read(()).equals(before)
 
 
 def test_everybody_who_meets_a_damaged_manifest_names_the_command(synced: World) -> None:

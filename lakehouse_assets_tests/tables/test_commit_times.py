@@ -10,9 +10,10 @@ import obstore
 import pytest
 from deltalake import DeltaTable
 
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables import read_table, snapshot
+from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World, client_of
 
@@ -51,6 +52,15 @@ def tabled(world: World) -> Tabled:
 
 def version_at(lake: Lake, hours: float) -> int:
     return snapshot(NAME, NOON + timedelta(hours=hours), lake=lake).version
+
+
+def test_a_log_whose_listing_is_none_has_no_version_of_any_time(tabled: Tabled) -> None:
+    lake = tabled.world.lake
+    with (
+        edited(lake.bucket, html, below=lake.key(f"tables/{NAME}/")) as bucket,
+        pytest.raises(StoreError, match="NotAListing"),
+    ):
+        version_at(Lake(bucket, lake.prefix.strip("/")), 1.5)
 
 
 def test_a_copied_lake_gives_the_rows_that_it_was_copied_with(tabled: Tabled) -> None:

@@ -12,13 +12,16 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables import build as build_module
 from lakehouse_assets.tables import coverage
+from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import id_of
 from lakehouse_assets.tables.holding import Holdings
 from lakehouse_assets.tables.maintenance import compact
 from lakehouse_assets.tables.measure import quality_of
 from lakehouse_assets.tables.report import BuildReport
+from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World
 
@@ -147,6 +150,15 @@ def test_data_files_that_are_gone_from_the_lake_are_written_again(tabled: Tabled
     assert states(tabled.build(*DAYS)) == dict.fromkeys(DAYS, "written")
     assert (tabled.rows().height, tabled.prices()) == (rows, NEWER)
     assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
+
+
+def test_a_listing_that_is_none_has_nothing_built_again(tabled: Tabled) -> None:
+    lake, version = tabled.world.lake, delta(tabled).version()
+    with edited(lake.bucket, html, below=lake.key(f"{tabled.table.place}/interval=")) as bucket:
+        builder = TableBuilder(tabled.world.source, Lake(bucket, lake.prefix.strip("/")), tabled.entry)
+        with pytest.raises(StoreError, match="NotAListing"):
+            builder.build(DAYS)
+    assert delta(tabled).version() == version
 
 
 def test_a_day_whose_file_is_gone_with_others_names_them(tabled: Tabled) -> None:
