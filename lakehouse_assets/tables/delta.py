@@ -22,6 +22,7 @@ from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.delta_table import open_delta
 from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 RETENTION_DAYS = 30
@@ -107,25 +108,24 @@ def id_of(found: DeltaTable) -> str:
 
 def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
     """Files of the table (of one month of it): path, size_bytes, num_records, interval (null without), month,
-    first_period, last_period (null where the log does not say), written (epoch milliseconds)."""
+    first_period, last_period, earliest, latest (of the column time, UTC; null where the log does not say), written
+    (epoch milliseconds)."""
     actions = pl.DataFrame(found.get_add_actions(flatten=True))
     columns = {
-        "path": pl.String,
-        "size_bytes": pl.Int64,
-        "num_records": pl.Int64,
-        "partition.interval": pl.String,
-        f"partition.{MONTH}": pl.String,
-        f"min.{PERIOD}": pl.String,
-        f"max.{PERIOD}": pl.String,
-        "modification_time": pl.Int64,
+        "path": ("path", pl.String()),
+        "size_bytes": ("size_bytes", pl.Int64()),
+        "num_records": ("num_records", pl.Int64()),
+        "interval": ("partition.interval", pl.String()),
+        MONTH: (f"partition.{MONTH}", pl.String()),
+        "first_period": (f"min.{PERIOD}", pl.String()),
+        "last_period": (f"max.{PERIOD}", pl.String()),
+        "earliest": ("min.time", UTC_MICROSECONDS),
+        "latest": ("max.time", UTC_MICROSECONDS),
+        "written": ("modification_time", pl.Int64()),
     }
     files = actions.select(
         (pl.col(name) if name in actions.columns else pl.lit(None)).cast(dtype).alias(alias)
-        for (name, dtype), alias in zip(
-            columns.items(),
-            ("path", "size_bytes", "num_records", "interval", MONTH, "first_period", "last_period", "written"),
-            strict=True,
-        )
+        for alias, (name, dtype) in columns.items()
     )
     return files if month is None else files.filter(pl.col(MONTH) == month)
 

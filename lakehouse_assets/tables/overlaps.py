@@ -6,20 +6,16 @@ are equal to in the periods beside. The files' statistics tell which files can h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import polars as pl
-from deltalake import DeltaTable
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.archive.store_errors import fault_of
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.tables.delta import READ_ERRORS, open_table
-from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
+from lakehouse_assets.tables.delta import REMEDY, files_of, may_hold, open_table
 from lakehouse_assets.tables.table import PERIOD, Table
 
 AT_MOST = 1_000_000
@@ -27,22 +23,6 @@ AT_MOST = 1_000_000
 
 _FOUND = pl.Schema({PERIOD: pl.String(), "symbol": pl.String(), "interval": pl.String(), "found": pl.Int64()})
 _OTHER = "other"
-
-
-class _File(NamedTuple):
-    """A file of the table, and the least and greatest of its periods and times; None where they are unknown."""
-
-    path: str
-    interval: str | None
-    first: str | None
-    last: str | None
-    earliest: datetime | None
-    latest: datetime | None
-
-    def holds(self, periods: set[str]) -> bool:
-        """Whether it may have rows of any of the periods."""
-        first, last = self.first, self.last
-        return first is None or last is None or any(first <= period <= last for period in periods)
 
 
 def shared_keys(lake: Lake, table: Table, periods: Collection[str]) -> pl.DataFrame:
@@ -53,21 +33,21 @@ def shared_keys(lake: Lake, table: Table, periods: Collection[str]) -> pl.DataFr
     found = open_table(lake, table.place)
     if found is None or not table.schema.key:
         return _FOUND.to_frame()
-    files = _files(found)
+    files = files_of(found)
     try:
         parts = [
-            _shared(lake, table, [file for file in files if file.interval == interval], interval, set(periods))
-            for interval in {file.interval for file in files}
+            _shared(lake, table, of_interval, interval, set(periods))
+            for (interval,), of_interval in files.group_by("interval")
         ]
     except READ_ERRORS as error:
-        raise StoreError(f"Reading {lake.url(table.place)} failed: {fault_of(error)}.") from error
+        raise table_error(f"Reading {lake.url(table.place)}", error, remedy=REMEDY) from error
     return pl.concat([_FOUND.to_frame(), *parts])
 
 
-def _shared(lake: Lake, table: Table, files: Sequence[_File], interval: str | None, periods: set[str]) -> pl.DataFrame:
+def _shared(lake: Lake, table: Table, files: pl.DataFrame, interval: object, periods: set[str]) -> pl.DataFrame:
     beside = {period: _beside(table, period) for period in periods}
     reach = periods.union(*beside.values())
-    suspects = [file.path for file in files if _may_leave(table, file, reach)]
+    suspects = _may_leave(table, files, reach)
     if not suspects:
         return _FOUND.to_frame()
     outside = _rows(lake, table, suspects).filter(pl.col(PERIOD).is_in(reach), _is_outside(table))
@@ -82,7 +62,7 @@ def _shared(lake: Lake, table: Table, files: Sequence[_File], interval: str | No
     key = [name for name in table.schema.key if name != "interval"]
     wanted = strays.select(*key, PERIOD).unique().join(places, on=PERIOD)
     others = set(places[_OTHER])
-    paths = [file.path for file in files if file.holds(others)]
+    paths = files.filter(may_hold(files, others))["path"].to_list()
     times = pl.col("time").is_between(strays["time"].min(), strays["time"].max())
     twins = _rows(lake, table, paths).filter(pl.col(PERIOD).is_in(others), times)
     pairs = (
@@ -99,33 +79,22 @@ def _shared(lake: Lake, table: Table, files: Sequence[_File], interval: str | No
     )
 
 
-def _files(found: DeltaTable) -> list[_File]:
-    actions = pl.DataFrame(found.get_add_actions(flatten=True))
-    sources = {
-        "path": pl.String,
-        "partition.interval": pl.String,
-        f"min.{PERIOD}": pl.String,
-        f"max.{PERIOD}": pl.String,
-        "min.time": UTC_MICROSECONDS,
-        "max.time": UTC_MICROSECONDS,
-    }
-    columns = [
-        (pl.col(name) if name in actions.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in sources.items()
-    ]
-    return [_File(*row) for row in actions.select(columns).iter_rows()]
+def _may_leave(table: Table, files: pl.DataFrame, periods: set[str]) -> list[str]:
+    """Paths of the files that may have rows of the periods outside of their own."""
+    columns = files.filter(may_hold(files, periods)).select("path", "first_period", "last_period", "earliest", "latest")
+    return [path for path, *span in columns.iter_rows() if not _is_within(table, *span)]
 
 
-def _may_leave(table: Table, file: _File, periods: set[str]) -> bool:
-    """Whether a file may have rows of the periods that lie outside of their own."""
-    if not file.holds(periods):
+def _is_within(
+    table: Table, first: str | None, last: str | None, earliest: datetime | None, latest: datetime | None
+) -> bool:
+    """Whether all rows of a file are of one period, and lie in it."""
+    if first is None or first != last or earliest is None or latest is None:
         return False
-    if file.first is None or file.first != file.last or file.earliest is None or file.latest is None:
-        return True
-    start, end = exchange_named(table.exchange).bounds(Period.parse(file.first, table.cadence))
+    start, end = exchange_named(table.exchange).bounds(Period.parse(first, table.cadence))
     if table.schema.labels_end:
-        return not (start < file.earliest and file.latest <= end)
-    return not (start <= file.earliest and file.latest < end)
+        return start < earliest and latest <= end
+    return start <= earliest and latest < end
 
 
 def _is_outside(table: Table) -> pl.Expr:
