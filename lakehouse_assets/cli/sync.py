@@ -13,9 +13,10 @@ from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import progress_bar
 from lakehouse_assets.errors import InputError, printable
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Stage
-from lakehouse_assets.sync.plan import Plan, State
+from lakehouse_assets.sync.plan import Plan
 from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate
@@ -102,12 +103,12 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
             objects=(~pl.col("is_sidecar")).sum(),
             sidecars=pl.col("is_sidecar").sum(),
             bytes=pl.col("size").sum(),
-            missing=(~pl.col("is_sidecar") & (pl.col("reason") == State.MISSING)).sum(),
-            changed=(~pl.col("is_sidecar") & (pl.col("reason") == State.CHANGED)).sum(),
+            missing=(~pl.col("is_sidecar") & (pl.col("reason") == ObjectState.MISSING)).sum(),
+            changed=(~pl.col("is_sidecar") & (pl.col("reason") == ObjectState.CHANGED)).sum(),
         )
     )
     kept = plan.rows.group_by("period").agg(
-        present=(pl.col("state") == State.PRESENT).sum(), vanished=(pl.col("state") == State.VANISHED).sum()
+        present=(pl.col("state") == ObjectState.PRESENT).sum(), vanished=(pl.col("state") == ObjectState.VANISHED).sum()
     )
     periods = pl.DataFrame({"period": scope.names}, schema={"period": pl.String})
     return (

@@ -8,18 +8,13 @@ from pydantic import Field
 
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.orchestration.availability import build_published_check, repeated
+from lakehouse_assets.orchestration.check_names import COMPLETE, EXPECTED
 from lakehouse_assets.orchestration.partitions import build_partitions
-from lakehouse_assets.orchestration.reporting import COMPLETE, report_sync
+from lakehouse_assets.orchestration.reporting import report_sync
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.spending import approval
 from lakehouse_assets.orchestration.telemetry import traced
-from lakehouse_assets.orchestration.thresholds import (
-    EXPECTED,
-    JUDGED_OF_ARCHIVES,
-    build_expected_check,
-    expected_result,
-    judge,
-)
+from lakehouse_assets.orchestration.thresholds import JUDGED_OF_ARCHIVES, build_expected_check, expected_result, judge
 from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.scope import Scope
 

@@ -21,6 +21,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability import metrics
 from lakehouse_assets.observability.causes import Severity
 from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
@@ -29,7 +30,6 @@ from lakehouse_assets.orchestration.thresholds import judge
 from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.history import HistoryTotals
 from lakehouse_assets.sync.incident_book import LakeBook
-from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.report import OPERATIONS as MODES
 from lakehouse_assets.sync.report import PeriodState

@@ -21,10 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.observability.book import Signal
 from lakehouse_assets.observability.causes import Cause
-from lakehouse_assets.orchestration.availability import PUBLISHED, WHOLE_EXCHANGE
-from lakehouse_assets.orchestration.reporting import COMPLETE
-from lakehouse_assets.orchestration.thresholds import EXPECTED
-from lakehouse_assets.orchestration.verification import CHECKSUMS
+from lakehouse_assets.orchestration.availability import WHOLE_EXCHANGE
+from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
 

@@ -6,10 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.following import follows_archives
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
-from lakehouse_assets.orchestration.tables_reporting import FILES, QUALITY, column_schema, report_build
+from lakehouse_assets.orchestration.tables_reporting import column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.orchestration.thresholds import JUDGED_OF_TABLES, build_expected_check
 from lakehouse_assets.settings import TablesSettings, read_group

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.orchestration.check_names import AGREES
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables import build_table_partitions
@@ -11,7 +12,6 @@ from lakehouse_assets.tables.table import TableEntry
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
 
-AGREES = "agrees"
 NAMED = 20
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.reporting import NAMED, backfill_tags, forget_failures
 from lakehouse_assets.orchestration.thresholds import expected_result, judge_rows
@@ -17,9 +18,6 @@ from lakehouse_assets.tables.quality import Level, summarize
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
 from lakehouse_assets.tables.table import Table, TableEntry
 
-FILES = "files"
-QUALITY = "quality"
-"""Names of a table's own checks, both unpartitioned: results per period are in the lineage and the quality table."""
 
 TABLE_ROWS = 20
 

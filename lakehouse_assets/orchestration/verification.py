@@ -11,18 +11,18 @@ from pydantic import Field
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
+from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.orchestration.check_names import CHECKSUMS
 from lakehouse_assets.orchestration.following import follows_archives
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.telemetry import traced
-from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.verify import Complaint, Verification, Verifier
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
 VERIFIED = "verified"
-CHECKSUMS = "checksums"
 NAMED = 20
 
 

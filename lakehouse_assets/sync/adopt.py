@@ -18,12 +18,11 @@ from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.errors import DamagedError
+from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.delta_log import RowFile, row_files, rows_of
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
-from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.sightings import lost_of, without
 from lakehouse_assets.sync.verify import OnRead, Verification, Verifier
@@ -128,7 +127,7 @@ def _rebuilt(objects: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
         "interval",
         "part",
         "key",
-        pl.lit(State.PRESENT.value).alias("state"),
+        pl.lit(ObjectState.PRESENT.value).alias("state"),
         "size",
         pl.col("etag").alias("lake_etag"),
         pl.col("last_modified").alias("lake_last_modified"),

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import FAILED, Manifest
-from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.manifest import Manifest
 
-COUNTED_STATES = tuple(state.value for state in State)
+COUNTED_STATES = tuple(state.value for state in ObjectState)
 
 CENSUS_SCHEMA = pl.Schema(
     {
@@ -64,11 +63,11 @@ class Census:
 
 
 def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
-    state, present = pl.col("state"), pl.col("state") == State.PRESENT.value
+    state, present = pl.col("state"), pl.col("state") == ObjectState.PRESENT.value
     return (
         rows.group_by("month", "period")
         .agg(
-            (state != State.VANISHED.value).sum().alias("expected"),
+            (state != ObjectState.VANISHED.value).sum().alias("expected"),
             *((state == name).sum().alias(name) for name in (*COUNTED_STATES, FAILED)),
             *(((pl.col("integrity") == name.value) & present).sum().alias(name.value) for name in Integrity),
             pl.col("size").filter(present).sum().alias("bytes"),

@@ -8,10 +8,9 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
-from lakehouse_assets.sync.plan import State
 
 
 class Cover(StrEnum):
@@ -49,7 +48,7 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
     if symbol is not None:
         rows = rows.filter(pl.col("symbol") == symbol)
     state = pl.col("state")
-    is_listed, is_present = state != State.VANISHED.value, state == State.PRESENT.value
+    is_listed, is_present = state != ObjectState.VANISHED.value, state == ObjectState.PRESENT.value
     is_quarantined = (pl.col("integrity") == Integrity.MISMATCH.value).fill_null(value=False)
     expected, present, quarantined = pl.col("expected"), pl.col("present"), pl.col("quarantined")
     covered = manifest.collect(

@@ -32,7 +32,7 @@ from lakehouse_assets.sync.keep import kept_places
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Known, Manifest
 from lakehouse_assets.sync.moving import Moving
-from lakehouse_assets.sync.outcomes import OUTCOME_SCHEMA, overtaken, unexpected, with_outcomes
+from lakehouse_assets.sync.outcomes import overtaken, unexpected, with_outcomes
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
 from lakehouse_assets.sync.reconcile import (
     judge,
@@ -44,7 +44,7 @@ from lakehouse_assets.sync.report import LEFT_OUT_NAMED, SyncReport
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.survey import Range, Survey, Surveyor
-from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.transfer import OUTCOME_SCHEMA, TransferOptions
 from lakehouse_assets.sync.withdrawal import Doubt
 
 LOOKS_ANEW = 2

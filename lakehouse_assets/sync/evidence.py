@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import obstore
 import polars as pl
@@ -10,13 +11,30 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.transfer import Seen
 
 READS = 3
 """Files that are tried for a proof: one may be replaced at this moment."""
 
 CHUNK = 8 * 1024**2
+
+
+SIDECAR_HEAD = 4097
+"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What a mover saw pass: hex digests, and where it is a sidecar its ``body`` (the first SIDECAR_HEAD bytes)."""
+
+    sha256: str
+    md5: str
+    body: bytes | None = None
+
+    def differs_from(self, etag: str | None) -> bool:
+        """Whether the bytes are not those of an ETag that is their plain MD5; of another nobody can tell."""
+        return is_md5(etag) and etag != self.md5
 
 
 class LakeEtags:
@@ -50,7 +68,7 @@ class LakeEtags:
             raise store_error(f"Reading {self._lake.url(place)}", error) from error
 
 
-def read_digests(store: S3Store, key: str, etag: str | None) -> Seen:
+def read_digests(store: S3Store, key: str, etag: str | None) -> Digests:
     """Digests of an object that still has ``etag``, read in chunks. Raises what obstore raises."""
     options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -58,4 +76,4 @@ def read_digests(store: S3Store, key: str, etag: str | None) -> Seen:
         body = bytes(chunk)
         sha256.update(body)
         md5.update(body)
-    return Seen(sha256.hexdigest(), md5.hexdigest())
+    return Digests(sha256.hexdigest(), md5.hexdigest())

@@ -9,33 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
+from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.etags import is_md5
-from lakehouse_assets.sync.transfer import Seen
+from lakehouse_assets.sync.evidence import Digests
 
 SIDECAR_BYTES = 4096
 """A sidecar is about 100 bytes; anything much larger is none."""
 
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _ALGORITHM = {64: "sha256", 32: "md5"}
-
-
-class Integrity(StrEnum):
-    """What is known of an object's bytes in the lake.
-
-    ``verified``: their digest is the one that the sidecar publishes.
-    ``etag_verified``: no usable sidecar, but their MD5 is the source's plain ETag.
-    ``mismatch``: their digest is another one than published.
-    ``no_checksum``: read, but the exchange publishes nothing to compare with.
-    ``unverified``: not read yet.
-    """
-
-    VERIFIED = "verified"
-    ETAG_VERIFIED = "etag_verified"
-    MISMATCH = "mismatch"
-    NO_CHECKSUM = "no_checksum"
-    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +72,7 @@ def parse_sidecar(body: bytes, file_name: str) -> Published:
     return Published(algorithm, tokens[0].decode().lower())
 
 
-def find(seen: Seen, published: Published | None, source_etag: str | None) -> Finding:
+def find(seen: Digests, published: Published | None, source_etag: str | None) -> Finding:
     """Compare what was read with what was published; ``published`` is None without a sidecar.
 
     Where the source's ETag is a plain MD5, it tells a wrong sidecar from a wrong copy.

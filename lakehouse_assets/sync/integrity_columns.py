@@ -6,11 +6,11 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.etags import disagree, has_md5
-from lakehouse_assets.sync.integrity import Integrity, Published, find, parse_sidecar
+from lakehouse_assets.sync.evidence import Digests
+from lakehouse_assets.sync.integrity import Published, find, parse_sidecar
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.sync.plan import State
-from lakehouse_assets.sync.transfer import Seen
 
 INTEGRITY_COLUMNS = (
     "integrity",
@@ -37,8 +37,10 @@ def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     found = _seen_in_passing(rows, now)
     rows = rows.join(found, on="key", how="left", maintain_order="left")
     passed = pl.col("found_integrity").is_not_null()
-    is_present, is_there = pl.col("state") == State.PRESENT, pl.col("new_lake_etag").is_not_null()
-    as_found = _same_source() & (_same_sidecar() | (pl.col("sidecar_state") == State.VANISHED).fill_null(value=False))
+    is_present, is_there = pl.col("state") == ObjectState.PRESENT, pl.col("new_lake_etag").is_not_null()
+    as_found = _same_source() & (
+        _same_sidecar() | (pl.col("sidecar_state") == ObjectState.VANISHED).fill_null(value=False)
+    )
     stays = (
         pl.col("known_integrity").is_not_null() & is_there & _same_copy() & ~pl.col("copied") & (as_found | ~is_present)
     )
@@ -101,7 +103,7 @@ def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     read_now = pl.col("copied") & pl.col("tried_sha256").is_not_null()
     read_before = (
         ~pl.col("copied")
-        & (pl.col("state") == State.PRESENT)
+        & (pl.col("state") == ObjectState.PRESENT)
         & _same_copy()
         & (pl.col("lake_etag") == pl.col("known_verified_etag"))
         & pl.col("known_sha256").is_not_null()
@@ -124,7 +126,7 @@ def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     found = []
     for key, etag, lake_etag, sha256, md5, at, body, digest in seen.iter_rows():
         published = _published(key, body, digest)
-        finding = find(Seen(sha256, md5), published, etag)
+        finding = find(Digests(sha256, md5), published, etag)
         said = None if published is None else published.digest or None
         found.append((key, finding.state.value, finding.note, finding.copy_differs, sha256, md5, said, at, lake_etag))
     return pl.DataFrame(found, schema=schema, orient="row")

@@ -15,10 +15,10 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.sync.commit import files_by_month, with_all
 from lakehouse_assets.sync.delta_errors import READ_ERRORS
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
-from lakehouse_assets.sync.plan import State
 
 REOPEN_SECONDS = 600.0
 """A table is opened anew so often: it holds credentials, which may be temporary."""
@@ -51,17 +51,17 @@ class Known:
     def whole(self) -> dict[str, int]:
         """Of each period of which all is in the lake (or withdrawn), the number of objects present."""
         by_period = self.counts.group_by("period").agg(
-            (pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]) & (pl.col("missed") == 0))
+            (pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value]) & (pl.col("missed") == 0))
             .all()
             .alias("whole"),
-            pl.col("objects").filter(pl.col("state") == State.PRESENT).sum(),
+            pl.col("objects").filter(pl.col("state") == ObjectState.PRESENT).sum(),
         )
         return dict(by_period.filter("whole").select("period", "objects").sort("period").iter_rows())
 
     @cached_property
     def published(self) -> dict[str, datetime]:
         """When each period was published: the median of its objects. Ascending."""
-        there = self.counts.filter(pl.col("state") == State.PRESENT, pl.col("published").is_not_null())
+        there = self.counts.filter(pl.col("state") == ObjectState.PRESENT, pl.col("published").is_not_null())
         return dict(there.select("period", "published").sort("period").iter_rows())
 
 

@@ -86,9 +86,6 @@ table's history has the ones before.
 that it had.
 """
 
-FAILED = "failed"
-"""The one state of a row that no plan gives (sync/plan.py has the others)."""
-
 CONTENT_COLUMNS = (
     "key",
     "period",

@@ -14,6 +14,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.observability.metrics import (
     BATCH_SECONDS,
     FALLBACKS,
@@ -35,9 +36,7 @@ from lakehouse_assets.sync.modes import (
     route_of,
     without_direct,
 )
-from lakehouse_assets.sync.outcomes import OUTCOME_SCHEMA
-from lakehouse_assets.sync.plan import State
-from lakehouse_assets.sync.transfer import Copy, Outcome, Throttle, TransferOptions
+from lakehouse_assets.sync.transfer import OUTCOME_SCHEMA, Copy, Outcome, Throttle, TransferOptions
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class Moving:
 
     def _smallest(self, copies: pl.DataFrame) -> Copy | None:
         """An object for a probe: one that replaces nothing."""
-        missing = copies.filter(pl.col("reason") == State.MISSING).sort("size").head(1)
+        missing = copies.filter(pl.col("reason") == ObjectState.MISSING).sort("size").head(1)
         return next(iter(self._copies(missing).values()), None)
 
     def _copies(self, frame: pl.DataFrame) -> dict[str, Copy]:
@@ -144,7 +143,7 @@ class Moving:
         }
 
     def _move_batch(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
-        places, not_kept = self._keep(batch.filter(pl.col("reason") == State.CHANGED))
+        places, not_kept = self._keep(batch.filter(pl.col("reason") == ObjectState.CHANGED))
         planned = self._copies(batch)
         copies = [copy for key, copy in planned.items() if key not in not_kept]
         for key in not_kept:

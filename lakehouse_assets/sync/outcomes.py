@@ -4,31 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.sync.etags import disagree, has_md5
-from lakehouse_assets.sync.plan import State, file_key
-
-OUTCOME_SCHEMA = pl.Schema(
-    {
-        "key": pl.String,
-        "mode": pl.String,
-        "fault": pl.String,
-        "overtaken": pl.Boolean,
-        "etag": pl.String,
-        "written_etag": pl.String,
-        "former_etag": pl.String,
-        "superseded_key": pl.String,
-        "sha256": pl.String,
-        "md5": pl.String,
-        "body": pl.Binary,
-        "retries": pl.Int64,
-    }
-)
-"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned, ``written_etag``
-the lake's as the write's answer gave it, ``retries`` how often it was tried again after a passing failure.
-``overtaken``: the lake had another object by then than was listed, and it was left alone.
-
-Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
-"""
 
 _PREFIXES = ("", "sidecar_")
 """Of the columns of an object and of its sidecar."""
@@ -39,6 +16,11 @@ def with_outcomes(rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
     tried = outcomes.rename(lambda name: name if name == "key" else f"tried_{name}")
     rows = rows.join(tried, on="key", how="left", maintain_order="left")
     return rows.join(tried.rename(lambda name: f"sidecar_{name}"), on="sidecar_key", how="left", maintain_order="left")
+
+
+def file_key(prefix: str) -> pl.Expr:
+    """The key of the object (``prefix`` empty) or of its sidecar."""
+    return pl.col(f"{prefix}key").alias("key")
 
 
 def unexpected(rows: pl.DataFrame) -> pl.DataFrame:
@@ -72,8 +54,8 @@ def judged_files(rows: pl.DataFrame, *, lake_has_md5: bool) -> pl.DataFrame:
         )
     )
     return rows.with_columns(
-        state=pl.when("copied").then(pl.lit(State.PRESENT.value)).otherwise("state"),
-        sidecar_state=pl.when("sidecar_copied").then(pl.lit(State.PRESENT.value)).otherwise("sidecar_state"),
+        state=pl.when("copied").then(pl.lit(ObjectState.PRESENT.value)).otherwise("state"),
+        sidecar_state=pl.when("sidecar_copied").then(pl.lit(ObjectState.PRESENT.value)).otherwise("sidecar_state"),
     )
 
 
@@ -84,7 +66,7 @@ def overtaken(rows: pl.DataFrame) -> pl.Series:
 
 def is_whole(column: str) -> pl.Expr:
     """Nothing is to be copied, by this column of states."""
-    return pl.col(column).is_null() | pl.col(column).is_in([State.PRESENT.value, State.VANISHED.value])
+    return pl.col(column).is_null() | pl.col(column).is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value])
 
 
 def _succeeded(prefix: str) -> pl.Expr:

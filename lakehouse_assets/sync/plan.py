@@ -22,23 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import polars as pl
 
 from lakehouse_assets.archive.exchanges.grammar import Layout
 from lakehouse_assets.archive.listing import IDENTITY, Listing, sidecar_keys
+from lakehouse_assets.lake.states import COPIED_STATES, ObjectState
 from lakehouse_assets.sync.etags import disagree
-
-
-class State(StrEnum):
-    MISSING = "missing"
-    CHANGED = "changed"
-    PRESENT = "present"
-    VANISHED = "vanished"
-
-
-COPIED_STATES = (State.MISSING.value, State.CHANGED.value)
+from lakehouse_assets.sync.outcomes import file_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +85,10 @@ class Plan:
             objects=objects.height,
             sidecars=copies.height - objects.height,
             bytes=int(copies["size"].sum()),
-            missing=objects.filter(pl.col("reason") == State.MISSING).height,
-            changed=objects.filter(pl.col("reason") == State.CHANGED).height,
-            present=self.rows.filter(pl.col("state") == State.PRESENT).height,
-            vanished=self.rows.filter((pl.col("state") == State.VANISHED) & ~pl.col("doubted")).height,
+            missing=objects.filter(pl.col("reason") == ObjectState.MISSING).height,
+            changed=objects.filter(pl.col("reason") == ObjectState.CHANGED).height,
+            present=self.rows.filter(pl.col("state") == ObjectState.PRESENT).height,
+            vanished=self.rows.filter((pl.col("state") == ObjectState.VANISHED) & ~pl.col("doubted")).height,
             doubted=self.rows.filter("doubted").height,
         )
 
@@ -135,7 +126,7 @@ def make_plan(
     rows = rows.with_columns(disputed=_disputed(""), sidecar_disputed=_disputed("sidecar_"))
     rows = rows.with_columns(
         state=pl.when(_damaged())
-        .then(pl.lit(State.CHANGED.value))
+        .then(pl.lit(ObjectState.CHANGED.value))
         .otherwise(_state("", _same_bytes("") | _read_as_the_source_has_it(), lake_has_md5=lake_has_md5)),
         sidecar_state=_state("sidecar_", _same_bytes("sidecar_"), lake_has_md5=lake_has_md5),
     ).with_columns(
@@ -157,11 +148,6 @@ def join_sides(source: pl.DataFrame, lake: pl.DataFrame, known: pl.DataFrame) ->
     )
 
 
-def file_key(prefix: str) -> pl.Expr:
-    """The key of the object (``prefix`` empty) or of its sidecar."""
-    return pl.col(f"{prefix}key").alias("key")
-
-
 def _state(prefix: str, proven: pl.Expr, *, lake_has_md5: bool) -> pl.Expr:
     """State of the object (``prefix`` empty) or of its sidecar; null where there was never one."""
     etag, lake_etag = pl.col(f"{prefix}etag"), pl.col(f"lake_{prefix}etag")
@@ -175,12 +161,12 @@ def _state(prefix: str, proven: pl.Expr, *, lake_has_md5: bool) -> pl.Expr:
         pl.when(size.is_null() & lake_size.is_null() & known_source_etag.is_null() & known_lake_etag.is_null())
         .then(None)
         .when(size.is_null())
-        .then(pl.lit(State.VANISHED.value))
+        .then(pl.lit(ObjectState.VANISHED.value))
         .when(lake_size.is_null())
-        .then(pl.lit(State.MISSING.value))
+        .then(pl.lit(ObjectState.MISSING.value))
         .when(proven | believed)
-        .then(pl.lit(State.PRESENT.value))
-        .otherwise(pl.lit(State.CHANGED.value))
+        .then(pl.lit(ObjectState.PRESENT.value))
+        .otherwise(pl.lit(ObjectState.CHANGED.value))
     )
 
 
@@ -223,7 +209,7 @@ def _disputed(prefix: str) -> pl.Expr:
 def _etag(prefix: str) -> pl.Expr:
     """The source's ETag; of what is present and of which the source tells none now, the one it had."""
     etag = pl.col(f"{prefix}etag")
-    is_same = (pl.col(f"{prefix}state") == State.PRESENT) & etag.is_null()
+    is_same = (pl.col(f"{prefix}state") == ObjectState.PRESENT) & etag.is_null()
     return pl.when(is_same).then(f"known_{prefix}source_etag").otherwise(etag).alias(f"{prefix}etag")
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 
 from lakehouse_assets.archive.listing import content_digests
+from lakehouse_assets.lake.states import FAILED, ObjectState
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
-from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA
+from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.sync.outcomes import is_whole, judged_files
-from lakehouse_assets.sync.plan import State
 from lakehouse_assets.sync.report import Failure, PeriodReport, PeriodState
 from lakehouse_assets.sync.sightings import last_seen, seen_on
 
@@ -60,11 +60,11 @@ def _final() -> pl.Expr:
     open_state = pl.when(is_whole("state")).then("sidecar_state").otherwise("state")
     return (
         pl.when("doubted")
-        .then(pl.when(pl.col("lake_size").is_null()).then(pl.lit(State.MISSING.value)).otherwise("known_state"))
-        .when(pl.col("state") == State.VANISHED)
-        .then(pl.lit(State.VANISHED.value))
+        .then(pl.when(pl.col("lake_size").is_null()).then(pl.lit(ObjectState.MISSING.value)).otherwise("known_state"))
+        .when(pl.col("state") == ObjectState.VANISHED)
+        .then(pl.lit(ObjectState.VANISHED.value))
         .when(is_whole("state") & is_whole("sidecar_state"))
-        .then(pl.lit(State.PRESENT.value))
+        .then(pl.lit(ObjectState.PRESENT.value))
         .when(pl.coalesce("tried_fault", "sidecar_tried_fault").is_not_null())
         .then(pl.lit(FAILED))
         .otherwise(open_state)
@@ -72,7 +72,7 @@ def _final() -> pl.Expr:
 
 
 def _error() -> pl.Expr:
-    gone = (pl.col("state") == State.MISSING) & last_seen("known_").is_not_null()
+    gone = (pl.col("state") == ObjectState.MISSING) & last_seen("known_").is_not_null()
     return (
         pl.when(gone & pl.col("tried_fault").is_null())
         .then(pl.lit("it is no longer in the lake") + seen_on(last_seen("known_")))
@@ -84,8 +84,8 @@ def _error() -> pl.Expr:
 
 
 def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None) -> pl.DataFrame:
-    present = pl.col("state") == State.PRESENT
-    sidecar_present = pl.col("sidecar_state") == State.PRESENT
+    present = pl.col("state") == ObjectState.PRESENT
+    sidecar_present = pl.col("sidecar_state") == ObjectState.PRESENT
     taken_over = present & ~pl.col("copied") & (pl.col("known_lake_etag") != pl.col("lake_etag")).fill_null(value=False)
     # Of a source that tells no ETag none will ever be known.
     is_news = pl.col("known_lake_etag").is_null() | pl.col("etag").is_not_null()
@@ -129,7 +129,7 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
             pl.min_horizontal("known_missed_at", pl.lit(now, MANIFEST_SCHEMA["missed_at"]))
         ),
         new_sidecar_withdrawn=pl.when(
-            (pl.col("sidecar_state") == State.VANISHED) & pl.col("size").is_not_null() & ~is_doubted
+            (pl.col("sidecar_state") == ObjectState.VANISHED) & pl.col("size").is_not_null() & ~is_doubted
         ).then(pl.lit(value=True)),
     )
 
@@ -188,8 +188,8 @@ def period_reports(
 
     ``seconds`` are shared out by files copied, or by objects judged where nothing was.
     """
-    expected = pl.col("final") != State.VANISHED
-    present = pl.col("final") == State.PRESENT
+    expected = pl.col("final") != ObjectState.VANISHED
+    present = pl.col("final") == ObjectState.PRESENT
     counts = rows.group_by("period").agg(
         expected=expected.sum(),
         present=present.sum(),
@@ -273,7 +273,7 @@ def _failures(open_rows: pl.DataFrame) -> dict[str, list[Failure]]:
     found: dict[str, list[Failure]] = {}
     for period, key, final, error, sidecar_key, state, is_doubted, is_sidecar_doubted in named.iter_rows():
         failure = Failure(
-            key if state != State.PRESENT else sidecar_key,
+            key if state != ObjectState.PRESENT else sidecar_key,
             DOUBTED if is_doubted or is_sidecar_doubted else final,
             error or (UNLISTED if is_doubted or is_sidecar_doubted else "not in the lake with the source's content"),
         )

@@ -31,18 +31,18 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.sync.by_request import write_fault
+from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.in_flight import InFlight
 from lakehouse_assets.sync.multipart import Upload, part_bytes, spans
 from lakehouse_assets.sync.transfer import (
-    SIDECAR_HEAD,
     Copy,
     ObjectHeaders,
     OnOutcome,
     Outcome,
     Patience,
-    Seen,
     Throttle,
     TransferOptions,
+    corrupt_sidecar,
 )
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class _Hashes:
         self.sha256.update(body)
         self.md5.update(body)
 
-    def seen(self, body: bytes | None = None) -> Seen:
-        return Seen(self.sha256.hexdigest(), self.md5.hexdigest(), body)
+    def seen(self, body: bytes | None = None) -> Digests:
+        return Digests(self.sha256.hexdigest(), self.md5.hexdigest(), body)
 
 
 class RelayMover:
@@ -181,7 +181,7 @@ class RelayMover:
         else:
             await asyncio.to_thread(hashes.update, body)
         seen = hashes.seen(_head(body) if copy.is_sidecar else None)
-        if corruption := seen.corruption(copy):
+        if corruption := corrupt_sidecar(copy, seen):
             raise _SourceFailed(corruption)
         try:
             put = await self._put(copy, body)

@@ -10,11 +10,10 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.listing import OBJECT_SCHEMA, Lister, folders_of
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.sync.plan import State
 
 _LOST = ("key", "lake_etag", "sidecar_lake_etag", "found_etag", "found_last_modified", "found_sidecar_etag")
 
@@ -52,12 +51,14 @@ def without(current: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
     """
     told = ["key", "lake_etag", "sidecar_lake_etag"]
     rows = current.join(lost.with_columns(is_lost=True), on=told, how="left", nulls_equal=True, maintain_order="left")
-    is_lost, vanished = pl.col("is_lost").fill_null(value=False), pl.col("state") == State.VANISHED
+    is_lost, vanished = pl.col("is_lost").fill_null(value=False), pl.col("state") == ObjectState.VANISHED
     object_lost = is_lost & pl.col("found_etag").ne_missing(pl.col("lake_etag"))
     sidecar_lost = is_lost & pl.col("found_sidecar_etag").ne_missing(pl.col("sidecar_lake_etag"))
     found = pl.when(object_lost).then("found_etag").otherwise("found_sidecar_etag")
     integrity = pl.when(vanished & pl.col("found_etag").is_not_null()).then(pl.lit(Integrity.UNVERIFIED.value))
-    state = pl.when(found.is_null()).then(pl.lit(State.MISSING.value)).otherwise(pl.lit(State.CHANGED.value))
+    state = (
+        pl.when(found.is_null()).then(pl.lit(ObjectState.MISSING.value)).otherwise(pl.lit(ObjectState.CHANGED.value))
+    )
     return rows.with_columns(
         pl.when(object_lost).then(pl.when(vanished).then("found_etag")).otherwise("lake_etag").alias("lake_etag"),
         pl.when(object_lost)

@@ -19,16 +19,16 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.by_request import in_threads
 from lakehouse_assets.sync.conditions import under
+from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (
-    SIDECAR_HEAD,
     Copy,
     OnOutcome,
     Outcome,
     Patience,
     S5cmdMover,
-    Seen,
+    corrupt_sidecar,
     run_commands,
     s5cmd_of,
 )
@@ -71,7 +71,7 @@ class StagedMover(S5cmdMover):
             for outcome in fetched
             if outcome.fault is not None
         ]
-        whole: dict[Copy, Seen] = {}
+        whole: dict[Copy, Digests] = {}
         for outcome in fetched:
             if outcome.fault is None:
                 seen = _seen(outcome.copy, files[outcome.copy])
@@ -114,7 +114,7 @@ class StagedMover(S5cmdMover):
         )
 
 
-def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
+def _seen(copy: Copy, path: Path) -> Digests | StoreFault:
     """Digests of a downloaded file, or the fault of one that is not what was planned."""
     try:
         size = path.stat().st_size
@@ -124,8 +124,8 @@ def _seen(copy: Copy, path: Path) -> Seen | StoreFault:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        seen = Seen(sha256, md5, _head(path) if copy.is_sidecar else None)
-        return seen.corruption(copy) or seen
+        seen = Digests(sha256, md5, _head(path) if copy.is_sidecar else None)
+        return corrupt_sidecar(copy, seen) or seen
     except OSError as error:
         return StoreFault("Scratch", f"the downloaded file cannot be read: {error.strerror}")
 

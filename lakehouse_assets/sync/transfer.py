@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
+import polars as pl
+
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.archive.store_errors import StoreFault
-from lakehouse_assets.sync.etags import is_md5
+from lakehouse_assets.sync.evidence import Digests
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
 
 
@@ -42,26 +44,14 @@ class Copy:
         return {"IfNoneMatch": "*"} if self.replaces is None else {"IfMatch": f'"{self.replaces}"'}
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a mover saw pass: hex digests, and where it is a sidecar its ``body`` (the first SIDECAR_HEAD bytes)."""
+def corrupt_sidecar(copy: Copy, seen: Digests) -> StoreFault | None:
+    """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
 
-    sha256: str
-    md5: str
-    body: bytes | None = None
-
-    def differs_from(self, etag: str | None) -> bool:
-        """Whether the bytes are not those of an ETag that is their plain MD5; of another nobody can tell."""
-        return is_md5(etag) and etag != self.md5
-
-    def corruption(self, copy: Copy) -> StoreFault | None:
-        """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
-
-        A corrupt object is stored and recorded as a mismatch; see sync/integrity.py.
-        """
-        if not copy.is_sidecar or not self.differs_from(copy.etag):
-            return None
-        return StoreFault("Corrupt", f"the bytes that came have md5 {self.md5}, the planned ETag is {copy.etag}")
+    A corrupt object is stored and recorded as a mismatch; see sync/integrity.py.
+    """
+    if not copy.is_sidecar or not seen.differs_from(copy.etag):
+        return None
+    return StoreFault("Corrupt", f"the bytes that came have md5 {seen.md5}, the planned ETag is {copy.etag}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +65,32 @@ class Outcome:
     copy: Copy
     mode: SyncMode
     fault: StoreFault | None = None
-    seen: Seen | None = None
+    seen: Digests | None = None
     written_etag: str | None = None
 
 
-SIDECAR_HEAD = 4097
-"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity.py)."""
+OUTCOME_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "mode": pl.String,
+        "fault": pl.String,
+        "overtaken": pl.Boolean,
+        "etag": pl.String,
+        "written_etag": pl.String,
+        "former_etag": pl.String,
+        "superseded_key": pl.String,
+        "sha256": pl.String,
+        "md5": pl.String,
+        "body": pl.Binary,
+        "retries": pl.Int64,
+    }
+)
+"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned, ``written_etag``
+the lake's as the write's answer gave it, ``retries`` how often it was tried again after a passing failure.
+``overtaken``: the lake had another object by then than was listed, and it was left alone.
+
+Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
+"""
 
 OnOutcome = Callable[[Outcome], None]
 

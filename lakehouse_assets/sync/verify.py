@@ -23,23 +23,14 @@ from obstore.exceptions import PreconditionError
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.evidence import read_digests
-from lakehouse_assets.sync.integrity import (
-    OVERSIZED,
-    SIDECAR_BYTES,
-    Finding,
-    Integrity,
-    Published,
-    find,
-    parse_sidecar,
-)
+from lakehouse_assets.sync.evidence import Digests, read_digests
+from lakehouse_assets.sync.integrity import OVERSIZED, SIDECAR_BYTES, Finding, Published, find, parse_sidecar
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, unread
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import FAILED, MANIFEST_SCHEMA, Manifest
-from lakehouse_assets.sync.plan import State
+from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.sightings import listed_of, lost_of, without
-from lakehouse_assets.sync.transfer import Seen
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +124,7 @@ class Verifier:
                 read, size = read + sizes.len(), size + int(sizes.sum())
                 _log.info("%s: %d of %d objects read", dataset, read, todo.height)
         after = manifest.read(periods) if read else rows
-        present = after.filter(pl.col("state") == State.PRESENT)
+        present = after.filter(pl.col("state") == ObjectState.PRESENT)
         states: dict[str, dict[str, int]] = {period: {} for period in periods}
         for period, state, count in present.group_by("period", "integrity").len().iter_rows():
             states.setdefault(period, {})[state] = count
@@ -198,7 +189,7 @@ class Verifier:
         except CLIENT_ERRORS as error:
             return Complaint(key, str(row["period"]), "unread", str(fault_of(error)), False)
 
-    def judge(self, dataset: Dataset, row: Mapping[str, object], seen: Seen) -> tuple[object, ...]:
+    def judge(self, dataset: Dataset, row: Mapping[str, object], seen: Digests) -> tuple[object, ...]:
         """The finding, a row of FOUND_SCHEMA, about the object of a manifest row whose bytes were read
         under the row's lake ETag. Raises what the stores raise for sidecar and source."""
         key = str(row["key"])
@@ -237,7 +228,7 @@ class Verifier:
             return OVERSIZED
         return parse_sidecar(bytes(answer.bytes()), key.rsplit("/", 1)[1])
 
-    def _against_source(self, key: str, seen: Seen, finding: Finding, etag: str | None) -> Finding:
+    def _against_source(self, key: str, seen: Digests, finding: Finding, etag: str | None) -> Finding:
         """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""
         try:
             there = read_digests(self._source, key, etag)
@@ -266,7 +257,8 @@ def _to_read(rows: pl.DataFrame, *, again: bool, sampled: bool) -> pl.DataFrame:
     """
     has_content = pl.col("lake_etag").is_not_null() & pl.col("source_etag").is_not_null()
     due = rows.filter(
-        (pl.col("state") == State.PRESENT) | (has_content & pl.col("state").is_in([State.MISSING.value, FAILED]))
+        (pl.col("state") == ObjectState.PRESENT)
+        | (has_content & pl.col("state").is_in([ObjectState.MISSING.value, FAILED]))
     )
     if not again:
         due = due.filter(unread())

@@ -7,10 +7,10 @@ from datetime import date
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.sync.history import read_history_if_any
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
-from lakehouse_assets.sync.plan import State
 
 FOLLOWED_DAYS = 14
 """A period that was copied longer after its publication than this was backfilled: its lag says nothing."""
@@ -55,7 +55,9 @@ def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
         return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in list(VOLUME_SCHEMA)[:5]})
     return manifest.collect(
         scan(months)
-        .filter(pl.col("period") >= since, pl.col("state").is_in([State.PRESENT.value, State.VANISHED.value]))
+        .filter(
+            pl.col("period") >= since, pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value])
+        )
         .group_by("period")
         .agg(
             pl.len().alias("objects"),

@@ -20,9 +20,9 @@ from lakehouse_assets.archive.listing import CONTENT_LINE, Lister, folders_of, s
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.sync.known import Known
 from lakehouse_assets.sync.manifest import Manifest
-from lakehouse_assets.sync.plan import State
 
 NEWEST = 3
 """Whole periods of which objects may still come."""
@@ -231,7 +231,7 @@ def compare(
 
 
 def _differs(since: Period | None) -> pl.Expr:
-    present, size = pl.col("state") == State.PRESENT, pl.col("size")
+    present, size = pl.col("state") == ObjectState.PRESENT, pl.col("size")
     # A sidecar that the source no longer lists is kept, and no reason to copy anything; nor is an untold ETag.
     rewritten = (size != pl.col("size_right")) | pl.any_horizontal(
         pl.col(f"{each}etag").is_not_null() & pl.col(f"{each}etag").ne_missing(pl.col(f"{each}source_etag"))
@@ -240,7 +240,7 @@ def _differs(since: Period | None) -> pl.Expr:
     is_wanted = (pl.col("period") >= str(since or "")) | pl.col("in_series").fill_null(value=False)
     return (
         pl.when(size.is_null())
-        .then(pl.col("state") != State.VANISHED)
+        .then(pl.col("state") != ObjectState.VANISHED)
         .when(pl.col("state").is_null())
         .then(is_wanted)
         .otherwise(~present | rewritten | pl.col("missed_at").is_not_null())

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.sync.plan import State
+from lakehouse_assets.lake.states import ObjectState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Doubt:
         is_asked = pl.col("symbol").is_in(symbols) & (
             pl.col("interval").is_null() | pl.col("interval").is_in(list(entry.intervals))
         )
-        was_there = is_asked & pl.col("known_state").is_not_null() & (pl.col("known_state") != State.VANISHED)
+        was_there = is_asked & pl.col("known_state").is_not_null() & (pl.col("known_state") != ObjectState.VANISHED)
         sidecar_was_there = was_there & pl.col("known_sidecar_lake_etag").is_not_null()
         since = pl.lit(now - timedelta(hours=self.hours))
         is_open = ~(pl.col("known_missed_at") <= since).fill_null(value=False)
@@ -50,7 +50,7 @@ class Doubt:
             doubted=self._too_many(was_there, pl.col("size").is_null(), is_open),
             sidecar_doubted=self._too_many(
                 sidecar_was_there & ~pl.col("known_sidecar_withdrawn").fill_null(value=False),
-                pl.col("size").is_not_null() & (pl.col("sidecar_state") == State.VANISHED),
+                pl.col("size").is_not_null() & (pl.col("sidecar_state") == ObjectState.VANISHED),
                 is_open,
             ),
         )

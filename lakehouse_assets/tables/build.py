@@ -24,10 +24,10 @@ from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.commit import commit_attempts
-from lakehouse_assets.sync.integrity import Integrity
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.verify import FOUND_SCHEMA, Verifier

@@ -23,9 +23,9 @@ from obstore.exceptions import PreconditionError
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.sync.evidence import Digests
 from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.transfer import Seen
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.tables.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.reading import ArchiveBatches, BadArchiveError, read_archive_batches
@@ -130,7 +130,7 @@ class Fetcher:
             data = self._get(dataset, item)
             finding = None
             if item.row["unread"]:
-                seen = Seen(hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
+                seen = Digests(hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
                 finding = self._judged(dataset, item, seen)
         except MismatchError as error:
             return Fetched(item, error=error, finding=error.finding)
@@ -182,7 +182,7 @@ class Fetcher:
         fetched.rows, fetched.sha256 = batches.rows, batches.sha256
         fetched.first_time, fetched.last_time = batches.first_time, batches.last_time
         if fetched.item.row["unread"]:
-            fetched.finding = self._judged(dataset, fetched.item, Seen(batches.sha256, batches.md5))
+            fetched.finding = self._judged(dataset, fetched.item, Digests(batches.sha256, batches.md5))
 
     def sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
         """By time, and by symbol where the rows name it; rows of one time stay as the file has them."""
@@ -191,7 +191,7 @@ class Fetcher:
             return frame
         return frame.sort(by, maintain_order=True)
 
-    def _judged(self, dataset: Dataset, item: Item, seen: Seen) -> tuple[object, ...]:
+    def _judged(self, dataset: Dataset, item: Item, seen: Digests) -> tuple[object, ...]:
         """The finding about an object that was read. Raises MismatchError for a bad one."""
         try:
             finding = self._verifier.judge(dataset, item.row, seen)

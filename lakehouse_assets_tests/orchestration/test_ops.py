@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.ops import build_jobs, sync_archive, verify_archive
-from lakehouse_assets.orchestration.reporting import COMPLETE
 from lakehouse_assets_tests.orchestration.watcher import resources_of
 from lakehouse_assets_tests.world import KLINES, World
 

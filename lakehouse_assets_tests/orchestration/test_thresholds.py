@@ -8,7 +8,8 @@ import dagster as dg
 import polars as pl
 from deltalake import write_deltalake
 
-from lakehouse_assets.orchestration.thresholds import EXPECTED, judge
+from lakehouse_assets.orchestration.check_names import EXPECTED
+from lakehouse_assets.orchestration.thresholds import judge
 from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE
 from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.sync.volumes import volumes

@@ -12,15 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.integrity import SIDECAR_BYTES, Finding, Integrity, Published, find, parse_sidecar
-from lakehouse_assets.sync.transfer import SIDECAR_HEAD, Seen
+from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
+from lakehouse_assets.sync.integrity import SIDECAR_BYTES, Finding, Published, find, parse_sidecar
 from lakehouse_assets_tests.world import World, body_of, scope
 
 NAME = "BTCUSDT-1m-2024-03-01.zip"
 BODY = b"what the exchange published"
 SHA256 = hashlib.sha256(BODY).hexdigest()
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
-SEEN = Seen(SHA256, MD5)
+SEEN = Digests(SHA256, MD5)
 OTHER = "0" * 64
 DAY = "2024-03-01"
 
@@ -87,7 +88,7 @@ def test_whatever_is_written_as_exchanges_write_it_verifies(
 ) -> None:
     digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
     text = (digest.upper() if upper else digest) + (f"  {NAME}" if named else "") + ("\n" if newline else "")
-    seen = Seen(hashlib.sha256(body).hexdigest(), hashlib.md5(body, usedforsecurity=False).hexdigest())
+    seen = Digests(hashlib.sha256(body).hexdigest(), hashlib.md5(body, usedforsecurity=False).hexdigest())
     assert find(seen, parse_sidecar(text.encode(), NAME), None).state is Integrity.VERIFIED
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.verify import Verification, Verifier
 from lakehouse_assets_tests.faults.proxy import READS, Proxy, Rule, Truncated
 from lakehouse_assets_tests.faults.trial import through

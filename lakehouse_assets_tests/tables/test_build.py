@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lakehouse_assets.sync.integrity import Integrity
+from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.tables import build as build_module
 from lakehouse_assets.tables import fetch, lineage, lines
 from lakehouse_assets.tables.attempt import Attempt
