@@ -14,9 +14,9 @@ from operator import lt
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.list_page import PAGE, Page
 from lakehouse_assets.archive.list_requests import ListRequests
-from lakehouse_assets.archive.store_errors import StoreFault
 
 BATCH = 8 * PAGE
 """Keys of one frame of a whole folder: enough that Polars' fixed costs do not matter, little enough to hold many."""

@@ -21,7 +21,7 @@ from xml.etree import ElementTree as ET
 
 import polars as pl
 
-from lakehouse_assets.archive.store_errors import StoreFault, one_line
+from lakehouse_assets.archive.errors import StoreFault, one_line
 
 PAGE = 1000
 """Keys per page: S3's ceiling."""

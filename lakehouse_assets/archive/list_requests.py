@@ -21,8 +21,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from urllib3.exceptions import HTTPError
 
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials
+from lakehouse_assets.archive.errors import StoreFault, fault_of, fault_of_text, one_line
 from lakehouse_assets.archive.list_page import PAGE, Asked, NotAListingError, Page, read_page
-from lakehouse_assets.archive.store_errors import StoreFault, fault_of, fault_of_text, one_line
 from lakehouse_assets.errors import StoreError
 
 if TYPE_CHECKING:

@@ -30,10 +30,11 @@ from pydantic import (
     model_validator,
 )
 
+from lakehouse_assets.archive.catalog.symbols import SymbolFacts, symbol_facts
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
-from lakehouse_assets.archive.matrix_faults import (
+from lakehouse_assets.archive.matrix_errors import (
     Place,
     did_you_mean,
     dotted,
@@ -45,7 +46,6 @@ from lakehouse_assets.archive.matrix_faults import (
     unknown_key,
 )
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.symbols import SymbolFacts, symbol_facts
 from lakehouse_assets.errors import InputError
 
 ALL = "all"

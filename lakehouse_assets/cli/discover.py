@@ -10,8 +10,8 @@ import polars as pl
 import yaml
 from rich.markup import escape
 
-from lakehouse_assets.archive.catalog import Catalog, Depth, against_matrix, changes_between
-from lakehouse_assets.archive.discovery import discover
+from lakehouse_assets.archive.catalog.catalog import Catalog, Depth, against_matrix, changes_between
+from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output

@@ -10,8 +10,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 from rich.markup import escape
 
+from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.matrix import load_matrix
-from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.sync import names_of
 from lakehouse_assets.errors import InputError, StoreError

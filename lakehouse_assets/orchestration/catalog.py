@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from lakehouse_assets.archive.catalog import (
+from lakehouse_assets.archive.catalog.catalog import (
     Catalog,
     Depth,
     against_matrix,
@@ -16,7 +16,7 @@ from lakehouse_assets.archive.catalog import (
     changes_between,
     summary_of,
 )
-from lakehouse_assets.archive.discovery import CONCURRENCY, Progress, discover
+from lakehouse_assets.archive.catalog.walk import CONCURRENCY, Progress, discover
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix

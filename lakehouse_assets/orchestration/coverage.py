@@ -10,8 +10,8 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.coverage import coverage

@@ -18,7 +18,6 @@ from lakehouse_assets.tables.quality import Level, summarize
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
 from lakehouse_assets.tables.table import Table, TableEntry
 
-
 TABLE_ROWS = 20
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.sync.conditions import CONDITIONS_NEEDED, fault_of_conditions
 from lakehouse_assets.sync.finding import Finding, Health
 from lakehouse_assets.sync.lake import Lake

@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog import DATASET, SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
+from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.universe import SYMBOL_SCHEMA, reference
-from lakehouse_assets.archive.universe import universe as universe_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import read_rows, write_rows
 from lakehouse_assets.sync.lake import Lake
@@ -109,7 +109,7 @@ def read_symbols(lake: Lake, exchange: str) -> pl.DataFrame:
 def universe(
     lake: Lake, exchange: str, day: date, *, market: str | None = None, data_type: str | None = None
 ) -> pl.DataFrame:
-    """Symbols that an exchange published for a day, whatever became of them; see archive/universe.py."""
+    """Symbols that an exchange published for a day, whatever became of them; see archive/catalog/universe.py."""
     return universe_of(read_symbols(lake, exchange), day, market=market, data_type=data_type)
 
 

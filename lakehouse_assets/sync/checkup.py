@@ -17,9 +17,9 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import ARCHIVE_FOLDER, Dataset
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.listing import read_keys
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.errors import DamagedError, InputError, StoreError
 from lakehouse_assets.sync.abilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
 from lakehouse_assets.sync.delta_log import check_table

@@ -16,7 +16,7 @@ from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties, wr
 from deltalake.exceptions import CommitFailedError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from lakehouse_assets.archive.store_errors import fault_of
+from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.conditions import require_conditional_writes
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error

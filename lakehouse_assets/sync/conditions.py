@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from lakehouse_assets.archive.dataset import MANIFEST_FOLDER
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, CONDITION_IGNORED, StoreFault, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, CONDITION_IGNORED, StoreFault, fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.lake import Lake
 

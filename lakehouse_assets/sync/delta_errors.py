@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
-from lakehouse_assets.archive.store_errors import UNKNOWN, fault_of, one_line
+from lakehouse_assets.archive.errors import UNKNOWN, fault_of, one_line
 from lakehouse_assets.errors import DamagedError, StoreError
 
 READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)

@@ -22,7 +22,7 @@ import polars as pl
 from deltalake import DeltaTable, Schema
 from obstore.exceptions import AlreadyExistsError
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, one_line, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, one_line, store_error
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
 from lakehouse_assets.sync.delta_table import LOG, open_delta

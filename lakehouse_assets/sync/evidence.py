@@ -10,7 +10,7 @@ import polars as pl
 from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.lake import Lake
 

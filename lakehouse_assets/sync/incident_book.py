@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 from pydantic import BaseModel, ValidationError
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.book import Book

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.sync.by_request import RequestMover
 from lakehouse_assets.sync.etags import is_md5
 from lakehouse_assets.sync.evidence import read_digests

@@ -9,10 +9,10 @@ import polars as pl
 
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import TOKEN_VARIABLES, Bucket, Credentials
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA
 from lakehouse_assets.archive.request_values import held
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.loopback import LOOPBACK
 

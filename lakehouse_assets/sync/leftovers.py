@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.sync.lake import Lake
 
 DEADLINES = 4

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake

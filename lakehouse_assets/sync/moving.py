@@ -12,8 +12,8 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.observability.metrics import (
     BATCH_SECONDS,

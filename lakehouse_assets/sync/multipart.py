@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.sync.conditions import under
 
 if TYPE_CHECKING:

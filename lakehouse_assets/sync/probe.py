@@ -17,7 +17,7 @@ from obstore.store import S3Store
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.observability.metrics import RECORDS_LOST, count
 from lakehouse_assets.sync.lake import Lake
 

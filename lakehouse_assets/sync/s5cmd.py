@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.store_errors import StoreFault, fault_of_text, one_line
+from lakehouse_assets.archive.errors import StoreFault, fault_of_text, one_line
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.process import tethered
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.sync.by_request import in_threads
 from lakehouse_assets.sync.conditions import under
 from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests

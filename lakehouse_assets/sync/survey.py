@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.exchanges.grammar import Folder, Layout
 from lakehouse_assets.archive.listing import (
     OBJECT_SCHEMA,
@@ -25,7 +26,6 @@ from lakehouse_assets.archive.listing import (
     sidecar_keys,
 )
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.archive.strays import Tally
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.sync.lake import Lake

@@ -22,7 +22,7 @@ from obstore.exceptions import PreconditionError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.evidence import Digests, read_digests

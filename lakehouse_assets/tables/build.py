@@ -19,10 +19,10 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed

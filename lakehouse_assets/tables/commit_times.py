@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import obstore
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.sync.delta_table import LOG
 from lakehouse_assets.sync.lake import Lake
 

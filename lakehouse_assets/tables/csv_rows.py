@@ -11,8 +11,8 @@ import math
 
 import polars as pl
 
+from lakehouse_assets.archive.catalog.symbols import same_symbol
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
-from lakehouse_assets.archive.symbols import same_symbol
 from lakehouse_assets.tables.schemas.model import Column, TableSchema
 from lakehouse_assets.tables.schemas.readers import raw_time_type, values_of
 from lakehouse_assets.tables.unpack import BadArchiveError, Limits

@@ -21,7 +21,7 @@ import polars as pl
 from obstore.exceptions import PreconditionError
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.evidence import Digests

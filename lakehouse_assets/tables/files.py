@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 from obstore.store import S3Store
 from polars.io.plugins import register_io_source
 
-from lakehouse_assets.archive.store_errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 

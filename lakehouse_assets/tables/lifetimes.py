@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lakehouse_assets.archive.symbols import symbol_facts
+from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.tables.quality import GAP, with_levels
 from lakehouse_assets.tables.schema import TableSchema
 

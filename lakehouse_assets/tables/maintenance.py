@@ -15,8 +15,8 @@ import polars as pl
 from deltalake import PostCommitHookProperties
 from deltalake.exceptions import DeltaError
 
+from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.store_errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.commit import commit_attempts
 from lakehouse_assets.sync.lake import Lake

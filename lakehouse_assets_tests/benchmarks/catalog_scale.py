@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.catalog import Catalog
-from lakehouse_assets.archive.discovery import discover
+from lakehouse_assets.archive.catalog.catalog import Catalog
+from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.listing import PAGE
 from lakehouse_assets_tests.benchmarks.listing_server import Rule, listing_server
 from lakehouse_assets_tests.benchmarks.measure import Row

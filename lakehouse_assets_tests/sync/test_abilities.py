@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import polars as pl
 import pytest
 
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.sync.checkup import look_at_lake
 from lakehouse_assets.sync.conditions import PLACE

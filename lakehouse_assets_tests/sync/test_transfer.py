@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.store_errors import StoreFault
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.sync.direct import DirectMover
 from lakehouse_assets.sync.lake import Lake

@@ -1,4 +1,4 @@
-"""How an exchange spells its symbols: declared per market, read by ``archive/symbols.py``."""
+"""How an exchange spells its symbols: declared per market, read by ``archive/catalog/symbols.py``."""
 
 from __future__ import annotations
 

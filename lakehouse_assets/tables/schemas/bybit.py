@@ -12,7 +12,7 @@ from functools import partial
 
 import polars as pl
 
-from lakehouse_assets.archive.symbols import symbol_facts
+from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.tables.schemas.columns import (
     A_ROW_PER_TRADE,
     BASE,

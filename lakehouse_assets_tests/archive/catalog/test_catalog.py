@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.archive.catalog import (
+from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
     Catalog,
     Depth,
@@ -22,7 +22,7 @@ from lakehouse_assets.archive.catalog import (
 )
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.errors import InputError
-from lakehouse_assets_tests.archive.catalogs import catalog_of, span, stray
+from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, stray
 
 KLINES, TRADES, METRICS = "um/klines/daily", "um/trades/daily", "um/metrics/daily"
 LIVE, DEAD = "2022-06-30", "2022-05-31"

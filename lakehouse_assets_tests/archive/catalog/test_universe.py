@@ -7,13 +7,13 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from lakehouse_assets.archive.catalog import Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.catalog import Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference, universe
+from lakehouse_assets.archive.catalog.walk import spans_of
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.discovery import spans_of
 from lakehouse_assets.archive.listing import read_keys
-from lakehouse_assets.archive.universe import SYMBOL_SCHEMA, reference, universe
 from lakehouse_assets.errors import InputError
-from lakehouse_assets_tests.archive.catalogs import catalog_of, span
+from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span
 
 UM = "um/klines/monthly"
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse_assets.archive.catalog.symbol_tables import LEVERAGED, PEGS, REUSED
+from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.binance import BINANCE
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, SymbolPlace
-from lakehouse_assets.archive.symbol_tables import LEVERAGED, PEGS, REUSED
-from lakehouse_assets.archive.symbols import symbol_facts
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typing import TypeAlias
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.catalog import (
+from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
     SPAN_SCHEMA,
     STRAY_SCHEMA,
@@ -29,13 +29,13 @@ from lakehouse_assets.archive.catalog import (
     Depth,
     merged_spans,
 )
+from lakehouse_assets.archive.catalog.sampling import Sampler
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, Stray, SymbolPlace
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.archive.shallow import Sampler
 from lakehouse_assets.errors import InputError
 
 CONCURRENCY = 32

@@ -14,9 +14,9 @@ import pytest
 from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.catalog import NO_DATASET, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import NO_DATASET, Catalog, Depth
+from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.discovery import discover
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange, SymbolPlace
 from lakehouse_assets.archive.period import Cadence, Period

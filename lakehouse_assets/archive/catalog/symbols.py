@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
+from lakehouse_assets.archive.catalog.symbol_tables import ALIASES, LEVERAGED, PEGS
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.exchanges.spelling import PAIR, Contract, SymbolForm, form
-from lakehouse_assets.archive.symbol_tables import ALIASES, LEVERAGED, PEGS
 
 _FRIDAY = 4
 _MONTH_CODES = "FGHJKMNQUVXZ"

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog import SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
 
 TAKEN = datetime(2022, 7, 1, 12, tzinfo=UTC)
 

@@ -13,11 +13,11 @@ from datetime import date
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog import DATASET, Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.catalog import DATASET, Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.symbol_tables import REUSED, Tenure
+from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.archive.symbol_tables import REUSED, Tenure
-from lakehouse_assets.archive.symbols import symbol_facts
 from lakehouse_assets.errors import InputError
 
 SYMBOL_SCHEMA = pl.Schema(
@@ -46,8 +46,8 @@ SYMBOL_SCHEMA = pl.Schema(
 together); null where only a shallow catalog has seen the symbol.
 
 ``base`` and ``quote`` are the exchange's words, ``asset`` and ``instrument`` those that all exchanges share
-(archive/symbols.py); all four are null where the symbol does not read. ``contract`` is spot, perpetual, delivery (on
-``delivery``), option or index. ``published``: the newest catalog that looked has it still, dead or alive.
+(archive/catalog/symbols.py); all four are null where the symbol does not read. ``contract`` is spot, perpetual,
+delivery (on ``delivery``), option or index. ``published``: the newest catalog that looked has it still, dead or alive.
 """
 
 _KEYS = (*DATASET, "symbol")
