@@ -22,15 +22,15 @@ from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.withdrawal import Doubt
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.alertmanager import Alertmanager
 from lakehouse_assets.observability.messages import Links
 from lakehouse_assets.observability.notification import Notifier, Route
 from lakehouse_assets.sync.engine import EngineOptions
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.spending import Ceiling, Prices
 from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
-from lakehouse_assets.sync.withdrawal import Doubt
 
 PREFIX = "LAKEHOUSE_"
 

@@ -21,9 +21,9 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.sample_objects import sidecar_of
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.sync.engine import Engine, EngineOptions
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.transfer import TransferOptions
 

@@ -13,11 +13,11 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, load_ma
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.coverage import Cover, coverage
+from lakehouse_assets.lake.coverage_page import coverage_page
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.coverage import Cover, coverage
-from lakehouse_assets.sync.coverage_page import coverage_page
-from lakehouse_assets.sync.lake import Lake
 
 SYMBOLS_SHOWN = 40
 _MARKS = {

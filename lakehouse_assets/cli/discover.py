@@ -16,8 +16,8 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.lake.catalog_store import read_catalog
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.sync.catalog_store import read_catalog
 
 ROWS = 40
 

@@ -10,13 +10,13 @@ from rich.markup import escape
 
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.observability.book import Book, Incident, Note
 from lakehouse_assets.observability.desk import IncidentDesk
 from lakehouse_assets.observability.folded import Folded
 from lakehouse_assets.observability.incidents import acknowledge, resolve
 from lakehouse_assets.observability.notification import Notifier
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.incident_book import LakeBook
 
 
 def run_list(*, every: bool, as_json: bool) -> int:

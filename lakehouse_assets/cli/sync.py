@@ -13,11 +13,11 @@ from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import progress_bar
 from lakehouse_assets.errors import InputError, printable
+from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.engine import Engine, Stage
 from lakehouse_assets.sync.plan import Plan
-from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate
 from lakehouse_assets.sync.watch import asked_periods

@@ -10,11 +10,11 @@ from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import Bar, progress_bar
 from lakehouse_assets.cli.sync import ask
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.lake.sync_log import HISTORY_TABLE, rebuild_history
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
-from lakehouse_assets.sync.history import HISTORY_TABLE, rebuild_history
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.verify import OnRead, Reading, Verification, Verifier
 
 COMPLAINTS_SHOWN = 20

@@ -15,9 +15,9 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from lakehouse_assets.archive.availability import BEHIND, Availability, Standing, availability, expectation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.lake.manifest_cache import Known
 from lakehouse_assets.orchestration.check_names import PUBLISHED
 from lakehouse_assets.orchestration.cursor import Watched
-from lakehouse_assets.sync.known import Known
 from lakehouse_assets.sync.watch import Followed
 
 WHOLE_EXCHANGE = 0.5

@@ -21,8 +21,8 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.errors import printable
+from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
-from lakehouse_assets.sync.catalog_store import read_catalog, write_catalog
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`, and none is given of what an
 # asset with a check returns, since it would read a tuple there.

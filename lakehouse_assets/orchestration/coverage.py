@@ -12,11 +12,11 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.lake.coverage import coverage
+from lakehouse_assets.lake.coverage_page import coverage_page
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.orchestration.resources import LakeResource
-from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.coverage import coverage
-from lakehouse_assets.sync.coverage_page import coverage_page
-from lakehouse_assets.sync.lake import Lake
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])
 PAGES_FOLDER = "_reports/coverage"

@@ -22,6 +22,9 @@ from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_cache import Known, Memory
 from lakehouse_assets.orchestration.availability import evaluations, judged
 from lakehouse_assets.orchestration.cursor import MAX_PURSUED, DiscoveryCursor, Pursued, Survey
 from lakehouse_assets.orchestration.incidents import Event, Log
@@ -32,9 +35,6 @@ from lakehouse_assets.orchestration.runs import Ask, Runs, build_request, groupe
 from lakehouse_assets.orchestration.spending import is_closed
 from lakehouse_assets.orchestration.turn import OutOfTimeError, Turn
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.known import Known, Memory
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.spending import Ceiling
 from lakehouse_assets.sync.watch import (
     Followed,

@@ -8,8 +8,8 @@ import dagster as dg
 import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.lake.sync_log import compact_history, efficiency, read_history
 from lakehouse_assets.orchestration.resources import LakeResource
-from lakehouse_assets.sync.history import compact_history, efficiency, read_history
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])
 DAYS, MONTHS = 31, 24

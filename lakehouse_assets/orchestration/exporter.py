@@ -21,18 +21,18 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.report import OPERATIONS as MODES
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.lake.sync_log import HistoryTotals
 from lakehouse_assets.observability import metrics
 from lakehouse_assets.observability.causes import Severity
 from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry import flush_telemetry
 from lakehouse_assets.orchestration.thresholds import judge
-from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.history import HistoryTotals
-from lakehouse_assets.sync.incident_book import LakeBook
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import OPERATIONS as MODES
-from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.tables.holding import Holdings
 from lakehouse_assets.tables.table import Table, tables_of
 

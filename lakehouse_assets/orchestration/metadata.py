@@ -8,9 +8,9 @@ import dagster as dg
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 from lakehouse_assets.observability.tracing import trace_id
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 
 TABLE_ROWS = 20
 

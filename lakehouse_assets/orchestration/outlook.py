@@ -18,15 +18,15 @@ from lakehouse_assets.archive.availability import REMEMBERED
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.sync_log import read_history_if_any
 from lakehouse_assets.observability.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
-from lakehouse_assets.sync.census import Census
-from lakehouse_assets.sync.history import read_history_if_any
-from lakehouse_assets.sync.known import Memory
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period
+from lakehouse_assets.lake.manifest_cache import Known
 from lakehouse_assets.orchestration.cursor import Pursued, Watched
 from lakehouse_assets.orchestration.incidents import Event, Log, gave_up
 from lakehouse_assets.orchestration.runs import Ask, Runs
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.known import Known
 from lakehouse_assets.sync.watch import Found, usual_objects
 
 MAX_ATTEMPTS = 8

@@ -19,12 +19,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import PeriodReport, PeriodState, SyncReport, doubted_text
 
 NAMED = 5
 """Objects or periods that a one-line text names."""

@@ -18,6 +18,8 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_cache import Known
 from lakehouse_assets.orchestration.cursor import (
     MAX_PURSUED,
     MAX_PURSUED_OF_DATASET,
@@ -29,8 +31,6 @@ from lakehouse_assets.orchestration.cursor import (
 )
 from lakehouse_assets.orchestration.runs import Runs
 from lakehouse_assets.orchestration.turn import Turn
-from lakehouse_assets.sync.known import Known
-from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.watch import (
     STRETCH,
     Followed,

@@ -20,6 +20,7 @@ from pydantic import Field
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import (
     LakeSettings,
     MaintenanceSettings,
@@ -30,7 +31,6 @@ from lakehouse_assets.settings import (
     read_group,
 )
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.lake import Lake
 
 
 class LakeResource(dg.ConfigurableResource[Any]):

@@ -7,13 +7,13 @@ import dagster as dg
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.lake.manifest_cache import Memory
 from lakehouse_assets.observability.metrics import TICK_SECONDS, timed
 from lakehouse_assets.observability.telemetry import start_telemetry
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.discovery import DiscoveryTick
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_group
-from lakehouse_assets.sync.known import Memory
 
 
 def build_discovery_sensors(

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.resources import MaintenanceResource
 from lakehouse_assets.settings import TablesSettings, read_group
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.maintenance import compact, vacuum
 from lakehouse_assets.tables.table import Table, TableEntry
 

@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.reporting import NAMED, backfill_tags, forget_failures
 from lakehouse_assets.orchestration.thresholds import expected_result, judge_rows
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.lineage import Use
 from lakehouse_assets.tables.quality import Level, summarize
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble

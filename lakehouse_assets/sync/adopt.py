@@ -1,6 +1,6 @@
 """Taking over what is in a lake already, and rebuilding a manifest that was lost or damaged.
 
-A damaged manifest is begun anew in its place (sync/delta_log.py), and rows that its files still have are
+A damaged manifest is begun anew in its place (lake/delta/repair.py), and rows that its files still have are
 taken over, each where the lake still has the content that it tells of. Of everything else a rebuilt
 manifest knows what the bucket can tell: which objects are there, their sizes, ETags and times. It cannot
 know the source's ETags, former contents, digests, nor who copied what and when: ``source_etag`` is null
@@ -18,11 +18,11 @@ from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.errors import DamagedError
+from lakehouse_assets.lake.delta.repair import RowFile, row_files, rows_of
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import Integrity, ObjectState
-from lakehouse_assets.sync.delta_log import RowFile, row_files, rows_of
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.sightings import lost_of, without
 from lakehouse_assets.sync.verify import OnRead, Verification, Verifier

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.conditions import under
+from lakehouse_assets.lake.store.conditional_writes import under
 from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.transfer import Copy, OnOutcome, Outcome, Patience, Throttle, TransferOptions
 

@@ -21,12 +21,12 @@ from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.listing import read_keys
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import DamagedError, InputError, StoreError
-from lakehouse_assets.sync.abilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
-from lakehouse_assets.sync.delta_log import check_table
+from lakehouse_assets.lake.delta.repair import check_table
+from lakehouse_assets.lake.lake import Lake, versioning_of
+from lakehouse_assets.lake.manifest import manifest_remedy
+from lakehouse_assets.lake.store.capabilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
+from lakehouse_assets.lake.sync_log import HISTORY_REMEDY, HISTORY_TABLE
 from lakehouse_assets.sync.finding import Finding, Health
-from lakehouse_assets.sync.history import HISTORY_REMEDY, HISTORY_TABLE
-from lakehouse_assets.sync.lake import Lake, versioning_of
-from lakehouse_assets.sync.manifest import manifest_remedy
 from lakehouse_assets.sync.modes import route_of
 from lakehouse_assets.sync.transfer import Copy, Throttle, TransferOptions
 

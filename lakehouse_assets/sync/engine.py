@@ -23,14 +23,16 @@ import polars as pl
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.lake.digests import LakeEtags
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Known, Manifest
+from lakehouse_assets.lake.report import LEFT_OUT_NAMED, SyncReport
+from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
+from lakehouse_assets.lake.sync_log import HistoryWriter
+from lakehouse_assets.lake.withdrawal import Doubt
 from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.conditions import require_conditional_writes
-from lakehouse_assets.sync.evidence import LakeEtags
-from lakehouse_assets.sync.history import HistoryWriter
 from lakehouse_assets.sync.keep import kept_places
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Known, Manifest
 from lakehouse_assets.sync.moving import Moving
 from lakehouse_assets.sync.outcomes import overtaken, unexpected, with_outcomes
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
@@ -40,12 +42,10 @@ from lakehouse_assets.sync.reconcile import (
     period_reports,
     with_places,
 )
-from lakehouse_assets.sync.report import LEFT_OUT_NAMED, SyncReport
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.sync.spending import Estimate, Prices, estimate
 from lakehouse_assets.sync.survey import Range, Survey, Surveyor
 from lakehouse_assets.sync.transfer import OUTCOME_SCHEMA, TransferOptions
-from lakehouse_assets.sync.withdrawal import Doubt
 
 LOOKS_ANEW = 2
 """How often a sync looks again at files that another run was faster to write; what is still open then has failed."""

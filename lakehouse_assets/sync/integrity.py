@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.etags import is_md5
-from lakehouse_assets.sync.evidence import Digests
+from lakehouse_assets.lake.store.etags import is_md5
 
 SIDECAR_BYTES = 4096
 """A sidecar is about 100 bytes; anything much larger is none."""

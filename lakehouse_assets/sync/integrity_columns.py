@@ -6,11 +6,11 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse_assets.lake.digests import Digests
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.states import Integrity, ObjectState
-from lakehouse_assets.sync.etags import disagree, has_md5
-from lakehouse_assets.sync.evidence import Digests
+from lakehouse_assets.lake.store.etags import disagree, has_md5
 from lakehouse_assets.sync.integrity import Published, find, parse_sidecar
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 
 INTEGRITY_COLUMNS = (
     "integrity",

@@ -19,10 +19,10 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
+from lakehouse_assets.lake.digests import read_digests
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.etags import is_md5
 from lakehouse_assets.sync.by_request import RequestMover
-from lakehouse_assets.sync.etags import is_md5
-from lakehouse_assets.sync.evidence import read_digests
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.modes import cannot_say
 from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.transfer import Copy, Outcome, TransferOptions

@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 
 DEADLINES = 4
 """An upload that is as old as so many deadlines of a batch (a day, if nothing else is set) is no living run's."""

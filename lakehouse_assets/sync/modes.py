@@ -14,8 +14,8 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.direct import DirectMover
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.probe import Verdict, remember_verdict, remembered_verdict
 from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.staged import StagedMover

@@ -14,6 +14,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.lake import Lake, versioning_of
 from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.observability.metrics import (
     BATCH_SECONDS,
@@ -26,7 +27,6 @@ from lakehouse_assets.observability.metrics import (
 )
 from lakehouse_assets.observability.tracing import span
 from lakehouse_assets.sync.keep import keep_former
-from lakehouse_assets.sync.lake import Lake, versioning_of
 from lakehouse_assets.sync.leftovers import abort_leftovers
 from lakehouse_assets.sync.modes import (
     Route,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS
-from lakehouse_assets.sync.conditions import under
+from lakehouse_assets.lake.store.conditional_writes import under
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

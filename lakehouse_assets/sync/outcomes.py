@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.sync.etags import disagree, has_md5
+from lakehouse_assets.lake.store.etags import disagree, has_md5
 
 _PREFIXES = ("", "sidecar_")
 """Of the columns of an object and of its sidecar."""

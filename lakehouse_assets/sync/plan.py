@@ -28,7 +28,7 @@ import polars as pl
 from lakehouse_assets.archive.exchanges.grammar import Layout
 from lakehouse_assets.archive.listing import IDENTITY, Listing, sidecar_keys
 from lakehouse_assets.lake.states import COPIED_STATES, ObjectState
-from lakehouse_assets.sync.etags import disagree
+from lakehouse_assets.lake.store.etags import disagree
 from lakehouse_assets.sync.outcomes import file_key
 
 

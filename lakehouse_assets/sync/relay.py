@@ -30,8 +30,8 @@ from obstore.store import S3Store
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.by_request import write_fault
-from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.in_flight import InFlight
 from lakehouse_assets.sync.multipart import Upload, part_bytes, spans
 from lakehouse_assets.sync.transfer import (

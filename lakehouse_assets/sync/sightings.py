@@ -10,10 +10,10 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.listing import OBJECT_SCHEMA, Lister, folders_of
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
 
 _LOST = ("key", "lake_etag", "sidecar_lake_etag", "found_etag", "found_last_modified", "found_sidecar_etag")
 

@@ -17,9 +17,9 @@ from typing import Any
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
+from lakehouse_assets.lake.store.conditional_writes import under
 from lakehouse_assets.sync.by_request import in_threads
-from lakehouse_assets.sync.conditions import under
-from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.multipart import Upload, etag_of, part_bytes, spans
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags
 from lakehouse_assets.sync.transfer import (

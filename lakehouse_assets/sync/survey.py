@@ -28,8 +28,8 @@ from lakehouse_assets.archive.listing import (
 from lakehouse_assets.archive.period import Period
 from lakehouse_assets.archive.strays import Tally
 from lakehouse_assets.errors import InputError, StoreError
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.sync.scope import Scope
 
 

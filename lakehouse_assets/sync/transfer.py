@@ -17,7 +17,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import held
-from lakehouse_assets.sync.evidence import Digests
+from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd
 
 

@@ -23,13 +23,13 @@ from obstore.exceptions import PreconditionError
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.lake.digests import Digests, read_digests
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.evidence import Digests, read_digests
 from lakehouse_assets.sync.integrity import OVERSIZED, SIDECAR_BYTES, Finding, Published, find, parse_sidecar
 from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, unread
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.sync.sightings import listed_of, lost_of, without
 
 _log = logging.getLogger(__name__)

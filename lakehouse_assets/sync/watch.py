@@ -20,9 +20,9 @@ from lakehouse_assets.archive.listing import CONTENT_LINE, Lister, folders_of, s
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_cache import Known
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.sync.known import Known
-from lakehouse_assets.sync.manifest import Manifest
 
 NEWEST = 3
 """Whole periods of which objects may still come."""

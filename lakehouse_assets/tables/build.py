@@ -24,12 +24,12 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.lake.commit import commit_attempts
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.commit import commit_attempts
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 from lakehouse_assets.sync.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.attempt import Attempt, Counts, Findings, placed, streams
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table, still_there

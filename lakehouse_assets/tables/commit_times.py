@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 import obstore
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
-from lakehouse_assets.sync.delta_table import LOG
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.delta.table import LOG
+from lakehouse_assets.lake.lake import Lake
 
 _ENTRY = re.compile(r"([0-9]{20})\.json")
 _REQUESTS = 32

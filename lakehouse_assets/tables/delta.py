@@ -17,11 +17,11 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync.commit import DELETES_NOTHING
-from lakehouse_assets.sync.conditions import require_conditional_writes
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.delta_table import open_delta
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.commit import DELETES_NOTHING
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.delta.table import open_delta
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 

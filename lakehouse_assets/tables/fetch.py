@@ -23,9 +23,9 @@ from obstore.exceptions import PreconditionError
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.digests import Digests
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.evidence import Digests
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.tables.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.reading import ArchiveBatches, BadArchiveError, read_archive_batches

@@ -22,7 +22,7 @@ from obstore.store import S3Store
 from polars.io.plugins import register_io_source
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 ROWS_PER_FILE = 4 * 1024**2

@@ -18,7 +18,7 @@ from itertools import groupby
 import polars as pl
 from deltalake import DeltaTable
 
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import files_of, id_of, open_table
 from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, lineage_of
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import files_of, id_of, open_table
 from lakehouse_assets.tables.measure import quality_of
 from lakehouse_assets.tables.quality import Level

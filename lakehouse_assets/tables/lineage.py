@@ -13,7 +13,7 @@ from enum import StrEnum
 import polars as pl
 
 from lakehouse_assets.archive.listing import content_digest
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import stored_schema
 from lakehouse_assets.tables.records import PeriodRecords
 from lakehouse_assets.tables.table import Table

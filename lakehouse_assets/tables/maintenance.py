@@ -18,8 +18,8 @@ from deltalake.exceptions import DeltaError
 from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import commit_attempts
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.commit import commit_attempts
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import (
     RETENTION,
     RETENTION_DAYS,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.quality import QUALITY_SCHEMA, check_rows
 from lakehouse_assets.tables.records import RECORD_OF, PeriodRecords

@@ -18,8 +18,8 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.tables.lifetimes import SPANS, Lifetimes, judged
 from lakehouse_assets.tables.measure import quality_of
 from lakehouse_assets.tables.overlaps import shared_keys

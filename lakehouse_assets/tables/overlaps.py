@@ -13,8 +13,8 @@ import polars as pl
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, files_of, may_hold, open_table
 from lakehouse_assets.tables.table import PERIOD, Table
 

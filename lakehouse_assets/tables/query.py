@@ -13,8 +13,8 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.delta import stored_schema
 from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.lineage import Use

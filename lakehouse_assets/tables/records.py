@@ -9,9 +9,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, wr
 from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, open_table
 from lakehouse_assets.tables.table import MONTH, PERIOD
 

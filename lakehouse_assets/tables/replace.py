@@ -11,7 +11,7 @@ from deltalake.transaction import AddAction
 
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit, commit, dated, id_of, may_hold, next_file_time
 from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from deltalake import DeltaTable
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.commit_times import Found, commit_time, version_at
 from lakehouse_assets.tables.delta import RETENTION, RETENTION_DAYS, id_of, open_table
 from lakehouse_assets.tables.table import Table

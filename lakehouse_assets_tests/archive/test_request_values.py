@@ -9,8 +9,8 @@ import pytest
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.transfer import ObjectHeaders
 
 SECRET = "planted-4711"

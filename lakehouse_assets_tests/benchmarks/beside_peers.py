@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets_tests.benchmarks import peers
 from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lakehouse_assets.lake.report import OPERATIONS, TRADITIONAL_OPERATIONS
 from lakehouse_assets.sync.direct import DirectMover
-from lakehouse_assets.sync.report import OPERATIONS, TRADITIONAL_OPERATIONS
 from lakehouse_assets.sync.staged import StagedMover
 from lakehouse_assets.sync.transfer import TransferOptions
 from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench

@@ -14,8 +14,8 @@ from datetime import date, timedelta
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import commit, files_of, open_or_create
 from lakehouse_assets.tables.files import FileWriter

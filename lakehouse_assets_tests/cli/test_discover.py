@@ -14,8 +14,8 @@ from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.cli.discover import Asked, matrix_yaml, run_discover
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.catalog_store import write_catalog
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.catalog_store import write_catalog
 from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span
 from lakehouse_assets_tests.cli.conftest import RunLakehouse, publish
 from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake

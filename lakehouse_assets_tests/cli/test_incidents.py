@@ -10,12 +10,12 @@ import pytest
 from lakehouse_assets.cli.incidents import run_list, run_show
 from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability import incidents
 from lakehouse_assets.observability.causes import Cause
 from lakehouse_assets.observability.desk import IncidentDesk
 from lakehouse_assets.observability.notification import Notifier
-from lakehouse_assets.sync.incident_book import LakeBook
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.observability.signals import KLINES, at, signal
 

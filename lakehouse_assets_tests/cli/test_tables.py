@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse_assets.cli.tables import _quoted
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.table import Table
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.tables.tabled import Tabled

@@ -7,7 +7,7 @@ import time
 
 import polars as pl
 
-from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets_tests.faults.table import tell, told
 from lakehouse_assets_tests.faults.victim import SIDECAR, WORKERS, Archive, Files, Victim, objects
 

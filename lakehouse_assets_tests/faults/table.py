@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.sync.report import SyncReport
+from lakehouse_assets.lake.report import SyncReport
 
 
 def tell(fault: str, injected: int, *runs: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.report import PeriodState
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets_tests.faults.proxy import (
     LISTS,
     READS,

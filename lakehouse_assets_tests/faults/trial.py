@@ -16,9 +16,9 @@ import polars as pl
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import PeriodState, SyncReport
 from lakehouse_assets.sync.engine import Progress, Stage
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import PeriodState, SyncReport
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.proxy import Proxy, Rule
 from lakehouse_assets_tests.faults.table import tell, told

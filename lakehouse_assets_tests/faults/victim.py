@@ -18,7 +18,7 @@ from pathlib import Path
 
 import obstore
 
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.killed_sync import NEVER
 from lakehouse_assets_tests.world import World, body_of, scope

@@ -12,8 +12,8 @@ import pytest
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.lake.catalog_store import read_catalog, universe
 from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
-from lakehouse_assets.sync.catalog_store import read_catalog, universe
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
 

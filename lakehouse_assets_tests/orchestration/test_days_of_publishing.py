@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse_assets.archive.bucket import Credentials
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.sync.known import Memory
+from lakehouse_assets.lake.manifest_cache import Memory
 from lakehouse_assets_tests.orchestration.watcher import SETTLE, Watcher, days_of, lake_at, periods
 from lakehouse_assets_tests.world import World, body_of, days
 

@@ -17,10 +17,10 @@ from polars.testing import assert_frame_equal
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.tables import build_table_asset
-from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.quality import Level, summarize

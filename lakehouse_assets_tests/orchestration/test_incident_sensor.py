@@ -23,6 +23,7 @@ from dagster._core.scheduler.instigation import (
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.observability.book import Book, Note
 from lakehouse_assets.observability.causes import Cause, Severity
 from lakehouse_assets.observability.desk import IncidentDesk
@@ -34,7 +35,6 @@ from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.incident_sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.verification import build_verification_asset
-from lakehouse_assets.sync.incident_book import LakeBook
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days

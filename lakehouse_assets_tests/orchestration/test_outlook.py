@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from dagster._core.execution.backfill import PartitionBackfill
 
+from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.outlook import (
@@ -18,7 +19,6 @@ from lakehouse_assets.orchestration.outlook import (
     publications,
 )
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.history import HISTORY_SCHEMA
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.orchestration.test_thresholds import TODAY, remember
 from lakehouse_assets_tests.world import World, days

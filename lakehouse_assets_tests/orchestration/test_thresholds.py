@@ -8,11 +8,11 @@ import dagster as dg
 import polars as pl
 from deltalake import write_deltalake
 
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
+from lakehouse_assets.lake.period_metrics import volumes
+from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.orchestration.thresholds import judge
-from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.sync.volumes import volumes
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.world import World, days
 

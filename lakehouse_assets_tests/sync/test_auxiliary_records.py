@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from lakehouse_assets.sync import commit, history, probe
-from lakehouse_assets.sync.commit import write_rows
+from lakehouse_assets.lake import commit, sync_log
+from lakehouse_assets.lake.commit import write_rows
+from lakehouse_assets.lake.period_metrics import volumes
+from lakehouse_assets.lake.report import PeriodState
+from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
+from lakehouse_assets.sync import probe
 from lakehouse_assets.sync.engine import Engine, EngineOptions
-from lakehouse_assets.sync.history import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
 from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
-from lakehouse_assets.sync.report import PeriodState
-from lakehouse_assets.sync.volumes import volumes
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope
@@ -43,8 +44,8 @@ TROUBLES = {
 def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
     world: World, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr(history, "HURRIED", commit.HURRIED | {"timeout": "300ms", "retry_timeout": "500ms"})
-    monkeypatch.setattr(history, "RECORD_SECONDS", 0.3)
+    monkeypatch.setattr(sync_log, "HURRIED", commit.HURRIED | {"timeout": "300ms", "retry_timeout": "500ms"})
+    monkeypatch.setattr(sync_log, "RECORD_SECONDS", 0.3)
     monkeypatch.setattr(probe, "PATIENCE", timedelta(seconds=0.3))
     world.publish(["BTCUSDT"], MARCH)
     met = TROUBLES[trouble]
@@ -67,7 +68,7 @@ def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
     world.publish(["BTCUSDT"], MARCH)
     world.engine().sync(scope(world.entry(), MARCH[0]))
     world.overwrite_in_lake(f"{HISTORY_TABLE}/_delta_log/00000000000000000000.json", body)
-    caplog.set_level(logging.WARNING, history.__name__)
+    caplog.set_level(logging.WARNING, sync_log.__name__)
     engine = Engine(world.source, world.lake, EngineOptions(part_objects=1))
     assert engine.sync(scope(world.entry(), MARCH[1], MARCH[-1])).total("copied") == len(MARCH) - 1
     [line] = [record.getMessage() for record in caplog.records]
@@ -147,7 +148,7 @@ def test_totals_read_a_month_again_only_when_it_has_changed(world: World) -> Non
 def test_what_a_writer_leaves_is_put_together_at_once(world: World) -> None:
     for month in ("2024-01", "2024-01", "2024-02"):
         append(world, month)
-    history.compact_history(world.lake)
+    sync_log.compact_history(world.lake)
     files, _ = commit.read_months(world.lake, HISTORY_TABLE, HISTORY_SCHEMA, lambda _month, _files: False)
     assert {month: len(names) for month, names in files.items()} == {"2024-01": 1, "2024-02": 1}
     assert read_history(world.lake).height == 3

@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse_assets.archive.bucket import Credentials
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.transfer import ObjectHeaders
 from lakehouse_assets_tests.faults.proxy import WRITES, Answer, Forward, Proxy, Refusal, Request, Rule
 from lakehouse_assets_tests.faults.trial import through

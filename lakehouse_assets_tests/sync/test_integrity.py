@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.evidence import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.integrity import SIDECAR_BYTES, Finding, Published, find, parse_sidecar
 from lakehouse_assets_tests.world import World, body_of, scope
 

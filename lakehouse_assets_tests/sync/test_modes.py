@@ -19,11 +19,11 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.embedded.identities import source_policy
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.report import PeriodState, SyncReport
 from lakehouse_assets.sync import leftovers, probe
 from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.modes import route_of
 from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
-from lakehouse_assets.sync.report import PeriodState, SyncReport
 from lakehouse_assets.sync.transfer import Copy, ObjectHeaders, Throttle, TransferOptions
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Meanwhile, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through

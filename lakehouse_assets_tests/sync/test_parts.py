@@ -8,9 +8,9 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.lake.report import PeriodState
+from lakehouse_assets.lake.sync_log import read_history
 from lakehouse_assets.sync.engine import Engine, EngineOptions, Progress, Stage
-from lakehouse_assets.sync.history import read_history
-from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.transfer import TransferOptions
 from lakehouse_assets_tests.faults.proxy import LISTS, Meanwhile, Proxy, Rule
 from lakehouse_assets_tests.faults.trial import through

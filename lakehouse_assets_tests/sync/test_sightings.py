@@ -11,10 +11,10 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.lake.coverage import Cover, coverage
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.sync.adopt import rebuild_manifest
-from lakehouse_assets.sync.coverage import Cover, coverage
 from lakehouse_assets.sync.multipart import Upload
-from lakehouse_assets.sync.report import PeriodState
 from lakehouse_assets.sync.verify import Verifier
 from lakehouse_assets.tables.inputs import inputs_of
 from lakehouse_assets.tables.table import Table

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import SpendingSettings
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.spending import GB, Ceiling, Estimate, Prices, SpendingError, estimate
 from lakehouse_assets_tests.world import World, days, scope
 

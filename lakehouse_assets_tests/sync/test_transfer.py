@@ -16,8 +16,8 @@ from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.direct import DirectMover
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.relay import RelayMover
 from lakehouse_assets.sync.s5cmd import CopyCommand, CopyFlags, S5cmd, executable
 from lakehouse_assets.sync.staged import StagedMover

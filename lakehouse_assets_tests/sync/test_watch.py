@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister
-from lakehouse_assets.sync import known, watch
-from lakehouse_assets.sync.known import Memory
+from lakehouse_assets.lake import manifest_cache
+from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.sync import watch
 from lakehouse_assets.sync.watch import Found, compare, folders_holding, listed_symbols, parts_of
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
@@ -92,8 +93,10 @@ def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_onl
 
 def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[str]] = []
-    real = known._months
-    monkeypatch.setattr(known, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1])
+    real = manifest_cache._months
+    monkeypatch.setattr(
+        manifest_cache, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1]
+    )
     entry, memory = world.entry(), Memory()
     assert memory.known(world.manifest()).whole == {}
     keys = world.publish(["AUSDT", "BUSDT"], WEEK)
@@ -113,7 +116,7 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
 
 
 def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "REOPEN_SECONDS", -1)
+    monkeypatch.setattr(manifest_cache, "REOPEN_SECONDS", -1)
     world.publish(["AUSDT"], WEEK[:1])
     world.engine().sync(scope(world.entry(), WEEK[0]))
     memory = Memory()

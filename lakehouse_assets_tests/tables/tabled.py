@@ -13,8 +13,8 @@ import polars as pl
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import SyncReport
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import SyncReport
 from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import commit, files_of, open_or_create
 from lakehouse_assets.tables.files import FileWriter

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from lakehouse_assets.errors import InputError, StoreError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import read_table, snapshot
 from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.tables.tabled import Tabled

@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import build as build_module
 from lakehouse_assets.tables import coverage
 from lakehouse_assets.tables.build import TableBuilder

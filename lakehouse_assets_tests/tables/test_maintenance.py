@@ -13,6 +13,7 @@ from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.resources import MaintenanceResource
 from lakehouse_assets.orchestration.tables_maintenance import (
     COMPACT,
@@ -20,7 +21,6 @@ from lakehouse_assets.orchestration.tables_maintenance import (
     build_maintenance_assets,
     build_maintenance_schedules,
 )
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.tables import maintenance, read_table, snapshot
 from lakehouse_assets.tables.delta import files_of, open_table
 from lakehouse_assets.tables.maintenance import compact, vacuum

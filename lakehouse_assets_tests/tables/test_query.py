@@ -11,7 +11,7 @@ import pytest
 from arro3.core import Table as ArrowTable
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import coverage, read_table, snapshot
 from lakehouse_assets.tables import files as files_module
 from lakehouse_assets.tables.snapshot import open_snapshot

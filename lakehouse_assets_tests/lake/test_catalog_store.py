@@ -11,8 +11,8 @@ from deltalake import DeltaTable
 
 from lakehouse_assets.archive.catalog.catalog import Depth
 from lakehouse_assets.errors import InputError, StoreError
-from lakehouse_assets.sync import catalog_store
-from lakehouse_assets.sync.catalog_store import read_catalog, read_symbols, universe, write_catalog
+from lakehouse_assets.lake import catalog_store
+from lakehouse_assets.lake.catalog_store import read_catalog, read_symbols, universe, write_catalog
 from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, stray
 from lakehouse_assets_tests.world import World
 

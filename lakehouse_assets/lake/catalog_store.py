@@ -16,10 +16,10 @@ from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import read_rows, write_rows
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import SHOWN
-from lakehouse_assets.sync.withdrawal import Doubt
+from lakehouse_assets.lake.commit import read_rows, write_rows
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import SHOWN
+from lakehouse_assets.lake.withdrawal import Doubt
 
 CATALOG_FOLDER = "_catalog"
 

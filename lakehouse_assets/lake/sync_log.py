@@ -15,11 +15,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from lakehouse_assets.errors import DamagedError, StoreError
+from lakehouse_assets.lake.commit import HURRIED, compact, read_months, read_rows, write_rows
+from lakehouse_assets.lake.delta.repair import restart_log, row_files, rows_of
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.report import SyncReport
 from lakehouse_assets.observability.metrics import RECORDS_LOST, count
-from lakehouse_assets.sync.commit import HURRIED, compact, read_months, read_rows, write_rows
-from lakehouse_assets.sync.delta_log import restart_log, row_files, rows_of
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.report import SyncReport
 
 HISTORY_TABLE = "_manifest/_syncs"
 

@@ -23,7 +23,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from lakehouse_assets.archive.dataset import MANIFEST_FOLDER
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, CONDITION_IGNORED, StoreFault, fault_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 
 PLACE = f"{MANIFEST_FOLDER}/_conditional-write"
 

@@ -8,9 +8,9 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity, ObjectState
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 
 
 class Cover(StrEnum):

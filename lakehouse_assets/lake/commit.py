@@ -18,10 +18,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.conditions import require_conditional_writes
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.delta_table import open_delta
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.delta.table import open_delta
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
 
 DELETES_NOTHING = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """The sync identity may not delete; maintenance tidies the log."""

@@ -15,7 +15,7 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import period_range
-from lakehouse_assets.sync.coverage import Cover
+from lakehouse_assets.lake.coverage import Cover
 
 EXCEPTIONS_TOLD = 20_000
 """Cells whose numbers and notes a page carries; the others show their state only."""

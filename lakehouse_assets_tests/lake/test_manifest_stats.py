@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from lakehouse_assets.sync.census import CENSUS_SCHEMA, Census
-from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_stats import CENSUS_SCHEMA, Census
 from lakehouse_assets_tests.world import World, scope
 
 

@@ -12,17 +12,17 @@ import pytest
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import DamagedError, StoreError
+from lakehouse_assets.lake.catalog_store import read_symbols
+from lakehouse_assets.lake.coverage import coverage
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.period_metrics import volumes
+from lakehouse_assets.lake.sync_log import HISTORY_TABLE, read_history, rebuild_history
 from lakehouse_assets.sync.adopt import rebuild_manifest
-from lakehouse_assets.sync.catalog_store import read_symbols
-from lakehouse_assets.sync.census import Census
 from lakehouse_assets.sync.checkup import Health, look_at_records
-from lakehouse_assets.sync.coverage import coverage
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.history import HISTORY_TABLE, read_history, rebuild_history
-from lakehouse_assets.sync.known import Memory
-from lakehouse_assets.sync.lake import Lake
 from lakehouse_assets.sync.verify import Verifier
-from lakehouse_assets.sync.volumes import volumes
 from lakehouse_assets.tables.delta import open_table
 from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.faults.proxy import READS, Proxy, Refusal, Rule

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
 
 LOG = "_delta_log"
 """The folder of a Delta table that holds its log."""
@@ -18,7 +18,7 @@ def open_delta(
 ) -> DeltaTable | None:
     """The table at a place of the lake, with the credentials of now; None where there is none.
 
-    ``options`` are further ones of delta-rs. Raises READ_ERRORS (sync/delta_errors.py), and StoreError where the lake
+    ``options`` are further ones of delta-rs. Raises READ_ERRORS (lake/delta/errors.py), and StoreError where the lake
     answers a listing with something else: delta-rs takes that for a place without a table.
     """
     try:

@@ -6,7 +6,7 @@ import polars as pl
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets_tests.world import KLINES, World, days, scope
 
 

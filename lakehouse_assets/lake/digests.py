@@ -11,8 +11,8 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
-from lakehouse_assets.sync.etags import is_md5
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.etags import is_md5
 
 READS = 3
 """Files that are tried for a proof: one may be replaced at this moment."""

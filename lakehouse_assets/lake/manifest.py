@@ -21,12 +21,12 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
-from lakehouse_assets.sync.conditions import require_conditional_writes
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.delta_log import restart_log
-from lakehouse_assets.sync.delta_table import open_delta
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.delta.repair import restart_log
+from lakehouse_assets.lake.delta.table import open_delta
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
 
 _UTC = pl.Datetime("us", "UTC")
 
@@ -82,7 +82,7 @@ it. ``seen_at`` is when a commit last saw it there; a look that finds nothing to
 table's history has the ones before.
 
 ``missed_at`` is when a listing first lacked what was there (the object or its sidecar) and was not believed
-(sync/withdrawal.py); null while it is listed. ``sidecar_withdrawn``: the source lists the object without the sidecar
+(lake/withdrawal.py); null while it is listed. ``sidecar_withdrawn``: the source lists the object without the sidecar
 that it had.
 """
 

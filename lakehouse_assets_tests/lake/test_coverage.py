@@ -13,8 +13,8 @@ from hypothesis import given
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.sync.coverage import COVERAGE_SCHEMA, Cover, coverage
-from lakehouse_assets.sync.coverage_page import EXCEPTIONS_TOLD, coverage_page
+from lakehouse_assets.lake.coverage import COVERAGE_SCHEMA, Cover, coverage
+from lakehouse_assets.lake.coverage_page import EXCEPTIONS_TOLD, coverage_page
 from lakehouse_assets_tests.world import KLINES, World, scope
 
 DATASET = Dataset.parse(KLINES)

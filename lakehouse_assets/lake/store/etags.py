@@ -3,7 +3,7 @@
 An ETag of 32 hex digits is usually the MD5 of the bytes. That of an object encrypted with KMS looks
 the same and is none. Public archives cannot be encrypted so, because nobody could read them; a lake can.
 A lake's ETag therefore contradicts a source's (or a digest) only where a read of the lake has proven
-that its ETags are MD5 sums (sync/evidence.py). ETags of multipart uploads prove something only where they are equal.
+that its ETags are MD5 sums (lake/digests.py). ETags of multipart uploads prove something only where they are equal.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ValidationError
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import StoreError
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.book import Book
 from lakehouse_assets.observability.desk import Kept
 from lakehouse_assets.observability.incidents import merge
-from lakehouse_assets.sync.lake import Lake
 
 if TYPE_CHECKING:
     from obstore import PutMode

@@ -15,10 +15,10 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
+from lakehouse_assets.lake.commit import files_by_month, with_all
+from lakehouse_assets.lake.delta.errors import READ_ERRORS
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.sync.commit import files_by_month, with_all
-from lakehouse_assets.sync.delta_errors import READ_ERRORS
-from lakehouse_assets.sync.manifest import MANIFEST_SCHEMA, Manifest
 
 REOPEN_SECONDS = 600.0
 """A table is opened anew so often: it holds credentials, which may be temporary."""

@@ -15,9 +15,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
-from lakehouse_assets.sync.conditions import CONDITIONS_NEEDED, fault_of_conditions
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.conditional_writes import CONDITIONS_NEEDED, fault_of_conditions
 from lakehouse_assets.sync.finding import Finding, Health
-from lakehouse_assets.sync.lake import Lake
 
 FOLDER = "_doctor"
 PROBE = f"{FOLDER}/probe"

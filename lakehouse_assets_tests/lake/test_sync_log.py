@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.sync.history import efficiency, read_history
+from lakehouse_assets.lake.sync_log import efficiency, read_history
 from lakehouse_assets_tests.world import World, days, scope
 
 

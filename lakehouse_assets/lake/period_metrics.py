@@ -7,10 +7,10 @@ from datetime import date
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.sync.history import read_history_if_any
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
+from lakehouse_assets.lake.sync_log import read_history_if_any
 
 FOLLOWED_DAYS = 14
 """A period that was copied longer after its publication than this was backfilled: its lag says nothing."""

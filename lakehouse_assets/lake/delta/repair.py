@@ -24,9 +24,9 @@ from obstore.exceptions import AlreadyExistsError
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, one_line, store_error
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.sync.delta_errors import READ_ERRORS, table_error
-from lakehouse_assets.sync.delta_table import LOG, open_delta
-from lakehouse_assets.sync.lake import Lake
+from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.delta.table import LOG, open_delta
+from lakehouse_assets.lake.lake import Lake
 
 _HINT = "_last_checkpoint"
 _VERSION = re.compile(r"(\d{20})\.(?:json|checkpoint\..*parquet|checkpoint\.parquet)")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
-from lakehouse_assets.sync.lake import Lake
-from lakehouse_assets.sync.manifest import Manifest
 
 COUNTED_STATES = tuple(state.value for state in ObjectState)
 

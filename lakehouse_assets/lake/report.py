@@ -48,7 +48,7 @@ class PeriodReport:
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
     ``integrity`` counts the present objects by their state (sync/integrity.py).
     ``digest`` changes exactly when the period's content does.
-    ``doubted`` and ``sidecars_doubted`` are not listed any more, and not believed to be withdrawn (sync/withdrawal.py).
+    ``doubted`` and ``sidecars_doubted`` are not listed any more, and not believed to be withdrawn (lake/withdrawal.py).
     """
 
     period: str
