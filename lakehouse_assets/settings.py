@@ -28,9 +28,9 @@ from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.alertmanager import Alertmanager
 from lakehouse_assets.observability.messages import Links
 from lakehouse_assets.observability.notification import Notifier, Route
+from lakehouse_assets.sync.cost import Ceiling, Prices
 from lakehouse_assets.sync.engine import EngineOptions
-from lakehouse_assets.sync.spending import Ceiling, Prices
-from lakehouse_assets.sync.transfer import ObjectHeaders, TransferOptions
+from lakehouse_assets.sync.movers.base import ObjectHeaders, TransferOptions
 
 PREFIX = "LAKEHOUSE_"
 

@@ -24,8 +24,8 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.sync.engine import Engine, EngineOptions
+from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.transfer import TransferOptions
 
 KLINES = "binance/um/klines/daily"
 

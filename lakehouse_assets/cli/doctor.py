@@ -25,8 +25,8 @@ from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError, LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import PREFIX, Settings, load_settings, variables
-from lakehouse_assets.sync import s5cmd
-from lakehouse_assets.sync.checkup import Finding, Health, look_at_lake, look_at_records, look_at_source
+from lakehouse_assets.sync.movers import s5cmd
+from lakehouse_assets.sync.movers.diagnostics import Finding, Health, look_at_lake, look_at_records, look_at_source
 
 PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
 OTHER_VARIABLES = {"LAKEHOUSE_DEBUG"}

@@ -16,11 +16,11 @@ from lakehouse_assets.errors import InputError, printable
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.sync.changes import asked_periods
+from lakehouse_assets.sync.cost import Estimate
 from lakehouse_assets.sync.engine import Engine, Stage
 from lakehouse_assets.sync.plan import Plan
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.spending import Estimate
-from lakehouse_assets.sync.watch import asked_periods
 
 if TYPE_CHECKING:
     from lakehouse_assets.sync.engine import Progress as EngineProgress

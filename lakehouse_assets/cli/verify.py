@@ -15,7 +15,7 @@ from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.lake.sync_log import HISTORY_TABLE, rebuild_history
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
-from lakehouse_assets.sync.verify import OnRead, Reading, Verification, Verifier
+from lakehouse_assets.sync.integrity.verify import OnRead, Reading, Verification, Verifier
 
 COMPLAINTS_SHOWN = 20
 

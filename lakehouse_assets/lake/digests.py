@@ -21,7 +21,7 @@ CHUNK = 8 * 1024**2
 
 
 SIDECAR_HEAD = 4097
-"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity.py)."""
+"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity/sidecars.py)."""
 
 
 @dataclass(frozen=True, slots=True)

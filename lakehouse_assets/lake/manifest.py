@@ -70,7 +70,7 @@ MANIFEST_SCHEMA = pl.Schema(
 )
 """``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
 
-``integrity`` is a state of sync/integrity.py, ``integrity_note`` says why where it is not simply
+``integrity`` is a state of sync/integrity/sidecars.py, ``integrity_note`` says why where it is not simply
 good, ``copy_differs`` whether the lake's bytes were found to differ from the source's.
 ``sha256`` and ``md5`` are of the bytes read at ``verified_at`` under the lake ETag
 ``verified_etag``; ``published_digest`` is what the sidecar said.

@@ -46,7 +46,7 @@ class PeriodReport:
     of the run by files copied (of the objects judged, when nothing was). ``retries`` counts how often
     files were tried again.
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
-    ``integrity`` counts the present objects by their state (sync/integrity.py).
+    ``integrity`` counts the present objects by their state (sync/integrity/sidecars.py).
     ``digest`` changes exactly when the period's content does.
     ``doubted`` and ``sidecars_doubted`` are not listed any more, and not believed to be withdrawn (lake/withdrawal.py).
     """

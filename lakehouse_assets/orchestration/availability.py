@@ -18,7 +18,7 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.manifest_cache import Known
 from lakehouse_assets.orchestration.check_names import PUBLISHED
 from lakehouse_assets.orchestration.cursor import Watched
-from lakehouse_assets.sync.watch import Followed
+from lakehouse_assets.sync.changes import Followed
 
 WHOLE_EXCHANGE = 0.5
 """Where at least this share of an exchange's datasets is behind (two at least), the exchange is."""

@@ -35,8 +35,7 @@ from lakehouse_assets.orchestration.runs import Ask, Runs, build_request, groupe
 from lakehouse_assets.orchestration.spending import is_closed
 from lakehouse_assets.orchestration.turn import OutOfTimeError, Turn
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.spending import Ceiling
-from lakehouse_assets.sync.watch import (
+from lakehouse_assets.sync.changes import (
     Followed,
     Found,
     compare,
@@ -47,6 +46,7 @@ from lakehouse_assets.sync.watch import (
     published_of,
     seen_by_canaries,
 )
+from lakehouse_assets.sync.cost import Ceiling
 
 LOOKS_SHARE = 0.6
 """Of a tick's time; the rest is the rescan's."""

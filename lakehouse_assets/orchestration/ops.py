@@ -20,9 +20,9 @@ from lakehouse_assets.orchestration.resources import LakeResource, SourceResourc
 from lakehouse_assets.orchestration.spending import approval
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import SpendingSettings, load_settings, read_group
+from lakehouse_assets.sync.changes import asked_periods
+from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.verify import Verifier
-from lakehouse_assets.sync.watch import asked_periods
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 

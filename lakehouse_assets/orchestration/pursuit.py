@@ -16,7 +16,7 @@ from lakehouse_assets.orchestration.cursor import Pursued, Watched
 from lakehouse_assets.orchestration.incidents import Event, Log, gave_up
 from lakehouse_assets.orchestration.runs import Ask, Runs
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.watch import Found, usual_objects
+from lakehouse_assets.sync.changes import Found, usual_objects
 
 MAX_ATTEMPTS = 8
 LONGEST_RETRY_SECONDS = 6 * 3600.0

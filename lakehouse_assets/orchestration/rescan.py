@@ -31,7 +31,7 @@ from lakehouse_assets.orchestration.cursor import (
 )
 from lakehouse_assets.orchestration.runs import Runs
 from lakehouse_assets.orchestration.turn import Turn
-from lakehouse_assets.sync.watch import (
+from lakehouse_assets.sync.changes import (
     STRETCH,
     Followed,
     Found,

@@ -13,7 +13,7 @@ import dagster as dg
 from lakehouse_assets.orchestration.runs import DATASET_TAG
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.spending import Ceiling, Estimate, SpendingError
+from lakehouse_assets.sync.cost import Ceiling, Estimate, SpendingError
 
 ALLOW_TAG = "lakehouse/allow_spending"
 DAY_TAG = "lakehouse/spending_day"

@@ -18,7 +18,7 @@ from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.telemetry import traced
-from lakehouse_assets.sync.verify import Complaint, Verification, Verifier
+from lakehouse_assets.sync.integrity.verify import Complaint, Verification, Verifier
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 

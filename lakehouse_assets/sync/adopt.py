@@ -23,9 +23,9 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.sync.engine import Engine
+from lakehouse_assets.sync.integrity.sightings import lost_of, without
+from lakehouse_assets.sync.integrity.verify import OnRead, Verification, Verifier
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.sightings import lost_of, without
-from lakehouse_assets.sync.verify import OnRead, Verification, Verifier
 
 REBUILT = "rebuilt"
 

@@ -32,9 +32,12 @@ from lakehouse_assets.lake.sync_log import HistoryWriter
 from lakehouse_assets.lake.withdrawal import Doubt
 from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.keep import kept_places
-from lakehouse_assets.sync.moving import Moving
-from lakehouse_assets.sync.outcomes import overtaken, unexpected, with_outcomes
+from lakehouse_assets.sync.cost import Estimate, Prices, estimate
+from lakehouse_assets.sync.listings import Range, Survey, Surveyor
+from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, TransferOptions
+from lakehouse_assets.sync.movers.executor import Moving
+from lakehouse_assets.sync.movers.outcomes import overtaken, unexpected, with_outcomes
+from lakehouse_assets.sync.movers.preserve import kept_places
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
 from lakehouse_assets.sync.reconcile import (
     judge,
@@ -43,9 +46,6 @@ from lakehouse_assets.sync.reconcile import (
     with_places,
 )
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.spending import Estimate, Prices, estimate
-from lakehouse_assets.sync.survey import Range, Survey, Surveyor
-from lakehouse_assets.sync.transfer import OUTCOME_SCHEMA, TransferOptions
 
 LOOKS_ANEW = 2
 """How often a sync looks again at files that another run was faster to write; what is still open then has failed."""

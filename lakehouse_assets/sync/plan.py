@@ -29,7 +29,7 @@ from lakehouse_assets.archive.exchanges.grammar import Layout
 from lakehouse_assets.archive.listing import IDENTITY, Listing, sidecar_keys
 from lakehouse_assets.lake.states import COPIED_STATES, ObjectState
 from lakehouse_assets.lake.store.etags import disagree
-from lakehouse_assets.sync.outcomes import file_key
+from lakehouse_assets.sync.movers.outcomes import file_key
 
 
 @dataclass(frozen=True, slots=True)

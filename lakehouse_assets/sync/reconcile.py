@@ -18,9 +18,9 @@ from lakehouse_assets.archive.listing import content_digests
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.report import Failure, PeriodReport, PeriodState
 from lakehouse_assets.lake.states import FAILED, ObjectState
-from lakehouse_assets.sync.integrity_columns import INTEGRITY_COLUMNS, with_integrity
-from lakehouse_assets.sync.outcomes import is_whole, judged_files
-from lakehouse_assets.sync.sightings import last_seen, seen_on
+from lakehouse_assets.sync.integrity.columns import INTEGRITY_COLUMNS, with_integrity
+from lakehouse_assets.sync.integrity.sightings import last_seen, seen_on
+from lakehouse_assets.sync.movers.outcomes import is_whole, judged_files
 
 FAILURES_NAMED = 50
 """Failures that a report names; the rest is counted."""

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.tables.delta import id_of
 from lakehouse_assets.tables.fetch import AT_ONCE_BYTES, Fetched, Fetcher, Item
 from lakehouse_assets.tables.held import held_lineage

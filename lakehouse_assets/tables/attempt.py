@@ -22,7 +22,7 @@ from lakehouse_assets.tables.measure import Measurer
 from lakehouse_assets.tables.table import PERIOD
 
 Findings = dict[str, tuple[Cadence, str, tuple[object, ...]]]
-"""By key: cadence and archive period of the object, and the finding (a row of sync/verify.py's FOUND_SCHEMA)."""
+"""By key: cadence and archive period of the object, and the finding: a row of FOUND_SCHEMA (sync/integrity/verify.py)."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
 from lakehouse_assets.observability.tracing import span
-from lakehouse_assets.sync.verify import FOUND_SCHEMA, Verifier
+from lakehouse_assets.sync.integrity.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.attempt import Attempt, Counts, Findings, placed, streams
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table, still_there
 from lakehouse_assets.tables.fetch import Fetcher, Item, UnreadError

@@ -26,7 +26,7 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.tables.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.reading import ArchiveBatches, BadArchiveError, read_archive_batches
 from lakehouse_assets.tables.schema import TableSchema

@@ -16,7 +16,7 @@ import polars as pl
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.integrity_columns import unread
+from lakehouse_assets.sync.integrity.columns import unread
 from lakehouse_assets.tables.lineage import digest_of
 from lakehouse_assets.tables.table import Table
 

@@ -11,7 +11,7 @@ from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.transfer import ObjectHeaders
+from lakehouse_assets.sync.movers.base import ObjectHeaders
 
 SECRET = "planted-4711"
 HOSTILE_PREFIXES = [

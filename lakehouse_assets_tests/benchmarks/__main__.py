@@ -15,7 +15,7 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
-from lakehouse_assets.sync.s5cmd import version
+from lakehouse_assets.sync.movers.s5cmd import version
 from lakehouse_assets_tests.benchmarks import (
     beside_peers,
     catalog_scale,

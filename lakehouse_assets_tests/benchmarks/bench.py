@@ -16,8 +16,8 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.engine import Engine, EngineOptions
+from lakehouse_assets.sync.movers.base import Copy, TransferOptions
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.transfer import Copy, TransferOptions
 from lakehouse_assets_tests.world import KLINES, World, scope
 
 FIRST = date(2024, 1, 1)

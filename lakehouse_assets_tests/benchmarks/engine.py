@@ -11,7 +11,7 @@ import tempfile
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.sync.s5cmd import S5cmd, executable
+from lakehouse_assets.sync.movers.s5cmd import S5cmd, executable
 from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
 

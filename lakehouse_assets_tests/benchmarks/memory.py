@@ -12,7 +12,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.engine import Engine, EngineOptions
-from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets_tests.benchmarks.bench import FIRST, Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row
 from lakehouse_assets_tests.world import KLINES, scope

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lakehouse_assets.lake.report import OPERATIONS, TRADITIONAL_OPERATIONS
-from lakehouse_assets.sync.direct import DirectMover
-from lakehouse_assets.sync.staged import StagedMover
-from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.movers.base import TransferOptions
+from lakehouse_assets.sync.movers.direct import DirectMover
+from lakehouse_assets.sync.movers.staged import StagedMover
 from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import (
     Row,

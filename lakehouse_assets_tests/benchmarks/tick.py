@@ -34,7 +34,7 @@ from lakehouse_assets.orchestration.cursor import DiscoveryCursor, Watched
 from lakehouse_assets.orchestration.discovery import DiscoveryTick
 from lakehouse_assets.orchestration.rescan import _wanted
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.spending import Ceiling
+from lakehouse_assets.sync.cost import Ceiling
 from lakehouse_assets_tests.benchmarks.listing_server import MODIFIED, Rule, Server, listing_server
 from lakehouse_assets_tests.benchmarks.measure import Row
 

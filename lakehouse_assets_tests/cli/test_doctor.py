@@ -12,7 +12,7 @@ import pytest
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.cli.doctor import MASK, run_doctor
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.sync.checkup import Health, _clock
+from lakehouse_assets.sync.movers.diagnostics import Health, _clock
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
 from lakehouse_assets_tests.faults.proxy import Proxy, Refusal, RefusesHeader, Rule

@@ -12,7 +12,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.lake.sync_log import read_history
-from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets_tests.deploy.policies import Asked, action_of, allowed, denied, policy
 from lakehouse_assets_tests.deploy.rendered import DEPLOY
 from lakehouse_assets_tests.faults.proxy import Proxy, Request

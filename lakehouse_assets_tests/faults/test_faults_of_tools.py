@@ -16,7 +16,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.sync import s5cmd
+from lakehouse_assets.sync.movers import s5cmd
 from lakehouse_assets_tests.faults.proxy import READS, WRITES, Meanwhile, Reset, Rule
 from lakehouse_assets_tests.faults.trial import trial
 from lakehouse_assets_tests.world import World

@@ -15,9 +15,9 @@ from lakehouse_assets.lake.manifest_cache import Memory
 from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.lake.report import PeriodState, SyncReport, doubted_text
 from lakehouse_assets.lake.withdrawal import Doubt
+from lakehouse_assets.sync.changes import compare, folders_holding, parts_of
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.sync.watch import compare, folders_holding, parts_of
 from lakehouse_assets_tests.faults.listings import edited, replaced, without
 from lakehouse_assets_tests.world import World, days, scope
 

@@ -17,7 +17,7 @@ from lakehouse_assets.orchestration.cursor import (
     Survey,
     Watched,
 )
-from lakehouse_assets.sync.watch import STRETCH
+from lakehouse_assets.sync.changes import STRETCH
 from lakehouse_assets_tests.world import days
 
 EPOCH = 1_700_000_000

@@ -24,7 +24,7 @@ from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.verification import build_verification_asset
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.watch import newest_period, seen_by_canaries
+from lakehouse_assets.sync.changes import newest_period, seen_by_canaries
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.world import World
 

@@ -10,7 +10,7 @@ import pytest
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration import rescan
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
-from lakehouse_assets.sync import watch
+from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import FIRST_PAUSE, SETTLE, Watcher, days_of, periods
 from lakehouse_assets_tests.world import KLINES, World, body_of, days, scope
 
@@ -240,7 +240,7 @@ def test_each_folder_is_listed_once_for_the_whole_range_within_a_week(
 def test_a_rescan_goes_on_where_it_was_after_a_restart_and_lists_nothing_twice(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PART_FOLDERS", 1)
+    monkeypatch.setattr(changes, "PART_FOLDERS", 1)
     entry = world.entry(follow_from="2025-01-01")
     names = [f"S{number}USDT" for number in range(5)]
     keys = world.publish(names, HISTORY[:3])

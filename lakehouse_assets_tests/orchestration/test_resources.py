@@ -17,7 +17,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource, bucket_of
-from lakehouse_assets.sync.s5cmd import S5cmd
+from lakehouse_assets.sync.movers.s5cmd import S5cmd
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.world import World
 

@@ -15,7 +15,7 @@ from lakehouse_assets.orchestration import discovery, turn
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.pursuit import MAX_ATTEMPTS
-from lakehouse_assets.sync import watch
+from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import (
     FIRST_PAUSE,
     SETTLE,
@@ -320,7 +320,7 @@ def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watch
 def test_a_listing_that_does_not_fit_a_tick_is_gone_on_with_in_the_next(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PART_FOLDERS", 1)
+    monkeypatch.setattr(changes, "PART_FOLDERS", 1)
     entry = world.entry(follow_from=NEW)
     names = [f"S{number}USDT" for number in range(6)]
     world.publish(names, [NEW])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.sync import s5cmd
+from lakehouse_assets.sync.movers import s5cmd
 
 
 @pytest.fixture

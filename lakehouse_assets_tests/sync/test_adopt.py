@@ -11,7 +11,7 @@ from lakehouse_assets.embedded.sample_objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
-from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 WEEK = ("2024-03-01", "2024-03-07")

@@ -14,9 +14,9 @@ from lakehouse_assets.lake.commit import write_rows
 from lakehouse_assets.lake.period_metrics import volumes
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
-from lakehouse_assets.sync import probe
 from lakehouse_assets.sync.engine import Engine, EngineOptions
-from lakehouse_assets.sync.probe import PROBE_FOLDER, Verdict, remembered_verdict
+from lakehouse_assets.sync.movers import probe
+from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Verdict, remembered_verdict
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope

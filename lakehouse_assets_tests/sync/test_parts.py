@@ -11,7 +11,7 @@ from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.sync_log import read_history
 from lakehouse_assets.sync.engine import Engine, EngineOptions, Progress, Stage
-from lakehouse_assets.sync.transfer import TransferOptions
+from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets_tests.faults.proxy import LISTS, Meanwhile, Proxy, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, days, scope

@@ -20,9 +20,9 @@ from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.lake.period_metrics import volumes
 from lakehouse_assets.lake.sync_log import HISTORY_TABLE, read_history, rebuild_history
 from lakehouse_assets.sync.adopt import rebuild_manifest
-from lakehouse_assets.sync.checkup import Health, look_at_records
 from lakehouse_assets.sync.engine import Engine
-from lakehouse_assets.sync.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Verifier
+from lakehouse_assets.sync.movers.diagnostics import Health, look_at_records
 from lakehouse_assets.tables.delta import open_table
 from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.faults.proxy import READS, Proxy, Refusal, Rule

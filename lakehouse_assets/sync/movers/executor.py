@@ -1,0 +1,300 @@
+"""Moving a plan's copies: keep what is replaced, try the movers in order, record each outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+import polars as pl
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
+
+from lakehouse_assets.archive.bucket import Bucket
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.errors import StoreFault
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.lake import Lake, versioning_of
+from lakehouse_assets.lake.states import ObjectState
+from lakehouse_assets.observability.metrics import (
+    BATCH_SECONDS,
+    FALLBACKS,
+    RETRIES,
+    THROTTLED,
+    TRANSFERRED,
+    count,
+    timed,
+)
+from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, Copy, Outcome, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.multipart_cleanup import abort_leftovers
+from lakehouse_assets.sync.movers.preserve import keep_former
+from lakehouse_assets.sync.movers.routing import (
+    Route,
+    another_mode_may_help,
+    is_everywhere,
+    refuses_direct,
+    route_of,
+    without_direct,
+)
+
+_log = logging.getLogger(__name__)
+
+OnSettled = Callable[[int], None]
+"""Called with the bytes of each file whose copy succeeded or finally failed."""
+
+
+class Moving:
+    """How a sync moves a dataset's files from their source into a lake: by one route, part after part.
+
+    Nothing is asked of any store before there is something to move.
+    """
+
+    def __init__(self, dataset: Dataset, source: Bucket, lake: Lake, options: TransferOptions, mode: SyncMode) -> None:
+        self._dataset = dataset
+        self._source = source
+        self._lake = lake
+        self._options = options
+        self._mode = mode
+        self._throttle = Throttle(source.at_most(options.workers))
+        self._route: Route | None = None
+        self._probed: Outcome | None = None
+        self._direct_worked = False
+        self._tidied = False
+        self._failures = 0
+        self._given_up: StoreFault | None = None
+
+    @property
+    def note(self) -> str | None:
+        """Why direct was not used where it was not."""
+        return None if self._route is None else self._route.note
+
+    @property
+    def mode(self) -> SyncMode | None:
+        """The first of the route; None before there was anything to move."""
+        return self._route.movers[0].mode if self._route is not None and self._route.movers else None
+
+    def move(self, copies: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        """Move a plan's copies in batches; returns OUTCOME_SCHEMA, one row per file.
+
+        When ``failures_in_a_row`` files failed without a success between them, or one for what every
+        file would meet, the rest is not tried, in later calls neither: it would only take longer to
+        fail. Files that are gone or changed do not count. Raises InputError for a mode that cannot work here.
+        """
+        if copies.is_empty():
+            return OUTCOME_SCHEMA.to_frame()
+        if self._route is None:
+            self._route = route_of(
+                self._mode,
+                self._source,
+                self._lake,
+                self._options,
+                throttle=self._throttle,
+                try_first=self._smallest(copies),
+            )
+            self._probed = self._route.probed
+        self._tidy(copies)
+        frames = [
+            self._move_batch(batch, on_settled) if self._given_up is None else self._not_tried(batch, on_settled)
+            for batch in copies.iter_slices(self._options.batch_objects)
+        ]
+        return pl.concat(frames)
+
+    def _tidy(self, copies: pl.DataFrame) -> None:
+        """Once in a sync, before the first object that may be moved in parts."""
+        least = min(self._options.part_bytes, self._options.large_bytes)
+        if self._tidied or not copies.select((pl.col("size") > least).any()).item():
+            return
+        self._tidied = True
+        for below in (self._dataset.lake_prefix, self._dataset.superseded_prefix):
+            abort_leftovers(self._lake, below, deadline_seconds=self._options.deadline_seconds)
+
+    def _not_tried(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        for size in batch["size"]:
+            on_settled(size)
+        fault = StoreFault("NotTried", f"nothing got through before it: {self._given_up}")
+        return pl.concat(
+            [
+                OUTCOME_SCHEMA.to_frame(),
+                batch.select("key", "etag", former_etag="lake_etag", fault=pl.lit(str(fault))),
+            ],
+            how="diagonal",
+        )
+
+    def _smallest(self, copies: pl.DataFrame) -> Copy | None:
+        """An object for a probe: one that replaces nothing."""
+        missing = copies.filter(pl.col("reason") == ObjectState.MISSING).sort("size").head(1)
+        return next(iter(self._copies(missing).values()), None)
+
+    def _copies(self, frame: pl.DataFrame) -> dict[str, Copy]:
+        return {
+            key: Copy(
+                key,
+                self._lake.key(self._dataset.lake_key(key)),
+                size,
+                etag,
+                is_sidecar=is_sidecar,
+                replaces=lake_etag,
+                was_there=was_there,
+            )
+            for key, size, etag, is_sidecar, lake_etag, was_there in frame.select(
+                "key", "size", "etag", "is_sidecar", "lake_etag", "was_there"
+            ).iter_rows()
+        }
+
+    def _move_batch(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        places, not_kept = self._keep(batch.filter(pl.col("reason") == ObjectState.CHANGED))
+        planned = self._copies(batch)
+        copies = [copy for key, copy in planned.items() if key not in not_kept]
+        for key in not_kept:
+            on_settled(planned[key].size)
+        settled, retries = self._settle(copies, on_settled)
+        faults = not_kept | {key: outcome.fault for key, outcome in settled.items()}
+        outcomes = [
+            (
+                key,
+                settled[key].mode if key in settled else None,
+                _text(fault),
+                fault is not None and fault.is_overtaking,
+                etag,
+                settled[key].written_etag if key in settled else None,
+                lake_etag,
+                places.get(key),
+                *_seen(settled.get(key)),
+                retries[key],
+            )
+            for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
+            for fault in (faults[key],)
+        ]
+        self._take_note(list(faults.values()))
+        return pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
+
+    def _take_note(self, faults: Sequence[StoreFault | None]) -> None:
+        """Whether it is worth going on after a batch that ended so."""
+        failed = [fault for fault in faults if fault is not None and not fault.is_of_object]
+        if not failed or None in faults:
+            self._failures = 0
+            return
+        self._failures += len(failed)
+        if self._failures >= self._options.failures_in_a_row or is_everywhere(failed[-1]):
+            self._given_up = failed[-1]
+
+    def _settle(self, copies: list[Copy], on_settled: OnSettled) -> tuple[dict[str, Outcome], Counter[str]]:
+        """Every copy's last outcome, and how often each was tried again, with growing pauses, after a transient
+        failure."""
+        settled = self._settled_by_probe(copies, on_settled)
+        retries: Counter[str] = Counter()
+
+        def attempt() -> bool:
+            """Try what is open; whether another attempt could help."""
+            open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
+            if any(copy.source_key in settled for copy in open_copies):
+                retries.update(copy.source_key for copy in open_copies)
+                count(RETRIES, len(open_copies), exchange=self._exchange)
+            outcomes = self._try_movers(open_copies, on_settled)
+            self._throttle.observe(outcomes.values())
+            throttled = sum(o.fault is not None and o.fault.is_throttle for o in outcomes.values())
+            count(THROTTLED, throttled, exchange=self._exchange)
+            settled.update(outcomes)
+            got_through = any(outcome.fault is None for outcome in outcomes.values())
+            transient = [outcome for outcome in outcomes.values() if _is_transient(outcome)]
+            passing = any(o.fault is not None and o.fault.is_passing for o in transient)
+            return bool(transient) and (got_through or passing)
+
+        Retrying(
+            retry=retry_if_result(bool),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_attempt(self._options.attempts),
+            retry_error_callback=lambda _state: None,
+        )(attempt)
+        for outcome in settled.values():
+            if outcome.fault is not None:
+                on_settled(outcome.copy.size)
+        return settled, retries
+
+    def _settled_by_probe(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
+        """The outcome of the copy that was made to find the route, once: it need not be made again."""
+        probed = self._probed
+        if probed is None or probed.copy not in copies:
+            return {}
+        self._probed = None
+        self._direct_worked |= probed.mode is SyncMode.DIRECT
+        self._count(probed.mode, [probed])
+        on_settled(probed.copy.size)
+        return {probed.copy.source_key: probed}
+
+    def _try_movers(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
+        """One pass through the route; each mover gets what the one before could not do and it might."""
+
+        def on_outcome(outcome: Outcome) -> None:
+            if outcome.fault is None:
+                on_settled(outcome.copy.size)
+
+        settled: dict[str, Outcome] = {}
+        refused: dict[str, StoreFault] = {}
+        remaining = copies
+        for mover in self._route.movers if self._route is not None else ():
+            if not remaining:
+                break
+            if remaining is not copies:
+                count(FALLBACKS, len(remaining), exchange=self._exchange, mode=mover.mode.value)
+            with self._measured(mover.mode):
+                outcomes = mover.move(remaining, on_outcome)
+            self._count(mover.mode, outcomes)
+            settled |= {outcome.copy.source_key: outcome for outcome in outcomes}
+            failed = [(o.copy, o.fault) for o in outcomes if o.fault is not None and another_mode_may_help(o.fault)]
+            remaining = [copy for copy, _ in failed]
+            if mover.mode is SyncMode.DIRECT:
+                self._direct_worked |= any(outcome.fault is None for outcome in outcomes)
+                refused = {copy.source_key: fault for copy, fault in failed if refuses_direct(fault)}
+        self._reconsider([fault for key, fault in refused.items() if settled[key].fault is None])
+        return settled
+
+    @property
+    def _exchange(self) -> str:
+        return self._dataset.exchange
+
+    @contextmanager
+    def _measured(self, mode: SyncMode) -> Generator[None]:
+        with (
+            span("batch", dataset=self._dataset.name, mode=mode.value),
+            timed(BATCH_SECONDS, exchange=self._exchange, mode=mode.value),
+        ):
+            yield
+
+    def _count(self, mode: SyncMode, outcomes: Sequence[Outcome]) -> None:
+        failed = sum(outcome.fault is not None for outcome in outcomes)
+        _log.info("%s: %d files copied by %s, %d failed", self._dataset, len(outcomes) - failed, mode, failed)
+        for outcome, files in (("copied", len(outcomes) - failed), ("failed", failed)):
+            count(TRANSFERRED, files, exchange=self._exchange, mode=mode.value, outcome=outcome)
+
+    def _reconsider(self, overcome: Sequence[StoreFault]) -> None:
+        """Give direct up when a whole sync was refused it and another mode did what it would not."""
+        if self._mode is SyncMode.AUTO and self._route is not None and overcome and not self._direct_worked:
+            self._route = without_direct(self._route, self._source, self._lake, str(overcome[0]))
+
+    def _keep(self, changed: pl.DataFrame) -> tuple[dict[str, str], dict[str, StoreFault]]:
+        """Where former bytes were kept by us, and which could not be."""
+        if changed.is_empty() or versioning_of(self._lake).enabled:
+            return {}, {}
+        places, faults = keep_former(self._dataset, self._lake, changed, self._options)
+        reworded = {
+            key: StoreFault(fault.code, f"its former bytes could not be kept, so it was not replaced: {fault.message}")
+            for key, fault in faults.items()
+        }
+        return places, reworded
+
+
+def _is_transient(outcome: Outcome) -> bool:
+    return outcome.fault is not None and not (outcome.fault.is_final or outcome.fault.is_of_object)
+
+
+def _seen(outcome: Outcome | None) -> tuple[str | None, str | None, bytes | None]:
+    """SHA-256, MD5 and (of a sidecar) the body, where the bytes passed through this machine."""
+    if outcome is None or outcome.seen is None:
+        return None, None, None
+    return outcome.seen.sha256, outcome.seen.md5, outcome.seen.body
+
+
+def _text(fault: StoreFault | None) -> str | None:
+    return None if fault is None else str(fault)

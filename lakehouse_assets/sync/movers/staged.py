@@ -1,0 +1,165 @@
+"""Staged mode: s5cmd downloads to scratch disk, boto3 uploads. The traditional way, as a last resort.
+
+Scratch files are numbered: a key never becomes a path. A batch never holds more bytes on disk
+than allowed, except for a single object that is larger by itself. s5cmd cannot upload: it knows neither tags
+nor the condition that keeps what another run has written meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
+from lakehouse_assets.archive.errors import StoreFault
+from lakehouse_assets.archive.matrix import SyncMode
+from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
+from lakehouse_assets.lake.store.conditional_writes import under
+from lakehouse_assets.sync.movers.base import (
+    Copy,
+    OnOutcome,
+    Outcome,
+    Patience,
+    S5cmdMover,
+    corrupt_sidecar,
+    run_commands,
+    s5cmd_of,
+)
+from lakehouse_assets.sync.movers.copy_object import in_threads
+from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, spans
+from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
+
+
+class StagedMover(S5cmdMover):
+    """Download with the source's identity, upload with the lake's."""
+
+    mode = SyncMode.STAGED
+
+    def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for batch in _within_bytes(copies, self._options.scratch_bytes):
+            try:
+                scratch = tempfile.TemporaryDirectory(
+                    prefix="lakehouse-staged-", dir=self._options.scratch, ignore_cleanup_errors=True
+                )
+            except OSError as error:
+                fault = StoreFault("Scratch", f"the scratch folder cannot be used: {error.strerror}")
+                outcomes += [Outcome(copy, self.mode, fault) for copy in batch]
+                continue
+            with scratch as folder:
+                outcomes += self._move_batch(batch, Path(folder), on_outcome)
+        return outcomes
+
+    def _move_batch(self, batch: Sequence[Copy], folder: Path, on_outcome: OnOutcome) -> list[Outcome]:
+        files = {copy: folder / str(number) for number, copy in enumerate(batch)}
+        downloads = {
+            CopyCommand(f"{self._source.url}/{copy.source_key}", str(path)): copy for copy, path in files.items()
+        }
+        fetched = run_commands(
+            s5cmd_of(self._source, self._options, self._throttle),
+            downloads,
+            CopyFlags(),
+            self.mode,
+            _failures_only(on_outcome),
+        )
+        failed = [
+            replace(outcome, fault=_of_download(outcome.fault, folder))
+            for outcome in fetched
+            if outcome.fault is not None
+        ]
+        whole: dict[Copy, Digests] = {}
+        for outcome in fetched:
+            if outcome.fault is None:
+                seen = _seen(outcome.copy, files[outcome.copy])
+                if isinstance(seen, StoreFault):
+                    failed.append(Outcome(outcome.copy, self.mode, seen))
+                    on_outcome(failed[-1])
+                else:
+                    whole[outcome.copy] = seen
+        stored = self._upload({copy: files[copy] for copy in whole}, on_outcome)
+        return failed + [replace(outcome, seen=whole[outcome.copy]) for outcome in stored]
+
+    def _upload(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
+        client = self._lake.boto3_client()
+        headers = self._options.headers.upload_args()
+        part = self._options.part_bytes
+
+        def upload(copy: Copy) -> str | None:
+            condition = copy.condition if self._options.conditional else {}
+            asked: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key} | headers
+            with files[copy].open("rb") as body:
+
+                def put(bound: Mapping[str, Any]) -> Mapping[str, Any]:
+                    body.seek(0)
+                    return client.put_object(**asked, Body=body, **bound)
+
+                if copy.size <= part:
+                    return etag_of(under(condition, put))
+                parts = Upload(client, self._lake.name, copy.lake_key, headers)
+                try:
+                    ends = enumerate(spans(copy.size, part_bytes(copy.size, part)), start=1)
+                    done = [parts.put(number, body.read(end - start)) for number, (start, end) in ends]
+                    return parts.complete(done, condition)
+                except BaseException:
+                    parts.abort()
+                    raise
+
+        workers = min(self._throttle.workers, POOL_CONNECTIONS)
+        return in_threads(
+            list(files), upload, on_outcome, mode=self.mode, workers=workers, patience=Patience(self._options)
+        )
+
+
+def _seen(copy: Copy, path: Path) -> Digests | StoreFault:
+    """Digests of a downloaded file, or the fault of one that is not what was planned."""
+    try:
+        size = path.stat().st_size
+        if size != copy.size:
+            return StoreFault("ShortRead", f"{size} bytes came instead of {copy.size}")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        seen = Digests(sha256, md5, _head(path) if copy.is_sidecar else None)
+        return corrupt_sidecar(copy, seen) or seen
+    except OSError as error:
+        return StoreFault("Scratch", f"the downloaded file cannot be read: {error.strerror}")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SIDECAR_HEAD)
+
+
+def _of_download(fault: StoreFault, folder: Path) -> StoreFault:
+    """What s5cmd says of a file of its own, a full disk above all, is no word of a store."""
+    if str(folder) not in fault.message:
+        return fault
+    return StoreFault("Scratch", f"the download could not be written: {fault.message}")
+
+
+def _failures_only(on_outcome: OnOutcome) -> OnOutcome:
+    """A download that succeeded is no outcome yet."""
+
+    def report(outcome: Outcome) -> None:
+        if outcome.fault is not None:
+            on_outcome(outcome)
+
+    return report
+
+
+def _within_bytes(copies: Sequence[Copy], limit: int) -> Iterator[list[Copy]]:
+    batch: list[Copy] = []
+    held = 0
+    for copy in copies:
+        if batch and held + copy.size > limit:
+            yield batch
+            batch, held = [], 0
+        batch.append(copy)
+        held += copy.size
+    if batch:
+        yield batch

@@ -1,0 +1,156 @@
+"""Listing and manifest compared in parts, and what is remembered of manifests."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakehouse_assets.archive.exchanges.grammar import Folder
+from lakehouse_assets.archive.listing import Lister
+from lakehouse_assets.lake import manifest_cache
+from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.sync import changes
+from lakehouse_assets.sync.changes import Found, compare, folders_holding, listed_symbols, parts_of
+from lakehouse_assets_tests.world import World, body_of, days, scope
+
+WEEK = days("2024-02-27", "2024-03-04")
+
+
+@settings(max_examples=50)
+@given(
+    names=st.sets(st.text("AB0_é币", min_size=1, max_size=4), max_size=12),
+    size=st.integers(1, 5),
+    stop=st.integers(0, 12),
+)
+def test_parts_have_every_folder_once_and_every_key_in_one_of_them(names: set[str], size: int, stop: int) -> None:
+    folders = [Folder(f"root/{name}/", f"root/{name}/{name}-2024", f"root/{name}/{name}-2025") for name in names]
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "PART_FOLDERS", size)
+        parts = list(parts_of(folders))
+        resumed = parts[:stop]
+        if not resumed:
+            resumed = parts
+        elif resumed[-1].end is not None:
+            resumed += parts_of(folders, after=resumed[-1].end)
+    for found in (parts, resumed):
+        assert sorted(folder.prefix for part in found for folder in part.folders) == sorted(f.prefix for f in folders)
+        assert (found[0].first, found[-1].end) == ("", None)
+        assert [part.end for part in found[:-1]] == [part.first for part in found[1:]]
+        assert all(
+            part.first <= f.first and (part.end is None or f.first < part.end) for part in found for f in part.folders
+        )
+
+
+def compared(world: World, size: int, periods: list[str]) -> dict[str, Found]:
+    """All parts together."""
+    entry = world.entry()
+    source = Lister(world.source)
+    asked = [entry.dataset.period(text) for text in periods]
+    found: dict[str, Found] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "PART_FOLDERS", size)
+        for part in parts_of(folders_holding(entry, listed_symbols(entry, source, asked), asked)):
+            for period, more in compare(entry, source, world.manifest(), part, asked).items():
+                found[period] = found.get(period, Found()).with_more(more)
+    return found
+
+
+def test_what_is_found_does_not_depend_on_the_parts(world: World) -> None:
+    keys = world.publish(["AUSDT", "BUSDT", "CUSDT"], WEEK)
+    world.engine().sync(scope(world.entry(), WEEK[0], WEEK[-1]))
+    world.put(keys[0], body_of(keys[0], 2, 400))
+    for key in keys[7:14]:
+        world.withdraw(key)
+    whole = compared(world, 100, WEEK)
+    assert whole == compared(world, 1, WEEK) == compared(world, 2, WEEK)
+    assert {period for period, each in whole.items() if each.differs} == set(WEEK)
+    assert {each.objects for each in whole.values()} == {2}
+    assert len({each.fingerprint for each in whole.values()}) == 7
+
+
+def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_only_says_that_it_differs(
+    world: World,
+) -> None:
+    keys = world.publish(["AUSDT", "BUSDT"], WEEK[:1])
+    fingerprints = [compared(world, 100, WEEK)[WEEK[0]].fingerprint]
+    world.put(keys[0], body_of(keys[0], 2, 401))
+    fingerprints.append(compared(world, 100, WEEK)[WEEK[0]].fingerprint)
+    world.put(keys[0], body_of(keys[0], 2, 401), sidecar=False)
+    assert compared(world, 100, WEEK)[WEEK[0]].fingerprint == fingerprints[-1]
+    world.engine().sync(scope(world.entry(), WEEK[0]))
+    assert not compared(world, 100, WEEK)[WEEK[0]].differs
+    for key in keys:
+        world.withdraw(key)
+    assert compared(world, 100, WEEK) == {WEEK[0]: Found(0, 0, differs=True)}
+    world.engine().sync(scope(world.entry(), WEEK[0]), accept_withdrawals=True)
+    assert compared(world, 100, WEEK) == {}
+    assert len(set(fingerprints)) == 2
+
+
+def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[str]] = []
+    real = manifest_cache._months
+    monkeypatch.setattr(
+        manifest_cache, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1]
+    )
+    entry, memory = world.entry(), Memory()
+    assert memory.known(world.manifest()).whole == {}
+    keys = world.publish(["AUSDT", "BUSDT"], WEEK)
+    world.engine().sync(scope(entry, WEEK[0], WEEK[-2]))
+    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:-1], 2)
+    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:-1], 2)
+    assert read == [["2024-02", "2024-03"]]
+    world.engine().sync(scope(entry, WEEK[-1]))
+    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK, 2)
+    assert read[1:] == [["2024-03"]]
+    world.withdraw(keys[0])
+    world.engine().sync(scope(entry, WEEK[0]))
+    now = memory.known(world.manifest())
+    assert now.whole == dict.fromkeys(WEEK, 2) | {WEEK[0]: 1}
+    assert sorted(now.counts.rows()) == sorted(Memory().known(world.manifest()).counts.rows())
+    assert now.symbols == {world.symbol("AUSDT"), world.symbol("BUSDT")}
+
+
+def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_cache, "REOPEN_SECONDS", -1)
+    world.publish(["AUSDT"], WEEK[:1])
+    world.engine().sync(scope(world.entry(), WEEK[0]))
+    memory = Memory()
+    first, second = memory.known(world.manifest()), memory.known(world.manifest())
+    assert first.whole == second.whole == {WEEK[0]: 1}
+    world.publish(["AUSDT"], WEEK[1:2])
+    world.engine().sync(scope(world.entry(), WEEK[1]))
+    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:2], 1)
+
+
+def test_new_symbols_are_told_once_and_none_before_anything_is_known() -> None:
+    memory = Memory()
+    assert memory.new_symbols("a", ["X", "Y"], frozenset()) == []
+    assert memory.new_symbols("a", ["X", "Y"], frozenset({"X"})) == ["Y"]
+    assert memory.new_symbols("a", ["X", "Y"], frozenset({"X"})) == []
+    assert memory.new_symbols("b", ["X", "Y"], frozenset({"X"})) == ["Y"]
+
+
+def test_followed_periods_and_the_rescans(world: World) -> None:
+    entry = world.entry(first_period="2024-02-20")
+    world.publish(["AUSDT"], [*days("2024-02-18", "2024-02-22"), "2024-03-02", "2024-03-04"])
+    everything = world.entry()
+    for day in ("2024-02-18", "2024-02-21", "2024-03-02", "2024-03-04"):
+        world.engine().sync(scope(everything, day))
+    manifest = Memory().known(world.manifest())
+    followed = changes.followed_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
+    assert [str(period) for period in followed.open] == ["2024-03-01", "2024-03-03"]
+    assert [str(period) for period in followed.recent] == ["2024-03-02", "2024-03-04"]
+    rescanned = [str(period) for period in changes.rescanned_periods(entry, manifest, followed)]
+    assert rescanned == ["2024-02-21", *days("2024-03-01", "2024-03-04")]
+    ahead = changes.followed_periods(entry, manifest, since=date(2024, 3, 5), today=date(2024, 3, 5))
+    assert (ahead.open, ahead.recent) == ((), ())
+    assert [str(period) for period in changes.rescanned_periods(entry, manifest, ahead)] == [
+        "2024-02-21",
+        "2024-03-02",
+        "2024-03-04",
+    ]
