@@ -33,7 +33,7 @@ from lakehouse_assets.observability.causes import Severity
 from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry import flush_telemetry
 from lakehouse_assets.orchestration.thresholds import judge
-from lakehouse_assets.tables.holding import Holdings
+from lakehouse_assets.tables.stats import Holdings
 from lakehouse_assets.tables.table import Table, tables_of
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from lakehouse_assets.orchestration.tables_reporting import column_schema, repor
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.orchestration.thresholds import JUDGED_OF_TABLES, build_expected_check
 from lakehouse_assets.settings import TablesSettings, read_group
-from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.table import TableEntry
+from lakehouse_assets.tables.write.build import TableBuilder
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 

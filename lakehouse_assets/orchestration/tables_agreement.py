@@ -7,7 +7,7 @@ from lakehouse_assets.orchestration.check_names import AGREES
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables import build_table_partitions
-from lakehouse_assets.tables.agreement import Agreement, can_be_compared, compare_month
+from lakehouse_assets.tables.quality.agreement import Agreement, can_be_compared, compare_month
 from lakehouse_assets.tables.table import TableEntry
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context`.

@@ -9,8 +9,8 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.resources import MaintenanceResource
 from lakehouse_assets.settings import TablesSettings, read_group
-from lakehouse_assets.tables.maintenance import compact, vacuum
 from lakehouse_assets.tables.table import Table, TableEntry
+from lakehouse_assets.tables.write.maintenance import compact, vacuum
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
 

@@ -14,7 +14,7 @@ from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.reporting import NAMED, backfill_tags, forget_failures
 from lakehouse_assets.orchestration.thresholds import expected_result, judge_rows
 from lakehouse_assets.tables.lineage import Use
-from lakehouse_assets.tables.quality import Level, summarize
+from lakehouse_assets.tables.quality.rows import Level, summarize
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
 from lakehouse_assets.tables.table import Table, TableEntry
 

@@ -1,6 +1,6 @@
 """Opening a table and committing files to it.
 
-Files are written by us (tables/files.py) and enter and leave the table in one commit: a reader sees
+Files are written by us (tables/write/files.py) and enter and leave the table in one commit: a reader sees
 a period as it was or as it is. Each commit carries the month that it replaces as a Delta application
 transaction, so two writers of one month conflict even where neither removes a file of the other.
 """

@@ -16,11 +16,11 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import commit, files_of, open_or_create
-from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.query import read_table
 from lakehouse_assets.tables.table import Table, tables_of
+from lakehouse_assets.tables.write.build import TableBuilder
+from lakehouse_assets.tables.write.files import FileWriter
 from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
 from lakehouse_assets_tests.benchmarks.memory import peak_megabytes
 from lakehouse_assets_tests.faults.proxy import Proxy

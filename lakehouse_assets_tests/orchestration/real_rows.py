@@ -1,7 +1,7 @@
 """The first row of each longer sample of exchanges' files, written by hand.
 
 Names are paths below the folder of samples; each value is a row of the table without what the archive's key says.
-Single lines are in tables/test_excerpts.py.
+Single lines are in tables/read/test_excerpts.py.
 """
 
 from __future__ import annotations

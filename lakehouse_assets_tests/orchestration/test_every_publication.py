@@ -22,11 +22,11 @@ from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.tables import build_table_asset
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.tables.build import TableBuilder
-from lakehouse_assets.tables.quality import Level, summarize
+from lakehouse_assets.tables.quality.rows import Level, summarize
 from lakehouse_assets.tables.query import read_table
 from lakehouse_assets.tables.report import BuildState
 from lakehouse_assets.tables.schema import TABLES
+from lakehouse_assets.tables.write.build import TableBuilder
 from lakehouse_assets_tests.orchestration.file_forms import Kind
 from lakehouse_assets_tests.orchestration.perfect_rows import KINDS
 from lakehouse_assets_tests.orchestration.publications import PUBLICATIONS, WITHOUT_TABLE, Exchanges, Publication

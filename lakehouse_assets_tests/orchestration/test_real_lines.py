@@ -20,13 +20,13 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.embedded.sample_objects import contained
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.scope import Scope
-from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.query import read_table
 from lakehouse_assets.tables.report import BuildState
 from lakehouse_assets.tables.table import tables_of
+from lakehouse_assets.tables.write.build import TableBuilder
 from lakehouse_assets_tests.orchestration.publications import Exchanges
 from lakehouse_assets_tests.orchestration.real_rows import FIRST_ROWS
-from lakehouse_assets_tests.tables.test_excerpts import EXCERPTS, SAMPLES, parsed_of
+from lakehouse_assets_tests.tables.read.test_excerpts import EXCERPTS, SAMPLES, parsed_of
 
 OF_STRUCTURE = ("outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
 """Errors that no cut of a file explains."""

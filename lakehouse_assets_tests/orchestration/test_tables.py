@@ -14,7 +14,7 @@ from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.tables import build_table_asset, build_table_partitions
 from lakehouse_assets.orchestration.tables_reporting import _files_check
 from lakehouse_assets.orchestration.verification import build_verification_asset
-from lakehouse_assets.tables.quality import QUALITY_SCHEMA
+from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA
 from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of

@@ -9,7 +9,7 @@ import dagster as dg
 from lakehouse_assets.embedded.sample_archive import sample_files
 from lakehouse_assets.orchestration.tables import build_table_asset
 from lakehouse_assets.orchestration.tables_agreement import build_agreement_assets
-from lakehouse_assets.tables.agreement import AGREEMENT_SCHEMA
+from lakehouse_assets.tables.quality.agreement import AGREEMENT_SCHEMA
 from lakehouse_assets.tables.records import PeriodRecords
 from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets_tests.orchestration.conftest import resources_of

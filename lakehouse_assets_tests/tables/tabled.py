@@ -15,13 +15,13 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import SyncReport
-from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import commit, files_of, open_or_create
-from lakehouse_assets.tables.files import FileWriter
 from lakehouse_assets.tables.lineage import lineage_of
 from lakehouse_assets.tables.query import read_table
 from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.table import Table, TableEntry, tables_of
+from lakehouse_assets.tables.write.build import TableBuilder
+from lakehouse_assets.tables.write.files import FileWriter
 from lakehouse_assets_tests.world import KLINES, World, scope
 
 MONTHLY = "binance/um/klines/monthly"

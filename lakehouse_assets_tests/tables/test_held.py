@@ -13,14 +13,14 @@ from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.tables import build as build_module
 from lakehouse_assets.tables import coverage
-from lakehouse_assets.tables.build import TableBuilder
 from lakehouse_assets.tables.delta import id_of
-from lakehouse_assets.tables.holding import Holdings
-from lakehouse_assets.tables.maintenance import compact
-from lakehouse_assets.tables.measure import quality_of
+from lakehouse_assets.tables.quality.measure import quality_of
 from lakehouse_assets.tables.report import BuildReport
+from lakehouse_assets.tables.stats import Holdings
+from lakehouse_assets.tables.write import build as build_module
+from lakehouse_assets.tables.write.build import TableBuilder
+from lakehouse_assets.tables.write.maintenance import compact
 from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World

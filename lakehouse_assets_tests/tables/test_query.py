@@ -13,9 +13,9 @@ from arro3.core import Table as ArrowTable
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import coverage, read_table, snapshot
-from lakehouse_assets.tables import files as files_module
 from lakehouse_assets.tables.snapshot import open_snapshot
 from lakehouse_assets.tables.table import Table
+from lakehouse_assets.tables.write import files as files_module
 from lakehouse_assets_tests.faults.proxy import Proxy
 from lakehouse_assets_tests.tables.tabled import Tabled, fill, made_up_candles
 from lakehouse_assets_tests.world import World

@@ -7,8 +7,8 @@ import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.interval import duration
 from lakehouse_assets.tables.schema import TABLES, SizeClass, TableSchema, schema_of
+from lakehouse_assets.tables.schemas.interval import duration
 
 each_table = pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import polars as pl
 
-from lakehouse_assets.tables.interval import HOUR, duration
+from lakehouse_assets.tables.schemas.interval import HOUR, duration
 from lakehouse_assets.tables.schemas.readers import Reader
 from lakehouse_assets.tables.schemas.relations import COMMON, Relation
 

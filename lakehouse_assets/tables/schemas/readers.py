@@ -1,7 +1,7 @@
 """How a field of an exchange's file becomes a value of ours, where parsing it is not enough.
 
 A reader takes the raw columns as Polars parsed them and returns the column of the table. A field
-that it cannot read becomes null; what that means is the caller's business (tables/csv_rows.py).
+that it cannot read becomes null; what that means is the caller's business (tables/read/csv_rows.py).
 """
 
 from __future__ import annotations

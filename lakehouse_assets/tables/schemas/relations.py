@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from lakehouse_assets.tables.interval import Length
+from lakehouse_assets.tables.schemas.interval import Length
 
 BASE = "base asset"
 QUOTE = "quote asset"
