@@ -25,9 +25,9 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.withdrawal import Doubt
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
-from lakehouse_assets.observability.alertmanager import Alertmanager
-from lakehouse_assets.observability.messages import Links
-from lakehouse_assets.observability.notification import Notifier, Route
+from lakehouse_assets.observability.incidents.alertmanager import Alertmanager
+from lakehouse_assets.observability.incidents.messages import Links
+from lakehouse_assets.observability.incidents.notification import Notifier, Route
 from lakehouse_assets.sync.cost import Ceiling, Prices
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.movers.base import ObjectHeaders, TransferOptions

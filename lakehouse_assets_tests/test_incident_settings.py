@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.causes import Role, Severity
+from lakehouse_assets.observability.incidents.causes import Role, Severity
 from lakehouse_assets.settings import IncidentSettings, load_settings
 
 TOKEN = "planted-token-4711"

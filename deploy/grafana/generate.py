@@ -18,7 +18,7 @@ from openobserve import openobserve  # noqa: E402
 from panels import DASHBOARDS, DashboardPlan, Panel  # noqa: E402
 from rules import rules  # noqa: E402
 
-from lakehouse_assets.observability.metrics import METRICS  # noqa: E402
+from lakehouse_assets.observability.telemetry.metrics import METRICS  # noqa: E402
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
 _BUILDERS = {"stat": stat.Panel, "timeseries": timeseries.Panel, "table": table.Panel, "bars": bargauge.Panel}
@@ -40,7 +40,7 @@ def _metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/metrics.py`.",
+        "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/telemetry/metrics.py`.",
         "Metrics of a *process* are sent by each run, sensor and command for itself; those of the *records* by",
         "`lakehouse exporter`, which reads manifests and the history of syncs: right after any restart, and the",
         "ones to trust for totals.",

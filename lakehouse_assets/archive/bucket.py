@@ -27,7 +27,7 @@ from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.request_values import held, scheme_and_host
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
-from lakehouse_assets.observability.redaction import register_secret
+from lakehouse_assets.observability.telemetry.redaction import register_secret
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from obstore.exceptions import BaseError as ObstoreError
 
 from lakehouse_assets.errors import StoreError, printable
-from lakehouse_assets.observability.redaction import redact
+from lakehouse_assets.observability.telemetry.redaction import redact
 
 CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
 """What the clients raise; turn it into our StoreError with :func:`store_error`."""

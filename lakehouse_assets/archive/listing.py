@@ -23,7 +23,13 @@ from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.strays import Tally
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.observability.metrics import LISTING_KEYS, LISTING_REQUESTS, LISTING_SECONDS, count, timed
+from lakehouse_assets.observability.telemetry.metrics import (
+    LISTING_KEYS,
+    LISTING_REQUESTS,
+    LISTING_SECONDS,
+    count,
+    timed,
+)
 
 FOLDERS_PARSED = 64
 """Folders whose pages become objects at once: one query each would take longer than the requests do."""

@@ -8,9 +8,9 @@ from opentelemetry import metrics as otel
 
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.logs import configure_logs
-from lakehouse_assets.observability.metrics import SCOPE
-from lakehouse_assets.observability.telemetry import flush_telemetry, start_telemetry
+from lakehouse_assets.observability.telemetry.logs import configure_logs
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.setup import flush_telemetry, start_telemetry
 from lakehouse_assets.orchestration.exporter import Exporter
 from lakehouse_assets.settings import load_settings
 

@@ -11,11 +11,11 @@ from rich.markup import escape
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.incident_store import LakeBook
-from lakehouse_assets.observability.book import Book, Incident, Note
-from lakehouse_assets.observability.desk import IncidentDesk
-from lakehouse_assets.observability.folded import Folded
-from lakehouse_assets.observability.incidents import acknowledge, resolve
-from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.observability.incidents.lifecycle import acknowledge, resolve
+from lakehouse_assets.observability.incidents.model import Book, Incident, Note
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.period_bits import Folded
+from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets.settings import load_settings
 
 

@@ -118,7 +118,7 @@ def root(
     if isinstance(command, _Commands):
         command.debug = debug
     if verbose:
-        from lakehouse_assets.observability.logs import configure_logs  # noqa: PLC0415
+        from lakehouse_assets.observability.telemetry.logs import configure_logs  # noqa: PLC0415
 
         configure_logs()
 

@@ -21,9 +21,9 @@ from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
 from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.book import Book
-from lakehouse_assets.observability.desk import Kept
-from lakehouse_assets.observability.incidents import merge
+from lakehouse_assets.observability.incidents.lifecycle import merge
+from lakehouse_assets.observability.incidents.model import Book
+from lakehouse_assets.observability.incidents.service import Kept
 
 if TYPE_CHECKING:
     from obstore import PutMode

@@ -19,7 +19,7 @@ from lakehouse_assets.lake.commit import HURRIED, compact, read_months, read_row
 from lakehouse_assets.lake.delta.repair import restart_log, row_files, rows_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import SyncReport
-from lakehouse_assets.observability.metrics import RECORDS_LOST, count
+from lakehouse_assets.observability.telemetry.metrics import RECORDS_LOST, count
 
 HISTORY_TABLE = "_manifest/_syncs"
 

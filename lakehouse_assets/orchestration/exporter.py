@@ -28,10 +28,9 @@ from lakehouse_assets.lake.report import OPERATIONS as MODES
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.lake.sync_log import HistoryTotals
-from lakehouse_assets.observability import metrics
-from lakehouse_assets.observability.causes import Severity
-from lakehouse_assets.observability.metrics import METRICS, Metric, Origin, observable
-from lakehouse_assets.observability.telemetry import flush_telemetry
+from lakehouse_assets.observability.incidents.causes import Severity
+from lakehouse_assets.observability.telemetry.metrics import METRICS, Metric, Origin, observable
+from lakehouse_assets.observability.telemetry.setup import flush_telemetry, metrics
 from lakehouse_assets.orchestration.thresholds import judge
 from lakehouse_assets.tables.stats import Holdings
 from lakehouse_assets.tables.table import Table, tables_of

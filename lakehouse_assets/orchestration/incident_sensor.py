@@ -9,8 +9,8 @@ import dagster as dg
 
 from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.book import Book, Incident
-from lakehouse_assets.observability.desk import Handled, IncidentDesk
+from lakehouse_assets.observability.incidents.model import Book, Incident
+from lakehouse_assets.observability.incidents.service import Handled, IncidentDesk
 from lakehouse_assets.orchestration.incident_signals import Cursor, Look
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import IncidentSettings, read_group

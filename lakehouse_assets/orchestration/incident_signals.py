@@ -19,8 +19,8 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from pydantic import BaseModel, ValidationError
 
-from lakehouse_assets.observability.book import Signal
-from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.incidents.causes import Cause
+from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.availability import WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 

@@ -10,7 +10,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
-from lakehouse_assets.observability.tracing import trace_id
+from lakehouse_assets.observability.telemetry.tracing import trace_id
 
 TABLE_ROWS = 20
 

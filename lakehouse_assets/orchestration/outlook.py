@@ -23,7 +23,7 @@ from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import Memory
 from lakehouse_assets.lake.manifest_stats import Census
 from lakehouse_assets.lake.sync_log import read_history_if_any
-from lakehouse_assets.observability.predictions import Days, Moment, backfill_end, days_until, publication
+from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group

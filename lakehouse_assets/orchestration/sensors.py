@@ -8,8 +8,8 @@ import dagster as dg
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.observability.metrics import TICK_SECONDS, timed
-from lakehouse_assets.observability.telemetry import start_telemetry
+from lakehouse_assets.observability.telemetry.metrics import TICK_SECONDS, timed
+from lakehouse_assets.observability.telemetry.setup import start_telemetry
 from lakehouse_assets.orchestration.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.discovery import DiscoveryTick
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from lakehouse_assets.observability.telemetry import flush_telemetry, start_telemetry
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.setup import flush_telemetry, start_telemetry
+from lakehouse_assets.observability.telemetry.tracing import span
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 """What an asset's or an op's body is given."""

@@ -12,8 +12,13 @@ from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.period_metrics import volumes
-from lakehouse_assets.observability.quantities import QUANTITIES
-from lakehouse_assets.observability.thresholds import MONTHLY, AdaptiveThresholdDetector, Parameters, Verdict
+from lakehouse_assets.observability.expectations.quantities import QUANTITIES
+from lakehouse_assets.observability.expectations.thresholds import (
+    MONTHLY,
+    AdaptiveThresholdDetector,
+    Parameters,
+    Verdict,
+)
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.table import PERIOD, Table

@@ -30,8 +30,8 @@ from lakehouse_assets.lake.report import LEFT_OUT_NAMED, SyncReport
 from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
 from lakehouse_assets.lake.sync_log import HistoryWriter
 from lakehouse_assets.lake.withdrawal import Doubt
-from lakehouse_assets.observability.metrics import STAGE_SECONDS, timed
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.metrics import STAGE_SECONDS, timed
+from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.cost import Estimate, Prices, estimate
 from lakehouse_assets.sync.listings import Range, Survey, Surveyor
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, TransferOptions

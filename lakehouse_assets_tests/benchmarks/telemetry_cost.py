@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from unittest import mock
 
-from lakehouse_assets.observability import metrics, tracing
+from lakehouse_assets.observability.telemetry.setup import metrics, tracing
 from lakehouse_assets_tests.benchmarks.bench import Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row
 
@@ -34,7 +34,7 @@ if {{sdk}}:
     tracing.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
     trace.set_tracer_provider(tracing)
 from lakehouse_assets.observability import metrics
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.tracing import span
 
 def one_span():
     with span("list", dataset="binance/um/klines/daily", first_period="2024-01-01", last_period="2024-01-31"):

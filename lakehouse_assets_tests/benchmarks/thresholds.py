@@ -15,11 +15,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.observability.book import Book, Signal
-from lakehouse_assets.observability.causes import Cause
-from lakehouse_assets.observability.incidents import Kind, notices, observe, tell
-from lakehouse_assets.observability.quantities import QUANTITIES
-from lakehouse_assets.observability.thresholds import WEEK, AdaptiveThresholdDetector, Parameters
+from lakehouse_assets.observability.expectations.quantities import QUANTITIES
+from lakehouse_assets.observability.expectations.thresholds import WEEK, AdaptiveThresholdDetector, Parameters
+from lakehouse_assets.observability.incidents.causes import Cause
+from lakehouse_assets.observability.incidents.lifecycle import Kind, notices, observe, tell
+from lakehouse_assets.observability.incidents.model import Book, Signal
 from lakehouse_assets_tests.benchmarks.measure import Row
 from lakehouse_assets_tests.benchmarks.series import (
     EVALUATION,

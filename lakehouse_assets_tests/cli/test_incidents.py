@@ -12,10 +12,10 @@ from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability import incidents
-from lakehouse_assets.observability.causes import Cause
-from lakehouse_assets.observability.desk import IncidentDesk
-from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.observability.incidents.causes import Cause
+from lakehouse_assets.observability.incidents.lifecycle import lifecycle
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.observability.signals import KLINES, at, signal
 
@@ -66,7 +66,7 @@ def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.Ca
 def test_periods_beyond_those_that_an_incident_names_are_counted_and_listed(
     lake: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incidents, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 2)
     periods = [f"2024-02-{day:02}" for day in range(1, 10)]
     signals = [signal(Cause.TRANSFER_FAILS, 3, period=period) for period in periods]
     IncidentDesk(LakeBook(lake, None), Notifier()).handle(signals, at(4))

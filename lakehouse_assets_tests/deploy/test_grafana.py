@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lakehouse_assets.observability.metrics import METRICS, Kind
+from lakehouse_assets.observability.telemetry.metrics import METRICS, Kind
 from lakehouse_assets_tests.observability.servers import program
 
 GRAFANA = Path(__file__).parents[2] / "deploy/grafana"

@@ -12,10 +12,10 @@ import pytest
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.incident_store import BOOK, LakeBook
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.book import Book, DeadLetter
-from lakehouse_assets.observability.causes import Cause, Severity
-from lakehouse_assets.observability.desk import IncidentDesk
-from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.observability.incidents.causes import Cause, Severity
+from lakehouse_assets.observability.incidents.model import Book, DeadLetter
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets_tests.observability.signals import after, at, only, signal
 from lakehouse_assets_tests.world import World
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lakehouse_assets.observability.book import Book, Incident, Signal
-from lakehouse_assets.observability.causes import Cause
-from lakehouse_assets.observability.incidents import observe
+from lakehouse_assets.observability.incidents.causes import Cause
+from lakehouse_assets.observability.incidents.lifecycle import observe
+from lakehouse_assets.observability.incidents.model import Book, Incident, Signal
 
 KLINES = "binance/um/klines/daily"
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)

@@ -21,10 +21,10 @@ from lakehouse_assets.embedded.sample_archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.book import Signal
-from lakehouse_assets.observability.causes import Cause
-from lakehouse_assets.observability.desk import IncidentDesk
-from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.observability.incidents.causes import Cause
+from lakehouse_assets.observability.incidents.model import Signal
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets_tests.faults.proxy import WRITES, Proxy, Refusal, Rule
 from lakehouse_assets_tests.observability.servers import Backend, backend
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, wait_for

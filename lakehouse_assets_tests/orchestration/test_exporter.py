@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from lakehouse_assets.errors import DamagedError
 from lakehouse_assets.lake.sync_log import HISTORY_TABLE
-from lakehouse_assets.observability.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
 from lakehouse_assets.orchestration.exporter import Exporter
 from lakehouse_assets_tests.world import World, days, scope
 

@@ -24,11 +24,11 @@ from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.incident_store import LakeBook
-from lakehouse_assets.observability.book import Book, Note
-from lakehouse_assets.observability.causes import Cause, Severity
-from lakehouse_assets.observability.desk import IncidentDesk
-from lakehouse_assets.observability.incidents import resolve
-from lakehouse_assets.observability.notification import Notifier
+from lakehouse_assets.observability.incidents.causes import Cause, Severity
+from lakehouse_assets.observability.incidents.lifecycle import resolve
+from lakehouse_assets.observability.incidents.model import Book, Note
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets.orchestration import incident_sensor, incident_signals
 from lakehouse_assets.orchestration.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags

@@ -27,7 +27,7 @@ from lakehouse_assets.lake.digests import Digests, read_digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_COLUMNS, unread
 from lakehouse_assets.sync.integrity.sidecars import OVERSIZED, SIDECAR_BYTES, Finding, Published, find, parse_sidecar
 from lakehouse_assets.sync.integrity.sightings import listed_of, lost_of, without

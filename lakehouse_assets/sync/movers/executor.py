@@ -16,7 +16,7 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake, versioning_of
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.observability.metrics import (
+from lakehouse_assets.observability.telemetry.metrics import (
     BATCH_SECONDS,
     FALLBACKS,
     RETRIES,
@@ -25,7 +25,7 @@ from lakehouse_assets.observability.metrics import (
     count,
     timed,
 )
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, Copy, Outcome, Throttle, TransferOptions
 from lakehouse_assets.sync.movers.multipart_cleanup import abort_leftovers
 from lakehouse_assets.sync.movers.preserve import keep_former

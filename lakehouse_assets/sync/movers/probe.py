@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.metrics import RECORDS_LOST, count
+from lakehouse_assets.observability.telemetry.metrics import RECORDS_LOST, count
 
 PROBE_FOLDER = "_manifest/_probes"
 

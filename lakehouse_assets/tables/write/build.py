@@ -28,8 +28,8 @@ from lakehouse_assets.lake.commit import commit_attempts
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.observability.metrics import TABLE_SECONDS, timed
-from lakehouse_assets.observability.tracing import span
+from lakehouse_assets.observability.telemetry.metrics import TABLE_SECONDS, timed
+from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.integrity.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table, still_there
 from lakehouse_assets.tables.held import WITNESS, held_periods, shared_span

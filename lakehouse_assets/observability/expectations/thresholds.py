@@ -27,7 +27,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Literal
 
-from lakehouse_assets.observability.quantities import Quantity, Sides
+from lakehouse_assets.observability.expectations.quantities import Quantity, Sides
 
 MAD_TO_DEVIATION = 1.4826
 """A normal distribution's standard deviation is so many MADs."""

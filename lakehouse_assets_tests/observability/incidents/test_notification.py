@@ -11,19 +11,18 @@ import pytest
 from pydantic import SecretStr
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability import notification
-from lakehouse_assets.observability.alertmanager import Alertmanager, alerts_of
-from lakehouse_assets.observability.book import Book, Note
-from lakehouse_assets.observability.causes import Cause, Role, Severity
-from lakehouse_assets.observability.desk import IncidentDesk, Kept
-from lakehouse_assets.observability.incidents import acknowledge
-from lakehouse_assets.observability.messages import Links
-from lakehouse_assets.observability.notification import (
+from lakehouse_assets.observability.incidents.alertmanager import Alertmanager, alerts_of
+from lakehouse_assets.observability.incidents.causes import Cause, Role, Severity
+from lakehouse_assets.observability.incidents.lifecycle import acknowledge, notification
+from lakehouse_assets.observability.incidents.messages import Links
+from lakehouse_assets.observability.incidents.model import Book, Note
+from lakehouse_assets.observability.incidents.notification import (
     GIVE_UP,
     LONGEST_PAUSE,
     Notifier,
     Route,
 )
+from lakehouse_assets.observability.incidents.service import IncidentDesk, Kept
 from lakehouse_assets_tests.observability.signals import KLINES, NOON, after, at, only, signal
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, free_port, wait_for
 

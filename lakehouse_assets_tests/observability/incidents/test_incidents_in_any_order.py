@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.observability.book import Book, Signal
-from lakehouse_assets.observability.causes import LAKE, Cause
-from lakehouse_assets.observability.incidents import merge, notices, observe, tell
+from lakehouse_assets.observability.incidents.causes import LAKE, Cause
+from lakehouse_assets.observability.incidents.lifecycle import merge, notices, observe, tell
+from lakehouse_assets.observability.incidents.model import Book, Signal
 from lakehouse_assets_tests.observability.signals import at, signal
 
 SIGNALS = st.builds(

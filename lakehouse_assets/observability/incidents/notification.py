@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.alertmanager import Alertmanager, DeliveryError, alerts_of
-from lakehouse_assets.observability.book import LONGEST_PAUSE, Book, DeadLetter
-from lakehouse_assets.observability.causes import LAKE, Role, Severity
-from lakehouse_assets.observability.incidents import Notice
-from lakehouse_assets.observability.messages import Links, Message, message_of
+from lakehouse_assets.observability.incidents.alertmanager import Alertmanager, DeliveryError, alerts_of
+from lakehouse_assets.observability.incidents.causes import LAKE, Role, Severity
+from lakehouse_assets.observability.incidents.lifecycle import Notice
+from lakehouse_assets.observability.incidents.messages import Links, Message, message_of
+from lakehouse_assets.observability.incidents.model import LONGEST_PAUSE, Book, DeadLetter
 
 if TYPE_CHECKING:
     import apprise

@@ -22,8 +22,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from lakehouse_assets.observability.logs import Redacting
-from lakehouse_assets.observability.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.logs import Redacting
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
 
 
 class Provider(Protocol):

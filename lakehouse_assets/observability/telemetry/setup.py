@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.observability.redaction import redact
+from lakehouse_assets.observability.telemetry.redaction import redact
 
 if TYPE_CHECKING:
-    from lakehouse_assets.observability.sdk import Provider
+    from lakehouse_assets.observability.telemetry.sdk import Provider
 
 FLUSH_MILLIS = 5_000
 """A flush waits no longer for each signal."""
@@ -58,7 +58,7 @@ def flush_telemetry() -> None:
 
 def _set_up(service: str, instance: str | None, signals: list[str]) -> tuple[Provider, ...]:
     # Here, since importing SDK and exporters takes longer than many a command.
-    from lakehouse_assets.observability.sdk import set_up  # noqa: PLC0415
+    from lakehouse_assets.observability.telemetry.sdk import set_up  # noqa: PLC0415
 
     return set_up(service, instance, signals)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 
-from lakehouse_assets_tests.observability.otlp import attributes, receiving
+from lakehouse_assets_tests.observability.telemetry.otlp import attributes, receiving
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 WORK = """
     import logging
     from lakehouse_assets.observability import metrics, telemetry, tracing
-    from lakehouse_assets.observability.redaction import register_secret
+    from lakehouse_assets.observability.telemetry.redaction import register_secret
     on = telemetry.start_telemetry()
     assert telemetry.start_telemetry() is on
     register_secret("planted-secret-value")

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from opentelemetry import trace
 
-from lakehouse_assets.observability.metrics import SCOPE
-from lakehouse_assets.observability.redaction import redact
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.redaction import redact
 
 _tracer = trace.get_tracer(SCOPE)
 

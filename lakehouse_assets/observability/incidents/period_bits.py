@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from lakehouse_assets.clock import SavedTime
-from lakehouse_assets.observability.causes import Cause
+from lakehouse_assets.observability.incidents.causes import Cause
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{2})", re.DOTALL)
 """A day within its month, a month within its year."""

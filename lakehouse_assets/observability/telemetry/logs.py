@@ -11,8 +11,8 @@ from typing import TextIO
 
 from opentelemetry import trace
 
-from lakehouse_assets.observability.metrics import SCOPE
-from lakehouse_assets.observability.redaction import redact
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.redaction import redact
 
 
 class LogFormat(StrEnum):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lakehouse_assets.observability.logs import LogFormat, configure_logs
-from lakehouse_assets.observability.metrics import SCOPE
-from lakehouse_assets.observability.redaction import MASK, redact, register_secret
+from lakehouse_assets.observability.telemetry.logs import LogFormat, configure_logs
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
+from lakehouse_assets.observability.telemetry.redaction import MASK, redact, register_secret
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,20 @@ from datetime import date, timedelta
 import pytest
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability import incidents
-from lakehouse_assets.observability.book import EVERY_OTHER, Book, Note, Phase, Signal
-from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Severity
-from lakehouse_assets.observability.folded import Folded
-from lakehouse_assets.observability.incidents import Kind, Notice, acknowledge, merge, notices, observe, resolve, tell
+from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Severity
+from lakehouse_assets.observability.incidents.lifecycle import (
+    Kind,
+    Notice,
+    acknowledge,
+    lifecycle,
+    merge,
+    notices,
+    observe,
+    resolve,
+    tell,
+)
+from lakehouse_assets.observability.incidents.model import EVERY_OTHER, Book, Note, Phase, Signal
+from lakehouse_assets.observability.incidents.period_bits import Folded
 from lakehouse_assets_tests.observability.signals import KLINES, after, at, only, signal
 
 SENSOR = {"source": "discovery", "subject": "binance", "period": None}
@@ -194,7 +203,7 @@ def right_again(signals: Sequence[Signal], minute: float) -> list[Signal]:
 def test_an_incident_is_open_until_every_period_is_right_also_those_beyond_what_it_names(
     monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 10)
     signals, book = failing(200), Book()
     for begin in range(0, len(signals), batch):
         book = after(*signals[begin : begin + batch], minute=2, book=book)
@@ -213,7 +222,7 @@ def test_an_incident_is_open_until_every_period_is_right_also_those_beyond_what_
 
 
 def test_a_folded_period_that_fails_again_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 10)
     signals = failing(30)
     book = after(*signals, minute=2)
     book = after(*right_again(signals[20:], 5), minute=5, book=book)
@@ -222,7 +231,7 @@ def test_a_folded_period_that_fails_again_is_counted_once(monkeypatch: pytest.Mo
 
 
 def test_folded_periods_become_part_of_what_explains_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 10)
     book = after(*failing(30), minute=2)
     book = after(signal(REFUSES, 3, subject="lake", source="lake", period=None), minute=4, book=book)
     assert (only(book).cause, only(book).firing_count) == (REFUSES, 31)
@@ -249,7 +258,7 @@ def test_ten_years_of_failed_days_take_a_few_kilobytes_and_are_read_back_one_by_
 def test_a_person_resolves_folded_periods_too_and_two_books_with_some_become_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(incidents, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 10)
     signals = failing(30)
     ours, theirs = after(*signals, minute=2), after(*signals[20:], *right_again(signals[:5], 3), minute=4)
     assert only(merge(ours, theirs, at(5))).firing_count in {25, 30}
@@ -266,7 +275,7 @@ def test_the_periods_that_an_older_book_held_as_one_are_right_when_all_others_ar
 
 
 def test_closed_incidents_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents, "MAX_CLOSED", 3)
+    monkeypatch.setattr(lifecycle, "MAX_CLOSED", 3)
     book = Book()
     for hour in range(0, 40, 2):
         book, _ = told(after(signal(FAILS, hour * 60), minute=hour * 60 + 2, book=book), hour * 60 + 2)

@@ -20,8 +20,18 @@ from enum import StrEnum
 from pydantic import BaseModel
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.book import EVERY_OTHER, Book, Incident, Member, Note, Phase, Signal, Told, rank
-from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Severity
+from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Severity
+from lakehouse_assets.observability.incidents.model import (
+    EVERY_OTHER,
+    Book,
+    Incident,
+    Member,
+    Note,
+    Phase,
+    Signal,
+    Told,
+    rank,
+)
 
 SETTLE = timedelta(minutes=5)
 REOPEN = timedelta(hours=1)

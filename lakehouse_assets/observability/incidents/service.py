@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.observability.book import Book, Signal
-from lakehouse_assets.observability.incidents import Notice, notices, observe, tell
-from lakehouse_assets.observability.notification import Delivery, Notifier, deliver_into
+from lakehouse_assets.observability.incidents.lifecycle import Notice, notices, observe, tell
+from lakehouse_assets.observability.incidents.model import Book, Signal
+from lakehouse_assets.observability.incidents.notification import Delivery, Notifier, deliver_into
 
 WRITE_ATTEMPTS = 8
 

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from lakehouse_assets.clock import AtMostAhead, SavedTime
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.observability.causes import LAKE, RULES, Cause, Rule, Severity
-from lakehouse_assets.observability.folded import Folded
+from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Rule, Severity
+from lakehouse_assets.observability.incidents.period_bits import Folded
 
 EVERY_OTHER = "*"
 """Period of a member that stood for a subject's other periods, in books from before they were counted."""

@@ -9,8 +9,8 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from lakehouse_assets.observability.quantities import QUANTITIES, Sides
-from lakehouse_assets.observability.thresholds import AdaptiveThresholdDetector, Cadence, State, Verdict
+from lakehouse_assets.observability.expectations.quantities import QUANTITIES, Sides
+from lakehouse_assets.observability.expectations.thresholds import AdaptiveThresholdDetector, Cadence, State, Verdict
 
 FIRST = date(2024, 1, 1)
 BYTES = QUANTITIES["bytes"]

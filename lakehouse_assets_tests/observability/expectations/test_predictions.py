@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lakehouse_assets.observability.predictions import backfill_end, days_until, publication
+from lakehouse_assets.observability.expectations.predictions import backfill_end, days_until, publication
 
 NOW = datetime(2024, 3, 5, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.observability.book import Book, Incident, Phase
-from lakehouse_assets.observability.causes import Severity
-from lakehouse_assets.observability.messages import Links
+from lakehouse_assets.observability.incidents.causes import Severity
+from lakehouse_assets.observability.incidents.messages import Links
+from lakehouse_assets.observability.incidents.model import Book, Incident, Phase
 
 ALIVE = timedelta(minutes=10)
 """Alertmanager takes an alert for resolved that was not sent again for so long."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from lakehouse_assets.observability.book import Incident, telling
-from lakehouse_assets.observability.causes import Role, Severity
-from lakehouse_assets.observability.incidents import Kind, Notice
+from lakehouse_assets.observability.incidents.causes import Role, Severity
+from lakehouse_assets.observability.incidents.lifecycle import Kind, Notice
+from lakehouse_assets.observability.incidents.model import Incident, telling
 
 
 @dataclass(frozen=True, slots=True)
