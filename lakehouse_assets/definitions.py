@@ -3,20 +3,20 @@
 import dagster as dg
 
 from lakehouse_assets.archive.matrix import load_matrix
-from lakehouse_assets.orchestration.assets import build_archive_asset
-from lakehouse_assets.orchestration.catalog import build_catalog_assets, build_catalog_schedules
-from lakehouse_assets.orchestration.coverage import build_coverage_report, build_coverage_schedule
-from lakehouse_assets.orchestration.efficiency import build_efficiency_report, build_efficiency_schedule
-from lakehouse_assets.orchestration.incident_sensor import build_incident_report, build_incident_sensor
-from lakehouse_assets.orchestration.ops import build_jobs
-from lakehouse_assets.orchestration.outlook import build_outlook_report, build_outlook_schedule
+from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.archives.ops import build_jobs
+from lakehouse_assets.orchestration.archives.verification import build_verification_asset
+from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
+from lakehouse_assets.orchestration.incidents.sensor import build_incident_report, build_incident_sensor
+from lakehouse_assets.orchestration.instance.retention import build_retention_schedule
+from lakehouse_assets.orchestration.reports.catalog import build_catalog_assets, build_catalog_schedules
+from lakehouse_assets.orchestration.reports.coverage import build_coverage_report, build_coverage_schedule
+from lakehouse_assets.orchestration.reports.efficiency import build_efficiency_report, build_efficiency_schedule
+from lakehouse_assets.orchestration.reports.outlook import build_outlook_report, build_outlook_schedule
 from lakehouse_assets.orchestration.resources import build_resources
-from lakehouse_assets.orchestration.retention import build_retention_schedule
-from lakehouse_assets.orchestration.sensors import build_discovery_sensors
-from lakehouse_assets.orchestration.tables import build_follow_sensor, build_table_asset
-from lakehouse_assets.orchestration.tables_agreement import build_agreement_assets
-from lakehouse_assets.orchestration.tables_maintenance import build_maintenance_assets, build_maintenance_schedules
-from lakehouse_assets.orchestration.verification import build_verification_asset
+from lakehouse_assets.orchestration.tables.agreement import build_agreement_assets
+from lakehouse_assets.orchestration.tables.assets import build_follow_sensor, build_table_asset
+from lakehouse_assets.orchestration.tables.maintenance import build_maintenance_assets, build_maintenance_schedules
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.table import tables_of
 

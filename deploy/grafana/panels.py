@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lakehouse_assets.observability.telemetry import metrics as m
 from lakehouse_assets.observability.telemetry.metrics import Metric
-from lakehouse_assets.observability.telemetry.setup import metrics as m
 
 DOLLARS_PER_OPERATION = 0.005 / 1000
 """A PUT, COPY or LIST request of S3 Standard, us-east-1, list price of 2026."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse_assets.observability.telemetry.setup import metrics as m
+from lakehouse_assets.observability.telemetry import metrics as m
 
 _DATASET = "exchange, market, data_type, cadence"
 

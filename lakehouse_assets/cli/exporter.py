@@ -11,7 +11,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.telemetry.logs import configure_logs
 from lakehouse_assets.observability.telemetry.metrics import SCOPE
 from lakehouse_assets.observability.telemetry.setup import flush_telemetry, start_telemetry
-from lakehouse_assets.orchestration.exporter import Exporter
+from lakehouse_assets.orchestration.incidents.exporter import Exporter
 from lakehouse_assets.settings import load_settings
 
 

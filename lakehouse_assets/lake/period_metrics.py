@@ -28,7 +28,7 @@ VOLUME_SCHEMA = pl.Schema(
         "failures": pl.Float64,
     }
 )
-"""One row per period, named and measured as the quantities of observability/expectations/quantities.py; null where unknown."""
+"""One row per period, named and measured as in observability/expectations/quantities.py; null where unknown."""
 
 
 def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
-from lakehouse_assets.orchestration.retention import delete_old_runs
+from lakehouse_assets.orchestration.instance.retention import delete_old_runs
 from lakehouse_assets_tests.benchmarks.measure import Row, timed
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
 

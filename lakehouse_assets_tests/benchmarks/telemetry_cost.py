@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from unittest import mock
 
-from lakehouse_assets.observability.telemetry.setup import metrics, tracing
+from lakehouse_assets.observability.telemetry import metrics, tracing
 from lakehouse_assets_tests.benchmarks.bench import Shape, bench
 from lakehouse_assets_tests.benchmarks.measure import Row
 

@@ -30,9 +30,9 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.orchestration.cursor import DiscoveryCursor, Watched
-from lakehouse_assets.orchestration.discovery import DiscoveryTick
-from lakehouse_assets.orchestration.rescan import _wanted
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, Watched
+from lakehouse_assets.orchestration.discovery.rescan import _wanted
+from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.cost import Ceiling
 from lakehouse_assets_tests.benchmarks.listing_server import MODIFIED, Rule, Server, listing_server

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.orchestration.coverage import page_key
+from lakehouse_assets.orchestration.reports.coverage import page_key
 from lakehouse_assets_tests.browser.conftest import FIRST, Shown, day, publish
 
 KLINES, METRICS, SPOT = "binance/um/klines/daily", "binance/um/metrics/daily", "binance/spot/klines/daily"

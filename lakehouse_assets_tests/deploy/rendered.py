@@ -24,7 +24,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 
-from lakehouse_assets.orchestration.run_sizes import RunSizes, SizedRunCoordinator
+from lakehouse_assets.orchestration.instance.run_coordinator import RunSizes, SizedRunCoordinator
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = ("dev", "prod")
@@ -116,7 +116,9 @@ class Rendered:
     @property
     def sizes(self) -> RunSizes:
         config = _processed(SizedRunCoordinator.config_type(), self.dagster_yaml["run_coordinator"]["config"])
-        data = ConfigurableClassData("lakehouse_assets.orchestration.run_sizes", "SizedRunCoordinator", "{}")
+        data = ConfigurableClassData(
+            "lakehouse_assets.orchestration.instance.run_coordinator", "SizedRunCoordinator", "{}"
+        )
         return SizedRunCoordinator.from_config_value(data, config).sizes
 
     def _launcher(self) -> K8sRunLauncher:

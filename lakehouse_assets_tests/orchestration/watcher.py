@@ -14,8 +14,8 @@ from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS, RUN_KEY_TAG
+from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
-from lakehouse_assets.orchestration.sensors import build_discovery_sensors
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.world import World, days, scope

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from lakehouse_assets.observability.telemetry import metrics
 from lakehouse_assets.observability.telemetry.metrics import METRICS, Kind, Metric, Origin
-from lakehouse_assets.observability.telemetry.setup import metrics
 
 
 def test_names_are_unique_and_follow_the_conventions() -> None:

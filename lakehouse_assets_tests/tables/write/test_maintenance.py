@@ -15,7 +15,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.resources import MaintenanceResource
-from lakehouse_assets.orchestration.tables_maintenance import (
+from lakehouse_assets.orchestration.tables.maintenance import (
     COMPACT,
     VACUUM,
     build_maintenance_assets,

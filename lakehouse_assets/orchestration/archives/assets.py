@@ -1,0 +1,166 @@
+"""Archive assets: one per dataset of the matrix, partitioned by period."""
+
+import warnings
+from enum import Enum
+
+import dagster as dg
+from pydantic import Field
+
+from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
+from lakehouse_assets.orchestration.archives.cost_guard import approval
+from lakehouse_assets.orchestration.archives.expected_check import (
+    JUDGED_OF_ARCHIVES,
+    build_expected_check,
+    expected_result,
+    judge,
+)
+from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated
+from lakehouse_assets.orchestration.archives.reporting import report_sync
+from lakehouse_assets.orchestration.check_names import COMPLETE, EXPECTED
+from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.orchestration.telemetry import traced
+from lakehouse_assets.settings import SpendingSettings, read_group
+from lakehouse_assets.sync.scope import Scope
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+
+# Dagster offers an enum's member names, so these are the modes' own words.
+ModeChoice = Enum("ModeChoice", {mode.value: mode.value for mode in SyncMode})
+
+
+class SyncConfig(dg.Config):
+    """Run configuration of an archive asset. By default a run syncs whole partitions."""
+
+    symbols: list[str] = Field(
+        default=[],
+        description="Sync only these symbols. A partition is materialized only if it is then whole; "
+        "otherwise the run records an observation. Empty: all symbols of the matrix entry.",
+    )
+    intervals: list[str] = Field(
+        default=[],
+        description="Sync only these intervals, such as 1m. As for symbols. Empty: all of the matrix entry.",
+    )
+    mode: ModeChoice | None = Field(
+        default=None,
+        description="How objects are moved: auto, direct (server-side copy), relay (through memory), "
+        "staged (through scratch disk). "
+        "Default: the matrix entry's mode.",
+    )
+    allow_spending: bool = Field(
+        default=False,
+        description="Copy although the estimate is above a spending ceiling (LAKEHOUSE_SPENDING_*). For a backfill, "
+        "set the tag lakehouse/allow_spending=true instead.",
+    )
+    accept_withdrawals: bool = Field(
+        default=False,
+        description="Believe a listing that lacks much of what was there: the exchange withdrew it. Otherwise that is "
+        "taken for an outage until it has lasted for LAKEHOUSE_SYNC_DOUBT_HOURS.",
+    )
+
+
+def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
+    """The asset of one matrix entry. ``lake_url`` is for its description only.
+
+    A run covers one partition or a range; each partition is reported by itself.
+    """
+    dataset = entry.dataset
+    key = dg.AssetKey(dataset.asset_key)
+    partitions = build_partitions(entry)
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; what we rely on is tested against the pinned version.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        check = dg.AssetCheckSpec(
+            COMPLETE,
+            asset=key,
+            partitions_def=partitions,
+            description="Every object that the exchange lists within the matrix entry, and its sidecar, "
+            "is in the lake with the listed content. Names what is missing.",
+        )
+    published = build_published_check(key)
+
+    @dg.multi_asset(
+        name="__".join(dataset.asset_key),
+        specs=[_spec(entry, partitions, lake_url)],
+        check_specs=[check, published, build_expected_check(key, JUDGED_OF_ARCHIVES)],
+        # Optional outputs: only what the body logs is materialized.
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
+        pool=dataset.pool,
+    )
+    def archive_asset(
+        context: dg.AssetExecutionContext,
+        config: SyncConfig,
+        lake: LakeResource,
+        source: SourceResource,
+        sync: SyncResource,
+    ):
+        with traced(context):
+            if published.key in context.selected_asset_check_keys:
+                context.log_event(repeated(context.instance, key))
+            if key not in context.selected_asset_keys and check.key not in context.selected_asset_check_keys:
+                return
+            target = lake.lake()
+            engine = sync.engine(source.bucket(dataset.source), target)
+            scope = Scope(
+                entry=entry,
+                periods=tuple(dataset.period(text) for text in context.partition_keys),
+                symbols=tuple(config.symbols),
+                intervals=tuple(config.intervals),
+            )
+            asked_to_sync = key in context.selected_asset_keys
+            if asked_to_sync:
+                report = engine.sync(
+                    scope,
+                    mode=config.mode and SyncMode(config.mode.value),
+                    run_id=context.run.run_id,
+                    approve=approval(context, read_group(SpendingSettings), is_allowed=config.allow_spending),
+                    accept_withdrawals=config.accept_withdrawals,
+                )
+            else:
+                report = engine.check(scope)
+            report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
+            whole = [period.period for period in report.periods if period.is_complete]
+            if whole and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
+                result = expected_result(context, key, lambda: judge(target, dataset, whole))
+                if result is not None:
+                    yield result
+
+    return archive_asset
+
+
+def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: str) -> dg.AssetSpec:
+    dataset = entry.dataset
+    lake_uri = f"{lake_url}/{dataset.lake_prefix}"
+    return dg.AssetSpec(
+        dg.AssetKey(dataset.asset_key),
+        partitions_def=partitions,
+        group_name=dataset.group,
+        kinds={"s3", "s5cmd"},
+        owners=["team:market-data"],
+        code_version=entry.code_version,
+        description=_description(entry, lake_uri),
+        metadata={
+            "dagster/uri": lake_uri,
+            "source_uri": dataset.source_url,
+            "first_period": str(entry.first_period),
+            "intervals": list(entry.intervals),
+            "mode": entry.mode.value,
+        },
+        tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
+    )
+
+
+def _description(entry: DatasetEntry, lake_uri: str) -> str:
+    dataset, exchange = entry.dataset, entry.dataset.source
+    intervals = f"Intervals: {', '.join(entry.intervals)}. " if entry.intervals else ""
+    what = (
+        f"{dataset.exchange} {dataset.market} {dataset.data_type}, {dataset.cadence} archive files, "
+        f"mirrored verbatim. {intervals}Symbols: {entry.symbols}. Days are those of {exchange.timezone}."
+    )
+    source = (
+        f"Source: `{dataset.source_url}` ([{exchange.homepage}]({exchange.homepage}), "
+        f"[documentation]({exchange.documentation})). {exchange.terms.summary} ([Terms]({exchange.terms.url}))"
+    )
+    return "\n\n".join(filter(None, (what, dataset.caveat, source, f"Lake: `{lake_uri}`")))

@@ -1,0 +1,87 @@
+"""The spending guard in Dagster: what a run is estimated to cost, and whether it may start.
+
+What runs started by sensors are estimated at is kept in their tags, so that a day's sum is known to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from lakehouse_assets.orchestration.run_requests import DATASET_TAG
+from lakehouse_assets.orchestration.telemetry import Context
+from lakehouse_assets.settings import SpendingSettings
+from lakehouse_assets.sync.cost import Ceiling, Estimate, SpendingError
+
+ALLOW_TAG = "lakehouse/allow_spending"
+DAY_TAG = "lakehouse/spending_day"
+DOLLARS_TAG = "lakehouse/estimated_dollars"
+BYTES_TAG = "lakehouse/estimated_bytes"
+REFUSED_TAG = "lakehouse/spending_refused"
+
+OVERRIDE = f"`allow_spending: true` in the run's configuration, or the tag {ALLOW_TAG}=true"
+
+
+def approval(context: Context, settings: SpendingSettings, *, is_allowed: bool) -> Callable[[Estimate], None]:
+    """Logs a run's estimate, and raises dg.Failure, without retries, where a ceiling forbids it."""
+
+    def approve(estimate: Estimate) -> None:
+        context.log.info("To copy: %s.", estimate)
+        try:
+            _approve(context, settings, estimate, is_allowed or context.run.tags.get(ALLOW_TAG) == "true")
+        except SpendingError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+
+    return approve
+
+
+def _approve(
+    context: Context,
+    settings: SpendingSettings,
+    estimate: Estimate,
+    is_allowed: bool,
+) -> None:
+    if not is_allowed:
+        settings.per_run.check(estimate.dollars, estimate.bytes, what="This run is estimated at", override=OVERRIDE)
+    if DATASET_TAG not in context.run.tags or not settings.per_day:
+        return
+    today = spending_day(datetime.now(UTC))
+    tags = {DAY_TAG: str(today), DOLLARS_TAG: f"{estimate.dollars:.6f}", BYTES_TAG: str(estimate.bytes)}
+    context.instance.add_run_tags(context.run.run_id, tags)
+    if is_allowed:
+        return
+    dollars, size = spent(context.instance, today)
+    try:
+        settings.per_day.check(
+            dollars, size, what="With this run, what sensors started today is estimated at", override=OVERRIDE
+        )
+    except SpendingError:
+        refused = {DOLLARS_TAG: "0", BYTES_TAG: "0", REFUSED_TAG: str(today)}
+        context.instance.add_run_tags(context.run.run_id, refused)
+        raise
+
+
+def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
+    """Dollars and bytes that the runs which sensors started on a `spending_day` were estimated at."""
+    runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: str(day)}))
+    return (
+        sum(float(run.tags.get(DOLLARS_TAG, 0)) for run in runs),
+        sum(int(run.tags.get(BYTES_TAG, 0)) for run in runs),
+    )
+
+
+def spending_day(now: datetime) -> date:
+    """The day whose ceiling counts: UTC's, whatever an exchange's own day is, as runs of all exchanges share it."""
+    return now.astimezone(UTC).date()
+
+
+def is_closed(instance: dg.DagsterInstance, ceiling: Ceiling, now: datetime) -> bool:
+    """Whether sensors start nothing more on this day: its ceiling is reached, or refused a run."""
+    if not ceiling:
+        return False
+    day = spending_day(now)
+    return ceiling.is_reached(*spent(instance, day)) or bool(
+        instance.get_runs(dg.RunsFilter(tags={REFUSED_TAG: str(day)}), limit=1)
+    )

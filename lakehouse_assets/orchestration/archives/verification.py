@@ -1,0 +1,158 @@
+"""Verification assets: reading a dataset's copies in the lake, as a step and a pool of its own.
+
+Selected by a person, or following the archive asset where the matrix says so (``verify``). It
+never rides along with a materialization of the archive: it costs a read of every byte.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry, Verify
+from lakehouse_assets.lake.states import Integrity
+from lakehouse_assets.orchestration.automation import follows_archives
+from lakehouse_assets.orchestration.check_names import CHECKSUMS
+from lakehouse_assets.orchestration.metadata import trace_metadata
+from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.telemetry import traced
+from lakehouse_assets.sync.integrity.verify import Complaint, Verification, Verifier
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+VERIFIED = "verified"
+NAMED = 20
+
+
+class VerifyConfig(dg.Config):
+    """Run configuration of a verification asset."""
+
+    again: bool = Field(default=False, description="Read everything again, also what is verified already.")
+
+
+def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
+    """The verification of one matrix entry, downstream of its archive asset, partition by partition."""
+    dataset = entry.dataset
+    key = dg.AssetKey([*dataset.asset_key, VERIFIED])
+
+    @dg.multi_asset(
+        name="__".join((*dataset.asset_key, VERIFIED)),
+        specs=[_spec(entry, key)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECKSUMS,
+                asset=key,
+                description="No object of the run's periods differs from what the exchange publishes. WARN: a sidecar "
+                "is wrong upstream. ERROR: a copy in the lake differs from its source.",
+            )
+        ],
+        can_subset=True,
+        # Another size than the archive's: in one run with it, its steps would be skipped.
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run + 1),
+        pool=f"verify_{dataset.exchange}",
+    )
+    def verification_asset(
+        context: dg.AssetExecutionContext, config: VerifyConfig, lake: LakeResource, source: SourceResource
+    ):
+        with traced(context):
+            verifier = Verifier(source.bucket(dataset.source), lake.lake())
+            done = verifier.verify(
+                dataset,
+                sorted(context.partition_keys),
+                again=config.again,
+                sampled=entry.verify is Verify.SAMPLED,
+                run_id=context.run.run_id,
+            )
+            _report(context, key, dataset, done)
+            yield _check(key, done)
+
+    return verification_asset
+
+
+def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
+    dataset = entry.dataset
+    return dg.AssetSpec(
+        key,
+        deps=[dg.AssetKey(dataset.asset_key)],
+        partitions_def=build_partitions(entry),
+        group_name=dataset.group,
+        kinds={"s3"},
+        owners=["team:market-data"],
+        description=(
+            f"Reads the lake's copies of {dataset} and compares them with the checksums that "
+            f"{dataset.exchange} publishes. Each content is read once."
+        ),
+        automation_condition=None if entry.verify is Verify.ON_READ else follows_archives(),
+        tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
+    )
+
+
+def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Dataset, done: Verification) -> None:
+    """One line and one materialization per period of which the lake holds anything."""
+    total = sum(sum(counts.values()) for counts in done.states.values())
+    for period, counts in sorted(done.states.items()):
+        objects = sum(counts.values())
+        line = f"{dataset} {period}: {objects} objects, {_counted(counts) or 'none in the lake'}"
+        context.log.info(line)
+        unread = [complaint for complaint in done.unread if complaint.period == period]
+        if not objects or unread:
+            continue
+        wrong = [complaint for complaint in done.complaints if complaint.period == period]
+        metadata = {
+            "objects": dg.MetadataValue.int(objects),
+            **{f"objects_{state.value}": dg.MetadataValue.int(counts.get(state.value, 0)) for state in Integrity},
+            "seconds": dg.MetadataValue.float(round(done.seconds * objects / total, 3)),
+            **trace_metadata(),
+        }
+        if wrong:
+            metadata["mismatches"] = dg.MetadataValue.md(_table(wrong))
+        context.log_event(dg.AssetMaterialization(asset_key=key, partition=period, metadata=metadata))
+    if done.unread:
+        first = done.unread[0]
+        raise dg.Failure(
+            f"{len(done.unread)} objects of {dataset} could not be read, such as {first.key}: {first.note}",
+            allow_retries=False,
+        )
+
+
+def _check(key: dg.AssetKey, done: Verification) -> dg.AssetCheckResult:
+    differing = sum(complaint.copy_differs for complaint in done.complaints)
+    upstream = len(done.complaints) - differing
+    description = "All that was read is as published."
+    if done.complaints:
+        description = (
+            f"{differing} copies in the lake differ from their source (materialize the archive partition again); "
+            f"{upstream} objects do not match their published checksum (the exchange's fault; kept out of tables)."
+        )
+    metadata: dict[str, dg.MetadataValue] = {
+        "objects_read": dg.MetadataValue.int(done.objects_read),
+        "bytes_read": dg.MetadataValue.int(done.bytes_read),
+        **{f"objects_{state.value}": dg.MetadataValue.int(done.total(state)) for state in Integrity},
+    }
+    if done.complaints:
+        metadata["mismatches"] = dg.MetadataValue.md(_table(done.complaints))
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECKSUMS,
+        passed=not done.complaints,
+        severity=dg.AssetCheckSeverity.ERROR if differing else dg.AssetCheckSeverity.WARN,
+        description=description,
+        metadata=metadata,
+    )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+
+
+def _table(complaints: Sequence[Complaint]) -> str:
+    lines = ["| object | what | whose fault |", "|---|---|---|"]
+    lines += [
+        f"| `{complaint.key}` | {complaint.note} | {'the lake' if complaint.copy_differs else 'the exchange'} |"
+        for complaint in complaints[:NAMED]
+    ]
+    if len(complaints) > NAMED:
+        lines += ["", f"and {len(complaints) - NAMED} more"]
+    return "\n".join(lines)

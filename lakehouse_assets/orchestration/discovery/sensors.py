@@ -1,0 +1,89 @@
+"""Discovery sensors: one per exchange, asking for runs of what its archive has and the lake has not."""
+
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+
+from lakehouse_assets.archive.exchanges import exchange_named
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.observability.telemetry.metrics import TICK_SECONDS, timed
+from lakehouse_assets.observability.telemetry.setup import start_telemetry
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
+from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_group
+
+
+def build_discovery_sensors(
+    matrix: ArchiveMatrix, settings: DiscoverySettings | None = None
+) -> list[dg.SensorDefinition]:
+    """One sensor per exchange of the matrix, so that one's outage does not stop another's."""
+    settings = settings or DiscoverySettings()
+    exchanges = dict.fromkeys(entry.dataset.exchange for entry in matrix.entries)
+    return [
+        _build_sensor(name, [entry for entry in matrix.entries if entry.dataset.exchange == name], settings)
+        for name in exchanges
+    ]
+
+
+def now() -> float:
+    """Epoch seconds."""
+    return time.time()
+
+
+def _build_sensor(
+    exchange_name: str, entries: Sequence[DatasetEntry], settings: DiscoverySettings
+) -> dg.SensorDefinition:
+    exchange = exchange_named(exchange_name)
+    memory = Memory()
+
+    @dg.sensor(
+        name=f"{exchange_name}_discovery",
+        asset_selection=dg.AssetSelection.assets(*(entry.dataset.asset_key for entry in entries)),
+        minimum_interval_seconds=settings.tick_seconds,
+        description=f"Compares {exchange.bucket} with the manifests: asks for runs of newly published periods of the "
+        "followed datasets once they settled, and of materialized ones in which anything changed. History before "
+        "`follow_from` is a backfill that a person starts.",
+    )
+    def discovery_sensor(
+        context: dg.SensorEvaluationContext, lake: LakeResource, source: SourceResource
+    ) -> dg.SensorResult:
+        at = now()
+        tick = DiscoveryTick(
+            context.instance,
+            _read_cursor(context, at),
+            entries,
+            source=source.bucket(exchange),
+            lake=lake.lake(),
+            memory=memory,
+            settings=settings,
+            ceiling=read_group(SpendingSettings).per_day,
+            now=at,
+            log=context.log,
+        )
+        start_telemetry()
+        with timed(TICK_SECONDS, exchange=exchange_name):
+            outcome = tick.run()
+        return dg.SensorResult(
+            run_requests=outcome.requests,
+            skip_reason=None if outcome.requests else outcome.reason,
+            cursor=tick.cursor.write(),
+            asset_events=outcome.events,
+        )
+
+    return discovery_sensor
+
+
+def _read_cursor(context: dg.SensorEvaluationContext, at: float) -> DiscoveryCursor:
+    try:
+        return DiscoveryCursor.read(context.cursor, at)
+    except ValueError as error:
+        # The manifest knows what was copied, and Dagster's runs what was asked for.
+        context.log.warning(
+            "The cursor cannot be read (%s) and is started anew. Datasets without `follow_from` are "
+            "followed from today; backfill the days since the last run.",
+            error,
+        )
+        return DiscoveryCursor()

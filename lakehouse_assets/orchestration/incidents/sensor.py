@@ -1,0 +1,146 @@
+"""The sensor that makes incidents of trouble and tells people, and the page of them in the UI."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.observability.incidents.model import Book, Incident
+from lakehouse_assets.observability.incidents.service import Handled, IncidentDesk
+from lakehouse_assets.orchestration.incidents.signals import Cursor, Look
+from lakehouse_assets.orchestration.resources import LakeResource
+from lakehouse_assets.settings import IncidentSettings, read_group
+
+INCIDENTS = dg.AssetKey(["reports", "incidents"])
+CLOSED_SHOWN = 50
+
+
+def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.SensorDefinition:
+    """One for everything; runs from the start, since an alarm that has to be switched on is none."""
+    settings = settings or IncidentSettings()
+
+    @dg.sensor(
+        name="incidents",
+        minimum_interval_seconds=settings.tick_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Makes incidents of failed runs, failed checks and sensors in trouble, and tells people of them: "
+        "one incident per cause and exchange. See the asset reports/incidents, and `lakehouse incidents`.",
+    )
+    def incident_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+        if context.repository_def is None:
+            raise dg.DagsterInvariantViolationError("The sensor needs the code location's definitions.")
+        target = lake.lake()
+        look = Look(
+            context.instance,
+            context.repository_def.asset_graph,
+            Cursor.read(context.cursor),
+            lake_url=target.url(),
+        )
+        desk = IncidentDesk(_book(context.instance, target), read_group(IncidentSettings).notifier())
+        handled = desk.handle(look.signals(), now())
+        _log(context, handled)
+        events = _page_if_new(look.cursor, handled.book)
+        return dg.SensorResult(skip_reason=_reason(handled.book), cursor=look.cursor.write(), asset_events=events)
+
+    return incident_sensor
+
+
+def build_incident_report() -> dg.AssetsDefinition:
+    """The page of incidents. The sensor renews it when anything changed; materializing it does so at once."""
+
+    @dg.asset(
+        key=INCIDENTS,
+        group_name="reports",
+        kinds={"s3"},
+        owners=["team:market-data"],
+        description="Incidents that are open, the latest that were resolved, and messages that nobody took. "
+        "Acknowledge and resolve them with `lakehouse incidents`.",
+    )
+    def incident_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        book = _book(context.instance, lake.lake()).read(now()).book
+        return dg.MaterializeResult(metadata=page_of(book))
+
+    return incident_report
+
+
+def now() -> datetime:
+    """UTC."""
+    return datetime.now(UTC)
+
+
+def page_of(book: Book) -> dict[str, dg.MetadataValue]:
+    """The book as metadata."""
+    live = book.live()
+    closed = sorted(
+        (incident for incident in book.incidents.values() if not incident.phase.is_live and incident.told),
+        key=lambda incident: incident.closed or incident.opened,
+        reverse=True,
+    )
+    undelivered = (
+        ["| channel | incident | attempts | reason |", "|---|---|---|---|"] if book.dead_letters else ["None."]
+    )
+    undelivered += [
+        f"| {letter.channel} | {letter.incident} | {letter.attempts} | {_cell(letter.reason)} |"
+        for letter in book.dead_letters
+    ]
+    return {
+        "incidents_open": dg.MetadataValue.int(len(live)),
+        "messages_undelivered": dg.MetadataValue.int(len(book.dead_letters)),
+        "open": dg.MetadataValue.md(_table(live)),
+        "resolved": dg.MetadataValue.md(_table(closed[:CLOSED_SHOWN])),
+        "undelivered": dg.MetadataValue.md("\n".join(undelivered)),
+    }
+
+
+def _table(incidents: Sequence[Incident]) -> str:
+    if not incidents:
+        return "None."
+    lines = ["| incident | state | severity | since | what |", "|---|---|---|---|---|"]
+    for incident in incidents:
+        what = _cell(f"{incident.title}\n{incident.summary()}")
+        since = f"{incident.opened:%Y-%m-%d %H:%M}"
+        lines.append(f"| `{incident.id}` | {incident.state} | {incident.severity} | {since} | {what} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def _page_if_new(cursor: Cursor, book: Book) -> list[dg.AssetMaterialization]:
+    """Reported where incidents came, went or changed their state, not with every signal of an open one."""
+    shown = [
+        (incident.id, incident.state, incident.severity, incident.firing_count) for incident in book.incidents.values()
+    ]
+    if not shown and not cursor.page:
+        return []
+    digest = hashlib.sha256(repr((sorted(shown), len(book.dead_letters))).encode()).hexdigest()[:16]
+    if cursor.page == digest:
+        return []
+    cursor.page = digest
+    return [dg.AssetMaterialization(asset_key=INCIDENTS, metadata=page_of(book))]
+
+
+def _book(instance: dg.DagsterInstance, lake: Lake) -> LakeBook:
+    folder = read_group(IncidentSettings).fallback_dir or Path(instance.storage_directory())
+    return LakeBook(lake, folder / "incidents.json")
+
+
+def _log(context: dg.SensorEvaluationContext, handled: Handled) -> None:
+    for notice in handled.told:
+        context.log.warning("%s (%s): %s", notice.incident.title, notice.kind, notice.incident.summary(1))
+    for letter in handled.delivery.failed:
+        context.log.error("A message of %s was not delivered: %s", letter.incident, letter.reason)
+
+
+def _reason(book: Book) -> str:
+    live = book.live()
+    if not live:
+        return "No incident is open."
+    return f"{len(live)} incidents are open: " + "; ".join(
+        f"{incident.id} ({incident.severity})" for incident in live[:5]
+    )

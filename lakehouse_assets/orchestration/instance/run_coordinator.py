@@ -1,0 +1,177 @@
+"""A run coordinator that gives every run the pod size and the identity of its data, whoever asked for it.
+
+Pods are configured by run tags, and a materialization or a backfill from the UI carries none. All runs
+pass the run coordinator: sensors', schedules', retries' and people's. This one is Dagster's own queue,
+which before queueing a run writes ``dagster-k8s/config`` on it, and its size as ``lakehouse/size``.
+
+In dagster.yaml (sizes from small to large; the first rule with a pattern that matches decides)::
+
+    run_coordinator:
+      module: lakehouse_assets.orchestration.instance.run_coordinator
+      class: SizedRunCoordinator
+      config:
+        sizes:
+          - name: small
+            k8s: {container_config: {resources: {requests: {memory: 1Gi}, limits: {memory: 2Gi}}}}
+          - name: large
+            k8s: {container_config: {resources: {requests: {memory: 8Gi}, limits: {memory: 8Gi}}}}
+        rules:
+          - {asset: "*/*/trades/table", size: large}
+        default_size: small
+        service_accounts:
+          - {job: "vacuum*", name: lakehouse-maintenance}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+import dagster as dg
+from dagster import QueuedRunCoordinator, SubmitRunContext
+from dagster._serdes import ConfigurableClassData
+from dagster_k8s.job import get_user_defined_k8s_config
+
+from lakehouse_assets.errors import InputError
+
+K8S_TAG = "dagster-k8s/config"
+SIZE_TAG = "lakehouse/size"
+_RETRY_TAG = "dagster/retry_number"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSize:
+    """A name, and what dagster-k8s is told for runs of that size."""
+
+    name: str
+    k8s: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What assets or jobs that match get: a size, or a service account. Patterns are those of fnmatch."""
+
+    gets: str
+    asset: str | None = None
+    job: str | None = None
+
+    def matches_asset(self, asset: str) -> bool:
+        return self.asset is not None and fnmatchcase(asset, self.asset)
+
+    def matches_job(self, job: str) -> bool:
+        return self.job is not None and fnmatchcase(job, self.job)
+
+
+@dataclass(frozen=True)
+class RunSizes:
+    """The sizes, ascending, and which run gets which. Raises InputError for what cannot be meant."""
+
+    sizes: tuple[RunSize, ...]
+    rules: tuple[Rule, ...]
+    default: str
+    service_accounts: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [size.name for size in self.sizes]
+        if len(set(names)) < len(names):
+            raise InputError(f"run_coordinator: a size is given twice among {', '.join(names)}.")
+        for asked in (self.default, *(rule.gets for rule in self.rules)):
+            if asked not in names:
+                raise InputError(f"run_coordinator: there is no size {asked!r}; there are {', '.join(names)}.")
+        for size in self.sizes:
+            try:
+                get_user_defined_k8s_config({K8S_TAG: json.dumps(size.k8s)})
+            except Exception as error:
+                raise InputError(f"run_coordinator: the k8s config of size {size.name!r}: {error}") from error
+
+    def size_of(self, job: str, assets: Sequence[str], retry: int = 0) -> RunSize:
+        """The largest that any of the run's assets needs; one larger per retry, since it may have lacked memory."""
+        names = [size.name for size in self.sizes]
+        needed = max(names.index(name) for name in self._asked_for(job, assets))
+        return self.sizes[min(needed + retry, len(names) - 1)]
+
+    def service_account_of(self, job: str, assets: Sequence[str]) -> str | None:
+        """None for the launcher's own. A run gets another one only if all that it does asks for that one."""
+        rules = self.service_accounts
+        of_job = next((rule.gets for rule in rules if rule.matches_job(job)), None)
+        if of_job is not None or not assets:
+            return of_job
+        asked = {next((rule.gets for rule in rules if rule.matches_asset(asset)), None) for asset in assets}
+        return asked.pop() if len(asked) == 1 else None
+
+    def tags_of(self, job: str, assets: Sequence[str], retry: int = 0) -> dict[str, str]:
+        """The run tags that say all this."""
+        size, account = self.size_of(job, assets, retry), self.service_account_of(job, assets)
+        k8s = dict(size.k8s)
+        if account is not None:
+            k8s["pod_spec_config"] = {**k8s.get("pod_spec_config", {}), "service_account_name": account}
+        return {SIZE_TAG: size.name, K8S_TAG: json.dumps(k8s)}
+
+    def _asked_for(self, job: str, assets: Sequence[str]) -> Iterator[str]:
+        of_job = next((rule.gets for rule in self.rules if rule.matches_job(job)), self.default)
+        if not assets:
+            yield of_job
+        for asset in assets:
+            yield next((rule.gets for rule in self.rules if rule.matches_asset(asset)), of_job)
+
+
+class SizedRunCoordinator(QueuedRunCoordinator):
+    """See the module. A run that already carries ``dagster-k8s/config`` of somebody else's keeps it."""
+
+    def __init__(self, sizes: RunSizes, inst_data: ConfigurableClassData | None = None, **queue: Any) -> None:
+        super().__init__(inst_data=inst_data, **queue)
+        self.sizes = sizes
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        patterns = {
+            "asset": dg.Field(str, is_required=False, description="Pattern of an asset key, written with slashes."),
+            "job": dg.Field(str, is_required=False, description="Pattern of a job's name."),
+        }
+        size = {
+            "name": dg.Field(str, description="Name of the size."),
+            "k8s": dg.Field(dg.Permissive(), description="As the value of the run tag dagster-k8s/config."),
+        }
+        return {
+            **_queue_type(),
+            "sizes": dg.Field([size], description="From small to large; a retry gets the next one."),
+            "rules": dg.Field([{**patterns, "size": str}], is_required=False, default_value=[]),
+            "default_size": dg.Field(str, description="Size of a run that no rule matches."),
+            "service_accounts": dg.Field([{**patterns, "name": str}], is_required=False, default_value=[]),
+        }
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        sizes = RunSizes(
+            tuple(RunSize(each["name"], each["k8s"]) for each in config_value["sizes"]),
+            _rules(config_value["rules"], "size"),
+            config_value["default_size"],
+            _rules(config_value["service_accounts"], "name"),
+        )
+        return cls(sizes, inst_data, **{name: config_value.get(name) for name in _queue_type()})
+
+    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+        run = context.dagster_run
+        if K8S_TAG not in run.tags or SIZE_TAG in run.tags:
+            tags = self.sizes.tags_of(run.job_name, _assets(run), int(run.tags.get(_RETRY_TAG, "0")))
+            self._instance.add_run_tags(run.run_id, tags)
+        return super().submit_run(context)
+
+
+def _queue_type() -> dict[str, Any]:
+    queue: Any = QueuedRunCoordinator.config_type()
+    return dict(queue)
+
+
+def _rules(given: Sequence[Mapping[str, str]], gets: str) -> tuple[Rule, ...]:
+    return tuple(Rule(each[gets], each.get("asset"), each.get("job")) for each in given)
+
+
+def _assets(run: dg.DagsterRun) -> list[str]:
+    """Keys, with slashes, of what the run materializes or checks."""
+    checks = run.asset_check_selection or ()
+    keys = {*(run.asset_selection or ()), *(check.asset_key for check in checks)}
+    return sorted(key.to_user_string() for key in keys)

@@ -1,0 +1,97 @@
+"""Agreement assets: a month of a table compared with itself and with its monthly archives, on demand."""
+
+import dagster as dg
+
+from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.orchestration.check_names import AGREES
+from lakehouse_assets.orchestration.partitions import CRON
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.tables.assets import build_table_partitions
+from lakehouse_assets.tables.quality.agreement import Agreement, can_be_compared, compare_month
+from lakehouse_assets.tables.table import TableEntry
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+
+NAMED = 20
+
+
+def build_agreement_assets(entries: list[TableEntry]) -> list[dg.AssetsDefinition]:
+    """One per table in which there is something to compare."""
+    return [_build_agreement_asset(entry) for entry in entries if can_be_compared(entry)]
+
+
+def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
+    table = entry.table
+    path = (*table.asset_key[:-1], "agreement")
+    partitions = build_table_partitions(entry)
+    first = partitions.get_first_partition_key() or ""
+
+    @dg.asset(
+        key=dg.AssetKey(path),
+        deps=[dg.AssetDep(dg.AssetKey(table.asset_key), partition_mapping=dg.TimeWindowPartitionMapping())],
+        partitions_def=dg.TimeWindowPartitionsDefinition(
+            start=first[:7],
+            cron_schedule=CRON[Cadence.MONTHLY],
+            fmt=Cadence.MONTHLY.key_format,
+            timezone=partitions.timezone,
+        ),
+        group_name=f"{table.exchange}/{table.market}",
+        kinds={"deltalake", "polars"},
+        owners=["team:market-data"],
+        pool=f"verify_{table.exchange}",
+        check_specs=[
+            dg.AssetCheckSpec(
+                AGREES,
+                asset=dg.AssetKey(path),
+                description="Short candles sum up to long ones, and monthly archives have the rows of the daily ones.",
+            )
+        ],
+        description=f"Compares a month of {table} across intervals, and its daily with its monthly archives. Reads "
+        "all of the month; materialize it when it matters.",
+        tags={"exchange": table.exchange, "market": table.market},
+    )
+    def agreement_asset(context: dg.AssetExecutionContext, lake: LakeResource, source: SourceResource):
+        exchange = next(iter(entry.entries.values())).dataset.source
+        found = compare_month(
+            source.bucket(exchange), lake.lake(), entry, context.partition_key, run_id=context.run.run_id
+        )
+        wrong = found.wrong
+        metadata: dict[str, dg.MetadataValue] = {
+            "rows_compared": dg.MetadataValue.int(found.compared),
+            "parts_wrong": dg.MetadataValue.int(wrong.height),
+            **{
+                f"rows_{name}": dg.MetadataValue.int(int(found.rows[name].sum()))
+                for name in ("differing", "only_left", "only_right")
+            },
+            "archives_skipped": dg.MetadataValue.int(len(found.skipped)),
+            "seconds": dg.MetadataValue.float(round(found.seconds, 3)),
+        }
+        if wrong.height:
+            metadata["worst"] = dg.MetadataValue.md(_table(found))
+        check = dg.AssetCheckResult(
+            check_name=AGREES,
+            passed=not wrong.height,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{context.partition_key}: {wrong.height} of {found.rows.height} parts (symbol, interval) do "
+            f"not agree; {len(found.skipped)} monthly archives could not be compared.",
+            metadata=metadata,
+        )
+        return dg.MaterializeResult(metadata=metadata, check_results=[check])
+
+    return agreement_asset
+
+
+def _table(found: Agreement) -> str:
+    columns = (
+        "symbol",
+        "interval",
+        "comparison",
+        "compared",
+        "differing",
+        "only_left",
+        "only_right",
+        "first_difference",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(str(row[name]) for name in columns)} |" for row in found.wrong.head(NAMED).to_dicts()]
+    return "\n".join(lines)

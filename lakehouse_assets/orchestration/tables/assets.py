@@ -1,0 +1,143 @@
+"""Table assets: one per exchange, market and data type, downstream of its archive assets."""
+
+import warnings
+
+import dagster as dg
+from pydantic import Field
+
+from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.orchestration.archives.expected_check import JUDGED_OF_TABLES, build_expected_check
+from lakehouse_assets.orchestration.automation import follows_archives
+from lakehouse_assets.orchestration.check_names import FILES, QUALITY
+from lakehouse_assets.orchestration.partitions import CRON
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
+from lakehouse_assets.orchestration.telemetry import traced
+from lakehouse_assets.settings import TablesSettings, read_group
+from lakehouse_assets.tables.table import TableEntry
+from lakehouse_assets.tables.write.build import TableBuilder
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
+
+
+class TableConfig(dg.Config):
+    """Run configuration of a table asset."""
+
+    again: bool = Field(
+        default=False, description="Write the periods again, also where the archives did not change; retry bad files."
+    )
+
+
+def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
+    """The asset of one table. ``lake_url`` is for its description only.
+
+    A run covers one partition or a range; each partition is reported by itself.
+    """
+    table = entry.table
+    key = dg.AssetKey(table.asset_key)
+
+    @dg.multi_asset(
+        name="__".join(table.asset_key),
+        specs=[_spec(entry, key, lake_url)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                FILES,
+                asset=key,
+                description="Every archive object that the manifests know of the run's periods is in the table, or a "
+                "monthly one stands in for it. Names what is quarantined or missing, and what became of its period.",
+            ),
+            dg.AssetCheckSpec(
+                QUALITY,
+                asset=key,
+                description="The rows of the run's periods are complete, in order and possible. ERROR: rows are "
+                "missing, doubled or impossible. WARN: odd, as the exchange published it. Names the worst periods.",
+            ),
+            build_expected_check(key, JUDGED_OF_TABLES),
+        ],
+        # Optional outputs: only what the body logs is materialized.
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=partitions_per_run(entry)),
+        pool=table.pool,
+    )
+    def table_asset(context: dg.AssetExecutionContext, config: TableConfig, lake: LakeResource, source: SourceResource):
+        with traced(context):
+            target = lake.lake()
+            builder = TableBuilder(
+                source.bucket(next(iter(entry.entries.values())).dataset.source),
+                target,
+                entry,
+                retention_days=read_group(TablesSettings).retention_days,
+            )
+            report = builder.build(list(context.partition_keys), again=config.again, run_id=context.run.run_id)
+            yield from report_build(context, entry, target, report)
+
+    return table_asset
+
+
+def partitions_per_run(entry: TableEntry) -> int:
+    """Another number than any archive's or verification's of the same data: a table that shared a run, and so a
+    backfill's chunk, with its archive would be skipped (see verification.py)."""
+    return max(each.partitions_per_run for each in entry.entries.values()) + 2
+
+
+def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefinition:
+    """From the first period of any of its archives to the last whole one (or the last that was published), in
+    the exchange's time zone, as its archives."""
+    cadence = entry.table.cadence
+    [timezone] = {each.dataset.source.timezone for each in entry.entries.values()}
+    firsts = [Period.containing(cadence, each.first_period.start) for each in entry.entries.values()]
+    lasts = [each.last_period for each in entry.entries.values()]
+    ends = [None if last is None else last.end for last in lasts]
+    end = None if None in ends else max(each for each in ends if each is not None)
+    return dg.TimeWindowPartitionsDefinition(
+        start=str(min(firsts)),
+        end=None if end is None else str(Period.containing(cadence, end)),
+        cron_schedule=CRON[cadence],
+        fmt=cadence.key_format,
+        timezone=timezone,
+    )
+
+
+def build_follow_sensor(entries: list[TableEntry]) -> dg.AutomationConditionSensorDefinition:
+    """Asks for tables whose archives changed, once it is turned on."""
+    return dg.AutomationConditionSensorDefinition(
+        "tables_follow",
+        target=dg.AssetSelection.assets(*(entry.table.asset_key for entry in entries)),
+        description="Asks for a run of each table partition whose archive content changed, however old it is.",
+    )
+
+
+def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
+    table = entry.table
+    uri = f"{lake_url}/{table.place}"
+    sources = ", ".join(f"`{each.dataset}`" for each in entry.entries.values())
+    fills = " Days that the daily archives lack come from the monthly ones." if len(entry.entries) > 1 else ""
+    return dg.AssetSpec(
+        key,
+        deps=[_dep(each.dataset.asset_key) for each in entry.entries.values()],
+        partitions_def=build_table_partitions(entry),
+        group_name=f"{table.exchange}/{table.market}",
+        kinds={"deltalake", "polars"},
+        owners=["team:market-data"],
+        automation_condition=follows_archives(),
+        description=(
+            f"{table.schema.description} Delta table of {sources}, one row per row of the archives.{fills} "
+            f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced as a whole when its archives "
+            f"change.\n\nLake: `{uri}`"
+        ),
+        metadata={
+            "dagster/uri": uri,
+            "dagster/table_name": table.name.replace("/", "."),
+            "dagster/column_schema": column_schema(table),
+            "on_bad_file": entry.on_bad_file.value,
+        },
+        tags={"exchange": table.exchange, "market": table.market},
+    )
+
+
+def _dep(asset_key: tuple[str, ...]) -> dg.AssetDep:
+    """A day of the table to the same day, or to its month; the archives may begin later and end earlier."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    return dg.AssetDep(dg.AssetKey(asset_key), partition_mapping=mapping)

@@ -1,0 +1,263 @@
+"""Reporting each partition of a table's run by itself, as reporting.py does for archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.orchestration.archives.expected_check import expected_result, judge_rows
+from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags, forget_failures
+from lakehouse_assets.orchestration.check_names import FILES, QUALITY
+from lakehouse_assets.orchestration.metadata import trace_metadata
+from lakehouse_assets.tables.lineage import Use
+from lakehouse_assets.tables.quality.rows import Level, summarize
+from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
+from lakehouse_assets.tables.table import Table, TableEntry
+
+TABLE_ROWS = 20
+
+
+def report_build(
+    context: dg.AssetExecutionContext, entry: TableEntry, lake: Lake, report: BuildReport
+) -> Iterator[dg.AssetCheckResult]:
+    """Log a materialization per whole period, yield the checks.
+
+    Raises dg.Failure at the end, without retries, when periods were blocked or could not be read.
+    """
+    key = dg.AssetKey(entry.table.asset_key)
+    for period in report.periods:
+        context.log.info(_line(entry.table, period))
+        if period.is_whole:
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=key,
+                    partition=period.period,
+                    metadata=_metadata(entry, lake, report, period),
+                    tags={
+                        "dagster/data_version": period.content or "",
+                        "dagster/data_version_is_user_provided": "true",
+                        **backfill_tags(context.run),
+                    },
+                )
+            )
+    if report.total(BuildState.EMPTY):
+        forget_failures(context, key)
+    yield _files_check(key, entry, report)
+    yield _quality_check(key, report)
+    whole = [period.period for period in report.periods if period.is_whole]
+    if whole and (result := expected_result(context, key, lambda: judge_rows(lake, entry.table, whole))) is not None:
+        yield result
+    failed = [period for period in report.periods if period.state in {BuildState.BLOCKED, BuildState.FAILED}]
+    if failed:
+        named = "; ".join(f"{period.period}: {period.reason}" for period in failed[:NAMED])
+        raise dg.Failure(
+            f"{len(failed)} of {len(report.periods)} periods of the table {entry.table} were not written: {named}"
+            + ("; ..." if len(failed) > NAMED else ""),
+            metadata={"periods_not_written": dg.MetadataValue.json([period.period for period in failed])},
+            allow_retries=False,
+        )
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Columns with type, unit and meaning."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                type=str(column.dtype),
+                description=column.description + (f" [{column.unit}]" if column.unit else ""),
+            )
+            for column in table.schema.columns
+        ]
+    )
+
+
+def column_lineage(entry: TableEntry) -> dg.TableColumnLineage:
+    """Which columns of the archive's files each column is made of."""
+    keys = [dg.AssetKey(each.dataset.asset_key) for each in entry.entries.values()]
+    return dg.TableColumnLineage(
+        {
+            column.name: [dg.TableColumnDep(key, source) for key in keys for source in column.sources]
+            for column in entry.table.schema.columns
+            if column.sources
+        }
+    )
+
+
+def _metadata(
+    entry: TableEntry, lake: Lake, report: BuildReport, period: PeriodBuild
+) -> dict[str, dg.MetadataValue | dg.TableColumnLineage]:
+    table = entry.table
+    metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage] = {
+        "dagster/partition_row_count": dg.MetadataValue.int(period.rows),
+        "dagster/row_count": dg.MetadataValue.int(report.table_rows),
+        "dagster/column_lineage": column_lineage(entry),
+        "state": dg.MetadataValue.text(period.state.value),
+        "objects_daily": dg.MetadataValue.int(period.daily),
+        "objects_monthly": dg.MetadataValue.int(period.monthly),
+        "objects_quarantined": dg.MetadataValue.int(_count(period.troubles, Use.QUARANTINED)),
+        "objects_missing": dg.MetadataValue.int(_count(period.troubles, Use.MISSING)),
+        "run_seconds": dg.MetadataValue.float(round(report.seconds, 3)),
+        "run_bytes_read": dg.MetadataValue.int(report.bytes_read),
+        "run_bytes_written": dg.MetadataValue.int(report.bytes_written),
+        "lake_uri": dg.MetadataValue.text(lake.url(table.place)),
+    }
+    metadata |= trace_metadata()
+    if report.snapshot is not None:
+        metadata["snapshot"] = dg.MetadataValue.text(report.snapshot)
+    return metadata
+
+
+def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg.AssetCheckResult:
+    troubles = [(period, trouble) for period in report.periods for trouble in period.troubles]
+    lacking = [(period, trouble) for period, trouble in troubles if not trouble.filled]
+    description = "All archive objects of these periods are in the table."
+    if troubles:
+        became = {
+            BuildState.BLOCKED: "their periods are left as they were (on_bad_file: block)",
+            BuildState.FAILED: "their periods are left as they were",
+        }
+        states = {period.state for period, _ in lacking}
+        what = ", and ".join(became[state] for state in became if state in states)
+        if states - became.keys():
+            what = ", and ".join(filter(None, ("the rest of their periods is written", what)))
+        description = (
+            f"{_count([t for _, t in troubles], Use.QUARANTINED)} objects are quarantined, "
+            f"{_count([t for _, t in troubles], Use.MISSING)} missing; monthly objects stand in for "
+            f"{len(troubles) - len(lacking)} of them" + (f"; {len(lacking)} are lacking: {what}." if lacking else ".")
+        )
+    if report.outdated:
+        first, last = report.outdated[0], report.outdated[-1]
+        description += (
+            f" {len(report.outdated)} periods ({first} to {last}) were made by a version that read these files "
+            "otherwise, and their rows mean something else: materialize them again."
+        )
+    metadata: dict[str, dg.MetadataValue] = {
+        "periods_outdated": dg.MetadataValue.int(len(report.outdated)),
+        "objects_used": dg.MetadataValue.int(sum(period.daily + period.monthly for period in report.periods)),
+        "objects_quarantined": dg.MetadataValue.int(_count([t for _, t in troubles], Use.QUARANTINED)),
+        "objects_missing": dg.MetadataValue.int(_count([t for _, t in troubles], Use.MISSING)),
+        "objects_filled": dg.MetadataValue.int(len(troubles) - len(lacking)),
+        **{f"periods_{state.value}": dg.MetadataValue.int(report.total(state)) for state in BuildState},
+        "on_bad_file": dg.MetadataValue.text(entry.on_bad_file.value),
+    }
+    if troubles:
+        metadata["objects"] = dg.MetadataValue.md(_trouble_table(lacking + [t for t in troubles if t not in lacking]))
+    blocked = report.total(BuildState.BLOCKED) + report.total(BuildState.FAILED)
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=FILES,
+        passed=not lacking and not blocked and not report.outdated,
+        severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
+        description=description,
+        metadata=metadata,
+    )
+
+
+def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult:
+    summary = summarize(report.quality)
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows": dg.MetadataValue.int(summary.rows),
+        "rows_missing": dg.MetadataValue.int(summary.missing),
+        "rows_missing_explained": dg.MetadataValue.int(summary.explained),
+        "rows_undecided": dg.MetadataValue.int(summary.undecided),
+        "rows_breaking_relations": dg.MetadataValue.int(summary.broken),
+        "rows_sharing_keys": dg.MetadataValue.int(summary.shared_keys),
+        **{f"parts_{level}": dg.MetadataValue.int(count) for level, count in summary.levels.items()},
+    }
+    if summary.worst.height:
+        metadata["worst"] = dg.MetadataValue.md(_quality_table(summary.worst))
+    bad = summary.level in {Level.WARNING, Level.ERROR}
+    measured = sum(summary.levels.values())
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=QUALITY,
+        passed=not bad,
+        severity=dg.AssetCheckSeverity.ERROR if summary.level is Level.ERROR else dg.AssetCheckSeverity.WARN,
+        description=(
+            f"Of {measured} parts (period, symbol, interval) written or judged anew by this run, "
+            f"{summary.levels[Level.ERROR]} have errors and {summary.levels[Level.WARNING]} oddities; "
+            f"{summary.missing} rows are missing, {summary.explained} more in known outages, "
+            f"and {summary.undecided} where the next period will tell; "
+            f"{summary.shared_keys} have a key of a period beside; {summary.broken} break relations between columns."
+        ),
+        metadata=metadata,
+    )
+
+
+def _quality_table(worst: pl.DataFrame) -> str:
+    measures = (
+        "rows",
+        "missing",
+        "undecided",
+        "outside",
+        "duplicates",
+        "shared_keys",
+        "impossible_prices",
+        "negative_sizes",
+        "off_grid",
+        "id_gaps",
+    )
+    head = f"| period | symbol | interval | level | {' | '.join(measures)} | broken relations |"
+    lines = [head, "|---" * (len(measures) + 5) + "|"]
+    lines += [
+        "| "
+        + " | ".join(
+            "" if value is None else str(value)
+            for value in (
+                row["period"],
+                row["symbol"],
+                row["interval"],
+                row["level"],
+                *(row[name] for name in measures),
+                _broken(row["broken"]),
+            )
+        )
+        + " |"
+        for row in worst.iter_rows(named=True)
+    ]
+    return "\n".join(lines)
+
+
+def _broken(relations: list[dict[str, Any]] | None) -> str:
+    """Relations with the rows that break them, and the first one's time and values."""
+    return _cell(
+        "; ".join(
+            f"{each['relation']}: {each['rows']:,} rows, first at {each['time']:%Y-%m-%d %H:%M:%S} ({each['example']})"
+            for each in relations or ()
+        )
+    )
+
+
+def _trouble_table(troubles: Sequence[tuple[PeriodBuild, Trouble]]) -> str:
+    lines = ["| period | object | what | why | monthly stands in |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {period.period} | `{trouble.key}` | {trouble.use} | {_cell(trouble.reason)} | "
+        f"{'yes' if trouble.filled else 'no'} |"
+        for period, trouble in troubles[:TABLE_ROWS]
+    ]
+    if len(troubles) > TABLE_ROWS:
+        lines += ["", f"and {len(troubles) - TABLE_ROWS} more; the lineage table has all."]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _count(troubles: Sequence[Trouble], use: Use) -> int:
+    return sum(trouble.use == use.value for trouble in troubles)
+
+
+def _line(table: Table, period: PeriodBuild) -> str:
+    text = (
+        f"{table} {period.period}: {period.state}, {period.rows} rows, {period.daily} daily and "
+        f"{period.monthly} monthly objects"
+    )
+    if period.troubles:
+        text += f", {len(period.troubles)} objects quarantined or missing"
+    return f"{text}: {period.reason}" if period.reason else text

@@ -1,0 +1,165 @@
+"""The spending guard of runs, and of what sensors start in a day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.archives.cost_guard import (
+    ALLOW_TAG,
+    BYTES_TAG,
+    DAY_TAG,
+    DOLLARS_TAG,
+    spending_day,
+    spent,
+)
+from lakehouse_assets.orchestration.discovery.tick import sensors
+from lakehouse_assets.orchestration.run_requests import DATASET_TAG
+from lakehouse_assets_tests.orchestration.conftest import Runner
+from lakehouse_assets_tests.orchestration.gateway import Gateway
+from lakehouse_assets_tests.orchestration.watcher import SETTLE, Watcher, periods, resources_of
+from lakehouse_assets_tests.world import World, days
+
+DAY = "2024-03-04"
+
+
+@pytest.fixture
+def entry(world: World) -> DatasetEntry:
+    world.publish(["BTCUSDT", "ETHUSDT"], [DAY])
+    return world.entry(follow_from=DAY)
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    [step] = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    return step.step_failure_data.user_failure_data.description
+
+
+def test_the_first_line_of_a_run_is_its_estimate(runner: Runner, entry: DatasetEntry) -> None:
+    result = runner.run(entry, DAY)
+    assert result.success
+    lines = [
+        record.event_log_entry.user_message
+        for record in runner.instance.get_records_for_run(result.run_id).records
+        if not record.event_log_entry.is_dagster_event
+    ]
+    assert lines[0].startswith("To copy: 2 objects, ")
+
+
+def test_a_run_above_the_ceiling_copies_nothing_and_names_the_override(
+    runner: Runner, world: World, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_BYTES", "100")
+    result = runner.run(entry, DAY)
+    assert not result.success
+    assert "above LAKEHOUSE_SPENDING_MAX_BYTES=100. Nothing was copied." in failure(result)
+    assert ALLOW_TAG in failure(result)
+    assert "allow_spending: true" in failure(result)
+    assert world.lake_files("archive/") == {}
+    assert runner.materialized(entry) == []
+
+
+@pytest.mark.parametrize("way", ["config", "tag"])
+def test_the_override_lets_it_through(
+    runner: Runner, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_DOLLARS", "0")
+    if way == "config":
+        assert runner.run(entry, DAY, allow_spending=True).success
+    else:
+        assert _run(runner, entry, {ALLOW_TAG: "true"}).success
+    assert runner.materialized(entry) == [DAY]
+
+
+def test_what_sensors_start_in_a_day_stays_below_the_days_ceiling(
+    runner: Runner, watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher.now = datetime.now(UTC).replace(hour=8)
+    today = watcher.now.date()
+    every = [str(today - timedelta(days=number)) for number in (3, 2, 1)]
+    entry = world.entry(follow_from=every[0], partitions_per_run=1)
+    world.publish(["BTCUSDT"], every)
+    requests = watcher.settle(entry)
+    assert periods(requests) == every[::-1]
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1200")  # two objects of 400 B with their sidecars
+    results = []
+    for request in requests:
+        run = _run(runner, entry, request.tags | {"dagster/run_key": request.run_key}, request.partition_key)
+        results.append(run.success)
+    assert results == [True, True, False]
+    assert 800 < spent(watcher.instance, today)[1] <= 1200
+    assert spent(watcher.instance, today - timedelta(days=1)) == (0, 0)
+
+    for _ in range(3):
+        assert watcher.tick(entry, later=SETTLE) == []
+        assert "spending ceiling (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached" in watcher.reason
+    watcher.now += timedelta(days=1)
+    [again] = [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]
+    assert (again.partition_key, again.tags["lakehouse/attempt"]) == (every[0], "2")
+
+
+def test_a_run_that_a_person_started_is_not_counted_to_the_day(
+    runner: Runner, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1")
+    result = runner.run(entry, DAY)
+    assert result.success
+    assert BYTES_TAG not in runner.instance.get_run_by_id(result.run_id).tags
+
+
+def test_the_override_is_for_every_period_of_a_range(
+    runner: Runner, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_DOLLARS", "0")
+    entry = world.entry()
+    world.publish(["BTCUSDT"], days("2024-01-01", "2024-01-03"))
+    assert not runner.run(entry, "2024-01-01", "2024-01-03").success
+    assert runner.run(entry, "2024-01-01", "2024-01-03", allow_spending=True).success
+    assert runner.materialized(entry) == days("2024-01-01", "2024-01-03")
+
+
+def _run(
+    runner: Runner, entry: DatasetEntry, tags: dict[str, str], period: str | None = None
+) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [build_archive_asset(entry, "s3://lake")],
+        instance=runner.instance,
+        resources=resources_of(runner.world),
+        raise_on_error=False,
+        partition_key=period or DAY,
+        tags=tags,
+    )
+
+
+@pytest.mark.parametrize(
+    ("exchange", "dataset"), [("binance", "binance/um/klines/daily"), ("htx", "htx/spot/trades/daily")]
+)
+@pytest.mark.parametrize("hour", [1, 17])
+def test_the_day_of_the_ceiling_is_that_of_utc_for_the_sensors_of_every_exchange(  # noqa: PLR0917
+    store: EmbeddedStore,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    exchange: str,
+    dataset: str,
+    hour: int,
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1000")
+    now = datetime(2026, 3, 5, hour, tzinfo=UTC)
+    tags = {DATASET_TAG: dataset, DAY_TAG: str(spending_day(now)), DOLLARS_TAG: "1", BYTES_TAG: "5000"}
+    create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
+    world = World(store, exchange)
+    entry = world.entry(dataset, follow_from="2026-03-03")
+    world.publish(["BTCUSDT"], ["2026-03-03"], dataset=dataset)
+    with Gateway(store.endpoint_url).running() as gateway:
+        watcher = Watcher(world, gateway, instance)
+        monkeypatch.setattr(sensors, "now", lambda: watcher.now.timestamp())  # noqa: PLW0108 - the clock moves on
+        watcher.now = now
+        assert [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)] == []
+        assert "spending ceiling" in watcher.reason
+        watcher.now += timedelta(days=1)
+        assert periods([*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]) == ["2026-03-03"]

@@ -1,0 +1,519 @@
+"""The discovery sensor on a real instance and a real store; only the clock is set by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse_assets.archive.bucket import Credentials
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
+from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS
+from lakehouse_assets.orchestration.discovery.tick import tick, time_budget
+from lakehouse_assets.sync import changes
+from lakehouse_assets_tests.orchestration.watcher import (
+    FIRST_PAUSE,
+    SETTLE,
+    Watcher,
+    lake_at,
+    periods,
+    resources_of,
+)
+from lakehouse_assets_tests.world import KLINES, World, body_of, days, scope
+
+METRICS = "binance/um/metrics/daily"
+FUNDING = "binance/um/fundingRate/monthly"
+NEW = "2024-03-04"
+
+
+@pytest.fixture
+def entry(world: World) -> DatasetEntry:
+    return world.entry(follow_from="2024-03-01")
+
+
+# What is asked for, and when
+
+
+def test_the_newest_period_of_every_dataset_is_asked_for_once_it_settled(watcher: Watcher, world: World) -> None:
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
+    for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
+        world.publish(["BTCUSDT", "ETHUSDT"], [period], dataset=dataset)
+    requests = watcher.settle(*entries)
+    assert {(tuple(r.asset_selection), r.partition_key) for r in requests} == {
+        ((dg.AssetKey(["binance", "um", "klines", "daily"]),), NEW),
+        ((dg.AssetKey(["binance", "um", "metrics", "daily"]),), NEW),
+        ((dg.AssetKey(["binance", "um", "fundingRate", "monthly"]),), "2024-02"),
+    }
+    for request in requests:
+        dataset, period, fingerprint, attempt = request.run_key.split("@")
+        assert (dataset, period) == (request.asset_selection[0].to_user_string(), request.partition_key)
+        assert (len(fingerprint), attempt) == (16, "1")
+        assert request.tags == {
+            "lakehouse/dataset": dataset,
+            "lakehouse/attempt": "1",
+            "lakehouse/objects": "2",
+            "lakehouse/fingerprints": fingerprint,
+        }
+        assert request.run_config == {}
+
+
+def test_a_period_whose_listing_still_changes_is_not_asked_for(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
+        world.publish([symbol], [NEW])
+        assert watcher.tick(entry, later=SETTLE - 1) == []
+        assert "not settled" in watcher.reason
+    assert watcher.tick(entry, later=SETTLE - 1) == []
+    assert periods(watcher.tick(entry, later=1)) == [NEW]
+
+
+@pytest.mark.parametrize(("symbols", "at_once"), [(19, True), (18, False)])
+def test_a_period_with_95_percent_of_the_one_before_is_asked_for_at_once(
+    watcher: Watcher, world: World, entry: DatasetEntry, symbols: int, at_once: bool
+) -> None:
+    names = [f"S{number}USDT" for number in range(20)]
+    world.publish(names, ["2024-03-03"])
+    watcher.copied(entry, "2024-03-03")
+    world.publish(names[:symbols], [NEW])
+    assert periods(watcher.tick(entry)) == ([NEW] if at_once else [])
+
+
+def test_a_period_is_not_asked_for_before_it_is_over_in_utc(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], ["2024-03-05"])
+    watcher.now = datetime(2024, 3, 5, 23, 50, tzinfo=UTC)
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 6, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-03-05"]
+
+
+def test_a_month_is_not_asked_for_before_it_is_over(watcher: Watcher, world: World) -> None:
+    entry = world.entry(FUNDING, follow_from="2024-02-10")
+    world.publish(["BTCUSDT"], ["2024-01", "2024-02"], dataset=FUNDING)
+    watcher.now = datetime(2024, 2, 29, 23, 50, tzinfo=UTC)
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 1, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-02"]
+
+
+def test_history_before_follow_from_is_never_asked_for(watcher: Watcher, world: World) -> None:
+    world.publish(["BTCUSDT"], days("2024-02-20", NEW))
+    assert periods(watcher.settle(world.entry(follow_from="2024-03-03"))) == [f"2024-03-03..{NEW}"]
+
+
+def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: Watcher, world: World) -> None:
+    entry = world.entry()
+    world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-06"))
+    assert watcher.settle(entry) == []
+    watcher.now = datetime(2024, 3, 7, 8, tzinfo=UTC)
+    assert periods(watcher.settle(entry)) == ["2024-03-05..2024-03-06"]
+
+
+# Never twice, and again where it failed
+
+
+def test_nothing_is_asked_for_while_the_run_is_in_progress(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    run = watcher.run(request, dg.DagsterRunStatus.NOT_STARTED)
+    world.publish(["ETHUSDT"], [NEW])
+    for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING):
+        assert watcher.tick(entry, later=86_000) == []
+        assert "Runs in progress: 1" in watcher.reason
+        watcher.instance.run_storage.handle_run_event(run.run_id, _status_event(status))
+
+
+def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_up(
+    watcher: Watcher, world: World, entry: DatasetEntry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    keys = [request.run_key]
+    pause = FIRST_PAUSE
+    for attempt in range(2, MAX_ATTEMPTS + 1):
+        watcher.run(request, dg.DagsterRunStatus.FAILURE)
+        assert watcher.tick(entry, later=60) == []  # sees that the run is over
+        assert watcher.tick(entry, later=pause - 1) == []
+        [request] = watcher.tick(entry, later=1)
+        assert request.tags["lakehouse/attempt"] == str(attempt)
+        keys.append(request.run_key)
+        pause = min(2 * pause, 6 * 3600)
+    assert len(set(keys)) == MAX_ATTEMPTS
+
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    for _ in range(5):
+        assert watcher.tick(entry, later=6 * 3600) == []
+        assert f"Gave up after {MAX_ATTEMPTS} failed runs each: {KLINES}@{NEW}" in watcher.reason
+    assert f"{KLINES}@{NEW}: gave up" in capsys.readouterr().err
+    [incident] = [event for event in watcher.events if isinstance(event, dg.AssetObservation)]
+    assert (incident.partition, incident.metadata["failed_runs"].value) == (NEW, MAX_ATTEMPTS)
+
+    world.publish(["ETHUSDT"], [NEW])  # other objects: another chance
+    assert watcher.tick(entry, later=6 * 3600) == []
+    [fresh] = watcher.tick(entry, later=SETTLE)
+    assert fresh.tags["lakehouse/attempt"] == "1"
+    assert fresh.run_key not in keys
+
+
+def test_a_run_that_was_deleted_counts_as_over(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.instance.delete_run(watcher.run(request, dg.DagsterRunStatus.STARTED).run_id)
+    assert watcher.tick(entry, later=60) == []
+    [again] = watcher.tick(entry, later=FIRST_PAUSE)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_what_a_run_copied_is_not_asked_for_again_and_forgotten(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.copied(entry, NEW)
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    for _ in range(12):
+        assert watcher.tick(entry, later=1200) == []
+        assert watcher.reason == "Nothing new."
+    assert KLINES not in DiscoveryCursor.read(watcher.cursor).model_dump_json(include={"asked", "waiting"})
+
+
+def test_objects_that_come_after_the_run_are_asked_for_with_a_new_fingerprint(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from=NEW)
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.copied(entry, NEW)
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    assert watcher.tick(entry, later=60) == []
+    world.publish(["ETHUSDT"], [NEW])
+    assert watcher.tick(entry, later=3600) == []
+    assert "not settled" in watcher.reason
+    [late] = watcher.tick(entry, later=SETTLE)
+    assert (late.partition_key, late.tags["lakehouse/attempt"]) == (NEW, "1")
+    assert late.run_key != request.run_key
+
+
+def test_a_run_that_left_the_period_incomplete_is_followed_by_another(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    world.publish(["ETHUSDT"], [NEW])
+    world.engine().sync(scope(entry, NEW, symbols=(world.symbol("BTCUSDT"),)))
+    watcher.run(request, dg.DagsterRunStatus.SUCCESS)
+    assert watcher.tick(entry, later=60) == []
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    [second] = watcher.tick(entry, later=SETTLE)
+    assert second.run_key.rsplit("@", 2)[1] != request.run_key.rsplit("@", 2)[1]
+
+
+def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from=NEW)
+    [key] = world.publish(["BTCUSDT"], [NEW])
+    watcher.copied(entry, NEW)
+    assert watcher.tick(entry) == []
+    world.put(key, body_of(key, 2, 400))
+    assert watcher.tick(entry, later=3600) == []
+    assert periods(watcher.tick(entry, later=SETTLE)) == [NEW]
+
+
+def test_a_withdrawn_object_is_asked_for_once_so_that_the_manifest_says_so_but_no_sidecar(
+    watcher: Watcher, world: World
+) -> None:
+    entry = world.entry(follow_from=NEW)
+    kept, gone = world.publish(["BTCUSDT", "ETHUSDT"], [NEW])
+    watcher.copied(entry, NEW)
+    watcher.tick(entry)
+    world.store.admin_bucket(world.source.name).boto3_client().delete_object(
+        Bucket=world.source.name, Key=f"{kept}.CHECKSUM"
+    )
+    assert watcher.tick(entry, later=3600) == []
+    world.withdraw(gone)
+    assert watcher.tick(entry, later=3600) == []
+    [request] = watcher.tick(entry, later=SETTLE)
+    watcher.obey(entry, request)
+    for _ in range(3):
+        assert watcher.tick(entry, later=3600) == []
+    assert watcher.reason == "Nothing new."
+
+
+# What a look costs
+
+
+def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world: World) -> None:
+    # The canaries are shared by all tests: a dataset and a year that no other test looks at.
+    name, day = "binance/um/indexPriceKlines/daily", "2021-06-01"
+    canary, other = "BTCUSDT", world.symbol("XUSDT")
+    entry = world.entry(name, follow_from=day, symbols={"include": [canary, f"{world.tag}*"]})
+    layout = Dataset.parse(name).layout
+    period = Dataset.parse(name).period(day)
+    keys = {symbol: layout.key_of(symbol=symbol, interval="1m", period=period) for symbol in (canary, other)}
+    watcher.now = datetime(2021, 6, 2, 8, tzinfo=UTC)
+    watcher.tick(entry)
+    world.put(keys[other], b"x")
+    for _ in range(3):
+        watcher.gateway.listed.clear()
+        assert watcher.tick(entry, later=60) == []
+        assert watcher.gateway.listed == [f"{keys[canary].rsplit('/', 1)[0]}/"]
+    world.put(keys[canary], b"y")
+    try:
+        assert periods(watcher.settle(entry)) == [day]
+        assert any(world.tag in prefix for prefix in watcher.gateway.listed)
+    finally:
+        world.withdraw(keys[canary])
+
+
+def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], days("2024-03-01", NEW))
+    watcher.copied(entry, *days("2024-03-01", NEW))
+    watcher.tick(entry)
+    watcher.gateway.listed.clear()
+    for _ in range(3):
+        assert watcher.tick(entry, later=60) == []
+    assert watcher.gateway.listed == []
+
+
+def test_while_the_newest_day_is_being_brought_the_others_are_not_listed_every_tick(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.STARTED)
+    watcher.tick(entry, later=3600)
+    for _ in range(3):
+        watcher.gateway.listed.clear()
+        assert watcher.tick(entry, later=60) == []
+        assert watcher.gateway.listed == []
+
+
+def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Watcher, world: World) -> None:
+    entry = world.entry(follow_from="2020-01-01")
+    world.publish(["BTCUSDT", "ETHUSDT"], ["2020-01-01", NEW])
+    watcher.copied(entry, "2020-01-01")
+    watcher.tick(entry)
+    watcher.gateway.listed.clear()
+    watcher.tick(entry, later=SETTLE)
+    root, *folders = watcher.gateway.listed
+    assert root == Dataset.parse(KLINES).source_prefix
+    assert sorted(folders) == [f"{root}{world.symbol(name)}/1m/" for name in ("BTCUSDT", "ETHUSDT")]
+
+
+def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watcher, world: World) -> None:
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
+    for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
+        world.publish(["BTCUSDT"], [period], dataset=dataset)
+    watcher.settings = {"budget_seconds": 0.05, "settle_seconds": 0}
+    watcher.gateway.delay = 0.1
+    asked = []
+    for expected in (METRICS, FUNDING, KLINES):
+        asked += [watcher.tick(*entries, later=60)]
+        assert DiscoveryCursor.read(watcher.cursor).next_dataset == expected
+    assert [r.asset_selection[0].to_user_string() for [r] in asked] == [KLINES, METRICS, FUNDING]
+
+
+def test_a_listing_that_does_not_fit_a_tick_is_gone_on_with_in_the_next(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "PART_FOLDERS", 1)
+    entry = world.entry(follow_from=NEW)
+    names = [f"S{number}USDT" for number in range(6)]
+    world.publish(names, [NEW])
+    watcher.settings = {"budget_seconds": 0.1, "settle_seconds": 0}
+    watcher.gateway.delay = 0.05
+    asked: list[dg.RunRequest] = []
+    ticks = 0
+    while not asked:
+        asked = watcher.tick(entry, later=1)
+        watcher.restart()
+        ticks += 1
+        assert ticks < 20
+    assert ticks > 3
+    listed = [prefix for prefix in watcher.gateway.listed if prefix.endswith("/1m/")]
+    assert sorted(listed) == [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in names]
+    assert [(request.partition_key, request.tags["lakehouse/objects"]) for request in asked] == [(NEW, "6")]
+
+
+def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_first(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_budget, "LIMIT_SECONDS", 0.3)
+    entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS)]
+    watcher.gateway.delay = 100
+    assert watcher.tick(*entries) == []
+    assert watcher.gateway.answered == 0
+    assert watcher.reason.startswith(f"{KLINES}: no answer within 0.3 s")
+    assert DiscoveryCursor.read(watcher.cursor).next_dataset == METRICS
+
+
+def test_no_more_runs_are_asked_for_in_a_tick_than_the_limit(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tick, "REQUESTS_PER_TICK", 2)
+    entries = [world.entry(name, follow_from="2024-03-02") for name in (KLINES, METRICS)]
+    for dataset in (KLINES, METRICS):
+        world.publish(["BTCUSDT"], ["2024-03-02", NEW], dataset=dataset)
+    watcher.settings = {"settle_seconds": 0}
+    ticks = [watcher.tick(*entries, later=60) for _ in range(2)]
+    assert [[(r.asset_selection[0].path[2], r.partition_key) for r in requests] for requests in ticks] == [
+        [("klines", NEW), ("klines", "2024-03-02")],
+        [("metrics", NEW), ("metrics", "2024-03-02")],
+    ]
+
+
+# When something is down
+
+
+def test_a_source_outage_is_a_reason_to_skip_and_loses_nothing(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    watcher.tick(entry, later=60)
+    watcher.gateway.refusal = (403, "AccessDenied")
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert "binance/um/klines/daily: Listing s3://data.binance.vision" in watcher.reason
+    assert "closed for maintenance" in watcher.reason
+    watcher.gateway.refusal = None
+    [again] = watcher.tick(entry, later=60)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_a_lake_that_is_down_is_a_reason_to_skip_and_loses_nothing(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.FAILURE)
+    watcher.tick(entry, later=60)
+    up = watcher.lake
+    watcher.lake = lake_at(world, credentials=Credentials("who", "wrong-secret"))
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert f"{KLINES}: Reading the manifest s3://lake/" in watcher.reason
+    assert "wrong-secret" not in watcher.reason
+    watcher.lake = lake_at(world, endpoint_url="http://127.0.0.1:9")
+    assert watcher.tick(entry, later=FIRST_PAUSE) == []
+    assert "Unreachable" in watcher.reason
+    assert watcher.reason.isprintable()
+    watcher.lake = up
+    [again] = watcher.tick(entry, later=60)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [world.entry(name, follow_from="2024-03-01") for name in (KLINES, METRICS)]
+    for dataset in (KLINES, METRICS):
+        world.publish(["BTCUSDT"], [NEW], dataset=dataset)
+    real = tick.followed_periods
+
+    def broken(entry: DatasetEntry, *args: Any, **more: Any) -> Any:
+        if entry.dataset.name == KLINES:
+            raise RuntimeError("the table is odd")
+        return real(entry, *args, **more)
+
+    monkeypatch.setattr(tick, "followed_periods", broken)
+    assert watcher.tick(*entries) == []
+    assert f"{KLINES}: RuntimeError: the table is odd" in watcher.reason
+    [request] = watcher.tick(*entries, later=SETTLE)
+    assert request.asset_selection == [dg.AssetKey(METRICS.split("/"))]
+
+
+# What is remembered
+
+
+def test_a_restart_keeps_everything(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    watcher.run(request, dg.DagsterRunStatus.STARTED)
+    with dg.DagsterInstance.from_ref(watcher.instance.get_ref()) as restarted:
+        watcher.instance = restarted
+        assert watcher.tick(entry, later=86_000) == []
+
+
+@pytest.mark.parametrize("lost", [None, "not a cursor", '{"asked": 7}'])
+def test_a_lost_cursor_starts_anew_but_asks_for_nothing_twice(
+    watcher: Watcher, world: World, entry: DatasetEntry, lost: str | None
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    [request] = watcher.settle(entry)
+    run = watcher.run(request, dg.DagsterRunStatus.STARTED)
+    watcher.cursor = lost
+    assert watcher.settle(entry) == []
+    assert "Runs in progress: 1" in watcher.reason
+    watcher.instance.report_run_failed(run)
+    watcher.cursor = lost
+    [again] = watcher.settle(entry)
+    assert again.tags["lakehouse/attempt"] == "2"
+
+
+def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world: World) -> None:
+    klines, metrics = (world.entry(name) for name in (KLINES, METRICS))
+    watcher.tick(klines, metrics)
+    assert METRICS in watcher.cursor
+    watcher.tick(klines)
+    assert METRICS not in watcher.cursor
+
+
+# As the daemon evaluates it
+
+
+def test_dagster_takes_the_requests_for_existing_partitions(
+    watcher: Watcher, world: World, entry: DatasetEntry
+) -> None:
+    world.publish(["BTCUSDT"], [NEW])
+    watcher.settings = {"settle_seconds": 0}
+    sensor = watcher.sensor(entry)
+    definitions = dg.Definitions(
+        [build_archive_asset(entry, "s3://lake")], sensors=[sensor], resources=resources_of(world)
+    )
+    with watcher.context(definitions=definitions, instance_ref=watcher.instance.get_ref()) as context:
+        data = definitions.resolve_sensor_def("binance_discovery").evaluate_tick(context)
+    [request] = data.run_requests
+    assert request.partition_key == NEW
+    assert request.tags["dagster/partition"] == NEW
+    assert data.cursor
+
+
+def test_sensors_are_one_per_exchange_and_pace_themselves_as_configured(watcher: Watcher, world: World) -> None:
+    watcher.settings = {"tick_seconds": 7}
+    sensor = watcher.sensor(world.entry(KLINES), world.entry(METRICS))
+    assert (sensor.name, sensor.minimum_interval_seconds) == ("binance_discovery", 7)
+
+
+def _status_event(status: dg.DagsterRunStatus) -> dg.DagsterEvent:
+    kinds = {
+        dg.DagsterRunStatus.STARTING: dg.DagsterEventType.RUN_STARTING,
+        dg.DagsterRunStatus.STARTED: dg.DagsterEventType.RUN_START,
+        dg.DagsterRunStatus.CANCELING: dg.DagsterEventType.RUN_CANCELING,
+    }
+    return dg.DagsterEvent(event_type_value=kinds[status].value, job_name="job")
+
+
+# A clock that was ahead
+
+
+@pytest.mark.parametrize("follow_from", ["2024-03-01", None])
+def test_one_tick_of_a_clock_that_was_ahead_silences_nothing(
+    watcher: Watcher, world: World, follow_from: str | None
+) -> None:
+    entry = world.entry(follow_from=follow_from)
+    world.publish(["BTCUSDT"], days("2024-03-01", NEW))
+    watcher.copied(entry, *days("2024-03-01", NEW))
+    watcher.now += timedelta(days=400)
+    watcher.tick(entry)
+    watcher.now -= timedelta(days=400)
+    key = world.key("BTCUSDT", "2024-03-03")
+    world.put(key, body_of(key, 2, 400))
+    hours = [watcher.tick(entry, later=tick.RELIST_SECONDS) for _ in range(2)]
+    assert [periods(requests) for requests in hours] == [[], ["2024-03-03"]]
+    watcher.now = datetime(2024, 3, 6, 8, tzinfo=UTC)
+    world.publish(["BTCUSDT"], ["2024-03-05"])
+    assert "2024-03-05" in periods([*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)])

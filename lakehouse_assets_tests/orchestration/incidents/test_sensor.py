@@ -1,0 +1,329 @@
+"""The incident sensor on a real Dagster instance: what fails is told, what is right again is resolved."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster_aws.s3 import S3Resource
+
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.observability.incidents.causes import Cause, Severity
+from lakehouse_assets.observability.incidents.lifecycle import resolve
+from lakehouse_assets.observability.incidents.model import Book, Note
+from lakehouse_assets.observability.incidents.notification import Notifier
+from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.archives.verification import build_verification_asset
+from lakehouse_assets.orchestration.dagster_tags import range_tags
+from lakehouse_assets.orchestration.discovery.give_up import sensor, signals
+from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
+from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets_tests.observability.sinks import Webhook
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
+from lakehouse_assets_tests.world import World, days
+
+NOWHERE = {"endpoint_url": "http://127.0.0.1:9", "max_attempts": 1}
+FIRST, BAD, LAST = "2024-03-01", "2024-03-02", "2024-03-03"
+
+
+class Watch:
+    """The sensor, tick by tick, with a clock that is set forward by hand."""
+
+    def __init__(self, runner: Runner, entry: DatasetEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runner, self.entry, self.world = runner, entry, runner.world
+        self.ahead = timedelta()
+        self.cursor: str | None = None
+        self.events: list[Any] = []
+        self.fallback = tmp_path / "fallback"
+        self.resources = resources_of(self.world)
+        self.extra: list[Any] = []
+        self.sensor = build_incident_sensor()
+        monkeypatch.setattr(sensor, "now", lambda: datetime.now(UTC) + self.ahead)
+        monkeypatch.setenv("LAKEHOUSE_INCIDENTS_FALLBACK_DIR", str(self.fallback))
+        self.tick()
+
+    def tick(self, *, later: timedelta = timedelta()) -> Book:
+        self.ahead += later
+        assets = [build_archive_asset(self.entry, "s3://lake"), build_verification_asset(self.entry), *self.extra]
+        with dg.build_sensor_context(
+            instance=self.runner.instance,
+            cursor=self.cursor,
+            definitions=dg.Definitions([*assets, build_incident_report()], resources=self.resources),
+            resources={"lake": self.resources["lake"]},
+        ) as context:
+            result = self.sensor(context)
+        self.cursor, self.events = result.cursor, result.asset_events
+        return self.book
+
+    @property
+    def book(self) -> Book:
+        return LakeBook(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).book
+
+    def live(self) -> dict[Cause, set[tuple[str, str | None]]]:
+        return {
+            incident.cause: {(member.signal.subject, member.signal.period) for member in incident.firing}
+            for incident in self.book.live()
+        }
+
+
+@pytest.fixture
+def watch(runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watch]:
+    return lambda **fields: Watch(runner, world.entry(**fields), tmp_path, monkeypatch)
+
+
+def check(watch: Watch, name: str, *, passed: bool, asset: str | None = None, text: str = "") -> None:
+    """An evaluation without a run, as a sensor reports it."""
+    watch.runner.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey((asset or watch.entry.dataset.name).split("/")),
+            check_name=name,
+            passed=passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=text,
+        )
+    )
+
+
+def test_a_failed_partition_is_told_within_its_hold_and_resolved_when_it_materializes(
+    watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
+    monkeypatch.setenv("LAKEHOUSE_INCIDENTS_DAGSTER_URL", "https://dagster.example.org")
+    # What a run brought about is read to its end, page by page.
+    monkeypatch.setattr(signals, "EVENTS_PER_PAGE", 2)
+    it = watch()
+    it.world.publish(["BTCUSDT"], days(FIRST, LAST))
+    with it.world.refused_writes(it.world.key("BTCUSDT", BAD)):
+        assert not it.runner.run(it.entry, FIRST, LAST).success
+    it.tick()
+    assert webhook.received == []
+    book = it.tick(later=timedelta(seconds=60))
+    name = it.entry.dataset.name
+    assert it.live() == {Cause.TRANSFER_FAILS: {(name, BAD)}}
+    [incident] = book.live()
+    [document] = [document for _, document in webhook.received]
+    assert document["title"] == "[error] binance: objects cannot be brought into the lake (opened)"
+    assert f"https://dagster.example.org/runs/{incident.firing[0].signal.run_id}" in document["message"]
+    assert f"{name}?view=partitions&partition={BAD}" in document["message"]
+    assert f"{name} {BAD}: 1 of 1 objects" in document["message"]
+    assert it.runner.run(it.entry, BAD).success
+    it.tick()
+    it.tick(later=timedelta(minutes=6))
+    assert (it.live(), len(webhook.received)) == ({}, 2)
+    assert webhook.titles[-1].endswith("(resolved)")
+
+
+def test_a_run_that_fails_before_it_looks_at_partitions_fails_all_of_them(watch: Callable[..., Watch]) -> None:
+    it = watch()
+    asset = build_archive_asset(it.entry, "s3://lake")
+    gone = {**it.resources, "source": SourceResource(s3=S3Resource(use_unsigned_session=True, **NOWHERE))}
+    result = dg.materialize(
+        [asset],
+        instance=it.runner.instance,
+        resources=gone,
+        raise_on_error=False,
+        tags=range_tags(FIRST, LAST),
+    )
+    assert not result.success
+    it.tick()
+    assert it.live() == {Cause.LISTING_FAILS: {(it.entry.dataset.name, day) for day in days(FIRST, LAST)}}
+
+
+def test_a_lake_that_is_away_does_not_silence_its_own_alarm(
+    watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
+    it = watch()
+    it.world.publish(["BTCUSDT"], [FIRST])
+    there = it.resources
+    away = there["lake"].s3.model_dump() | NOWHERE
+    it.resources = {
+        **there,
+        "lake": LakeResource(s3=S3Resource(**away), bucket=there["lake"].bucket, prefix=there["lake"].prefix),
+    }
+    dg.materialize(
+        [build_archive_asset(it.entry, "s3://lake")],
+        instance=it.runner.instance,
+        resources=it.resources,
+        raise_on_error=False,
+        partition_key=FIRST,
+    )
+    it.tick()
+    it.tick(later=timedelta(seconds=60))
+    assert webhook.titles == ["[critical] lake: the lake refuses or does not answer (opened)"]
+    assert json.loads((it.fallback / "incidents.json").read_text())["ahead"]
+    assert it.world.lake_files("_incidents/") == {}
+    it.resources = there
+    it.tick()
+    assert (set(it.live()), len(webhook.received)) == ({Cause.LAKE_REFUSES}, 1)
+    assert set(it.world.lake_files("_incidents/")) == {"_incidents/book.json"}
+    assert it.runner.run(it.entry, FIRST).success
+    it.tick()
+    it.tick(later=timedelta(minutes=6))
+    assert (it.live(), len(webhook.received)) == ({}, 2)
+
+
+def checked(asset: str, name: str) -> list[Any]:
+    """An asset of another module, with a check of that name."""
+    key = dg.AssetKey(asset.split("/"))
+    return [dg.AssetSpec(key), dg.asset_check(asset=key, name=name)(lambda: dg.AssetCheckResult(passed=True))]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [("expected", Cause.UNUSUAL), ("checksums", Cause.CHECKSUM_MISMATCH), ("freshness", Cause.CHECK_FAILS)],
+)
+def test_a_failing_check_is_an_incident_until_it_passes(watch: Callable[..., Watch], name: str, cause: Cause) -> None:
+    it = watch()
+    asset = it.entry.dataset.name + ("/verified" if name == "checksums" else "")
+    if name == "freshness":
+        asset = "binance/table"
+        it.extra = checked(asset, name)
+    check(it, name, passed=False, asset=asset, text="bytes of 2024-03-01: 3 bytes, unusually low")
+    it.tick()
+    assert it.live() == {cause: {(asset, None)}}
+    [member] = it.book.live()[0].firing
+    assert member.signal.text == "bytes of 2024-03-01: 3 bytes, unusually low"
+    check(it, name, passed=True, asset=asset)
+    it.tick(later=timedelta(seconds=61))
+    assert it.live() == {}
+
+
+def test_several_late_datasets_of_an_exchange_are_its_own_trouble(watch: Callable[..., Watch]) -> None:
+    it = watch()
+    names = [f"binance/um/other{number}/daily" for number in range(4)]
+    for name in names:
+        key = dg.AssetKey(name.split("/"))
+        it.extra += [
+            dg.AssetSpec(key),
+            dg.asset_check(asset=key, name="published")(lambda: dg.AssetCheckResult(passed=True)),
+        ]
+    for name in names:
+        check(it, "published", passed=name != names[0], asset=name, text="due 6 h ago")
+    it.tick()
+    assert it.live() == {Cause.DATASET_LATE: {(names[0], None)}}
+    check(it, "published", passed=False, asset=names[1], text="due 5 h ago")
+    it.tick()
+    assert it.live() == {Cause.EXCHANGE_STALLED: {("binance", None), *((name, None) for name in names[:2])}}
+
+
+def test_what_discovery_gave_up_is_told(watch: Callable[..., Watch]) -> None:
+    it = watch()
+    key = dg.AssetKey(it.entry.dataset.asset_key)
+    it.runner.instance.report_runless_asset_event(
+        dg.AssetObservation(
+            key, partition=BAD, description="Gave up after 8 failed runs.", metadata={"incident": "gave_up"}
+        )
+    )
+    it.runner.instance.report_runless_asset_event(dg.AssetObservation(key, partition=FIRST, metadata={"objects": 1}))
+    it.tick()
+    assert it.live() == {Cause.TRANSFER_FAILS: {(it.entry.dataset.name, BAD)}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("{name}: Listing s3://data.binance.vision/x failed: Unreachable.", Cause.EXCHANGE_STALLED),
+        ("{name}: Reading the manifest {lake}_manifest/x failed: Unreachable.", Cause.LAKE_REFUSES),
+        ("Nothing new.", None),
+    ],
+)
+def test_a_sensor_in_trouble_is_an_incident(watch: Callable[..., Watch], reason: str, cause: Cause | None) -> None:
+    it = watch()
+    reason = reason.format(name=it.entry.dataset.name, lake=it.world.lake.url())
+    instance = it.runner.instance
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
+    origin = RemoteInstigatorOrigin(repository, "binance_discovery")
+    data = SensorInstigatorData(min_interval=30, sensor_type=None)
+    instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data))
+    instance.create_tick(
+        TickData(
+            origin.get_id(),
+            "binance_discovery",
+            InstigatorType.SENSOR,
+            TickStatus.SKIPPED,
+            time.time(),
+            skip_reason=reason,
+            selector_id=origin.get_selector().get_id(),
+        )
+    )
+    it.tick()
+    assert set(it.live()) == ({cause} if cause else set())
+
+
+def test_an_old_failure_is_not_told_when_the_sensor_first_runs(
+    runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = world.entry()
+    world.publish(["BTCUSDT"], [FIRST])
+    with world.refused_writes(world.key("BTCUSDT", FIRST)):
+        assert not runner.run(entry, FIRST).success
+    it = Watch(runner, entry, tmp_path, monkeypatch)
+    it.tick()
+    assert it.live() == {}
+
+
+def test_a_tick_that_ends_before_its_cursor_is_kept_tells_nothing_twice(
+    watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
+    it = watch()
+    it.world.publish(["BTCUSDT"], [FIRST])
+    with it.world.refused_writes(it.world.key("BTCUSDT", FIRST)):
+        assert not it.runner.run(it.entry, FIRST).success
+    before = it.cursor
+    for _ in range(3):
+        it.cursor = before
+        it.tick(later=timedelta(seconds=60))
+    assert len(webhook.received) == 1
+
+
+def test_the_page_is_reported_when_incidents_change_and_can_be_renewed(watch: Callable[..., Watch]) -> None:
+    it = watch()
+    assert it.events == []
+    check(it, "expected", passed=False, text="3 | 4 bytes")
+    it.tick()
+    [reported] = it.events
+    assert reported.asset_key == INCIDENTS
+    assert reported.metadata["incidents_open"].value == 1
+    assert "`binance-unusual-" in reported.metadata["open"].value
+    assert "3 \\| 4 bytes" in reported.metadata["open"].value
+    it.tick()
+    assert it.events == []
+    result = dg.materialize([build_incident_report()], instance=it.runner.instance, resources=it.resources)
+    [page] = result.asset_materializations_for_node("__".join(INCIDENTS.path))
+    assert page.metadata["open"] == reported.metadata["open"]
+    assert page.metadata["undelivered"].value == "None."
+
+
+def test_what_a_person_resolved_is_told_and_stays_so(
+    watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
+    it = watch()
+    check(it, "checksums", passed=False, asset=f"{it.entry.dataset.name}/verified")
+    [incident] = it.tick(later=timedelta(seconds=61)).live()
+    assert incident.severity is Severity.ERROR
+    desk = IncidentDesk(LakeBook(it.world.lake, None), Notifier())
+    note = Note(who="anna", at=datetime.now(UTC), text="the exchange knows")
+    desk.change(lambda book: resolve(book, incident.id, note), note.at)
+    it.tick()
+    assert it.live() == {}
+    assert "Resolved by anna: the exchange knows." in webhook.received[-1][1]["message"]

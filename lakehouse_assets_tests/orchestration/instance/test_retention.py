@@ -1,0 +1,213 @@
+"""Retention on real instances, SQLite and Postgres: what goes, what stays, and what a person then sees."""
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_tags import range_tags
+from lakehouse_assets.orchestration.instance.retention import (
+    build_retention_job,
+    build_retention_schedule,
+    delete_old_runs,
+)
+from lakehouse_assets.settings import RetentionSettings
+from lakehouse_assets_tests.postgres import Postgres, running_postgres
+
+SCHEME = "postgresql+psycopg2"
+DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", end_date="2024-01-06")
+KEY = dg.AssetKey(["binance", "um", "klines", "daily"])
+CHECK = dg.AssetCheckKey(KEY, "complete")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    with ExitStack() as stack:
+        home = tmp_path_factory.mktemp("instance")
+        config: dict[str, object] = {"telemetry": {"enabled": False}}
+        if request.param == "postgres":
+            server: Postgres = request.getfixturevalue("postgres")
+            variables = server.variables(server.new_database())
+            names = {"hostname": "HOST", "username": "USERNAME", "password": "PASSWORD", "db_name": "DB"}
+            database: dict[str, object] = {name: variables[f"DAGSTER_PG_{end}"] for name, end in names.items()}
+            config["storage"] = {"postgres": {"postgres_db": {**database, "port": server.port, "scheme": SCHEME}}}
+        (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        yield stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+
+
+def _asset(*, fail: bool = False, checked: bool = True) -> dg.AssetsDefinition:
+    """As archive assets do: every partition logged by itself, with its own evaluation."""
+
+    @dg.multi_asset(
+        name="archive",
+        specs=[dg.AssetSpec(KEY, partitions_def=DAYS)],
+        check_specs=[dg.AssetCheckSpec("complete", asset=KEY, partitions_def=DAYS)],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def archive(context: dg.AssetExecutionContext):
+        for day in context.partition_keys:
+            if not fail:
+                context.log_event(dg.AssetMaterialization(KEY, partition=day))
+            if checked:
+                context.log_event(
+                    dg.AssetCheckEvaluation(
+                        asset_key=KEY, check_name="complete", partition=day, passed=not fail, metadata={}
+                    )
+                )
+        if fail:
+            raise dg.Failure("refused", allow_retries=False)
+        yield from ()
+
+    return archive
+
+
+def _run(instance: dg.DagsterInstance, first: str, last: str, **how: bool) -> str:
+    done = dg.materialize(
+        [_asset(**how)],
+        instance=instance,
+        tags=range_tags(first, last),
+        raise_on_error=False,
+    )
+    return done.run_id
+
+
+def _delete(instance: dg.DagsterInstance, **how: bool) -> list[str]:
+    """Delete whatever has ended; returns the runs that are left."""
+    delete_old_runs(instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=2, **how)
+    return sorted(instance.get_run_ids())
+
+
+def _seen(instance: dg.DagsterInstance) -> tuple[object, ...]:
+    """What the asset's page shows of its partitions and of its check."""
+    status = get_and_update_asset_status_cache_value(instance, KEY, DAYS)
+    latest = {
+        day: record.run_id
+        for day in DAYS.get_partition_keys()
+        for record in instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=KEY, asset_partitions=[day]), limit=1
+        ).records
+    }
+    assert status is not None
+    checks = {
+        day: execution.run_id
+        for day in DAYS.get_partition_keys()
+        for execution in instance.event_log_storage.get_asset_check_execution_history(
+            CHECK, limit=1, partition_filter=_partition(day)
+        )
+    }
+    return sorted(instance.get_materialized_partitions(KEY)), latest, checks
+
+
+def _partition(day: str) -> object:
+    from dagster._core.storage.event_log.base import PartitionKeyFilter  # noqa: PLC0415
+
+    return PartitionKeyFilter(key=day)
+
+
+def test_a_run_goes_when_later_ones_have_the_last_word_on_all_its_partitions(instance: dg.DagsterInstance) -> None:
+    first = _run(instance, "2024-01-01", "2024-01-03")
+    second = _run(instance, "2024-01-01", "2024-01-02")
+    seen = _seen(instance)
+    assert _delete(instance) == sorted([first, second]), "the first still has the last word on the third day"
+    assert _seen(instance) == seen
+    third = _run(instance, "2024-01-03", "2024-01-03")
+    seen = _seen(instance)
+    assert _delete(instance) == sorted([second, third])
+    assert _seen(instance) == seen
+    assert instance.all_logs(first) == []
+
+
+def test_a_run_whose_evaluation_is_the_latest_stays(instance: dg.DagsterInstance) -> None:
+    judged = _run(instance, "2024-01-01", "2024-01-01")
+    unjudged = _run(instance, "2024-01-01", "2024-01-01", checked=False)
+    seen = _seen(instance)
+    assert _delete(instance) == sorted([judged, unjudged])
+    assert _seen(instance) == seen
+
+
+def test_a_failed_run_goes_once_its_partition_has_become_green(instance: dg.DagsterInstance) -> None:
+    failed = _run(instance, "2024-01-04", "2024-01-04", fail=True)
+    assert _delete(instance) == [failed], "it says why the day is red"
+    good = _run(instance, "2024-01-04", "2024-01-04")
+    assert _delete(instance) == [good]
+
+
+def test_executions_of_checks_go_with_their_run(instance: dg.DagsterInstance) -> None:
+    first = _run(instance, "2024-01-01", "2024-01-05")
+    second = _run(instance, "2024-01-01", "2024-01-05")
+    _delete(instance)
+    assert [run.run_id for run in instance.get_runs()] == [second]
+    executions = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=100)
+    assert {execution.run_id for execution in executions} == {second}
+    assert first not in {event.run_id for event in executions}
+
+
+def test_a_dry_run_counts_and_deletes_nothing(instance: dg.DagsterInstance) -> None:
+    runs = [_run(instance, "2024-01-01", "2024-01-01") for _ in range(4)]
+    lines: list[str] = []
+    done = delete_old_runs(
+        instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=3, dry_run=True, tell=lines.append
+    )
+    assert (done.old, done.deleted, done.kept) == (4, 3, 1)
+    assert lines == ["Would delete 3 of 4 old runs so far"] * 2
+    assert sorted(instance.get_run_ids()) == sorted(runs)
+
+
+def test_only_finished_runs_that_are_old_enough_go(instance: dg.DagsterInstance) -> None:
+    for _ in range(2):
+        _run(instance, "2024-01-01", "2024-01-01")
+    queued = instance.create_run_for_job(dg.GraphDefinition("waiting", node_defs=[]).to_job()).run_id
+    before = datetime.now(UTC) - timedelta(days=1)
+    assert delete_old_runs(instance, before).old == 0
+    assert len(_delete(instance)) == 2
+    assert queued in instance.get_run_ids()
+
+
+def test_a_pass_that_was_killed_between_two_deletions_is_finished_by_the_next(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _run(instance, "2024-01-01", "2024-01-01")
+    second = _run(instance, "2024-01-01", "2024-01-01")
+
+    def killed(_run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(instance.run_storage, "delete_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _delete(instance)
+    assert sorted(instance.get_run_ids()) == sorted([first, second])
+    assert _delete(instance) == [second]
+    assert instance.all_logs(first) == []
+    events = instance.event_log_storage
+    assert isinstance(events, SqlEventLogStorage)
+    assert events.get_records_for_run(first).records == []
+
+
+def test_the_job_deletes_by_the_setting_and_refuses_without_one(instance: dg.DagsterInstance) -> None:
+    _run(instance, "2024-01-01", "2024-01-01")
+    done = build_retention_job(RetentionSettings(days=30)).execute_in_process(instance=instance)
+    assert done.success
+    with pytest.raises(InputError, match="LAKEHOUSE_RETENTION_DAYS"):
+        build_retention_job(RetentionSettings()).execute_in_process(instance=instance)
+
+
+def test_the_schedule_is_on_only_where_the_setting_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_retention_schedule(RetentionSettings()).default_status is dg.DefaultScheduleStatus.STOPPED
+    monkeypatch.setenv("LAKEHOUSE_RETENTION_DAYS", "90")
+    assert build_retention_schedule(RetentionSettings()).default_status is dg.DefaultScheduleStatus.RUNNING

@@ -1,0 +1,95 @@
+"""The outlook: predictions from what manifests, runs and the history of syncs say."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.execution.backfill import PartitionBackfill
+
+from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA
+from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_tags import range_tags
+from lakehouse_assets.orchestration.reports.outlook import (
+    backfills_of,
+    budget,
+    bytes_per_day,
+    publications,
+)
+from lakehouse_assets.settings import SpendingSettings
+from lakehouse_assets_tests.orchestration.archives.test_expected_check import TODAY, remember
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
+from lakehouse_assets_tests.world import World, days
+
+
+def test_the_next_publication_is_learned_from_those_before(world: World) -> None:
+    dataset = world.entry().dataset
+    assert publications(world.lake, [dataset]) == []
+    remember(world, 20)  # each at 09:00 UTC of the day after
+    [(_, period, moment)] = publications(world.lake, [dataset])
+    assert (str(period), moment.expected) == (TODAY, datetime(2024, 3, 2, 9, tzinfo=UTC))
+    assert moment.earliest == moment.latest == moment.expected
+    assert moment.learned_from == 20
+
+
+def test_a_budget_is_used_up_at_the_pace_of_the_last_days(world: World) -> None:
+    dataset, today = world.entry().dataset, date.fromisoformat(TODAY)
+    remember(world, 20)  # three objects of about 1 kB a day, 3,000 bytes copied
+    assert budget(world.lake, [dataset], SpendingSettings(), today) is None
+    held = sum(3 * (1_000 + 7 * (int(day[-2:]) % 3)) for day in days("2024-02-10", "2024-02-29"))
+    found = budget(world.lake, [dataset], SpendingSettings(budget_bytes=held + 30_000), today)
+    # The history is dated a day later than its periods: twenty days, of which today counts no more.
+    assert found is not None
+    assert found.expected == pytest.approx(10.0)
+    full = budget(world.lake, [dataset], SpendingSettings(budget_bytes=1_000), today)
+    assert full is not None
+    assert full.expected == 0
+    dollars = SpendingSettings(budget_dollars_per_month=0.023, storage_dollars_per_gb_month=0.023)
+    assert dollars.budget == pytest.approx(1e9)
+    both = SpendingSettings(budget_dollars_per_month=0.023, storage_dollars_per_gb_month=0.023, budget_bytes=7)
+    assert both.budget == 7
+
+
+def test_days_without_a_sync_count_as_none_and_today_not_at_all() -> None:
+    rows = [
+        {"synced_at": datetime(2024, 3, day, 23, 59, 59, tzinfo=UTC), "bytes_copied": size}
+        for day, size in ((1, 10), (1, 5), (3, 7), (4, 100))
+    ]
+    history = pl.from_dicts(rows, schema=HISTORY_SCHEMA)
+    assert bytes_per_day(history, date(2024, 3, 4)) == [15.0, 0.0, 7.0]
+    assert bytes_per_day(history.clear(), date(2024, 3, 4)) == []
+    long_ago = bytes_per_day(history, date(2024, 5, 1))
+    assert long_ago == [0.0] * 30
+
+
+# Dagster's own making of a backfill calls it.
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
+def test_a_backfill_ends_at_the_pace_of_its_runs(runner: Runner, world: World) -> None:
+    entry = world.entry()
+    week = days("2024-03-01", "2024-03-08")
+    world.publish(["BTCUSDT"], week)
+    asset = build_archive_asset(entry, "s3://lake")
+    graph = dg.Definitions([asset], resources=resources_of(world)).resolve_asset_graph()
+    now = datetime.now(UTC)
+    runner.instance.add_backfill(
+        PartitionBackfill.from_asset_partitions(
+            "somebackfill", graph, week, [asset.key], (now - timedelta(seconds=1)).timestamp(), {},
+            runner.instance, all_partitions=False, title=None, description=None, run_config=None,
+        )
+    )  # fmt: skip
+    [before] = backfills_of(runner.instance, graph, now)
+    assert (before.id, before.done, before.total, before.end) == ("somebackfill", 0, 8, None)
+    dg.materialize(
+        [asset],
+        instance=runner.instance,
+        resources=resources_of(world),
+        tags={**range_tags(week[0], week[5]), "dagster/backfill": "somebackfill"},
+    )
+    ended = datetime.now(UTC)
+    [after] = backfills_of(runner.instance, graph, ended)
+    assert (after.done, after.total) == (6, 8)
+    assert after.end is not None
+    assert after.end.learned_from == 6
+    assert ended < after.end.expected < ended + (ended - now + timedelta(seconds=2))

@@ -1,0 +1,125 @@
+"""Real lines of every exchange's files, mirrored from their real keys and made into tables: they become rows that say
+what they said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.exchanges.grammar import ParsedKey
+from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.embedded.sample_objects import contained
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.sync.scope import Scope
+from lakehouse_assets.tables.query import read_table
+from lakehouse_assets.tables.report import BuildState
+from lakehouse_assets.tables.table import tables_of
+from lakehouse_assets.tables.write.build import TableBuilder
+from lakehouse_assets_tests.orchestration.tables.publications import Exchanges
+from lakehouse_assets_tests.orchestration.tables.real_rows import FIRST_ROWS
+from lakehouse_assets_tests.tables.read.test_excerpts import EXCERPTS, SAMPLES, parsed_of
+
+OF_STRUCTURE = ("outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
+"""Errors that no cut of a file explains."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """An archive of real lines, and what its first row says: some columns of it. ``place`` is exchange and key."""
+
+    place: str
+    body: bytes
+    row: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return self.place.partition("/")[2]
+
+    @cached_property
+    def parsed(self) -> ParsedKey:
+        return parsed_of(self.place)[0]
+
+    @property
+    def dataset(self) -> str:
+        _, table = parsed_of(self.place)
+        return f"{table}/{self.parsed.cadence}"
+
+    @property
+    def first_row(self) -> dict[str, Any]:
+        interval = {} if self.parsed.interval is None else {"interval": self.parsed.interval}
+        return {"symbol": self.parsed.symbol} | interval | self.row
+
+
+def longer_sample(path: str, row: dict[str, Any]) -> Excerpt:
+    """A file of the folder of samples, used in place; text that was taken out of its archive is put into one again."""
+    data = (SAMPLES / path).read_bytes()
+    exchange, _, key = path.replace(".head20000", "").partition("/")
+    key = key.removeprefix("verbatim/").removeprefix("extracted/")
+    if key.startswith("excerpts/FXSUSDT"):
+        key = f"trading/FXSUSDT/{path.rsplit('/', 1)[1]}.gz"
+    elif key.endswith(".csv"):
+        key = f"{key.removesuffix('.csv')}.zip"
+    return Excerpt(f"{exchange}/{key}", contained(key, data.decode()) if path.endswith(".csv") else data, row)
+
+
+ALL = [Excerpt(place, contained(place, text), row) for place, (text, row) in EXCERPTS.items()]
+if SAMPLES.is_dir():
+    ALL += [longer_sample(*each) for each in FIRST_ROWS.items()]
+BY_DATASET = {
+    name: list(each) for name, each in groupby(sorted(ALL, key=lambda each: each.dataset), lambda each: each.dataset)
+}
+
+
+@pytest.fixture(scope="module")
+def exchanges() -> Iterator[Exchanges]:
+    """The exchanges' own keys need buckets of their own."""
+    with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as store:
+        yield Exchanges(store)
+
+
+@pytest.mark.parametrize("name", BY_DATASET)
+def test_real_lines_become_rows_that_say_what_they_said(exchanges: Exchanges, name: str) -> None:
+    excerpts, dataset = BY_DATASET[name], Dataset.parse(name)
+    world = exchanges.world(dataset)
+    exchanges.publish(dataset, {each.key: each.body for each in excerpts})
+    intervals = list(dict.fromkeys(filter(None, (each.parsed.interval for each in excerpts))))
+    entry = DatasetEntry.model_validate({"dataset": name} | ({"intervals": intervals} if intervals else {}))
+    periods = sorted({each.parsed.period for each in excerpts})
+    report = exchanges.engine(dataset).sync(Scope(entry=entry, periods=tuple(periods)))
+    assert (report.strays, [each.state for each in report.periods]) == ((), ["complete"] * len(periods))
+
+    [table] = tables_of([entry])
+    length = table.table.period_length
+    fills_days = table.table.cadence is not dataset.cadence
+    starts = {each.row["time"].date() if fills_days else each.parsed.period.start for each in excerpts}
+    days = sorted(start.isoformat()[:length] for start in starts)
+    built = TableBuilder(world.source, world.lake, table).build(days)
+    assert {each.state for each in built.periods} == {BuildState.WRITTEN}
+    assert [trouble for each in built.periods for trouble in each.troubles] == []
+    faults = built.quality.select(OF_STRUCTURE).fill_null(0).sum()
+    assert faults.row(0, named=True) == dict.fromkeys(OF_STRUCTURE, 0)
+    rows = read_table(table.table.name, lake=world.lake).collect()
+    for each in excerpts:
+        same = rows.filter(pl.col(column).eq_missing(pl.lit(value)) for column, value in each.first_row.items())
+        assert same.height == 1, (each.place, rows.filter(pl.col("symbol") == each.parsed.symbol).head(2).to_dicts())
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
+def test_the_first_row_of_every_longer_sample_is_written_down() -> None:
+    folders = ("binance/verbatim", "binance/extracted", "bybit/excerpts")
+    there = {
+        path.relative_to(SAMPLES).as_posix()
+        for folder in folders
+        for path in (SAMPLES / folder).rglob("*")
+        if path.suffix in {".zip", ".csv"}
+    }
+    assert there == set(FIRST_ROWS)
