@@ -16,7 +16,7 @@ import yaml
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import load_matrix
-from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.settings import Settings, variables
@@ -26,9 +26,9 @@ FENCE = re.compile(r"^```(\w*)[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
     "python3 -m venv .venv && . .venv/bin/activate": "the project's own environment, so that uv run takes it",
-    "pip install uv && uv run lakehouse demo": "cli/test_demo.py runs it",
+    "pip install uv && uv run lakehouse demo": "cli/demo/test_run.py runs it",
     "pip install uv && uv run --dev pytest": "this very command",
-    "uv run lakehouse up": "cli/test_up.py runs it",
+    "uv run lakehouse up": "cli/up/test_run.py runs it",
     "export LAKEHOUSE_LAKE_BUCKET=my-lakehouse LAKEHOUSE_LAKE_REGION=ap-northeast-1": "needs AWS",
     "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_ENDPOINT_URL=https://minio.example.com:9000": "needs MinIO",
     "export LAKEHOUSE_LAKE_ACCESS_KEY_ID=... LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=...": "no key at all",

@@ -19,7 +19,7 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
-from lakehouse_assets.embedded.sample_objects import sidecar_of
+from lakehouse_assets.embedded.samples.objects import sidecar_of
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest

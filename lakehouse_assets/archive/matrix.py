@@ -393,7 +393,7 @@ def load_matrix(path: Path | None = None) -> ArchiveMatrix:
     if path is None:
         name, source = (
             _PACKAGED,
-            resources.files(__name__.rpartition(".")[0]).joinpath(_PACKAGED).read_bytes(),
+            resources.files(__package__ or "").joinpath(_PACKAGED).read_bytes(),
         )
     else:
         try:

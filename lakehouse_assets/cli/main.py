@@ -140,7 +140,7 @@ def demo(
     An embedded object store gets a sample archive; Dagster backfills it; the archive changes;
     a second backfill copies what changed. Every claim is checked against the store.
     """
-    from lakehouse_assets.cli.demo import run_demo  # noqa: PLC0415 - imports Dagster
+    from lakehouse_assets.cli.demo.run import run_demo  # noqa: PLC0415 - imports Dagster
 
     raise typer.Exit(run_demo(samples=samples, days=days, as_json=as_json))
 
@@ -154,7 +154,7 @@ def up(
     ),
 ) -> None:
     """Start the Dagster UI and daemon, with an embedded lake where none is configured. Ctrl-C ends all."""
-    from lakehouse_assets.cli.up import run_up  # noqa: PLC0415
+    from lakehouse_assets.cli.up.run import run_up  # noqa: PLC0415
 
     raise typer.Exit(run_up(port=port, home=home))
 

@@ -12,7 +12,7 @@ from lakehouse_assets.archive.exchanges.grammar import Stray
 from lakehouse_assets.archive.listing import KEYS_PARSED, Lister, folders_of
 from lakehouse_assets.archive.strays import NAMED, NAMED_ALIKE, Tally
 from lakehouse_assets.errors import printable
-from lakehouse_assets_tests.benchmarks.listing_server import Rule, listing_server
+from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
 from lakehouse_assets_tests.world import KLINES
 
 DATASET = Dataset.parse(KLINES)

@@ -30,7 +30,7 @@ from lakehouse_assets_tests.benchmarks import (
     thresholds,
     tick,
 )
-from lakehouse_assets_tests.benchmarks.measure import Row
+from lakehouse_assets_tests.benchmarks.support.measure import Row
 
 
 def _beside_peers(size: str, asked: argparse.Namespace, *, across: bool) -> list[Row]:

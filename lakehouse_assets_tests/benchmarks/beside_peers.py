@@ -14,9 +14,9 @@ from functools import partial
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets_tests.benchmarks import peers
-from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
+from lakehouse_assets_tests.benchmarks.support import peers
+from lakehouse_assets_tests.benchmarks.support.bench import Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, seconds, spread, timed
 
 SHAPES = {
     "small": ("10,000 x 20 kB", Shape(100, 100, 20_000)),

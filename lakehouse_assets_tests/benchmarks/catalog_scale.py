@@ -20,9 +20,9 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog.catalog import Catalog
 from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.listing import PAGE
-from lakehouse_assets_tests.benchmarks.listing_server import Rule, listing_server
-from lakehouse_assets_tests.benchmarks.measure import Row
 from lakehouse_assets_tests.benchmarks.memory import peak_megabytes
+from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
+from lakehouse_assets_tests.benchmarks.support.measure import Row
 
 PAGE_SECONDS = 1.0
 CONCURRENCY = 32

@@ -23,8 +23,8 @@ from typing import Any
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.process import spawn_tethered
-from lakehouse_assets_tests.benchmarks.bench import FIRST, Bench, Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import Row, Sample, fastest_and_slowest, seconds
+from lakehouse_assets_tests.benchmarks.support.bench import FIRST, Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, fastest_and_slowest, seconds
 from lakehouse_assets_tests.world import KLINES
 
 SHAPE = Shape(10, 31, 1_000)

@@ -12,8 +12,8 @@ import tempfile
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.movers.s5cmd import S5cmd, executable
-from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
+from lakehouse_assets_tests.benchmarks.support.bench import Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, seconds, spread, timed
 
 SHAPES = {
     "10,000 x 20 kB (100 symbols x 100 days)": Shape(100, 100, 20_000),

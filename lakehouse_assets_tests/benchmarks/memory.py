@@ -13,8 +13,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers.base import TransferOptions
-from lakehouse_assets_tests.benchmarks.bench import FIRST, Bench, Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import Row
+from lakehouse_assets_tests.benchmarks.support.bench import FIRST, Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import Row
 from lakehouse_assets_tests.world import KLINES, scope
 
 WORKERS = 64

@@ -10,8 +10,8 @@ from lakehouse_assets.lake.report import OPERATIONS, TRADITIONAL_OPERATIONS
 from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets.sync.movers.direct import DirectMover
 from lakehouse_assets.sync.movers.staged import StagedMover
-from lakehouse_assets_tests.benchmarks.bench import Bench, Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import (
+from lakehouse_assets_tests.benchmarks.support.bench import Bench, Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import (
     Row,
     Sample,
     disk_bytes,

@@ -21,12 +21,12 @@ from pathlib import Path
 import polars as pl
 from isal import isal_zlib
 
-from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.schema import TableSchema, schema_of
-from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
 from lakehouse_assets_tests.benchmarks.memory import peak_megabytes
+from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, seconds, spread, timed
 
 FLOOR = "floor: isal, Polars parse, Parquet"
 TABLE = "table: read, Parquet"

@@ -17,7 +17,7 @@ import dagster as dg
 import yaml
 
 from lakehouse_assets.orchestration.instance.retention import delete_old_runs
-from lakehouse_assets_tests.benchmarks.measure import Row, timed
+from lakehouse_assets_tests.benchmarks.support.measure import Row, timed
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
 
 RUNS, PARTITIONS = 10_000, 1_000

@@ -21,8 +21,8 @@ from lakehouse_assets.tables.query import read_table
 from lakehouse_assets.tables.table import Table, tables_of
 from lakehouse_assets.tables.write.build import TableBuilder
 from lakehouse_assets.tables.write.files import FileWriter
-from lakehouse_assets_tests.benchmarks.measure import Row, Sample, interleaved, seconds, spread, timed
 from lakehouse_assets_tests.benchmarks.memory import peak_megabytes
+from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, seconds, spread, timed
 from lakehouse_assets_tests.faults.proxy import Proxy
 from lakehouse_assets_tests.tables.tabled import Tabled, fill, made_up_candles, zipped
 from lakehouse_assets_tests.world import World, scope

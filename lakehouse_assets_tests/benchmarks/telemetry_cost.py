@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from unittest import mock
 
 from lakehouse_assets.observability.telemetry import metrics, tracing
-from lakehouse_assets_tests.benchmarks.bench import Shape, bench
-from lakehouse_assets_tests.benchmarks.measure import Row
+from lakehouse_assets_tests.benchmarks.support.bench import Shape, bench
+from lakehouse_assets_tests.benchmarks.support.measure import Row
 
 OBJECTS = Shape(100, 10, 2_000)
 CALLS = 20_000

@@ -20,8 +20,8 @@ from lakehouse_assets.observability.expectations.thresholds import WEEK, Adaptiv
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.lifecycle import Kind, notices, observe, tell
 from lakehouse_assets.observability.incidents.model import Book, Signal
-from lakehouse_assets_tests.benchmarks.measure import Row
-from lakehouse_assets_tests.benchmarks.series import (
+from lakehouse_assets_tests.benchmarks.support.measure import Row
+from lakehouse_assets_tests.benchmarks.support.series import (
     EVALUATION,
     KINDS,
     Labelled,

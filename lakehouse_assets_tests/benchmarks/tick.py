@@ -35,8 +35,8 @@ from lakehouse_assets.orchestration.discovery.rescan import _wanted
 from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.cost import Ceiling
-from lakehouse_assets_tests.benchmarks.listing_server import MODIFIED, Rule, Server, listing_server
-from lakehouse_assets_tests.benchmarks.measure import Row
+from lakehouse_assets_tests.benchmarks.support.listing_server import MODIFIED, Rule, Server, listing_server
+from lakehouse_assets_tests.benchmarks.support.measure import Row
 
 FIRST, DAYS = date(2024, 1, 1), 31
 PAGE_SECONDS = 0.2

@@ -16,10 +16,10 @@ import yaml
 from playwright.sync_api import Page, expect, sync_playwright
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets_tests.cli.test_up import Up, start_up
+from lakehouse_assets_tests.cli.up.test_run import Up, start_up
 from lakehouse_assets_tests.world import World
 
 # Read on import: no test sees variables of this project.

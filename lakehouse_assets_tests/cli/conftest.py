@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
 LAKEHOUSE = Path(sys.executable).parent / "lakehouse"

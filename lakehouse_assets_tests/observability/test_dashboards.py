@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.embedded.sample_archive import sample_files, upload
+from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.lake.lake import Lake

@@ -22,7 +22,7 @@ from lakehouse_assets.archive.exchanges.grammar import Exchange, SymbolPlace
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError
-from lakehouse_assets_tests.benchmarks.listing_server import Rule, listing_server
+from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
 
 NOW = datetime(2024, 2, 5, 12, tzinfo=UTC)
 ROOT = "data/futures/um/daily"

@@ -13,7 +13,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES, grammar
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange, Folder, SymbolPlace
 from lakehouse_assets.archive.listing import Lister, Listing, folders_of
-from lakehouse_assets.embedded.sample_objects import sample_objects
+from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.world import World, client_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse_assets_tests.benchmarks.series import DEVELOPMENT, KINDS
+from lakehouse_assets_tests.benchmarks.support.series import DEVELOPMENT, KINDS
 from lakehouse_assets_tests.benchmarks.thresholds import adaptive, score_of
 
 

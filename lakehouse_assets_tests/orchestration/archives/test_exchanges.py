@@ -16,7 +16,7 @@ from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, SymbolPlace
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import period_range
-from lakehouse_assets.embedded.sample_objects import contained, sample_objects
+from lakehouse_assets.embedded.samples.objects import contained, sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset

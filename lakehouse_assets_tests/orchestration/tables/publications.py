@@ -17,7 +17,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.embedded.sample_objects import contained, sample_objects
+from lakehouse_assets.embedded.samples.objects import contained, sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.tables.table import TableEntry, tables_of

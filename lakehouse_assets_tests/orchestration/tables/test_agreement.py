@@ -6,7 +6,7 @@ from datetime import date
 
 import dagster as dg
 
-from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.orchestration.tables.agreement import build_agreement_assets
 from lakehouse_assets.orchestration.tables.assets import build_table_asset
 from lakehouse_assets.tables.quality.agreement import AGREEMENT_SCHEMA

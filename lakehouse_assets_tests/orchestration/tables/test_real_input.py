@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.world import World
 

@@ -17,7 +17,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.embedded.sample_objects import contained
+from lakehouse_assets.embedded.samples.objects import contained
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets.tables.query import read_table

@@ -7,7 +7,7 @@ import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
-from lakehouse_assets.embedded.sample_objects import sample_objects
+from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest

@@ -23,7 +23,7 @@ import pytest
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.tables.quality.comparison import compare_intervals
 from lakehouse_assets.tables.quality.lifetimes import Lifetimes, judged
 from lakehouse_assets.tables.quality.rows import check_rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse_assets.embedded.sample_archive import (
+from lakehouse_assets.embedded.samples.archive import (
     SampleFile,
     bulk_objects,
     sample_files,

@@ -14,9 +14,9 @@ from obstore.store import S3Store
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import ARCHIVE_FOLDER, SUPERSEDED_FOLDER
-from lakehouse_assets.cli.demo_archive import Published
-from lakehouse_assets.cli.demo_changes import Changes
-from lakehouse_assets.cli.demo_runs import DatasetRun
+from lakehouse_assets.cli.demo.archive import Published
+from lakehouse_assets.cli.demo.changes import Changes
+from lakehouse_assets.cli.demo.runs import DatasetRun
 
 READERS = 8
 _DIGEST = re.compile(rb"[0-9a-f]{64}")

@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets_tests.benchmarks.listing_server import Rule, Server, listing_server
+from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, Server, listing_server
 
 SYMBOLS = [f"S{number}USDT" for number in range(7)]
 DAYS = [f"2024-{month:02}-{day:02}" for month in range(1, 6) for day in range(1, 29)]

@@ -14,12 +14,12 @@ from rich.markup import escape
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.cli import output
-from lakehouse_assets.cli.demo_archive import Published, fill, survey_bucket, survey_directory
-from lakehouse_assets.cli.demo_changes import Change, Changes, change_archive
-from lakehouse_assets.cli.demo_claims import Claim, Contents, first_claims, look, second_claims
-from lakehouse_assets.cli.demo_runs import DatasetRun, demo_dagster
-from lakehouse_assets.cli.loopback import keep_to_loopback
-from lakehouse_assets.embedded import sample_archive
+from lakehouse_assets.cli.demo.archive import Published, fill, survey_bucket, survey_directory
+from lakehouse_assets.cli.demo.changes import Change, Changes, change_archive
+from lakehouse_assets.cli.demo.claims import Claim, Contents, first_claims, look, second_claims
+from lakehouse_assets.cli.demo.runs import DatasetRun, demo_dagster
+from lakehouse_assets.cli.up.loopback import keep_to_loopback
+from lakehouse_assets.embedded.samples import archive
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
 
@@ -54,7 +54,7 @@ def run_demo(*, samples: Path | None, days: int, as_json: bool) -> int:
 
 
 def _play(samples: Path | None, given: Published | None, days: int, started: float, say: Callable[[str], None]) -> Demo:
-    bucket = (given.exchange if given else exchange_named(sample_archive.EXCHANGE)).bucket
+    bucket = (given.exchange if given else exchange_named(archive.EXCHANGE)).bucket
     with (
         EmbeddedStore(source_buckets=[bucket]) as store,
         tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as home,

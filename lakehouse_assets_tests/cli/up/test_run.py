@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from lakehouse_assets.cli.home import instance_configuration
+from lakehouse_assets.cli.up.home import instance_configuration
 from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment, processes_naming
 from lakehouse_assets_tests.world import days
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.embedded import sample_market as market_of
-from lakehouse_assets.embedded.sample_market import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Bar, Instrument
+from lakehouse_assets.embedded.samples import market as market_of
+from lakehouse_assets.embedded.samples.market import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Bar, Instrument
 from lakehouse_assets.errors import InputError
 
 if TYPE_CHECKING:

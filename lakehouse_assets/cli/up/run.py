@@ -16,10 +16,10 @@ from rich.markup import escape
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
-from lakehouse_assets.cli.home import LOCATION, Home, open_home
-from lakehouse_assets.cli.loopback import keep_to_loopback
-from lakehouse_assets.cli.services import ServiceError, ServiceGroup, end_of
-from lakehouse_assets.cli.webserver import State, Webserver
+from lakehouse_assets.cli.up.home import LOCATION, Home, open_home
+from lakehouse_assets.cli.up.loopback import keep_to_loopback
+from lakehouse_assets.cli.up.services import ServiceError, ServiceGroup, end_of
+from lakehouse_assets.cli.up.webserver import State, Webserver
 from lakehouse_assets.embedded.ports import is_free
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.loopback import LOOPBACK
@@ -99,7 +99,7 @@ class _Up:
             self._facts.append(("Lake", self._settings.lake.url))
             return dict(os.environ)
         # Not imported where a lake is configured: the extra `embedded` is not needed there.
-        from lakehouse_assets.cli.embedded_lake import (  # noqa: PLC0415
+        from lakehouse_assets.cli.up.embedded_lake import (  # noqa: PLC0415
             embedded_environment,
             publish_samples,
             source_buckets,
@@ -122,7 +122,7 @@ class _Up:
         return embedded_environment(store, os.environ)
 
     def _sweep(self) -> None:
-        from lakehouse_assets.cli.orphans import sweep_orphans  # noqa: PLC0415 - imports Dagster
+        from lakehouse_assets.cli.up.orphans import sweep_orphans  # noqa: PLC0415 - imports Dagster
 
         swept = sweep_orphans(self._home.dagster)
         if swept:

@@ -20,8 +20,8 @@ from obstore.exceptions import BaseError as ObstoreError
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence, Period, period_range
-from lakehouse_assets.embedded.sample_market import Instrument
-from lakehouse_assets.embedded.sample_rows import INTERVAL_MS, LONG_INTERVALS, csv_text
+from lakehouse_assets.embedded.samples.market import Instrument
+from lakehouse_assets.embedded.samples.rows import INTERVAL_MS, LONG_INTERVALS, csv_text
 from lakehouse_assets.errors import InputError, StoreError
 
 if TYPE_CHECKING:

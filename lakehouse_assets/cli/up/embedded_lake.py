@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.embedded import sample_archive
-from lakehouse_assets.embedded.sample_archive import SampleFile, sample_files, upload
-from lakehouse_assets.embedded.sample_objects import sample_objects
+from lakehouse_assets.embedded.samples import archive
+from lakehouse_assets.embedded.samples.archive import SampleFile, sample_files, upload
+from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
 
@@ -68,7 +68,7 @@ def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, t
 
 def _files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
     """Files of a few symbols that the entry selects; none of a dataset that is no longer published."""
-    if entry.dataset.exchange == sample_archive.EXCHANGE:
+    if entry.dataset.exchange == archive.EXCHANGE:
         return _detailed_files(entry, first, last)
     dataset, ended = entry.dataset, entry.last_period
     start, end = (Period.containing(dataset.cadence, day) for day in (first, last))

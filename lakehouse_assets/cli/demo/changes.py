@@ -11,9 +11,9 @@ import obstore
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.cli.demo_archive import SAMPLES, DemoDataset, Published, may_exist
-from lakehouse_assets.embedded.sample_archive import SampleFile, upload
-from lakehouse_assets.embedded.sample_objects import sidecar_of
+from lakehouse_assets.cli.demo.archive import SAMPLES, DemoDataset, Published, may_exist
+from lakehouse_assets.embedded.samples.archive import SampleFile, upload
+from lakehouse_assets.embedded.samples.objects import sidecar_of
 
 Bodies = Callable[[Sequence[str]], dict[str, bytes]]
 

@@ -16,7 +16,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange, ParsedKey
 from lakehouse_assets.archive.matrix import ALL, DatasetEntry, SyncMode
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.embedded.sample_archive import SampleFile, sample_files, upload, upload_tree
+from lakehouse_assets.embedded.samples.archive import SampleFile, sample_files, upload, upload_tree
 from lakehouse_assets.errors import InputError
 
 FIRST_DAY = date(2024, 3, 1)

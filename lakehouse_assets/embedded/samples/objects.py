@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange
 from lakehouse_assets.archive.period import Period, period_range
-from lakehouse_assets.embedded.sample_archive import SampleFile
+from lakehouse_assets.embedded.samples.archive import SampleFile
 
 ROWS_PER_FILE = 10
 _INSIDE = ("XBTUSD", "ETHUSD")

@@ -15,7 +15,7 @@ from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.cli.demo_archive import DemoDataset
+from lakehouse_assets.cli.demo.archive import DemoDataset
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_tags import range_tags

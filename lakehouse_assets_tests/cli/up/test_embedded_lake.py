@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
-from lakehouse_assets.cli.embedded_lake import publish_samples, source_buckets
+from lakehouse_assets.cli.up.embedded_lake import publish_samples, source_buckets
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
 # Days that no other test publishes.

@@ -91,7 +91,7 @@ def _take(lock: int, root: Path) -> None:
 
 def instance_configuration() -> str:
     """The packaged dagster.yaml; its first line marks it as ours."""
-    return resources.files(__name__.rpartition(".")[0]).joinpath("dagster.yaml").read_text(encoding="utf-8")
+    return resources.files(__package__ or "").joinpath("dagster.yaml").read_text(encoding="utf-8")
 
 
 def _write_configuration(home: Home) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.sync.movers.s5cmd import S5cmd, executable
-from lakehouse_assets_tests.benchmarks.bench import Bench
+from lakehouse_assets_tests.benchmarks.support.bench import Bench
 
 WIDEST = 64
 AWS_CONFIG = f"""\

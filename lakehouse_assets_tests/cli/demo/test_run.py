@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.cli import demo, demo_changes, demo_claims
-from lakehouse_assets.cli.demo_archive import survey
-from lakehouse_assets.cli.demo_runs import ranges
-from lakehouse_assets.embedded.sample_archive import sample_files
+from lakehouse_assets.cli.demo.archive import survey
+from lakehouse_assets.cli.demo.run import changes, claims, run
+from lakehouse_assets.cli.demo.runs import ranges
+from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.errors import InputError
 from lakehouse_assets_tests.cli.conftest import (
     LAKEHOUSE,
@@ -101,17 +101,17 @@ def test_a_given_tree_is_used_as_the_archive_and_the_tables_show_it(
 
 
 def test_a_false_claim_fails_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    real = demo_claims._list
+    real = claims._list
 
     def list_as_if_everything_were_copied_again(store: object, prefix: str) -> dict:
         listed = real(store, prefix)
         return {key: (entry, time.monotonic()) for key, entry in listed.items()} if looked.pop() else listed
 
     looked = [True, True, False, False]  # before the second run as it is, after it as if all were new
-    monkeypatch.setattr(demo, "first_claims", lambda *_: [])
-    monkeypatch.setattr(demo_claims, "_list", list_as_if_everything_were_copied_again)
-    monkeypatch.setattr(demo, "keep_to_loopback", lambda: None)
-    assert demo.run_demo(samples=None, days=1, as_json=True) == 1
+    monkeypatch.setattr(run, "first_claims", lambda *_: [])
+    monkeypatch.setattr(claims, "_list", list_as_if_everything_were_copied_again)
+    monkeypatch.setattr(run, "keep_to_loopback", lambda: None)
+    assert run.run_demo(samples=None, days=1, as_json=True) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is False
     assert "Exactly the new and the rewritten files were copied." in [
@@ -166,7 +166,7 @@ def test_a_rewritten_file_keeps_its_size_and_gets_a_true_sidecar() -> None:
     body = b"PK\x03\x04 a zip of some length"
     name = KEY.format("2024-01-01")
     checksum = f"{hashlib.sha256(body).hexdigest()}  BTCUSDT-1m-2024-01-01.zip".encode()
-    after = demo_changes._rewritten(name, {name: body, f"{name}.CHECKSUM": checksum})
+    after = changes._rewritten(name, {name: body, f"{name}.CHECKSUM": checksum})
     assert after[name] != body
     assert len(after[name]) == len(body)
     assert after[f"{name}.CHECKSUM"] == checksum.replace(
