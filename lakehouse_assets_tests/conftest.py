@@ -31,18 +31,18 @@ exclude_from_proxies()
 LONG = (
     "deploy/test_postgres",
     "browser/test_ui",
-    "cli/test_up",
-    "orchestration/test_backfill",
+    "cli/up/test_run",
+    "orchestration/archives/test_backfill",
     "observability/test_dashboards",
     "deploy/test_image",
-    "orchestration/test_days_of_publishing",
+    "orchestration/discovery/test_days_of_publishing",
     "faults/test_killed",
     "faults/test_faults",
     "faults/test_killed_replacing",
-    "cli/test_demo",
-    "orchestration/test_sensors",
-    "orchestration/test_rescan",
-    "orchestration/test_every_publication",
+    "cli/demo/test_run",
+    "orchestration/discovery/test_sensors",
+    "orchestration/discovery/test_rescan",
+    "orchestration/tables/test_every_publication",
 )
 """Files that take more than a minute, the longest first: one that starts last leaves all workers but its own idle."""
 

@@ -20,8 +20,9 @@ from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.settings import Settings, variables
+from lakehouse_assets_tests.paths import ROOT
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 FENCE = re.compile(r"^```(\w*)[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from lakehouse_assets.archive.exchanges.binance import BINANCE
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "archive_samples" / "binance"
+SAMPLES = SAMPLES_ROOT / "binance"
 
 
 def _generated(cadence: Cadence) -> tuple[str, ...]:

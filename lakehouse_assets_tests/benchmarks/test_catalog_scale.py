@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lakehouse_assets_tests.benchmarks.catalog_scale import COSTS, MEASURED, Measured, cost, cost_table, rules_of
+from lakehouse_assets_tests.paths import DEPLOY
 
-PAGE = Path(__file__).parents[2] / "deploy" / "docs" / "scale.md"
+PAGE = DEPLOY / "docs" / "scale.md"
 
 
 def test_the_page_holds_the_table_and_the_inputs_that_the_code_reckons_with() -> None:

@@ -20,11 +20,12 @@ from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets_tests.cli.up.test_run import Up, start_up
+from lakehouse_assets_tests.paths import ROOT
 from lakehouse_assets_tests.world import World
 
 # Read on import: no test sees variables of this project.
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
-SCREENSHOTS = Path(os.environ.get("LAKEHOUSE_TEST_SCREENSHOTS") or Path(__file__).parents[2] / ".artefacts/screenshots")
+SCREENSHOTS = Path(os.environ.get("LAKEHOUSE_TEST_SCREENSHOTS") or ROOT / ".artefacts/screenshots")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 DAYS = 6
 PATIENCE = 45_000

@@ -13,9 +13,10 @@ import pytest
 
 from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
 
 LAKEHOUSE = Path(sys.executable).parent / "lakehouse"
-SAMPLES = Path(__file__).parents[3] / "shared" / "archive_samples" / "binance" / "verbatim"
+SAMPLES = SAMPLES_ROOT / "binance" / "verbatim"
 
 Result = subprocess.CompletedProcess[str]
 RunLakehouse = Callable[..., Result]

@@ -12,8 +12,8 @@ from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.incident_store import LakeBook
 from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.observability.incidents import lifecycle
 from lakehouse_assets.observability.incidents.causes import Cause
-from lakehouse_assets.observability.incidents.lifecycle import lifecycle
 from lakehouse_assets.observability.incidents.notification import Notifier
 from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets_tests.cli.conftest import RunLakehouse

@@ -25,8 +25,8 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 
 from lakehouse_assets.orchestration.instance.run_coordinator import RunSizes, SizedRunCoordinator
+from lakehouse_assets_tests.paths import DEPLOY
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = ("dev", "prod")
 PART = "lakehouse/part"
 

@@ -6,14 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
 
 from lakehouse_assets.observability.telemetry.metrics import METRICS, Kind
 from lakehouse_assets_tests.observability.servers import program
+from lakehouse_assets_tests.paths import DEPLOY
 
-GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
+GRAFANA = DEPLOY / "grafana"
 KNOWN = {metric.prometheus_name for metric in METRICS} | {
     f"{metric.prometheus_name}_{part}"
     for metric in METRICS

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from lakehouse_assets_tests.observability.servers import program
+from lakehouse_assets_tests.paths import DEPLOY
 
-RULES = Path(__file__).parents[2] / "deploy/grafana/rules.yaml"
+RULES = DEPLOY / "grafana/rules.yaml"
 LABELS = 'exchange="binance",market="um",data_type="klines",cadence="daily"'
 OTHER = 'exchange="binance",market="um",data_type="metrics",cadence="daily"'
 DAY = 86400

@@ -21,12 +21,13 @@ import pytest
 from lakehouse_assets.embedded.ports import reserve_block
 from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
+from lakehouse_assets_tests.paths import DEPLOY
 
 # Read on import: no test sees variables of this project.
 _FOLDER = os.environ.get("LAKEHOUSE_TEST_SERVERS", "")
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
 
-AGGREGATION = Path(__file__).parents[2] / "deploy/telemetry/vmagent-aggregation.yaml"
+AGGREGATION = DEPLOY / "telemetry/vmagent-aggregation.yaml"
 DEADLINE_SECONDS = 20.0
 
 

@@ -28,8 +28,9 @@ from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets_tests.faults.proxy import WRITES, Proxy, Refusal, Rule
 from lakehouse_assets_tests.observability.servers import Backend, backend
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, wait_for
+from lakehouse_assets_tests.paths import DEPLOY
 
-GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
+GRAFANA = DEPLOY / "grafana"
 KLINES, TABLE = "binance/um/klines/daily", "binance/um/klines/table"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 FIRST, MIDDLE, LAST = "2024-01-01", "2024-01-02", "2024-01-03"

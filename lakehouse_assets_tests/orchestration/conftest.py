@@ -12,7 +12,7 @@ import pytest
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.discovery.tick import sensors
+from lakehouse_assets.orchestration.discovery import sensors
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.orchestration.watcher import Watcher, resources_of

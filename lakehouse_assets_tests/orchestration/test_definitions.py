@@ -33,8 +33,7 @@ from lakehouse_assets.settings import (
     Word,
     load_settings,
 )
-
-ROOT = Path(__file__).parents[2]
+from lakehouse_assets_tests.paths import ROOT
 
 GROUPS = {
     "binance/spot/klines/daily": "binance/spot",

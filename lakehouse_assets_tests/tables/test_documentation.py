@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lakehouse_assets.tables.documentation import page
 from lakehouse_assets.tables.schema import TABLES
+from lakehouse_assets_tests.paths import DEPLOY
 
-PAGE = Path(__file__).parents[2] / "deploy/docs/tables.md"
+PAGE = DEPLOY / "docs/tables.md"
 
 
 def test_the_page_is_up_to_date():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
 from lakehouse_assets.archive.exchanges.grammar import HOURS, ParsedKey, Stray
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets_tests.archive.exchanges.tables import TABLES
+from lakehouse_assets_tests.paths import ROOT
 
 KEYS = [(name, key, place) for name, table in TABLES.items() for key, place in table.keys.items()]
 STRAYS = [(name, key, reason) for name, table in TABLES.items() for key, reason in table.strays.items()]
@@ -67,7 +66,7 @@ def test_every_stray_rule_is_met_by_a_key_of_its_table() -> None:
 
 
 def test_the_readme_s_table_says_what_is_declared() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
     said = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in EXCHANGES}
     cut = {Cadence.DAILY: "day", Cadence.MONTHLY: "month"}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.cli.demo import changes, claims, run
 from lakehouse_assets.cli.demo.archive import survey
-from lakehouse_assets.cli.demo.run import changes, claims, run
 from lakehouse_assets.cli.demo.runs import ranges
 from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.errors import InputError

@@ -20,10 +20,11 @@ import yaml
 
 from lakehouse_assets.cli.up.home import instance_configuration
 from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_environment, processes_naming
+from lakehouse_assets_tests.paths import ROOT
 from lakehouse_assets_tests.world import days
 
 pytestmark = pytest.mark.xdist_group("up")
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = ROOT
 START_SECONDS = 120
 
 

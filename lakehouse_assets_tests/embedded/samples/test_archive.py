@@ -23,12 +23,13 @@ from lakehouse_assets.embedded.samples.archive import (
 )
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DAY = date(2024, 1, 31)
-REAL = Path(__file__).parents[3] / "shared" / "archive_samples" / "binance" / "verbatim"
+REAL = SAMPLES_ROOT / "binance" / "verbatim"
 
 
 def lines(file: SampleFile) -> list[str]:

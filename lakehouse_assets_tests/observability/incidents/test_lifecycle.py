@@ -8,12 +8,12 @@ from datetime import date, timedelta
 import pytest
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.observability.incidents import lifecycle
 from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Severity
 from lakehouse_assets.observability.incidents.lifecycle import (
     Kind,
     Notice,
     acknowledge,
-    lifecycle,
     merge,
     notices,
     observe,

@@ -11,9 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.observability.incidents import notification
 from lakehouse_assets.observability.incidents.alertmanager import Alertmanager, alerts_of
 from lakehouse_assets.observability.incidents.causes import Cause, Role, Severity
-from lakehouse_assets.observability.incidents.lifecycle import acknowledge, notification
+from lakehouse_assets.observability.incidents.lifecycle import acknowledge
 from lakehouse_assets.observability.incidents.messages import Links
 from lakehouse_assets.observability.incidents.model import Book, Note
 from lakehouse_assets.observability.incidents.notification import (

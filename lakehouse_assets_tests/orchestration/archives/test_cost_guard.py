@@ -19,7 +19,7 @@ from lakehouse_assets.orchestration.archives.cost_guard import (
     spending_day,
     spent,
 )
-from lakehouse_assets.orchestration.discovery.tick import sensors
+from lakehouse_assets.orchestration.discovery import sensors
 from lakehouse_assets.orchestration.run_requests import DATASET_TAG
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.orchestration.gateway import Gateway

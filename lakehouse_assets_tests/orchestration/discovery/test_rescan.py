@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.orchestration.discovery import rescan
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
-from lakehouse_assets.orchestration.discovery.tick import rescan
 from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import FIRST_PAUSE, SETTLE, Watcher, days_of, periods
 from lakehouse_assets_tests.world import KLINES, World, body_of, days, scope

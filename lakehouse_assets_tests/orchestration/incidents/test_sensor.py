@@ -32,7 +32,7 @@ from lakehouse_assets.observability.incidents.service import IncidentDesk
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.discovery.give_up import sensor, signals
+from lakehouse_assets.orchestration.incidents import sensor, signals
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets_tests.observability.sinks import Webhook

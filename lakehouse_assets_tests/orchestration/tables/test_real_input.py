@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets_tests.orchestration.conftest import Runner
+from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
 from lakehouse_assets_tests.world import World
 
-SAMPLES = Path(__file__).parents[3] / "shared/archive_samples/binance/verbatim"
+SAMPLES = SAMPLES_ROOT / "binance/verbatim"
 
 PUBLISHED_SHA256 = {
     "data/futures/cm/daily/aggTrades/BTCUSD_PERP/BTCUSD_PERP-aggTrades-2026-05-08.zip": (

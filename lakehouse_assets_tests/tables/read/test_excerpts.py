@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.tables.read.archives import read_archive
 from lakehouse_assets.tables.schema import schema_of
+from lakehouse_assets_tests.paths import SAMPLES
 from lakehouse_assets_tests.tables.archives import gzipped, zipped
 
 Row = dict[str, Any]
@@ -191,7 +191,6 @@ def test_a_published_row_is_read_as_what_it_means(place: str) -> None:
     assert {name: row[name] for name in expected} == expected
 
 
-SAMPLES = Path(__file__).parents[3] / "shared/archive_samples"
 EXCERPT_FILES = sorted(path for ending in ("zip", "gz") for path in SAMPLES.glob(f"excerpts/**/*.{ending}"))
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
 

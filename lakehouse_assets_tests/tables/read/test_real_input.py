@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -29,9 +28,9 @@ from lakehouse_assets.tables.quality.lifetimes import Lifetimes, judged
 from lakehouse_assets.tables.quality.rows import check_rows
 from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive
 from lakehouse_assets.tables.schema import TableSchema, schema_of
+from lakehouse_assets_tests.paths import SAMPLES
 from lakehouse_assets_tests.tables.archives import gzipped, zipped
 
-SAMPLES = Path(__file__).parents[3] / "shared/archive_samples"
 BINANCE = SAMPLES / "binance"
 CSV = ".csv"
 
