@@ -23,12 +23,12 @@ from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.withdrawal import Doubt
+from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.incidents.alertmanager import Alertmanager
 from lakehouse_assets.observability.incidents.messages import Links
 from lakehouse_assets.observability.incidents.notification import Notifier, Route
-from lakehouse_assets.sync.cost import Ceiling, Prices
+from lakehouse_assets.sync.cost import CostLimit, Prices
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.movers.base import ObjectHeaders, TransferOptions
 
@@ -224,7 +224,7 @@ class SyncSettings(BaseSettings):
         return EngineOptions(
             list_concurrency=self.list_concurrency,
             part_objects=self.part_objects,
-            doubt=Doubt(objects=self.doubt_objects, share=self.doubt_share, hours=self.doubt_hours),
+            doubt=WithdrawalLimits(objects=self.doubt_objects, share=self.doubt_share, hours=self.doubt_hours),
             prices=prices or Prices(),
             transfer=TransferOptions(
                 workers=self.workers,
@@ -406,12 +406,12 @@ class SpendingSettings(BaseSettings):
         return min(sizes, default=None)
 
     @property
-    def per_run(self) -> Ceiling:
-        return Ceiling(self.max_dollars, self.max_bytes, "LAKEHOUSE_SPENDING_MAX")
+    def per_run(self) -> CostLimit:
+        return CostLimit(self.max_dollars, self.max_bytes, "LAKEHOUSE_SPENDING_MAX")
 
     @property
-    def per_day(self) -> Ceiling:
-        return Ceiling(self.daily_max_dollars, self.daily_max_bytes, "LAKEHOUSE_SPENDING_DAILY_MAX")
+    def per_day(self) -> CostLimit:
+        return CostLimit(self.daily_max_dollars, self.daily_max_bytes, "LAKEHOUSE_SPENDING_DAILY_MAX")
 
 
 class TablesSettings(BaseSettings):

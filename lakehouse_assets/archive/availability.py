@@ -22,7 +22,7 @@ REMEMBERED = 60
 """Newest periods that it is learned from."""
 
 
-class Standing(StrEnum):
+class AvailabilityStatus(StrEnum):
     """``dead``: the publication ended, or was silent for so long that it is taken for ended."""
 
     ON_TIME = "on_time"
@@ -31,7 +31,7 @@ class Standing(StrEnum):
     DEAD = "dead"
 
 
-BEHIND = frozenset({Standing.LATE, Standing.STALLED})
+BEHIND = frozenset({AvailabilityStatus.LATE, AvailabilityStatus.STALLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Availability:
     first of them was due.
     """
 
-    standing: Standing
+    standing: AvailabilityStatus
     expectation: Expectation
     newest: Period | None
     missing: Period | None = None
@@ -99,19 +99,21 @@ def availability(
 ) -> Availability:
     """Judge a dataset watched from ``first`` on; ``last`` is the last period of one that ended, ``now`` in UTC."""
     if last is not None and newest is not None and newest >= last:
-        return Availability(Standing.DEAD, expected, newest)
+        return Availability(AvailabilityStatus.DEAD, expected, newest)
     missing = first if newest is None else max(first, newest.next())
     due = _midnight(missing) + expected.late
     if now < due:
-        return Availability(Standing.ON_TIME, expected, newest)
+        return Availability(AvailabilityStatus.ON_TIME, expected, newest)
     behind = 1
     while behind < REMEMBERED and _midnight(missing.shifted(behind)) + expected.late <= now:
         behind += 1
     late = now - due
     if late >= _DEAD_AFTER[missing.cadence] and newest is not None:
-        return Availability(Standing.DEAD, expected, newest, missing, behind, late)
+        return Availability(AvailabilityStatus.DEAD, expected, newest, missing, behind, late)
     is_stalled = now >= _midnight(missing) + expected.stalled
-    return Availability(Standing.STALLED if is_stalled else Standing.LATE, expected, newest, missing, behind, late)
+    return Availability(
+        AvailabilityStatus.STALLED if is_stalled else AvailabilityStatus.LATE, expected, newest, missing, behind, late
+    )
 
 
 def _midnight(period: Period) -> datetime:

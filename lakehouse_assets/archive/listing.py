@@ -17,11 +17,18 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Folder, Layout, Stray, SymbolPlace, compiled
+from lakehouse_assets.archive.exchanges.grammar import (
+    ALL_SYMBOLS,
+    Folder,
+    Layout,
+    SymbolPlace,
+    UnrecognizedKey,
+    compiled,
+)
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.strays import Tally
+from lakehouse_assets.archive.strays import UnrecognizedKeys
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.observability.telemetry.metrics import (
     LISTING_KEYS,
@@ -73,7 +80,7 @@ class Listing:
     """
 
     objects: pl.DataFrame
-    strays: tuple[Stray, ...]
+    strays: tuple[UnrecognizedKey, ...]
     requests: int
     strays_total: int = 0
 
@@ -92,7 +99,7 @@ class _Pages:
 
     keys: list[pl.DataFrame]
     requests: int
-    strays: Tally
+    strays: UnrecognizedKeys
 
 
 _Listed = tuple[Folder, _Pages]
@@ -154,7 +161,7 @@ class Lister:
         A folder that spans several symbols may bring other periods of its month.
         """
         listed = list(self.batches(dataset, folders))
-        strays = Tally()
+        strays = UnrecognizedKeys()
         for batch in listed:
             strays.add(batch.strays, batch.strays_total)
         return Listing(
@@ -171,7 +178,7 @@ class Lister:
         with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
             for some in _batched(zip(folders, pool.map(partial(self._keys, dataset), folders), strict=True)):
                 keys = self._narrowed((folder, pages.keys) for folder, pages in some)
-                strays = Tally()
+                strays = UnrecognizedKeys()
                 for _, pages in some:
                     strays.add(pages.strays.named, pages.strays.total)
                 objects = _parse(dataset, keys, strays, lone_sidecars=bool(self._root))
@@ -208,7 +215,7 @@ class Lister:
         """Pages up to the first key past the folder's range. Of many only what is of the dataset is held."""
         read: list[pl.DataFrame] = []
         kept: list[pl.DataFrame] = []
-        strays = Tally()
+        strays = UnrecognizedKeys()
         requests = held = 0
         beyond = self._root + folder.last
         for page in self._pages.pages(self._root + folder.prefix, after=self._root + folder.first):
@@ -345,7 +352,7 @@ def sidecar_keys(layout: Layout) -> pl.Expr:
     return pl.col("key").str.strip_suffix(layout.sidecar_drops) + layout.sidecar_suffix
 
 
-def _parse(dataset: Dataset, keys: pl.DataFrame, strays: Tally, *, lone_sidecars: bool) -> pl.DataFrame:
+def _parse(dataset: Dataset, keys: pl.DataFrame, strays: UnrecognizedKeys, *, lone_sidecars: bool) -> pl.DataFrame:
     """The archive objects of listed keys (sidecars joined on); the others are added to the strays.
 
     A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
@@ -367,7 +374,9 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, strays: Tally, *, lone_sidecars
     if lone_sidecars:
         objects = pl.concat([objects, orphans], how="diagonal")
     else:
-        strays.add(Stray(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"])
+        strays.add(
+            UnrecognizedKey(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"]
+        )
     return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA)
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import Stray
+from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
 
 NAMED = 100
 """Strays that are named in all; of one reason NAMED_ALIKE, so that many of one do not hide another."""
@@ -23,15 +23,15 @@ READ = 200
 """Strays of some folders whose reason is looked for; a key takes 20 µs."""
 
 
-class Tally:
+class UnrecognizedKeys:
     """Counts strays, and keeps the first ones: ``named`` of ``total``."""
 
     def __init__(self) -> None:
         self.total = 0
-        self.named: list[Stray] = []
+        self.named: list[UnrecognizedKey] = []
         self._alike: Counter[str] = Counter()
 
-    def add(self, strays: Iterable[Stray], total: int | None = None) -> None:
+    def add(self, strays: Iterable[UnrecognizedKey], total: int | None = None) -> None:
         """Some more, of which only these are known by name (None: all of them are)."""
         number = 0
         for stray in strays:
@@ -48,7 +48,7 @@ class Tally:
                 return
             keys = keys.filter(~keys.str.contains(f"^(?:{pattern})$"))
         read = (dataset.source.parse(key) for key in keys.head(READ))
-        strays = [each for each in read if isinstance(each, Stray)]
+        strays = [each for each in read if isinstance(each, UnrecognizedKey)]
         self.add(strays, len(strays) + max(0, len(keys) - READ))
 
 

@@ -13,19 +13,19 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, load_ma
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.coverage import Cover, coverage
+from lakehouse_assets.lake.coverage import DatasetCoverage, coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.settings import load_settings
 
 SYMBOLS_SHOWN = 40
 _MARKS = {
-    Cover.COMPLETE: "[green]█[/green]",
-    Cover.PARTIAL: "[yellow]▒[/yellow]",
-    Cover.MISSING: "[red]x[/red]",
-    Cover.QUARANTINED: "[magenta]![/magenta]",
-    Cover.NOT_PUBLISHED: "[dim]·[/dim]",
+    DatasetCoverage.COMPLETE: "[green]█[/green]",
+    DatasetCoverage.PARTIAL: "[yellow]▒[/yellow]",
+    DatasetCoverage.MISSING: "[red]x[/red]",
+    DatasetCoverage.QUARANTINED: "[magenta]![/magenta]",
+    DatasetCoverage.NOT_PUBLISHED: "[dim]·[/dim]",
 }
 
 
@@ -43,7 +43,7 @@ def run_coverage(dataset: str | None, *, symbol: str | None, years: int, html: P
 
 
 def _all(lake: Lake, matrix: ArchiveMatrix, years: int, *, as_json: bool) -> int:
-    census, today = Census(lake), datetime.now(UTC).date()
+    census, today = ManifestStats(lake), datetime.now(UTC).date()
     counted = {entry.dataset.name: _by_month(census.of(entry.dataset)) for entry in matrix.entries}
     if as_json:
         output.print_json({name: frame.to_dicts() for name, frame in counted.items()})
@@ -119,13 +119,13 @@ def _one(lake: Lake, entry: DatasetEntry, symbol: str | None, html: Path | None,
     console.print(f"{entry.dataset}, {shown[0]} to {shown[-1]}, one mark a period:")
     for name, part in list(covered.group_by("symbol", maintain_order=True))[:SYMBOLS_SHOWN]:
         marks = dict(part.select("period", "cover").iter_rows())
-        line = "".join(_MARKS[Cover(marks[period])] if period in marks else " " for period in shown)
+        line = "".join(_MARKS[DatasetCoverage(marks[period])] if period in marks else " " for period in shown)
         console.print(f"{escape(str(name[0])[:24]):24} {line}", no_wrap=True, highlight=False)
     symbols = covered["symbol"].n_unique()
     if symbols > SYMBOLS_SHOWN:
         console.print(f"... and {symbols - SYMBOLS_SHOWN} more symbols: --symbol NAME, or all of them: --html FILE")
     counts = Counter(dict(covered.group_by("cover").len().iter_rows()))
     console.print(
-        "  ".join(f"{_MARKS[cover]} {cover.value.replace('_', ' ')} {counts[cover.value]}" for cover in Cover)
+        "  ".join(f"{_MARKS[cover]} {cover.value.replace('_', ' ')} {counts[cover.value]}" for cover in DatasetCoverage)
     )
     return 0

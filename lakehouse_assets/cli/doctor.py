@@ -24,9 +24,10 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError, LakehouseError
 from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.store.health import Health, HealthFinding
 from lakehouse_assets.settings import PREFIX, Settings, load_settings, variables
 from lakehouse_assets.sync.movers import s5cmd
-from lakehouse_assets.sync.movers.diagnostics import Finding, Health, look_at_lake, look_at_records, look_at_source
+from lakehouse_assets.sync.movers.diagnostics import look_at_lake, look_at_records, look_at_source
 
 PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
 OTHER_VARIABLES = {"LAKEHOUSE_DEBUG"}
@@ -83,12 +84,12 @@ def _exchanges(text: str | None) -> set[str] | None:
     return wanted
 
 
-def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
+def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[HealthFinding]]:
     findings = [*_versions(), *_unknown_variables(os.environ)]
     try:
         settings = load_settings()
     except InputError as error:
-        return [], [*findings, Finding("settings", Health.ERROR, str(error), "correct these variables")]
+        return [], [*findings, HealthFinding("settings", Health.ERROR, str(error), "correct these variables")]
     shown = list(settings_in_force(settings, os.environ))
     findings += _scratch(settings)
     findings += _telemetry(os.environ)
@@ -98,9 +99,9 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
     try:
         matrix = load_matrix(settings.matrix)
         place = settings.matrix or "the packaged one; LAKEHOUSE_MATRIX names another"
-        findings.append(Finding("matrix", Health.OK, f"{len(matrix.entries)} data sets: {place}"))
+        findings.append(HealthFinding("matrix", Health.OK, f"{len(matrix.entries)} data sets: {place}"))
     except LakehouseError as error:
-        findings.append(Finding("matrix", Health.ERROR, str(error)))
+        findings.append(HealthFinding("matrix", Health.ERROR, str(error)))
     lake: Lake | None = None
     try:
         lake = settings.lake.lake()
@@ -112,7 +113,7 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[Finding]]:
         elif matrix is not None:
             findings += look_at_records(lake, [entry.dataset for entry in matrix.entries])
     except LakehouseError as error:
-        findings.append(Finding("lake", Health.ERROR, str(error)))
+        findings.append(HealthFinding("lake", Health.ERROR, str(error)))
     if matrix is not None:
         findings += _sources(settings, matrix, lake, wanted)
     return shown, findings
@@ -137,13 +138,13 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     known = set(variables(Settings)) | OTHER_VARIABLES
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in known or name.startswith(f"{PREFIX}TEST_"):
             continue
         near = difflib.get_close_matches(name, known, n=1)
-        yield Finding(
+        yield HealthFinding(
             f"settings: {name}",
             Health.WARNING,
             "no such setting; it is not read",
@@ -151,19 +152,19 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[HealthFinding]:
     names = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    yield Finding("versions", Health.OK, f"Python {platform.python_version()}, {names}")
+    yield HealthFinding("versions", Health.OK, f"Python {platform.python_version()}, {names}")
     try:
-        yield Finding("s5cmd", Health.OK, f"{s5cmd.version()}, {s5cmd.executable()}")
+        yield HealthFinding("s5cmd", Health.OK, f"{s5cmd.version()}, {s5cmd.executable()}")
     except InputError as error:
-        yield Finding("s5cmd", Health.ERROR, str(error), "direct and staged copies need it")
+        yield HealthFinding("s5cmd", Health.ERROR, str(error), "direct and staged copies need it")
 
 
-def _endpoints_not_read(environment: Mapping[str, str]) -> Iterator[Finding]:
+def _endpoints_not_read(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     for name in ENDPOINTS_NOT_READ:
         if environment.get(name):
-            yield Finding(
+            yield HealthFinding(
                 f"settings: {name}",
                 Health.NOTE,
                 "is set, and not read: every client is told its endpoint",
@@ -171,17 +172,17 @@ def _endpoints_not_read(environment: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
-def _scratch(settings: Settings) -> Iterator[Finding]:
+def _scratch(settings: Settings) -> Iterator[HealthFinding]:
     folder = settings.sync.scratch_dir or Path(tempfile.gettempdir())
     try:
         free = shutil.disk_usage(folder).free
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield Finding("scratch", Health.WARNING, f"{folder}: {error.strerror}", "staged copies cannot be made")
+        yield HealthFinding("scratch", Health.WARNING, f"{folder}: {error.strerror}", "staged copies cannot be made")
         return
     enough = free >= settings.sync.scratch_bytes
-    yield Finding(
+    yield HealthFinding(
         "scratch",
         Health.OK if enough else Health.WARNING,
         f"{output.size(free)} free in {folder}",
@@ -192,19 +193,23 @@ def _scratch(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _telemetry(environment: Mapping[str, str]) -> Iterator[Finding]:
+def _telemetry(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if not endpoint:
-        yield Finding("telemetry", Health.NOTE, "off", "OTEL_EXPORTER_OTLP_ENDPOINT turns it on")
+        yield HealthFinding("telemetry", Health.NOTE, "off", "OTEL_EXPORTER_OTLP_ENDPOINT turns it on")
         return
     parts = urlsplit(endpoint)
-    yield Finding("telemetry", Health.OK, f"sent to {parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":"))
+    yield HealthFinding(
+        "telemetry", Health.OK, f"sent to {parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
+    )
 
 
-def _dagster(environment: Mapping[str, str]) -> Iterator[Finding]:
+def _dagster(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     home = environment.get("DAGSTER_HOME")
     if not home:
-        yield Finding("Dagster", Health.NOTE, "DAGSTER_HOME is not set", "lakehouse up brings an instance of its own")
+        yield HealthFinding(
+            "Dagster", Health.NOTE, "DAGSTER_HOME is not set", "lakehouse up brings an instance of its own"
+        )
         return
     import dagster as dg  # noqa: PLC0415 - two seconds, where it is needed
 
@@ -213,41 +218,43 @@ def _dagster(environment: Mapping[str, str]) -> Iterator[Finding]:
             runs = instance.get_runs_count()
             beats = instance.get_daemon_heartbeats()
             kind = type(instance.run_storage).__name__
-            yield Finding("Dagster", Health.OK, f"{kind} in {home}, {runs} runs")
+            yield HealthFinding("Dagster", Health.OK, f"{kind} in {home}, {runs} runs")
             late = sorted(name for name, status in instance.get_daemon_statuses().items() if status.healthy is False)
     except Exception as error:  # noqa: BLE001 - whatever an instance's storage raises
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Finding(
+        yield HealthFinding(
             "Dagster", Health.ERROR, f"the instance of {home} cannot be used: {first}", "see its dagster.yaml"
         )
         return
     if not beats:
-        yield Finding("Dagster daemon", Health.NOTE, "never ran", "sensors, schedules and backfills need it")
+        yield HealthFinding("Dagster daemon", Health.NOTE, "never ran", "sensors, schedules and backfills need it")
     elif late:
-        yield Finding(
+        yield HealthFinding(
             "Dagster daemon", Health.WARNING, f"no heartbeat of {', '.join(late)}", "start it: dagster-daemon run"
         )
     else:
-        yield Finding("Dagster daemon", Health.OK, "its heartbeats are recent")
+        yield HealthFinding("Dagster daemon", Health.OK, "its heartbeats are recent")
 
 
-def _identity(lake: Lake) -> Finding:
+def _identity(lake: Lake) -> HealthFinding:
     bucket = lake.bucket
     where = f"{lake.url()} at {bucket.endpoint}, region {bucket.effective_region}"
     if bucket.credentials is not None:
-        return Finding("lake", Health.OK, f"{where}; keys of LAKEHOUSE_LAKE_*")
+        return HealthFinding("lake", Health.OK, f"{where}; keys of LAKEHOUSE_LAKE_*")
     found = bucket.session().get_credentials()
     if found is None:
-        return Finding(
+        return HealthFinding(
             "lake",
             Health.ERROR,
             f"{where}; no credentials",
             "set LAKEHOUSE_LAKE_ACCESS_KEY_ID and LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain",
         )
-    return Finding("lake", Health.OK, f"{where}; credentials of the AWS default chain: {found.method}")
+    return HealthFinding("lake", Health.OK, f"{where}; credentials of the AWS default chain: {found.method}")
 
 
-def _sources(settings: Settings, matrix: ArchiveMatrix, lake: Lake | None, wanted: set[str] | None) -> list[Finding]:
+def _sources(
+    settings: Settings, matrix: ArchiveMatrix, lake: Lake | None, wanted: set[str] | None
+) -> list[HealthFinding]:
     """One dataset of each exchange, side by side."""
     first = {}
     for entry in matrix.entries:
@@ -255,14 +262,14 @@ def _sources(settings: Settings, matrix: ArchiveMatrix, lake: Lake | None, wante
             first.setdefault(entry.dataset.exchange, entry.dataset)
     options = settings.sync.options(settings.lake.headers).transfer
 
-    def look(dataset: Any) -> list[Finding]:
+    def look(dataset: Any) -> list[HealthFinding]:
         return list(look_at_source(dataset, settings.source.bucket(dataset.source), lake, options))
 
     with ThreadPoolExecutor(max(1, len(first))) as pool:
         return [finding for found in pool.map(look, first.values()) for finding in found]
 
 
-def _print(settings: Sequence[Setting], findings: Sequence[Finding]) -> None:
+def _print(settings: Sequence[Setting], findings: Sequence[HealthFinding]) -> None:
     console = output.stdout()
     shown = output.table("Settings of the environment; all others are as packaged", ["variable", "value"])
     for setting in settings:

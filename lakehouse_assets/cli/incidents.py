@@ -10,12 +10,12 @@ from rich.markup import escape
 
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.observability.incidents.lifecycle import acknowledge, resolve
-from lakehouse_assets.observability.incidents.model import Book, Incident, Note
+from lakehouse_assets.observability.incidents.model import Incident, IncidentState, Note
 from lakehouse_assets.observability.incidents.notification import Notifier
-from lakehouse_assets.observability.incidents.period_bits import Folded
-from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.observability.incidents.period_bits import FoldedPeriods
+from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.settings import load_settings
 
 
@@ -57,10 +57,10 @@ def run_resolve(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
     return _changed(_desk().change(lambda book: resolve(book, id_, note), note.at), id_, as_json=as_json)
 
 
-def _desk() -> IncidentDesk:
+def _desk() -> IncidentService:
     settings = load_settings()
     folder = settings.incidents.fallback_dir
-    return IncidentDesk(LakeBook(settings.lake.lake(), folder and folder / "incidents.json"), Notifier())
+    return IncidentService(LakeIncidentStore(settings.lake.lake(), folder and folder / "incidents.json"), Notifier())
 
 
 def _now() -> datetime:
@@ -76,7 +76,7 @@ def _note(who: str | None, text: str) -> Note:
     return Note(who=who, at=_now(), text=text)
 
 
-def _changed(book: Book, id_: str, *, as_json: bool) -> int:
+def _changed(book: IncidentState, id_: str, *, as_json: bool) -> int:
     incident = book.get(id_)
     if as_json:
         output.print_json(_document(incident))
@@ -99,7 +99,7 @@ def _signals(incident: Incident) -> list[dict[str, Any]]:
     ]
 
 
-def _folded(incident: Incident) -> list[tuple[str, list[str], Folded]]:
+def _folded(incident: Incident) -> list[tuple[str, list[str], FoldedPeriods]]:
     """Subject, and the firing periods, of what is kept without its signals."""
     return [
         (stem.partition("|")[2], list(folded.periods()), folded)
@@ -108,7 +108,7 @@ def _folded(incident: Incident) -> list[tuple[str, list[str], Folded]]:
     ]
 
 
-def _print_list(shown: list[Incident], book: Book) -> None:
+def _print_list(shown: list[Incident], book: IncidentState) -> None:
     console = output.stdout()
     if not shown:
         console.print("No incident is open.")

@@ -108,7 +108,8 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
         )
     )
     kept = plan.rows.group_by("period").agg(
-        present=(pl.col("state") == ObjectState.PRESENT).sum(), vanished=(pl.col("state") == ObjectState.VANISHED).sum()
+        present=(pl.col("state") == ObjectState.PRESENT).sum(),
+        vanished=(pl.col("state") == ObjectState.WITHDRAWN).sum(),
     )
     periods = pl.DataFrame({"period": scope.names}, schema={"period": pl.String})
     return (

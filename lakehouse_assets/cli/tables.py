@@ -18,7 +18,7 @@ from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
 from lakehouse_assets.tables.held import held_lineage
-from lakehouse_assets.tables.lineage import Use
+from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.query import coverage, read_table, scan, snapshot
 from lakehouse_assets.tables.schema import TABLES
 from lakehouse_assets.tables.snapshot import AsOf, snapshot_id
@@ -41,7 +41,7 @@ def run_tables(name: str | None, *, as_json: bool) -> int:
         row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
         if found is not None:
             written = held_lineage(lake, table, columns=["period", "symbol", "state"])
-            written = written.filter(pl.col("state") == Use.WRITTEN)
+            written = written.filter(pl.col("state") == ObjectUsage.WRITTEN)
             files = files_of(found)
             row |= {
                 "periods": written["period"].n_unique(),

@@ -19,7 +19,7 @@ from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.commit import read_rows, write_rows
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import SHOWN
-from lakehouse_assets.lake.withdrawal import Doubt
+from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 
 CATALOG_FOLDER = "_catalog"
 
@@ -30,7 +30,7 @@ _STRAYS = pl.Schema(_TAKEN | STRAY_SCHEMA)
 
 
 def write_catalog(
-    lake: Lake, catalog: Catalog, *, doubt: Doubt | None = None, accept_withdrawals: bool = False
+    lake: Lake, catalog: Catalog, *, doubt: WithdrawalLimits | None = None, accept_withdrawals: bool = False
 ) -> pl.DataFrame:
     """Keep a catalog of the whole archive; returns the symbols reference that it makes.
 
@@ -49,7 +49,7 @@ def write_catalog(
     ]
     before = read_symbols(lake, catalog.exchange)
     if not accept_withdrawals:
-        _believe(catalog, before, doubt or Doubt())
+        _believe(catalog, before, doubt or WithdrawalLimits())
     symbols = reference(catalog, before)
     if not catalog.strays.is_empty():
         write_rows(
@@ -60,7 +60,7 @@ def write_catalog(
     return symbols
 
 
-def _believe(catalog: Catalog, before: pl.DataFrame, doubt: Doubt) -> None:
+def _believe(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) -> None:
     """Raises StoreError for a catalog that lacks too many of the symbols that are known to be published."""
     known = before.filter("published").select(*DATASET, "symbol").unique()
     whole = [

@@ -13,7 +13,7 @@ from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity, ObjectState
 
 
-class Cover(StrEnum):
+class DatasetCoverage(StrEnum):
     """One symbol in one period: ``quarantined`` holds an object whose content contradicts its
     checksum, ``not_published`` was synced, and the exchange lists nothing of it."""
 
@@ -48,7 +48,7 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
     if symbol is not None:
         rows = rows.filter(pl.col("symbol") == symbol)
     state = pl.col("state")
-    is_listed, is_present = state != ObjectState.VANISHED.value, state == ObjectState.PRESENT.value
+    is_listed, is_present = state != ObjectState.WITHDRAWN.value, state == ObjectState.PRESENT.value
     is_quarantined = (pl.col("integrity") == Integrity.MISMATCH.value).fill_null(value=False)
     expected, present, quarantined = pl.col("expected"), pl.col("present"), pl.col("quarantined")
     covered = manifest.collect(
@@ -61,14 +61,14 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
         )
         .with_columns(
             pl.when(quarantined > 0)
-            .then(pl.lit(Cover.QUARANTINED.value))
+            .then(pl.lit(DatasetCoverage.QUARANTINED.value))
             .when(expected == 0)
-            .then(pl.lit(Cover.NOT_PUBLISHED.value))
+            .then(pl.lit(DatasetCoverage.NOT_PUBLISHED.value))
             .when(present == expected)
-            .then(pl.lit(Cover.COMPLETE.value))
+            .then(pl.lit(DatasetCoverage.COMPLETE.value))
             .when(present == 0)
-            .then(pl.lit(Cover.MISSING.value))
-            .otherwise(pl.lit(Cover.PARTIAL.value))
+            .then(pl.lit(DatasetCoverage.MISSING.value))
+            .otherwise(pl.lit(DatasetCoverage.PARTIAL.value))
             .alias("cover")
         )
         .sort("symbol", "period")

@@ -15,12 +15,12 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import period_range
-from lakehouse_assets.lake.coverage import Cover
+from lakehouse_assets.lake.coverage import DatasetCoverage
 
 EXCEPTIONS_TOLD = 20_000
 """Cells whose numbers and notes a page carries; the others show their state only."""
 
-_LETTERS = {cover.value: letter for cover, letter in zip(Cover, "abcde", strict=True)}
+_LETTERS = {cover.value: letter for cover, letter in zip(DatasetCoverage, "abcde", strict=True)}
 _NEVER_SYNCED = "."
 
 
@@ -36,7 +36,9 @@ def coverage_page(dataset: Dataset, covered: pl.DataFrame, *, now: datetime | No
 
 def _document(dataset: Dataset, covered: pl.DataFrame, now: datetime) -> dict[str, object]:
     periods = _periods(dataset, covered)
-    faulty = covered.filter(~pl.col("cover").is_in([Cover.COMPLETE.value, Cover.NOT_PUBLISHED.value]))
+    faulty = covered.filter(
+        ~pl.col("cover").is_in([DatasetCoverage.COMPLETE.value, DatasetCoverage.NOT_PUBLISHED.value])
+    )
     told = f"{covered['symbol'].n_unique()} symbols, as recorded at {now:%Y-%m-%d %H:%M} UTC."
     if faulty.height > EXCEPTIONS_TOLD:
         told += f" Numbers and notes are there for {EXCEPTIONS_TOLD} of {faulty.height} cells that are not complete."

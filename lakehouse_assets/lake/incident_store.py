@@ -22,8 +22,8 @@ from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.lifecycle import merge
-from lakehouse_assets.observability.incidents.model import Book
-from lakehouse_assets.observability.incidents.service import Kept
+from lakehouse_assets.observability.incidents.model import IncidentState
+from lakehouse_assets.observability.incidents.service import StoredState
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -46,17 +46,17 @@ class _LocalCopy(BaseModel):
     """``ahead``: written while the lake was away."""
 
     ahead: bool = False
-    book: Book = Book()
+    book: IncidentState = IncidentState()
 
 
-class LakeBook:
-    """A BookStore. Without ``fallback``, a lake that is away raises StoreError."""
+class LakeIncidentStore:
+    """An IncidentStore. Without ``fallback``, a lake that is away raises StoreError."""
 
     def __init__(self, lake: Lake, fallback: Path | None) -> None:
         self._lake = lake
         self._fallback = fallback
 
-    def read(self, now: datetime) -> Kept:
+    def read(self, now: datetime) -> StoredState:
         clock = Clock(now)
         local = self._read_local(clock)
         try:
@@ -64,15 +64,15 @@ class LakeBook:
         except CLIENT_ERRORS as error:
             if self._fallback is None:
                 raise store_error(f"Reading {self._lake.url(BOOK)}", error) from error
-            return Kept(local.book, _Version(away=True))
+            return StoredState(local.book, _Version(away=True))
         if local.ahead:
-            return Kept(merge(book or Book(), local.book, now), _Version(etag), unsaved=True)
-        book = book or Book()
+            return StoredState(merge(book or IncidentState(), local.book, now), _Version(etag), unsaved=True)
+        book = book or IncidentState()
         if book != local.book:
             self._write_local(_LocalCopy(book=book))
-        return Kept(book, _Version(etag), unsaved=clock.corrected > 0)
+        return StoredState(book, _Version(etag), unsaved=clock.corrected > 0)
 
-    def write(self, book: Book, kept: Kept) -> bool:
+    def write(self, book: IncidentState, kept: StoredState) -> bool:
         version: _Version = kept.version
         if not version.away:
             try:
@@ -91,7 +91,7 @@ class LakeBook:
     def _store(self) -> S3Store:
         return replace(self._lake.bucket, max_attempts=2).object_store(timeout=PATIENCE)
 
-    def _read_lake(self, clock: Clock) -> tuple[Book | None, str | None]:
+    def _read_lake(self, clock: Clock) -> tuple[IncidentState | None, str | None]:
         store = self._store()
         try:
             answer = obstore.get(store, self._lake.key(BOOK))
@@ -99,14 +99,14 @@ class LakeBook:
             return None, None
         body, etag = bytes(answer.bytes()), answer.meta["e_tag"]
         try:
-            return Book.model_validate_json(body, context=clock), etag
+            return IncidentState.model_validate_json(body, context=clock), etag
         except ValidationError:
             # Not written by this version of ours: kept beside, and begun anew.
             etag_of_name = (etag or "").strip('"')
             obstore.put(store, self._lake.key(f"{BOOK}.unreadable-{etag_of_name}"), body)
             return None, etag
 
-    def _write_lake(self, book: Book, etag: str | None) -> None:
+    def _write_lake(self, book: IncidentState, etag: str | None) -> None:
         mode: PutMode = "create" if etag is None else {"e_tag": etag}
         body = book.model_dump_json(exclude_defaults=True).encode()
         obstore.put(self._store(), self._lake.key(BOOK), body, mode=mode, use_multipart=False)

@@ -101,7 +101,7 @@ _COMMIT_DEADLINE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ManifestSnapshot:
     """Manifest rows of some periods, and the table's version that has them; None where there is no table."""
 
     rows: pl.DataFrame
@@ -125,7 +125,7 @@ class Manifest:
         """Rows of the given periods (all periods when empty), MANIFEST_SCHEMA; empty without a table."""
         return self.known(periods).rows
 
-    def known(self, periods: Sequence[str]) -> Known:
+    def known(self, periods: Sequence[str]) -> ManifestSnapshot:
         """As :meth:`read`, with the version that :meth:`replace` compares."""
         return self._known(self.table(), periods)
 
@@ -191,7 +191,7 @@ class Manifest:
         periods: Sequence[str],
         build: Callable[[pl.DataFrame], pl.DataFrame],
         *,
-        known: Known | None = None,
+        known: ManifestSnapshot | None = None,
         run_id: str | None,
     ) -> pl.DataFrame:
         """Replace the rows of ``periods`` by ``build(current rows)`` and return them.
@@ -213,7 +213,7 @@ class Manifest:
         self,
         periods: Sequence[str],
         build: Callable[[pl.DataFrame], pl.DataFrame],
-        built: tuple[Known, pl.DataFrame] | None,
+        built: tuple[ManifestSnapshot, pl.DataFrame] | None,
         run_id: str | None,
     ) -> pl.DataFrame:
         """One attempt; ``built`` are rows made already, and upon what."""
@@ -239,7 +239,7 @@ class Manifest:
         )
         return rows
 
-    def _known(self, table: DeltaTable | None, periods: Sequence[str]) -> Known:
+    def _known(self, table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
         try:
             return _known(table, periods)
         except READ_ERRORS as error:
@@ -282,11 +282,11 @@ def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
 
 
-def _known(table: DeltaTable | None, periods: Sequence[str]) -> Known:
+def _known(table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
     if table is None:
-        return Known(MANIFEST_SCHEMA.to_frame(), None)
+        return ManifestSnapshot(MANIFEST_SCHEMA.to_frame(), None)
     # A table that an earlier version made lacks the columns that came later; the next write adds them.
-    return Known(_fitting(with_all(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version())
+    return ManifestSnapshot(_fitting(with_all(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version())
 
 
 def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:

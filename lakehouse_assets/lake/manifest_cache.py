@@ -36,7 +36,7 @@ _COUNTS = pl.Schema(
 
 
 @dataclass(frozen=True)
-class Known:
+class ManifestSummary:
     """One manifest, by period.
 
     ``counts``: ``objects`` per ``period`` and ``state``, how many of them were ``missed`` in a listing that was not
@@ -51,7 +51,7 @@ class Known:
     def whole(self) -> dict[str, int]:
         """Of each period of which all is in the lake (or withdrawn), the number of objects present."""
         by_period = self.counts.group_by("period").agg(
-            (pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value]) & (pl.col("missed") == 0))
+            (pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value]) & (pl.col("missed") == 0))
             .all()
             .alias("whole"),
             pl.col("objects").filter(pl.col("state") == ObjectState.PRESENT).sum(),
@@ -73,11 +73,11 @@ class _Kept:
     opened: float
     version: int
     files: dict[str, frozenset[str]]
-    known: Known
+    known: ManifestSummary
 
 
 @dataclass
-class Memory:
+class ManifestCache:
     """Reads manifests, each month of each once. For one process; safe for threads that read different ones."""
 
     _kept: dict[str, _Kept] = field(default_factory=dict)
@@ -90,14 +90,14 @@ class Memory:
         met.update(new)
         return new
 
-    def known(self, manifest: Manifest) -> Known:
+    def known(self, manifest: Manifest) -> ManifestSummary:
         """Raises StoreError when the manifest cannot be read."""
         kept = self._kept.get(manifest.url)
         try:
             table = self._current(manifest, kept)
             if table is None:
                 self._kept.pop(manifest.url, None)
-                return Known(_COUNTS.to_frame(), frozenset())
+                return ManifestSummary(_COUNTS.to_frame(), frozenset())
             return self._read(manifest.url, table, kept)
         except READ_ERRORS as error:
             raise manifest.read_error(error) from error
@@ -112,7 +112,7 @@ class Memory:
             return manifest.table()
         return kept.table
 
-    def _read(self, url: str, table: DeltaTable, kept: _Kept | None) -> Known:
+    def _read(self, url: str, table: DeltaTable, kept: _Kept | None) -> ManifestSummary:
         is_same = kept is not None and kept.table is table
         if kept is not None and is_same and kept.version == table.version():
             return kept.known
@@ -124,7 +124,7 @@ class Memory:
             stays = pl.col("month").is_in(list(files)) & ~pl.col("month").is_in(changed)
             counts = pl.concat([kept.known.counts.filter(stays), counts])
             symbols |= kept.known.symbols
-        known = Known(counts, symbols)
+        known = ManifestSummary(counts, symbols)
         opened = kept.opened if kept is not None and is_same else time.monotonic()
         self._kept[url] = _Kept(table, opened, table.version(), files, known)
         return known

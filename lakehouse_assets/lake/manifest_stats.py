@@ -40,7 +40,7 @@ class _Month:
     counted: pl.DataFrame
 
 
-class Census:
+class ManifestStats:
     """Counts of one lake, remembered between calls."""
 
     def __init__(self, lake: Lake) -> None:
@@ -67,7 +67,7 @@ def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
     return (
         rows.group_by("month", "period")
         .agg(
-            (state != ObjectState.VANISHED.value).sum().alias("expected"),
+            (state != ObjectState.WITHDRAWN.value).sum().alias("expected"),
             *((state == name).sum().alias(name) for name in (*COUNTED_STATES, FAILED)),
             *(((pl.col("integrity") == name.value) & present).sum().alias(name.value) for name in Integrity),
             pl.col("size").filter(present).sum().alias("bytes"),

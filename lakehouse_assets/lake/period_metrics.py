@@ -56,7 +56,7 @@ def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     return manifest.collect(
         scan(months)
         .filter(
-            pl.col("period") >= since, pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value])
+            pl.col("period") >= since, pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value])
         )
         .group_by("period")
         .agg(

@@ -16,7 +16,7 @@ class ObjectState(StrEnum):
     MISSING = "missing"
     CHANGED = "changed"
     PRESENT = "present"
-    VANISHED = "vanished"
+    WITHDRAWN = "vanished"
 
 
 COPIED_STATES = (ObjectState.MISSING.value, ObjectState.CHANGED.value)

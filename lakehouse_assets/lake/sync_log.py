@@ -59,7 +59,7 @@ HISTORY_SCHEMA = pl.Schema(
 
 
 @dataclass
-class HistoryWriter:
+class SyncLogWriter:
     """Records what the parts of a sync took. Never fails it, and after a failure tries nothing more."""
 
     lake: Lake
@@ -176,7 +176,7 @@ def compact_history(lake: Lake) -> None:
 
 
 @dataclass
-class HistoryTotals:
+class SyncTotals:
     """Sums over all syncs, remembered between calls: only months whose files changed are read again."""
 
     lake: Lake

@@ -17,7 +17,7 @@ from lakehouse_assets.lake.states import ObjectState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class WithdrawalLimits:
     """A listing is doubted that lacks more than ``objects`` and more than a ``share`` of the objects that were there
     (of sidecars likewise), until it has lacked them for ``hours``. One that is empty where it was not is doubted
     whatever the number, but for a single object."""
@@ -27,7 +27,7 @@ class Doubt:
     hours: float = 6.0
 
     @classmethod
-    def none(cls) -> Doubt:
+    def none(cls) -> WithdrawalLimits:
         """Whatever is not listed was withdrawn."""
         return cls(share=1.0)
 
@@ -41,7 +41,7 @@ class Doubt:
         is_asked = pl.col("symbol").is_in(symbols) & (
             pl.col("interval").is_null() | pl.col("interval").is_in(list(entry.intervals))
         )
-        was_there = is_asked & pl.col("known_state").is_not_null() & (pl.col("known_state") != ObjectState.VANISHED)
+        was_there = is_asked & pl.col("known_state").is_not_null() & (pl.col("known_state") != ObjectState.WITHDRAWN)
         sidecar_was_there = was_there & pl.col("known_sidecar_lake_etag").is_not_null()
         since = pl.lit(now - timedelta(hours=self.hours))
         is_open = ~(pl.col("known_missed_at") <= since).fill_null(value=False)
@@ -50,7 +50,7 @@ class Doubt:
             doubted=self._too_many(was_there, pl.col("size").is_null(), is_open),
             sidecar_doubted=self._too_many(
                 sidecar_was_there & ~pl.col("known_sidecar_withdrawn").fill_null(value=False),
-                pl.col("size").is_not_null() & (pl.col("sidecar_state") == ObjectState.VANISHED),
+                pl.col("size").is_not_null() & (pl.col("sidecar_state") == ObjectState.WITHDRAWN),
                 is_open,
             ),
         )

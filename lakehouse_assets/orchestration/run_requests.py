@@ -33,7 +33,7 @@ _RUNS_REMEMBERED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RunAsk:
     """A period to be asked for; ``fingerprint`` is of its listing, ``attempt`` counts from 1."""
 
     period: Period
@@ -53,10 +53,10 @@ class Attempt:
     succeeded: bool
 
 
-def grouped(asks: Sequence[Ask], most: int) -> list[list[Ask]]:
+def grouped(asks: Sequence[RunAsk], most: int) -> list[list[RunAsk]]:
     """Contiguous periods of one attempt together, at most ``most``; the newest group first."""
     ordered = sorted(asks, key=lambda ask: ask.period)
-    groups: list[list[Ask]] = [ordered[:1]] if ordered else []
+    groups: list[list[RunAsk]] = [ordered[:1]] if ordered else []
     for before, ask in pairwise(ordered):
         fits = ask.period == before.period.next() and ask.attempt == before.attempt and len(groups[-1]) < most
         if fits:
@@ -66,7 +66,7 @@ def grouped(asks: Sequence[Ask], most: int) -> list[list[Ask]]:
     return groups[::-1]
 
 
-def build_request(entry: DatasetEntry, asks: Sequence[Ask]) -> dg.RunRequest:
+def build_request(entry: DatasetEntry, asks: Sequence[RunAsk]) -> dg.RunRequest:
     """One run for contiguous periods: of one partition, or of a range of them."""
     first, last = asks[0], asks[-1]
     name = entry.dataset.name

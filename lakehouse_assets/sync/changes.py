@@ -21,7 +21,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_cache import Known
+from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.lake.states import ObjectState
 
 NEWEST = 3
@@ -39,7 +39,7 @@ PART_FOLDERS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class TrackedPeriods:
     """The newest of the periods that are followed, from ``since`` to ``newest``, ascending.
 
     ``open`` are not whole in the manifest, at most WINDOW; ``recent`` are the newest whole ones.
@@ -52,7 +52,7 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FolderBatch:
     """Folders in the order of their keys, and the range of keys that is theirs (``end`` excluded, None: no end).
 
     The range begins where the part before ended, so that what the manifest knows of a folder that is
@@ -110,14 +110,14 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
     return periods
 
 
-def followed_periods(entry: DatasetEntry, known: Known, *, since: date, today: date) -> Followed:
+def followed_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date, today: date) -> TrackedPeriods:
     """The periods from the one that contains ``since`` to the last that is over."""
     cadence = entry.dataset.cadence
     first = max(entry.first_period, Period.containing(cadence, since))
     newest = newest_period(entry, today)
     nearest = max(first, newest.shifted(-LOOK_BACK))
     periods = period_range(nearest, newest) if nearest <= newest else []
-    return Followed(
+    return TrackedPeriods(
         since=first,
         newest=newest,
         open=tuple(period for period in periods if str(period) not in known.whole)[-WINDOW:],
@@ -125,7 +125,7 @@ def followed_periods(entry: DatasetEntry, known: Known, *, since: date, today: d
     )
 
 
-def rescanned_periods(entry: DatasetEntry, known: Known, followed: Followed) -> list[Period]:
+def rescanned_periods(entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods) -> list[Period]:
     """Every period that a rescan looks at, ascending: the followed ones, and what was once brought in whole."""
     first, newest = followed.since, followed.newest
     whole = [entry.dataset.period(text) for text in known.whole]
@@ -133,7 +133,7 @@ def rescanned_periods(entry: DatasetEntry, known: Known, followed: Followed) -> 
     return [*older, *(period_range(first, newest) if first <= newest else ())]
 
 
-def usual_objects(known: Known, period: Period) -> int | None:
+def usual_objects(known: ManifestSummary, period: Period) -> int | None:
     """The number of objects of the latest whole period before, None when there is none."""
     before = [text for text in known.whole if text < str(period)]
     return known.whole[max(before)] if before else None
@@ -171,13 +171,13 @@ def folders_holding(entry: DatasetEntry, symbols: Sequence[str], periods: Sequen
     ]
 
 
-def parts_of(folders: Sequence[Folder], *, after: str = "") -> Iterator[Part]:
+def parts_of(folders: Sequence[Folder], *, after: str = "") -> Iterator[FolderBatch]:
     """The folders in parts; ``after`` is the ``end`` of the last part that is done. There is always a part."""
     ordered = sorted((folder for folder in folders if folder.first >= after), key=lambda folder: folder.first)
     cuts = [*range(0, len(ordered), PART_FOLDERS)] or [0]
     for cut in cuts:
         following = ordered[cut + PART_FOLDERS : cut + PART_FOLDERS + 1]
-        yield Part(
+        yield FolderBatch(
             tuple(ordered[cut : cut + PART_FOLDERS]),
             ordered[cut].first if cut else after,
             following[0].first if following else None,
@@ -188,7 +188,7 @@ def compare(
     entry: DatasetEntry,
     source: Lister,
     manifest: Manifest,
-    part: Part,
+    part: FolderBatch,
     periods: Sequence[Period],
     *,
     since: Period | None = None,
@@ -240,7 +240,7 @@ def _differs(since: Period | None) -> pl.Expr:
     is_wanted = (pl.col("period") >= str(since or "")) | pl.col("in_series").fill_null(value=False)
     return (
         pl.when(size.is_null())
-        .then(pl.col("state") != ObjectState.VANISHED)
+        .then(pl.col("state") != ObjectState.WITHDRAWN)
         .when(pl.col("state").is_null())
         .then(is_wanted)
         .otherwise(~present | rewritten | pl.col("missed_at").is_not_null())

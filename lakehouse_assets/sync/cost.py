@@ -64,7 +64,7 @@ def estimate(
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class CostLimit:
     """Above either, nothing starts; None is no ceiling. ``settings`` names the variables, up to the last word."""
 
     max_dollars: float | None

@@ -25,22 +25,22 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.digests import LakeEtags
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest import Known, Manifest
+from lakehouse_assets.lake.manifest import Manifest, ManifestSnapshot
 from lakehouse_assets.lake.report import LEFT_OUT_NAMED, SyncReport
 from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
-from lakehouse_assets.lake.sync_log import HistoryWriter
-from lakehouse_assets.lake.withdrawal import Doubt
+from lakehouse_assets.lake.sync_log import SyncLogWriter
+from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 from lakehouse_assets.observability.telemetry.metrics import STAGE_SECONDS, timed
 from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.cost import Estimate, Prices, estimate
-from lakehouse_assets.sync.listings import Range, Survey, Surveyor
+from lakehouse_assets.sync.listings import ListingSnapshot, PackedSnapshot, SnapshotReader
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, TransferOptions
-from lakehouse_assets.sync.movers.executor import Moving
+from lakehouse_assets.sync.movers.executor import TransferExecutor
 from lakehouse_assets.sync.movers.outcomes import overtaken, unexpected, with_outcomes
 from lakehouse_assets.sync.movers.preserve import kept_places
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
 from lakehouse_assets.sync.reconcile import (
-    judge,
+    classify,
     manifest_rows,
     period_reports,
     with_places,
@@ -88,7 +88,7 @@ class EngineOptions:
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
     part_objects: int = 12_000
-    doubt: Doubt = field(default_factory=Doubt)
+    doubt: WithdrawalLimits = field(default_factory=WithdrawalLimits)
     prices: Prices = field(default_factory=Prices)
 
 
@@ -100,7 +100,7 @@ class Engine:
         self._lake = lake
         self._options = options or EngineOptions()
         self._etags = LakeEtags(lake)
-        self._surveyor = Surveyor(source, lake, concurrency=self._options.list_concurrency)
+        self._surveyor = SnapshotReader(source, lake, concurrency=self._options.list_concurrency)
 
     def plan(self, scope: Scope) -> Plan:
         """What :meth:`sync` would copy now. Writes nothing."""
@@ -129,7 +129,7 @@ class Engine:
     def check(self, scope: Scope) -> SyncReport:
         """Judge the periods as the lake stands. Writes nothing."""
 
-        def judged(part: Scope, survey: Survey) -> SyncReport:
+        def judged(part: Scope, survey: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
             survey, _, plan = self._planned(part, survey, self._options.doubt)
             rows = self._judged(part, plan, OUTCOME_SCHEMA.to_frame(), run_id=None)
@@ -140,7 +140,7 @@ class Engine:
     def record(self, scope: Scope, *, run_id: str | None = None) -> SyncReport:
         """Record what the lake holds of the periods, without copying anything."""
 
-        def recorded(part: Scope, survey: Survey) -> SyncReport:
+        def recorded(part: Scope, survey: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
             survey, known, plan = self._planned(part, survey, self._options.doubt)
             nothing = OUTCOME_SCHEMA.to_frame()
@@ -168,12 +168,14 @@ class Engine:
         is copied to a store on which nothing can be recorded safely. What was
         proven to be in the lake by then is recorded all the same, where the lake allows.
         """
-        doubt = Doubt.none() if accept_withdrawals else self._options.doubt
-        moving = Moving(scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode)
+        doubt = WithdrawalLimits.none() if accept_withdrawals else self._options.doubt
+        moving = TransferExecutor(
+            scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode
+        )
         counter = _Counter(on_progress)
-        history = HistoryWriter(self._lake, run_id)
+        history = SyncLogWriter(self._lake, run_id)
 
-        def synced(part: Scope, survey: Survey) -> SyncReport:
+        def synced(part: Scope, survey: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
             done = self._bring(moving, part, survey, counter, doubt=doubt, run_id=run_id)
             counter.at(Stage.MOVED)
@@ -192,7 +194,7 @@ class Engine:
                 raise done.lost
             return report
 
-        def listed(range_: Range, parts: Sequence[Scope]) -> None:
+        def listed(range_: PackedSnapshot, parts: Sequence[Scope]) -> None:
             if approve is not None:
                 # Planned once more than needed: of a range in parts none is copied before all are approved.
                 plans = (
@@ -208,8 +210,8 @@ class Engine:
     def _in_parts(
         self,
         scope: Scope,
-        work: Callable[[Scope, Survey], SyncReport],
-        on_listed: Callable[[Range, Sequence[Scope]], None] = lambda _range, _parts: None,
+        work: Callable[[Scope, ListingSnapshot], SyncReport],
+        on_listed: Callable[[PackedSnapshot, Sequence[Scope]], None] = lambda _range, _parts: None,
     ) -> SyncReport:
         """Survey the scope, have each part worked on, and put the reports together."""
         started = time.monotonic()
@@ -237,7 +239,9 @@ class Engine:
     def _manifest(self, scope: Scope) -> Manifest:
         return Manifest(self._lake, scope.entry.dataset)
 
-    def _planned(self, part: Scope, survey: Survey, doubt: Doubt) -> tuple[Survey, Known, Plan]:
+    def _planned(
+        self, part: Scope, survey: ListingSnapshot, doubt: WithdrawalLimits
+    ) -> tuple[ListingSnapshot, ManifestSnapshot, Plan]:
         """The manifest's rows, a survey that is no older than they are, and what follows from both.
 
         Another run may have replaced what was listed, hours ago in a long range: what it kept of it
@@ -251,7 +255,14 @@ class Engine:
         return survey, known, plan
 
     def _bring(
-        self, moving: Moving, part: Scope, survey: Survey, counter: _Counter, *, doubt: Doubt, run_id: str | None
+        self,
+        moving: TransferExecutor,
+        part: Scope,
+        survey: ListingSnapshot,
+        counter: _Counter,
+        *,
+        doubt: WithdrawalLimits,
+        run_id: str | None,
     ) -> _Brought:
         """Move what the part lacks, and look at what the lake then has.
 
@@ -281,7 +292,7 @@ class Engine:
                 survey, known, plan = self._planned(part, survey, doubt)
                 copies = plan.copies().filter(pl.col("key").is_in(files.to_list()))
 
-    def _plan(self, scope: Scope, survey: Survey, known: pl.DataFrame, doubt: Doubt) -> Plan:
+    def _plan(self, scope: Scope, survey: ListingSnapshot, known: pl.DataFrame, doubt: WithdrawalLimits) -> Plan:
         def planned(*, lake_has_md5: bool) -> Plan:
             return make_plan(
                 survey.source,
@@ -300,7 +311,7 @@ class Engine:
 
     def _judged(self, scope: Scope, plan: Plan, outcomes: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
         rows = with_outcomes(plan.rows, outcomes)
-        return judge(rows, lake_has_md5=self._are_md5(scope, unexpected(rows)), now=_now(), run_id=run_id)
+        return classify(rows, lake_has_md5=self._are_md5(scope, unexpected(rows)), now=_now(), run_id=run_id)
 
     def _are_md5(self, scope: Scope, files: pl.DataFrame) -> bool:
         """Whether the lake's ETags of these files are MD5 sums; asked only where something depends on it."""
@@ -309,7 +320,7 @@ class Engine:
         place = pl.lit(scope.entry.dataset.lake_root) + pl.col("key")
         return self._etags.are_md5(files.select("etag", "size", place=place))
 
-    def _move(self, moving: Moving, copies: pl.DataFrame, counter: _Counter) -> pl.DataFrame:
+    def _move(self, moving: TransferExecutor, copies: pl.DataFrame, counter: _Counter) -> pl.DataFrame:
         """Move what a plan asks for; returns OUTCOME_SCHEMA."""
         counter.expect(copies)
         return moving.move(copies.sort("period", "key"), lambda size: counter.settled(size, moving.mode))
@@ -340,11 +351,11 @@ class _Brought:
     ``doubt`` is what a listing was believed by, ``lost`` why the source could no longer be asked.
     """
 
-    survey: Survey
-    known: Known
+    survey: ListingSnapshot
+    known: ManifestSnapshot
     outcomes: pl.DataFrame
     rows: pl.DataFrame
-    doubt: Doubt
+    doubt: WithdrawalLimits
     lost: StoreError | None = None
 
 
@@ -388,7 +399,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _report(scope: Scope, survey: Survey, rows: pl.DataFrame, started: float) -> SyncReport:
+def _report(scope: Scope, survey: ListingSnapshot, rows: pl.DataFrame, started: float) -> SyncReport:
     seconds = time.monotonic() - started
     return SyncReport(
         dataset=scope.entry.dataset.name,

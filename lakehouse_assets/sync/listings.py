@@ -26,7 +26,7 @@ from lakehouse_assets.archive.listing import (
     sidecar_keys,
 )
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.archive.strays import Tally
+from lakehouse_assets.archive.strays import UnrecognizedKeys
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
@@ -34,7 +34,7 @@ from lakehouse_assets.sync.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ListingSnapshot:
     """Both listings of some periods, the folders listed for them and the pages that it took."""
 
     folders: tuple[Folder, ...]
@@ -59,34 +59,36 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class PackedSnapshot:
     """Both listings of a whole scope, packed by month. ``requests`` are the pages that it took; ``left_out`` are names
     in the place of symbols that the entry would select and that are none."""
 
     scope: Scope
     symbols: tuple[str, ...]
     left_out: tuple[str, ...]
-    source: _Shelf
-    lake: _Shelf
+    source: _PackedListing
+    lake: _PackedListing
 
     @property
     def requests(self) -> int:
         return self.source.requests + self.lake.requests
 
     @property
-    def strays(self) -> Tally:
+    def strays(self) -> UnrecognizedKeys:
         """Of the source."""
         return self.source.strays
 
-    def whole(self) -> Survey:
+    def whole(self) -> ListingSnapshot:
         survey = self.within(self.scope)
         source = replace(survey.source, strays=tuple(self.strays.named), strays_total=self.strays.total)
         return replace(survey, source=replace(source, requests=self.requests))
 
-    def within(self, part: Scope) -> Survey:
+    def within(self, part: Scope) -> ListingSnapshot:
         """A part of it, without the pages, which are counted with the whole."""
         names = part.names
-        return Survey(_folders(part, self.symbols), self.source.listing(names), self.lake.listing(names), self.symbols)
+        return ListingSnapshot(
+            _folders(part, self.symbols), self.source.listing(names), self.lake.listing(names), self.symbols
+        )
 
     def parts(self, most: int) -> list[Scope]:
         """The scope cut into consecutive periods of which either side lists at most so many objects."""
@@ -104,13 +106,13 @@ class Range:
         return [*parts, replace(self.scope, periods=tuple(periods))]
 
 
-class _Shelf:
+class _PackedListing:
     """One side's objects of some periods, packed by month as they come; ``counts`` are by period."""
 
     def __init__(self, periods: Sequence[str], batches: Iterable[Listing]) -> None:
         self._months: dict[str, list[bytes]] = {}
         self.counts: Counter[str] = Counter()
-        self.strays = Tally()
+        self.strays = UnrecognizedKeys()
         self.requests = 0
         for batch in batches:
             self.strays.add(batch.strays, batch.strays_total)
@@ -130,7 +132,7 @@ class _Shelf:
         return Listing(pl.concat([OBJECT_SCHEMA.to_frame(), *rows]), (), 0)
 
 
-class Surveyor:
+class SnapshotReader:
     """Lists a source and a lake; ``concurrency`` requests at a time on each side."""
 
     def __init__(self, source: Bucket, lake: Lake, *, concurrency: int) -> None:
@@ -138,7 +140,7 @@ class Surveyor:
         self._lake = lake
         self._concurrency = concurrency
 
-    def survey(self, scope: Scope) -> Range:
+    def survey(self, scope: Scope) -> PackedSnapshot:
         """Raises InputError for a symbol that there is not, StoreError where a side cannot be listed."""
         dataset, entry = scope.entry.dataset, scope.entry
         source, lake = self._listers(scope)
@@ -157,15 +159,15 @@ class Surveyor:
             here = set(in_lake.result().symbols)
             held = [symbol for symbol in symbols if symbol in here]
             source_side, lake_side = (
-                pool.submit(_Shelf, scope.names, side.batches(dataset, _folders(scope, some)))
+                pool.submit(_PackedListing, scope.names, side.batches(dataset, _folders(scope, some)))
                 for side, some in ((source, symbols), (lake, held))
             )
             left_out = selected_symbols(names.odd, entry.symbols.selects)
-            return Range(scope, symbols, left_out, source_side.result(), lake_side.result())
+            return PackedSnapshot(scope, symbols, left_out, source_side.result(), lake_side.result())
 
     def look_again(
-        self, scope: Scope, before: Survey, outcomes: pl.DataFrame
-    ) -> tuple[Survey, pl.DataFrame, StoreError | None]:
+        self, scope: Scope, before: ListingSnapshot, outcomes: pl.DataFrame
+    ) -> tuple[ListingSnapshot, pl.DataFrame, StoreError | None]:
         """List the lake's touched folders again, and the source's where a copy differs from the plan.
 
         A source that can no longer be asked takes nothing from what is proven: its StoreError is

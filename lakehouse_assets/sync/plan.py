@@ -88,7 +88,7 @@ class Plan:
             missing=objects.filter(pl.col("reason") == ObjectState.MISSING).height,
             changed=objects.filter(pl.col("reason") == ObjectState.CHANGED).height,
             present=self.rows.filter(pl.col("state") == ObjectState.PRESENT).height,
-            vanished=self.rows.filter((pl.col("state") == ObjectState.VANISHED) & ~pl.col("doubted")).height,
+            vanished=self.rows.filter((pl.col("state") == ObjectState.WITHDRAWN) & ~pl.col("doubted")).height,
             doubted=self.rows.filter("doubted").height,
         )
 
@@ -161,7 +161,7 @@ def _state(prefix: str, proven: pl.Expr, *, lake_has_md5: bool) -> pl.Expr:
         pl.when(size.is_null() & lake_size.is_null() & known_source_etag.is_null() & known_lake_etag.is_null())
         .then(None)
         .when(size.is_null())
-        .then(pl.lit(ObjectState.VANISHED.value))
+        .then(pl.lit(ObjectState.WITHDRAWN.value))
         .when(lake_size.is_null())
         .then(pl.lit(ObjectState.MISSING.value))
         .when(proven | believed)

@@ -20,7 +20,7 @@ from lakehouse_assets.lake.report import Failure, PeriodReport, PeriodState
 from lakehouse_assets.lake.states import FAILED, ObjectState
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_COLUMNS, with_integrity
 from lakehouse_assets.sync.integrity.sightings import last_seen, seen_on
-from lakehouse_assets.sync.movers.outcomes import is_whole, judged_files
+from lakehouse_assets.sync.movers.outcomes import classify_files, is_complete
 
 FAILURES_NAMED = 50
 """Failures that a report names; the rest is counted."""
@@ -33,7 +33,7 @@ DOUBTED = "doubted"
 UNLISTED = "the source's listing lacks it, and too much else to be believed"
 
 
-def judge(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str | None) -> pl.DataFrame:
+def classify(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str | None) -> pl.DataFrame:
     """Judge plan rows :func:`with_outcomes`; ``lake_has_md5`` is about those that are :func:`unexpected`.
 
     One row per object. Adds ``final`` (the manifest's state of object and sidecar together),
@@ -41,7 +41,7 @@ def judge(rows: pl.DataFrame, *, lake_has_md5: bool, now: datetime, run_id: str 
     written something else meanwhile), ``taken_over`` (replaced by a run that was killed before it could
     record it), and the manifest's columns as ``new_*``.
     """
-    rows = judged_files(rows, lake_has_md5=lake_has_md5)
+    rows = classify_files(rows, lake_has_md5=lake_has_md5)
     rows = rows.filter(pl.col("state").is_not_null() | pl.col("doubted")).with_columns(error=_error(), final=_final())
     return with_integrity(_with_manifest_columns(rows, now, run_id), now)
 
@@ -57,13 +57,13 @@ def with_places(rows: pl.DataFrame, places: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _final() -> pl.Expr:
-    open_state = pl.when(is_whole("state")).then("sidecar_state").otherwise("state")
+    open_state = pl.when(is_complete("state")).then("sidecar_state").otherwise("state")
     return (
         pl.when("doubted")
         .then(pl.when(pl.col("lake_size").is_null()).then(pl.lit(ObjectState.MISSING.value)).otherwise("known_state"))
-        .when(pl.col("state") == ObjectState.VANISHED)
-        .then(pl.lit(ObjectState.VANISHED.value))
-        .when(is_whole("state") & is_whole("sidecar_state"))
+        .when(pl.col("state") == ObjectState.WITHDRAWN)
+        .then(pl.lit(ObjectState.WITHDRAWN.value))
+        .when(is_complete("state") & is_complete("sidecar_state"))
         .then(pl.lit(ObjectState.PRESENT.value))
         .when(pl.coalesce("tried_fault", "sidecar_tried_fault").is_not_null())
         .then(pl.lit(FAILED))
@@ -76,9 +76,9 @@ def _error() -> pl.Expr:
     return (
         pl.when(gone & pl.col("tried_fault").is_null())
         .then(pl.lit("it is no longer in the lake") + seen_on(last_seen("known_")))
-        .when(~is_whole("state"))
+        .when(~is_complete("state"))
         .then("tried_fault")
-        .when(~is_whole("sidecar_state"))
+        .when(~is_complete("sidecar_state"))
         .then(pl.lit("sidecar: ") + pl.col("sidecar_tried_fault"))
     )
 
@@ -129,7 +129,7 @@ def _with_manifest_columns(rows: pl.DataFrame, now: datetime, run_id: str | None
             pl.min_horizontal("known_missed_at", pl.lit(now, MANIFEST_SCHEMA["missed_at"]))
         ),
         new_sidecar_withdrawn=pl.when(
-            (pl.col("sidecar_state") == ObjectState.VANISHED) & pl.col("size").is_not_null() & ~is_doubted
+            (pl.col("sidecar_state") == ObjectState.WITHDRAWN) & pl.col("size").is_not_null() & ~is_doubted
         ).then(pl.lit(value=True)),
     )
 
@@ -140,7 +140,7 @@ def _vouched(prefix: str) -> pl.Expr:
     The manifest's word would make it a copy otherwise.
     """
     lake_etag = pl.col(f"lake_{prefix}etag")
-    is_copy = is_whole(f"{prefix}state") | pl.col(f"known_{prefix}source_etag").is_null()
+    is_copy = is_complete(f"{prefix}state") | pl.col(f"known_{prefix}source_etag").is_null()
     return is_copy | lake_etag.eq_missing(pl.col(f"known_{prefix}lake_etag"))
 
 
@@ -188,7 +188,7 @@ def period_reports(
 
     ``seconds`` are shared out by files copied, or by objects judged where nothing was.
     """
-    expected = pl.col("final") != ObjectState.VANISHED
+    expected = pl.col("final") != ObjectState.WITHDRAWN
     present = pl.col("final") == ObjectState.PRESENT
     counts = rows.group_by("period").agg(
         expected=expected.sum(),

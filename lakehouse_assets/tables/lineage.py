@@ -56,7 +56,7 @@ READING = 2
 """
 
 
-class Use(StrEnum):
+class ObjectUsage(StrEnum):
     """What became of an archive object.
 
     ``written``: its rows are in the table. ``quarantined``: it is in the lake, but not as published or
@@ -81,7 +81,10 @@ def digest_of(table: Table, objects: pl.DataFrame) -> str:
             "key",
             "size",
             pl.col("lake_etag").alias("etag"),
-            pl.when("usable").then(pl.lit("")).otherwise(pl.lit(f"{Use.QUARANTINED} {READING}")).alias("sidecar_etag"),
+            pl.when("usable")
+            .then(pl.lit(""))
+            .otherwise(pl.lit(f"{ObjectUsage.QUARANTINED} {READING}"))
+            .alias("sidecar_etag"),
         )
     )
     return content + _reading_of(table)

@@ -17,7 +17,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import stored_schema
 from lakehouse_assets.tables.held import held_lineage
-from lakehouse_assets.tables.lineage import Use
+from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.snapshot import AsOf, Snapshot, moment, open_snapshot
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -93,7 +93,7 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
         table,
         columns=["period", "symbol", "interval", "state", "cadence", "rows", "first_time", "last_time"],
     )
-    written = pl.col("state") == Use.WRITTEN
+    written = pl.col("state") == ObjectUsage.WRITTEN
     has_rows = pl.col("rows") > 0
     return (
         parts.group_by("symbol", "interval")
@@ -105,8 +105,8 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
             first_time=pl.col("first_time").min(),
             last_time=pl.col("last_time").max(),
             from_monthly=(written & has_rows & (pl.col("cadence") != table.cadence.value)).sum(),
-            quarantined=(pl.col("state") == Use.QUARANTINED).sum(),
-            missing=(pl.col("state") == Use.MISSING).sum(),
+            quarantined=(pl.col("state") == ObjectUsage.QUARANTINED).sum(),
+            missing=(pl.col("state") == ObjectUsage.MISSING).sum(),
         )
         .cast(COVERAGE_SCHEMA)
         .sort("interval", "symbol")

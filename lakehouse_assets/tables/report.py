@@ -21,7 +21,7 @@ class BuildState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """An archive object that the table does without. ``use`` is quarantined or missing; ``filled`` says
     whether a monthly object stands in for it."""
 
@@ -43,7 +43,7 @@ class PeriodBuild:
     rows: int = 0
     daily: int = 0
     monthly: int = 0
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[Problem, ...] = ()
     content: str | None = None
     reason: str | None = None
 

@@ -20,7 +20,7 @@ from lakehouse_assets.tables.table import MONTH, Table
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class TableStat:
     """One table. ``levels`` counts periods of a symbol and interval by what the checks found of them;
     ``missing`` are rows that were due and that no known outage explains."""
 
@@ -46,14 +46,14 @@ class _Known:
     months: dict[str, _Month] = field(default_factory=dict)
 
 
-class Holdings:
+class TableStats:
     """Of one lake, remembered between calls."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._known: dict[Table, _Known] = {}
 
-    def of(self, table: Table) -> Holding | None:
+    def of(self, table: Table) -> TableStat | None:
         """None where the table was never written. Raises StoreError."""
         found = open_table(self._lake, table.place)
         if found is None:
@@ -69,7 +69,7 @@ class Holdings:
         known.months = self._quality(table, known)
         months = known.months.values()
         levels = {level: sum(month.levels.get(level, 0) for month in months) for level in Level}
-        return Holding(known.rows, known.bytes, levels, sum(month.missing for month in months))
+        return TableStat(known.rows, known.bytes, levels, sum(month.missing for month in months))
 
     def _quality(self, table: Table, of_table: _Known) -> dict[str, _Month]:
         known = of_table.months

@@ -10,8 +10,8 @@ from lakehouse_assets.archive.availability import (
     DEFAULTS,
     LEARNED_FROM,
     Availability,
+    AvailabilityStatus,
     Expectation,
-    Standing,
     availability,
     expectation,
 )
@@ -70,8 +70,8 @@ def test_it_says_what_is_missing_and_for_how_long() -> None:
 
 
 def test_a_publication_that_ended_is_dead_and_never_late() -> None:
-    assert judge(DAY, "2024-03-20 12:00", last=DAY).standing is Standing.DEAD
-    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).standing is Standing.STALLED
+    assert judge(DAY, "2024-03-20 12:00", last=DAY).standing is AvailabilityStatus.DEAD
+    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).standing is AvailabilityStatus.STALLED
 
 
 def test_what_was_never_seen_is_behind_from_where_it_is_watched_and_not_taken_for_dead() -> None:
@@ -81,7 +81,7 @@ def test_what_was_never_seen_is_behind_from_where_it_is_watched_and_not_taken_fo
 
 def test_history_before_the_watch_is_not_held_against_it() -> None:
     old = DAY.shifted(-300)
-    assert judge(old, "2024-03-05 09:59", first=DAY).standing is Standing.ON_TIME
+    assert judge(old, "2024-03-05 09:59", first=DAY).standing is AvailabilityStatus.ON_TIME
     assert judge(old, "2024-03-05 10:00", first=DAY).missing == DAY
 
 

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse_assets.archive.exchanges.binance import BINANCE
-from lakehouse_assets.archive.exchanges.grammar import SYMBOL, ParsedKey, Publication, Stray, compiled
+from lakehouse_assets.archive.exchanges.grammar import SYMBOL, ParsedKey, Publication, UnrecognizedKey, compiled
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
 
@@ -164,7 +164,7 @@ def test_every_listed_key_parses(listed_keys: KeySample, record_property: Callab
     print(f"{len(keys)} {origin} keys")
     assert len(keys) == (18_988 if origin == "real" else 300)
     parsed = [BINANCE.parse(key) for key in keys]
-    assert [stray for stray in parsed if isinstance(stray, Stray)] == []
+    assert [stray for stray in parsed if isinstance(stray, UnrecognizedKey)] == []
     assert {(p.market, p.data_type, p.cadence, p.interval) for p in parsed if isinstance(p, ParsedKey)} == {
         ("um", "klines", Cadence.MONTHLY, "1m")
     }
@@ -294,13 +294,13 @@ STRAYS = [
 @pytest.mark.parametrize(("key", "reason"), STRAYS)
 def test_a_key_that_is_no_archive_object_is_a_stray_with_its_reason(key: str, reason: str) -> None:
     stray = BINANCE.parse(key)
-    assert isinstance(stray, Stray), stray
+    assert isinstance(stray, UnrecognizedKey), stray
     assert stray.key == key
     assert reason in stray.reason
 
 
 def test_every_stray_rule_is_met_by_a_key_of_the_table_above() -> None:
-    reasons = {stray.reason for key, _ in STRAYS if isinstance(stray := BINANCE.parse(key), Stray)}
+    reasons = {stray.reason for key, _ in STRAYS if isinstance(stray := BINANCE.parse(key), UnrecognizedKey)}
     assert {rule.reason for rule in BINANCE.stray_rules} <= reasons
 
 
@@ -308,7 +308,7 @@ def test_every_stray_rule_is_met_by_a_key_of_the_table_above() -> None:
 @example("\ud800")
 def test_no_text_makes_the_parser_raise(text: str) -> None:
     for key in (text, f"data/{text}", UM_1M + text, f"{UM_1M}BTCUSDT-1m-{text}.zip"):
-        assert isinstance(BINANCE.parse(key), ParsedKey | Stray)
+        assert isinstance(BINANCE.parse(key), ParsedKey | UnrecognizedKey)
 
 
 # Symbols

@@ -8,9 +8,9 @@ import pytest
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import Stray
+from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
 from lakehouse_assets.archive.listing import KEYS_PARSED, Lister, folders_of
-from lakehouse_assets.archive.strays import NAMED, NAMED_ALIKE, Tally
+from lakehouse_assets.archive.strays import NAMED, NAMED_ALIKE, UnrecognizedKeys
 from lakehouse_assets.errors import printable
 from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
 from lakehouse_assets_tests.world import KLINES
@@ -20,7 +20,7 @@ FOLDER = "data/futures/um/daily/klines/AUSDT/1m/AUSDT-1m-2024-03-0"
 DAYS = [str(day) for day in range(1, 8)]
 
 
-def strays_of(number: int) -> tuple[int, int, tuple[Stray, ...], int]:
+def strays_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
     """Objects, strays counted, strays named, and the bytes that listing took at most."""
     rules = [
         Rule(FOLDER + "{day}.zip", {"day": DAYS}),
@@ -54,10 +54,10 @@ def test_strays_are_all_counted_and_the_first_are_named_in_bounded_memory() -> N
 
 
 def test_many_of_a_reason_do_not_hide_another_reason() -> None:
-    tally = Tally()
+    tally = UnrecognizedKeys()
     for number in range(1_000):
-        tally.add([Stray(f"a{number}", "one reason")])
-    tally.add([Stray("b", "another")], total=5)
+        tally.add([UnrecognizedKey(f"a{number}", "one reason")])
+    tally.add([UnrecognizedKey("b", "another")], total=5)
     assert tally.total == 1_005
     assert [stray.reason for stray in tally.named] == ["one reason"] * NAMED_ALIKE + ["another"]
 

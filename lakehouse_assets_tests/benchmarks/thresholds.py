@@ -18,8 +18,8 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.observability.expectations.quantities import QUANTITIES
 from lakehouse_assets.observability.expectations.thresholds import WEEK, AdaptiveThresholdDetector, Parameters
 from lakehouse_assets.observability.incidents.causes import Cause
-from lakehouse_assets.observability.incidents.lifecycle import Kind, notices, observe, tell
-from lakehouse_assets.observability.incidents.model import Book, Signal
+from lakehouse_assets.observability.incidents.lifecycle import Kind, mark_notified, notices, observe
+from lakehouse_assets.observability.incidents.model import IncidentState, Signal
 from lakehouse_assets_tests.benchmarks.support.measure import Row
 from lakehouse_assets_tests.benchmarks.support.series import (
     EVALUATION,
@@ -186,7 +186,7 @@ def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
     """Incidents that people were told of, and the weeks that it took, where every number is ordinary."""
     told = 0
     for seed in seeds:
-        book = Book()
+        book = IncidentState()
         for now, signals in _weeks_of(load_matrix().entries, seed):
             book = observe(book, signals, now)
             # The next tick, after the hold and after resolved ones have settled.
@@ -194,7 +194,7 @@ def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
                 book = observe(book, [], now + later)
                 due = notices(book)
                 told += sum(notice.kind in {Kind.OPENED, Kind.REOPENED} for notice in due)
-                book = tell(book, due, now + later)
+                book = mark_notified(book, due, now + later)
     return told, WEEKS * len(seeds)
 
 

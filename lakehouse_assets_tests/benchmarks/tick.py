@@ -29,12 +29,12 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
-from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, Watched
+from lakehouse_assets.lake.manifest_cache import ManifestCache
+from lakehouse_assets.orchestration.discovery.cursor import DatasetState, DiscoveryCursor
 from lakehouse_assets.orchestration.discovery.rescan import _wanted
 from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.cost import Ceiling
+from lakehouse_assets.sync.cost import CostLimit
 from lakehouse_assets_tests.benchmarks.support.listing_server import MODIFIED, Rule, Server, listing_server
 from lakehouse_assets_tests.benchmarks.support.measure import Row
 
@@ -177,13 +177,14 @@ def _probe(endpoint_url: str, reach: dict[str, str], size: Size) -> None:
         )
         for name in size.types
     ]
-    memory = Memory()
+    memory = ManifestCache()
     now = datetime.combine(FIRST + timedelta(days=DAYS + 1), datetime.min.time(), UTC).timestamp() + 6 * 3600
     seen = int(now)
     cursor = DiscoveryCursor(
         ticked=seen,
         datasets={
-            entry.dataset.name: Watched(listed=seen, rescanned=seen, wanted=_wanted(entry, FIRST)) for entry in entries
+            entry.dataset.name: DatasetState(listed=seen, rescanned=seen, wanted=_wanted(entry, FIRST))
+            for entry in entries
         },
     )
     measured: dict[str, dict[str, float]] = {}
@@ -201,7 +202,7 @@ def _probe(endpoint_url: str, reach: dict[str, str], size: Size) -> None:
                 lake=lake,
                 memory=memory,
                 settings=SETTINGS,
-                ceiling=Ceiling(None, None, ""),
+                ceiling=CostLimit(None, None, ""),
                 now=now,
                 log=_Log(),
             )

@@ -10,12 +10,12 @@ import pytest
 from lakehouse_assets.cli.incidents import run_list, run_show
 from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents import lifecycle
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.notification import Notifier
-from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 from lakehouse_assets_tests.observability.signals import KLINES, at, signal
 
@@ -32,7 +32,7 @@ def lake(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Lake:
     monkeypatch.setenv("LAKEHOUSE_LAKE_ENDPOINT_URL", lake.bucket.endpoint_url)
     monkeypatch.setenv("LAKEHOUSE_LAKE_ACCESS_KEY_ID", credentials.access_key_id)
     monkeypatch.setenv("LAKEHOUSE_LAKE_SECRET_ACCESS_KEY", credentials.secret_access_key)
-    desk = IncidentDesk(LakeBook(lake, None), Notifier())
+    desk = IncidentService(LakeIncidentStore(lake, None), Notifier())
     desk.handle([signal(Cause.TRANSFER_FAILS, text="3 of 9 [objects] failed", run_id="abc")], at(2))
     return lake
 
@@ -69,7 +69,7 @@ def test_periods_beyond_those_that_an_incident_names_are_counted_and_listed(
     monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 2)
     periods = [f"2024-02-{day:02}" for day in range(1, 10)]
     signals = [signal(Cause.TRANSFER_FAILS, 3, period=period) for period in periods]
-    IncidentDesk(LakeBook(lake, None), Notifier()).handle(signals, at(4))
+    IncidentService(LakeIncidentStore(lake, None), Notifier()).handle(signals, at(4))
     assert run_list(every=False, as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["incidents"][0]["firing"] == 10
     assert run_show(ID, as_json=True) == 0

@@ -10,7 +10,7 @@ import pytest
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.sync_log import read_history
 from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets_tests.deploy.policies import Asked, action_of, allowed, denied, policy
@@ -74,7 +74,7 @@ def test_the_reader_identity_may_do_all_that_exporter_and_verification_read(prox
     proxy.requests.clear()
     lake: Lake = world.lake
     assert read_history(lake).height == 1
-    Census(lake).of(Dataset.parse(KLINES))
+    ManifestStats(lake).of(Dataset.parse(KLINES))
     asked = of_the_lake(world, proxy)
     assert {each.action for each in asked} == {"s3:ListBucket", "s3:GetObject"}
     assert all(allowed(policy("reader-policy"), each) for each in asked)

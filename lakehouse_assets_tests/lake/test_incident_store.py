@@ -10,12 +10,12 @@ import obstore
 import pytest
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.lake.incident_store import BOOK, LakeBook
+from lakehouse_assets.lake.incident_store import BOOK, LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.causes import Cause, Severity
-from lakehouse_assets.observability.incidents.model import Book, DeadLetter
+from lakehouse_assets.observability.incidents.model import DeadLetter, IncidentState
 from lakehouse_assets.observability.incidents.notification import Notifier
-from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets_tests.observability.signals import after, at, only, signal
 from lakehouse_assets_tests.world import World
 
@@ -27,61 +27,63 @@ def away(lake: Lake) -> Lake:
 
 
 def test_whoever_has_not_read_the_latest_version_writes_nothing(world: World) -> None:
-    ours, theirs = LakeBook(world.lake, None), LakeBook(world.lake, None)
+    ours, theirs = LakeIncidentStore(world.lake, None), LakeIncidentStore(world.lake, None)
     first, second = ours.read(at(0)), theirs.read(at(0))
     book = after(signal(FAILS), minute=2)
     assert ours.write(book, first)
-    assert not theirs.write(Book(), second)
+    assert not theirs.write(IncidentState(), second)
     assert theirs.read(at(0)).book == book
     stale = ours.read(at(0))
-    assert theirs.write(Book(), theirs.read(at(0)))
+    assert theirs.write(IncidentState(), theirs.read(at(0)))
     assert not ours.write(book, stale)
 
 
 def test_two_desks_write_one_book(world: World) -> None:
-    desks = [IncidentDesk(LakeBook(world.lake, None), Notifier()) for _ in range(2)]
+    desks = [IncidentService(LakeIncidentStore(world.lake, None), Notifier()) for _ in range(2)]
     for number in range(6):
         desks[number % 2].handle([signal(FAILS, subject=f"binance/{number}")], at(number))
-    assert len(only(LakeBook(world.lake, None).read(at(9)).book).firing) == 6
+    assert len(only(LakeIncidentStore(world.lake, None).read(at(9)).book).firing) == 6
 
 
 def test_what_was_noted_while_the_lake_was_away_is_merged_into_what_others_wrote(world: World, tmp_path: Path) -> None:
     copy = tmp_path / "copy.json"
-    desk = IncidentDesk(LakeBook(world.lake, copy), Notifier())
+    desk = IncidentService(LakeIncidentStore(world.lake, copy), Notifier())
     desk.handle([signal(FAILS, subject="binance/before")], at(1))
-    cut_off = IncidentDesk(LakeBook(away(world.lake), copy), Notifier())
+    cut_off = IncidentService(LakeIncidentStore(away(world.lake), copy), Notifier())
     known = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).book
     assert {member.signal.subject for member in only(known).firing} == {"binance/before", "binance/while"}
-    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS, 2, subject="binance/elsewhere")], at(3))
+    IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle(
+        [signal(FAILS, 2, subject="binance/elsewhere")], at(3)
+    )
     desk.handle([], at(4))
-    book = LakeBook(world.lake, None).read(at(5)).book
+    book = LakeIncidentStore(world.lake, None).read(at(5)).book
     assert {member.signal.subject.partition("/")[2] for member in only(book).firing} == {"before", "while", "elsewhere"}
 
 
 def test_without_a_copy_a_lake_that_is_away_is_an_error(world: World) -> None:
     with pytest.raises(StoreError, match=r"Reading s3://.*_incidents/book\.json failed: Unreachable"):
-        LakeBook(away(world.lake), None).read(at(0))
+        LakeIncidentStore(away(world.lake), None).read(at(0))
 
 
 def test_a_lake_and_a_disk_that_both_refuse_are_an_error(world: World, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = LakeBook(away(world.lake), tmp_path / "file" / "copy.json")
+    store = LakeIncidentStore(away(world.lake), tmp_path / "file" / "copy.json")
     with pytest.raises(StoreError, match="The lake does not answer, and writing"):
-        IncidentDesk(store, Notifier()).handle([signal(FAILS)], datetime.now(UTC))
+        IncidentService(store, Notifier()).handle([signal(FAILS)], datetime.now(UTC))
 
 
 def test_a_document_that_nobody_can_read_is_kept_beside_a_new_book(world: World) -> None:
     obstore.put(world.lake.bucket.object_store(), world.lake.key(BOOK), b'{"incidents": 7}')
-    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
-    assert only(LakeBook(world.lake, None).read(at(3)).book).cause is FAILS
+    IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
+    assert only(LakeIncidentStore(world.lake, None).read(at(3)).book).cause is FAILS
     [kept] = [key for key in world.lake_files("_incidents/") if "unreadable" in key]
     assert world.lake_body(kept) == b'{"incidents": 7}'
 
 
 def test_a_new_process_knows_what_the_lake_said_before_it_went_away(world: World, tmp_path: Path) -> None:
-    IncidentDesk(LakeBook(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
-    LakeBook(world.lake, tmp_path / "copy.json").read(at(3))
-    kept = LakeBook(away(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
+    IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
+    LakeIncidentStore(world.lake, tmp_path / "copy.json").read(at(3))
+    kept = LakeIncidentStore(away(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
     assert only(kept.book).told is not None
 
 
@@ -89,7 +91,7 @@ def test_a_new_process_knows_what_the_lake_said_before_it_went_away(world: World
 def test_what_a_clock_that_was_ahead_wrote_silences_no_alarm(world: World, tmp_path: Path, is_away: bool) -> None:
     year = 400 * 24 * 60
     lake = away(world.lake) if is_away else world.lake
-    desk = IncidentDesk(LakeBook(lake, tmp_path / "copy.json"), Notifier())
+    desk = IncidentService(LakeIncidentStore(lake, tmp_path / "copy.json"), Notifier())
     desk.handle([signal(FAILS, year)], at(year))
     # Cleared, and quiet, in that future.
     desk.handle([signal(FAILS, year + 2, firing=False)], at(year + 2))
@@ -104,12 +106,12 @@ def test_what_a_clock_that_was_ahead_wrote_silences_no_alarm(world: World, tmp_p
 def test_a_message_that_waits_for_its_next_attempt_waits_an_hour_at_most_after_the_clock_was_ahead(
     world: World,
 ) -> None:
-    book, year = Book(), 400 * 24 * 60
+    book, year = IncidentState(), 400 * 24 * 60
     letter = DeadLetter(
         channel="mail", incident="i", title="t", body="b", severity=Severity.ERROR, first=at(year), again=at(year + 1),
         reason="refused",
     )  # fmt: skip
-    store = LakeBook(world.lake, None)
+    store = LakeIncidentStore(world.lake, None)
     store.write(book.model_copy(update={"dead_letters": [letter]}), store.read(at(0)))
     [read] = store.read(at(0)).book.dead_letters
     assert (read.first, read.again) == (at(0), at(60))
@@ -117,7 +119,7 @@ def test_a_message_that_waits_for_its_next_attempt_waits_an_hour_at_most_after_t
 
 @pytest.mark.parametrize("firing", [True, False])
 def test_a_signal_from_a_machine_whose_clock_is_ahead_is_one_of_now(world: World, *, firing: bool) -> None:
-    desk = IncidentDesk(LakeBook(world.lake, None), Notifier())
+    desk = IncidentService(LakeIncidentStore(world.lake, None), Notifier())
     desk.handle([signal(FAILS, 0)], at(5))
     book = desk.handle([signal(FAILS, 400 * 24 * 60, firing=firing)], at(6)).book
     [member] = only(book).members.values()

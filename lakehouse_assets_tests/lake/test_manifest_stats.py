@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_stats import CENSUS_SCHEMA, Census
+from lakehouse_assets.lake.manifest_stats import CENSUS_SCHEMA, ManifestStats
 from lakehouse_assets_tests.world import World, scope
 
 
@@ -19,7 +19,7 @@ def test_counts_per_period_and_state(world: World) -> None:
     refused = world.key("ETHUSDT", "2024-03-31")
     with world.refused_writes(refused):
         world.engine(attempts=1).sync(scope(world.entry(), "2024-03-30", "2024-04-01"), mode="direct")
-    census = Census(world.lake).of(world.entry().dataset)
+    census = ManifestStats(world.lake).of(world.entry().dataset)
     assert census.schema == CENSUS_SCHEMA
     assert census["period"].to_list() == ["2024-03-30", "2024-03-31", "2024-04-01"]
     whole, partly = row(census, "2024-03-30"), row(census, "2024-03-31")
@@ -34,7 +34,7 @@ def test_a_vanished_object_is_kept_and_not_expected(world: World) -> None:
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.withdraw(key)
     world.engine().sync(scope(world.entry(), "2024-03-01"))
-    counted = row(Census(world.lake).of(world.entry().dataset), "2024-03-01")
+    counted = row(ManifestStats(world.lake).of(world.entry().dataset), "2024-03-01")
     assert (counted["expected"], counted["present"], counted["vanished"]) == (1, 1, 1)
 
 
@@ -42,7 +42,7 @@ def test_only_months_that_changed_are_read_again(world: World, monkeypatch: pyte
     world.publish(["BTCUSDT"], ["2024-03-01", "2024-04-01"])
     for day in ("2024-03-01", "2024-04-01"):
         world.engine().sync(scope(world.entry(), day))
-    census, scanned = Census(world.lake), []
+    census, scanned = ManifestStats(world.lake), []
     months = Manifest.months
 
     def noted(self: Manifest):
@@ -67,4 +67,4 @@ def test_only_months_that_changed_are_read_again(world: World, monkeypatch: pyte
 
 
 def test_a_lake_without_manifests_counts_nothing(world: World) -> None:
-    assert Census(world.lake).of(world.entry().dataset).equals(CENSUS_SCHEMA.to_frame())
+    assert ManifestStats(world.lake).of(world.entry().dataset).equals(CENSUS_SCHEMA.to_frame())

@@ -11,10 +11,10 @@ from deltalake import DeltaTable, write_deltalake
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
-from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_cache import ManifestCache
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.report import PeriodState, SyncReport, doubted_text
-from lakehouse_assets.lake.withdrawal import Doubt
+from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 from lakehouse_assets.sync.changes import compare, folders_holding, parts_of
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.scope import Scope
@@ -31,7 +31,7 @@ def asked(world: World, **fields: object) -> Scope:
     return scope(world.entry(intervals=INTERVALS, **fields), DAYS[0], DAYS[-1])
 
 
-def engine(world: World, source: Bucket, doubt: Doubt) -> Engine:
+def engine(world: World, source: Bucket, doubt: WithdrawalLimits) -> Engine:
     return Engine(source, world.lake, EngineOptions(doubt=doubt))
 
 
@@ -92,7 +92,7 @@ def test_what_is_told_of_it_names_the_place_and_the_numbers(synced: World) -> No
 def test_what_lasts_is_believed_and_told_as_before(synced: World, pattern: str, objects: int, sidecars: int) -> None:
     world = synced
     with edited(world.source, without(pattern)) as source:
-        at_once = engine(world, source, Doubt(hours=0))
+        at_once = engine(world, source, WithdrawalLimits(hours=0))
         assert states(at_once.sync(asked(world))) == {PeriodState.INCOMPLETE}
         for report in (at_once.sync(asked(world)), world.engine(source).sync(asked(world))):
             assert states(report) == {PeriodState.COMPLETE}
@@ -112,8 +112,8 @@ def test_a_person_who_says_so_is_believed_at_once(synced: World) -> None:
     assert report.total("vanished") == ALL // 2
 
 
-@pytest.mark.parametrize("doubt", [Doubt(objects=12), Doubt(share=0.5)])
-def test_what_is_not_more_than_the_limits_was_withdrawn(synced: World, doubt: Doubt) -> None:
+@pytest.mark.parametrize("doubt", [WithdrawalLimits(objects=12), WithdrawalLimits(share=0.5)])
+def test_what_is_not_more_than_the_limits_was_withdrawn(synced: World, doubt: WithdrawalLimits) -> None:
     with edited(synced.source, without("-1h-")) as source:
         report = engine(synced, source, doubt).sync(asked(synced))
     assert (states(report), report.total("vanished")) == ({PeriodState.COMPLETE}, ALL // 2)
@@ -195,7 +195,7 @@ class _Once:
 
 def test_the_watch_asks_for_a_doubted_period_until_it_is_whole_again(synced: World) -> None:
     world, entry = synced, asked(synced).entry
-    memory, manifest = Memory(), synced.manifest()
+    memory, manifest = ManifestCache(), synced.manifest()
     assert set(memory.known(manifest).whole) == set(DAYS)
     with edited(world.source, without("-1h-")) as source:
         assert set(differing(world, entry, source)) == set(DAYS)
@@ -225,9 +225,9 @@ def test_a_manifest_from_before_is_read_and_doubts_as_well(synced: World) -> Non
     older = pl.read_delta(manifest.url, storage_options=synced.lake.delta_options)
     older = older.drop("missed_at", "sidecar_withdrawn")
     write_deltalake(table, older, mode="overwrite", schema_mode="overwrite", partition_by=["month"])
-    assert set(Memory().known(manifest).whole) == set(DAYS)
+    assert set(ManifestCache().known(manifest).whole) == set(DAYS)
     assert manifest.contents(DAYS)["missed_at"].null_count() == ALL
-    census = Census(synced.lake)
+    census = ManifestStats(synced.lake)
     assert census.of(asked(synced).entry.dataset)["doubted"].sum() == 0
     with edited(synced.source, without("<Key>")) as source:
         assert synced.engine(source).sync(asked(synced)).total("doubted") == ALL

@@ -7,7 +7,7 @@ from typing import Any
 
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.lifecycle import observe
-from lakehouse_assets.observability.incidents.model import Book, Incident, Signal
+from lakehouse_assets.observability.incidents.model import Incident, IncidentState, Signal
 
 KLINES = "binance/um/klines/daily"
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
@@ -28,10 +28,10 @@ def signal(cause: Cause, minute: float = 0, *, firing: bool = True, **fields: An
     return Signal(**{**given, **fields}, cause=cause, at=at(minute), firing=firing)
 
 
-def after(*signals: Signal, minute: float, book: Book | None = None) -> Book:
-    return observe(book or Book(), signals, at(minute))
+def after(*signals: Signal, minute: float, book: IncidentState | None = None) -> IncidentState:
+    return observe(book or IncidentState(), signals, at(minute))
 
 
-def only(book: Book) -> Incident:
+def only(book: IncidentState) -> Incident:
     [incident] = book.live()
     return incident

@@ -19,12 +19,12 @@ import yaml
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.observability.incidents.notification import Notifier
-from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets_tests.faults.proxy import WRITES, Proxy, Refusal, Rule
 from lakehouse_assets_tests.observability.servers import Backend, backend
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, wait_for
@@ -123,7 +123,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
             at=datetime.now(UTC) - timedelta(hours=1),
             text="no file since Monday",
         )
-        IncidentDesk(LakeBook(Lake(store.lake(), prefix), fallback=None), Notifier()).handle(
+        IncidentService(LakeIncidentStore(Lake(store.lake(), prefix), fallback=None), Notifier()).handle(
             [stalled], datetime.now(UTC)
         )
         process(*exporter)

@@ -13,10 +13,10 @@ from lakehouse_assets.lake import commit, sync_log
 from lakehouse_assets.lake.commit import write_rows
 from lakehouse_assets.lake.period_metrics import volumes
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, HistoryTotals, read_history
+from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, SyncTotals, read_history
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers import probe
-from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Verdict, remembered_verdict
+from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, remembered_verdict
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope
@@ -90,7 +90,7 @@ def test_a_verdict_that_cannot_be_believed_is_none(world: World, body: bytes) ->
 
 
 def test_a_verdict_from_a_clock_ahead_is_asked_for_again() -> None:
-    ahead = Verdict(works=False, reason="", asked_at=datetime.now(UTC) + timedelta(hours=1))
+    ahead = Capability(works=False, reason="", asked_at=datetime.now(UTC) + timedelta(hours=1))
     assert not ahead.is_current
 
 
@@ -135,7 +135,7 @@ def test_totals_read_a_month_again_only_when_it_has_changed(world: World) -> Non
     for month in ("2024-01", "2024-02"):
         append(world, month, number=5)
     with Proxy(world.store.endpoint_url).running() as proxy:
-        totals = HistoryTotals(through(world, proxy).lake)
+        totals = SyncTotals(through(world, proxy).lake)
         assert totals.read()["bytes_copied"].sum() == 10
         append(world, "2024-02", number=7)
         proxy.requests.clear()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.lake import manifest_cache
-from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.sync import changes
 from lakehouse_assets.sync.changes import Found, compare, folders_holding, listed_symbols, parts_of
 from lakehouse_assets_tests.world import World, body_of, days, scope
@@ -97,7 +97,7 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
     monkeypatch.setattr(
         manifest_cache, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1]
     )
-    entry, memory = world.entry(), Memory()
+    entry, memory = world.entry(), ManifestCache()
     assert memory.known(world.manifest()).whole == {}
     keys = world.publish(["AUSDT", "BUSDT"], WEEK)
     world.engine().sync(scope(entry, WEEK[0], WEEK[-2]))
@@ -111,7 +111,7 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
     world.engine().sync(scope(entry, WEEK[0]))
     now = memory.known(world.manifest())
     assert now.whole == dict.fromkeys(WEEK, 2) | {WEEK[0]: 1}
-    assert sorted(now.counts.rows()) == sorted(Memory().known(world.manifest()).counts.rows())
+    assert sorted(now.counts.rows()) == sorted(ManifestCache().known(world.manifest()).counts.rows())
     assert now.symbols == {world.symbol("AUSDT"), world.symbol("BUSDT")}
 
 
@@ -119,7 +119,7 @@ def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkey
     monkeypatch.setattr(manifest_cache, "REOPEN_SECONDS", -1)
     world.publish(["AUSDT"], WEEK[:1])
     world.engine().sync(scope(world.entry(), WEEK[0]))
-    memory = Memory()
+    memory = ManifestCache()
     first, second = memory.known(world.manifest()), memory.known(world.manifest())
     assert first.whole == second.whole == {WEEK[0]: 1}
     world.publish(["AUSDT"], WEEK[1:2])
@@ -128,7 +128,7 @@ def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkey
 
 
 def test_new_symbols_are_told_once_and_none_before_anything_is_known() -> None:
-    memory = Memory()
+    memory = ManifestCache()
     assert memory.new_symbols("a", ["X", "Y"], frozenset()) == []
     assert memory.new_symbols("a", ["X", "Y"], frozenset({"X"})) == ["Y"]
     assert memory.new_symbols("a", ["X", "Y"], frozenset({"X"})) == []
@@ -141,7 +141,7 @@ def test_followed_periods_and_the_rescans(world: World) -> None:
     everything = world.entry()
     for day in ("2024-02-18", "2024-02-21", "2024-03-02", "2024-03-04"):
         world.engine().sync(scope(everything, day))
-    manifest = Memory().known(world.manifest())
+    manifest = ManifestCache().known(world.manifest())
     followed = changes.followed_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
     assert [str(period) for period in followed.open] == ["2024-03-01", "2024-03-03"]
     assert [str(period) for period in followed.recent] == ["2024-03-02", "2024-03-04"]

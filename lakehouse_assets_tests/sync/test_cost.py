@@ -10,7 +10,7 @@ import pytest
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.cost import GB, Ceiling, Estimate, Prices, SpendingError, estimate
+from lakehouse_assets.sync.cost import GB, CostLimit, Estimate, Prices, SpendingError, estimate
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets_tests.world import World, days, scope
 
@@ -91,6 +91,6 @@ def test_without_settings_there_is_no_ceiling_and_prices_are_the_lists() -> None
 
 
 def test_a_ceiling_of_nothing_is_reached_by_nothing() -> None:
-    assert Ceiling(0, None, "").is_reached(0, 0)
-    assert not Ceiling(1, 10, "").is_reached(0.99, 9)
-    assert Ceiling(1, 10, "").is_reached(0, 10)
+    assert CostLimit(0, None, "").is_reached(0, 0)
+    assert not CostLimit(1, 10, "").is_reached(0.99, 9)
+    assert CostLimit(1, 10, "").is_reached(0, 10)

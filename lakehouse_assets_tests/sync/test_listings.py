@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse_assets.archive import listing
 from lakehouse_assets.archive.listing import Lister, folders_of
-from lakehouse_assets.sync.listings import Surveyor
+from lakehouse_assets.sync.listings import SnapshotReader
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.world import World, days, scope
 
@@ -44,7 +44,7 @@ def test_a_survey_has_what_the_sides_list_however_it_comes(
 ) -> None:
     monkeypatch.setattr(listing, "FOLDERS_PARSED", folders)
     monkeypatch.setattr(listing, "KEYS_PARSED", keys)
-    survey = Surveyor(world.source, world.lake, concurrency=4).survey(asked)
+    survey = SnapshotReader(world.source, world.lake, concurrency=4).survey(asked)
     whole = survey.whole()
     assert whole.source.objects.height == 35 * 3
     assert whole.lake.objects.height == 35
@@ -56,7 +56,7 @@ def test_a_survey_has_what_the_sides_list_however_it_comes(
 
 @pytest.mark.parametrize("most", [1, 7, 50, 10_000])
 def test_parts_are_the_whole_cut_by_period(world: World, asked: Scope, most: int) -> None:
-    survey = Surveyor(world.source, world.lake, concurrency=4).survey(asked)
+    survey = SnapshotReader(world.source, world.lake, concurrency=4).survey(asked)
     parts = survey.parts(most)
     assert [period for part in parts for period in part.periods] == sorted(asked.periods)
     assert all(len(part.periods) == 1 or len(part.periods) * 3 <= most for part in parts)

@@ -17,7 +17,7 @@ from lakehouse_assets.tables import coverage
 from lakehouse_assets.tables.delta import id_of
 from lakehouse_assets.tables.quality.measure import quality_of
 from lakehouse_assets.tables.report import BuildReport
-from lakehouse_assets.tables.stats import Holdings
+from lakehouse_assets.tables.stats import TableStats
 from lakehouse_assets.tables.write import build as build_module
 from lakehouse_assets.tables.write.build import TableBuilder
 from lakehouse_assets.tables.write.maintenance import compact
@@ -263,7 +263,7 @@ def test_of_a_lake_from_before_too_rows_that_are_gone_are_built_again(
 
 
 def test_what_is_said_of_a_table_is_what_it_holds(tabled: Tabled) -> None:
-    held = Holdings(tabled.world.lake)
+    held = TableStats(tabled.world.lake)
     before = held.of(tabled.table)
     assert before is not None
     assert sum(before.levels.values()) == 3

@@ -85,7 +85,7 @@ data set. Where not ``exact``, ``objects`` is the first page alone: at least so 
 """
 
 _COUNTS = ("objects", "bytes", "sidecars", "sidecar_bytes")
-DATASETD_AT_MOST = 20
+DATASETS_AT_MOST = 20
 
 
 NO_DATASET = "no known data set lies there"
@@ -99,7 +99,7 @@ class Depth(StrEnum):
     SHALLOW = "shallow"
 
 
-class State(StrEnum):
+class PublicationState(StrEnum):
     """Whether something is still published."""
 
     LIVE = "live"
@@ -149,7 +149,7 @@ class Catalog:
             .group_by(keys)
             .agg(
                 pl.len().alias("symbols"),
-                (pl.col("state") == State.LIVE).sum().alias("live"),
+                (pl.col("state") == PublicationState.LIVE).sum().alias("live"),
                 pl.col("objects").count().alias("sampled"),
                 pl.col("exact").all().alias("exact"),
                 pl.col("first").min(),
@@ -171,8 +171,8 @@ class Catalog:
             pl.when(pl.col("newest").is_null())
             .then(None)
             .when(pl.col("newest") >= self._since(DEAD_DAYS))
-            .then(pl.lit(State.LIVE))
-            .otherwise(pl.lit(State.DEAD))
+            .then(pl.lit(PublicationState.LIVE))
+            .otherwise(pl.lit(PublicationState.DEAD))
         )
         return (
             of_symbols.join(intervals, on=keys)
@@ -202,8 +202,8 @@ class Catalog:
                 pl.when(pl.col("last").is_null())
                 .then(None)
                 .when(pl.col("last") >= pl.col("newest") - _days(QUIET_DAYS))
-                .then(pl.lit(State.LIVE))
-                .otherwise(pl.lit(State.QUIET))
+                .then(pl.lit(PublicationState.LIVE))
+                .otherwise(pl.lit(PublicationState.QUIET))
                 .alias("state")
             )
             .sort(*keys, "symbol")
@@ -346,7 +346,7 @@ def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
     for name in shared:
         was, became = old[name], new[name]
         if None not in (was["state"], became["state"]) and was["state"] != became["state"]:
-            kind = Change.DATASET_DEAD if became["state"] == State.DEAD else Change.DATASET_BACK
+            kind = Change.DATASET_DEAD if became["state"] == PublicationState.DEAD else Change.DATASET_BACK
             rows.append((kind, became["market"], "", [name], became["newest"]))
         if was["intervals"] and comparable:
             came = set(became["intervals"]) - set(was["intervals"])
@@ -385,7 +385,7 @@ def _symbol_changes(before: Catalog, now: Catalog, datasets: Collection[str]) ->
     came = new.filter(~pl.col("dataset").is_in(hidden)).join(old, on=keys, how="anti")
     came = came.with_columns(pl.lit(None, pl.Date).alias("since"))
     both = new.join(old.select(*keys, pl.col("state").alias("was")), on=keys)
-    quiet = both.filter(pl.col("was") == State.LIVE, pl.col("state") == State.QUIET).with_columns(
+    quiet = both.filter(pl.col("was") == PublicationState.LIVE, pl.col("state") == PublicationState.QUIET).with_columns(
         pl.col("last").alias("since")
     )
     gone = old.join(new, on=keys, how="anti").with_columns(pl.col("last").alias("since"))
@@ -416,7 +416,7 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
             published[name]["market"],
             "",
             [name],
-            published[name]["newest"] if published[name]["state"] == State.DEAD else None,
+            published[name]["newest"] if published[name]["state"] == PublicationState.DEAD else None,
         )
         for name in published.keys() - entries.keys()
     ]
@@ -469,6 +469,6 @@ def summary_of(changes: pl.DataFrame) -> str:
     said = []
     for (kind,), group in changes.group_by("kind", maintain_order=True):
         names = [row["name"] or ", ".join(row["datasets"]) for row in group.to_dicts()]
-        shown = ", ".join(names[:DATASETD_AT_MOST]) + (", ..." if len(names) > DATASETD_AT_MOST else "")
+        shown = ", ".join(names[:DATASETS_AT_MOST]) + (", ..." if len(names) > DATASETS_AT_MOST else "")
         said.append(f"{len(names)} {kind}: {shown}")
     return "; ".join(said) or "nothing"

@@ -32,7 +32,7 @@ from lakehouse_assets.archive.catalog.catalog import (
 from lakehouse_assets.archive.catalog.sampling import Sampler
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, Stray, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, SymbolPlace, UnrecognizedKey
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence
@@ -305,7 +305,7 @@ class _Walk:
                 _add(found.strays, (place, "not of a known data set's form, like others beside it"), rest)
                 return
             parsed = self._exchange.parse(key)
-            if isinstance(parsed, Stray):
+            if isinstance(parsed, UnrecognizedKey):
                 known = any(rule.reason == parsed.reason for rule in self._exchange.stray_rules)
                 stray = _StrayCount(known, key, objects=1, bytes=size, last_modified=modified)
                 _add(found.strays, (place, parsed.reason), stray)

@@ -16,8 +16,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
@@ -136,17 +136,19 @@ _SYMBOL_FORMS = {
 }
 
 _STRAYS = (
-    StrayRule(re.compile(r"^/"), "it begins with a slash: the frozen duplicate tree of 2021"),
-    StrayRule(re.compile(r"^data2/"), "data2/ is the exchange's staging tree of 2020"),
-    StrayRule(re.compile(r"^data3/"), "data3/ is an unannounced tree (um liquidation snapshots)"),
-    StrayRule(re.compile(r"(^|/)part-[0-9]+-[^/]*\Z"), "it is a Spark part file"),
-    StrayRule(
+    UnrecognizedRule(re.compile(r"^/"), "it begins with a slash: the frozen duplicate tree of 2021"),
+    UnrecognizedRule(re.compile(r"^data2/"), "data2/ is the exchange's staging tree of 2020"),
+    UnrecognizedRule(re.compile(r"^data3/"), "data3/ is an unannounced tree (um liquidation snapshots)"),
+    UnrecognizedRule(re.compile(r"(^|/)part-[0-9]+-[^/]*\Z"), "it is a Spark part file"),
+    UnrecognizedRule(
         re.compile(r"-[0-9]{4}-([0-9]-[0-9]{1,2}|[0-9]{2}-[0-9]|[0-9])\.zip(\.CHECKSUM)?\Z"),
         "its date is not zero-padded",
     ),
-    StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-    StrayRule(re.compile(r"(^|/)\.DS_Store\Z"), "it is a file manager's leftover"),
-    StrayRule(re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True),
+    UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
+    UnrecognizedRule(re.compile(r"(^|/)\.DS_Store\Z"), "it is a file manager's leftover"),
+    UnrecognizedRule(
+        re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
+    ),
 )
 
 BINANCE = Exchange(

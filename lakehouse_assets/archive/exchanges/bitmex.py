@@ -15,8 +15,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.period import Cadence
 
@@ -41,10 +41,10 @@ BITMEX = Exchange(
     },
     canaries={"derivatives": (ALL_SYMBOLS,)},
     stray_rules=(
-        StrayRule(
+        UnrecognizedRule(
             re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
         ),
-        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
+        UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
     ),
     caveats=dict.fromkeys(
         ("trade", "quote"),

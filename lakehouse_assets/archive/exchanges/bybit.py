@@ -26,8 +26,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
@@ -82,10 +82,12 @@ BYBIT = Exchange(
     pair_suffix=re.compile(r"(?:-.*|[HMUZ][0-9]{2})\Z"),
     symbol_forms=_SYMBOL_FORMS,
     stray_rules=(
-        StrayRule(re.compile(r"^kline_for_metatrader4/"), "its days are those of UTC+3 (candles for MetaTrader)"),
-        StrayRule(re.compile(r"^(trade|mark_kline)/option/"), "it is of an unannounced tree of options"),
-        StrayRule(re.compile(r"(^|/)index\.html\Z"), "it is an index page"),
-        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
+        UnrecognizedRule(
+            re.compile(r"^kline_for_metatrader4/"), "its days are those of UTC+3 (candles for MetaTrader)"
+        ),
+        UnrecognizedRule(re.compile(r"^(trade|mark_kline)/option/"), "it is of an unannounced tree of options"),
+        UnrecognizedRule(re.compile(r"(^|/)index\.html\Z"), "it is an index page"),
+        UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
     ),
     caveats={
         "trades": "Some files have their newest trade first; columns were added over the years.",

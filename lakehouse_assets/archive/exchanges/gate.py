@@ -30,8 +30,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
@@ -124,12 +124,14 @@ GATE = Exchange(
         "tradfi": (form(PAIR, Contract.CFD),),
     },
     stray_rules=(
-        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-        StrayRule(re.compile(r"^(hk|malta)/"), "it is of another company's exchange"),
-        StrayRule(re.compile(r"^(v2|futures_usd|future_usdt|gatepay)/"), "it is of a tree that ended in 2022"),
-        StrayRule(re.compile(r"^(spot_index|options_ticker)/"), "it is a snapshot of all pairs, named by its second"),
-        StrayRule(re.compile(r"^[a-z_]+/[0-9]{6}/"), "a month lies where a data type belongs"),
-        StrayRule(re.compile(r"\.csv\Z"), "it is the uncompressed twin of a file"),
+        UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
+        UnrecognizedRule(re.compile(r"^(hk|malta)/"), "it is of another company's exchange"),
+        UnrecognizedRule(re.compile(r"^(v2|futures_usd|future_usdt|gatepay)/"), "it is of a tree that ended in 2022"),
+        UnrecognizedRule(
+            re.compile(r"^(spot_index|options_ticker)/"), "it is a snapshot of all pairs, named by its second"
+        ),
+        UnrecognizedRule(re.compile(r"^[a-z_]+/[0-9]{6}/"), "a month lies where a data type belongs"),
+        UnrecognizedRule(re.compile(r"\.csv\Z"), "it is the uncompressed twin of a file"),
     ),
     caveats={
         "trades": "No header. 85 files of futures of 2021-07 hold trades of the spot market instead; some files "

@@ -301,7 +301,7 @@ class ParsedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class UnrecognizedKey:
     """A key that is no archive object of a known publication, and why."""
 
     key: str
@@ -309,7 +309,7 @@ class Stray:
 
 
 @dataclass(frozen=True)
-class StrayRule:
+class UnrecognizedRule:
     """Keys that match ``pattern`` are strays for ``reason``.
 
     A rule of ``last_resort`` says what an odd key probably is; it does not vouch for the folder it is in, where
@@ -368,7 +368,7 @@ class Exchange:
     quote_assets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pair_suffix: re.Pattern[str] | None = None
     symbol_forms: Mapping[str, Sequence[SymbolForm]] = field(default_factory=dict)
-    stray_rules: Sequence[StrayRule] = field(default_factory=tuple)
+    stray_rules: Sequence[UnrecognizedRule] = field(default_factory=tuple)
     caveats: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -417,7 +417,7 @@ class Exchange:
     def sidecar_of(self, key: str) -> str | None:
         """The key of the sidecar of an object with this key; None where none is published, or for another key."""
         parsed = self.parse(key)
-        if self.checksum is None or isinstance(parsed, Stray) or parsed.is_sidecar:
+        if self.checksum is None or isinstance(parsed, UnrecognizedKey) or parsed.is_sidecar:
             return None
         return self.layout(parsed.market, parsed.data_type, parsed.cadence).sidecar_of(key)
 
@@ -430,7 +430,7 @@ class Exchange:
         quotes = self.quote_assets.get(market, ())
         return max((q for q in quotes if pair.endswith(q) and pair != q), key=len, default=None)
 
-    def parse(self, key: str) -> ParsedKey | Stray:
+    def parse(self, key: str) -> ParsedKey | UnrecognizedKey:
         """Read any key of the bucket, or say why it is a stray. Never raises."""
         reasons = []
         for publication_id, layout in self.layouts.items():
@@ -442,7 +442,7 @@ class Exchange:
         # Of several layouts that begin alike, the one that read most of the key knows best.
         known = next((reason for reason in reasons if reason), None) or self._stray_reason(key)
         otherwise = "its name is not of the data set's form" if reasons else "it lies outside every known data set"
-        return Stray(key, known or otherwise)
+        return UnrecognizedKey(key, known or otherwise)
 
     def _parse_within(self, key: str, publication: Publication, layout: Layout) -> ParsedKey | str:
         """The object, or what is wrong with its key; empty where it is not of the layout's form."""

@@ -32,8 +32,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
@@ -161,9 +161,9 @@ HTX = Exchange(
     pair_suffix=re.compile(r"-(?:PERP|[0-9]{6}(?:-[CP]-[0-9]+)?)\Z"),
     symbol_forms=_SYMBOL_FORMS,
     stray_rules=(
-        StrayRule(re.compile(r"(^|/)remark\.txt\Z"), "it describes the columns of a data set"),
-        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-        StrayRule(
+        UnrecognizedRule(re.compile(r"(^|/)remark\.txt\Z"), "it describes the columns of a data set"),
+        UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
+        UnrecognizedRule(
             re.compile(r"^(?!data/|historical_data/)"),
             "it is no archive file (assets of the site, tests)",
             last_resort=True,

@@ -27,8 +27,8 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    StrayRule,
     Terms,
+    UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
@@ -99,8 +99,8 @@ KUCOIN = Exchange(
         ),
     },
     stray_rules=(
-        StrayRule(re.compile(r"/\Z"), "it is a folder marker"),
-        StrayRule(
+        UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
+        UnrecognizedRule(
             re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
         ),
     ),

@@ -19,7 +19,7 @@ from lakehouse_assets.cli import output
 from lakehouse_assets.cli.up.home import LOCATION, Home, open_home
 from lakehouse_assets.cli.up.loopback import keep_to_loopback
 from lakehouse_assets.cli.up.services import ServiceError, ServiceGroup, end_of
-from lakehouse_assets.cli.up.webserver import State, Webserver
+from lakehouse_assets.cli.up.webserver import ServiceState, Webserver
 from lakehouse_assets.embedded.ports import is_free
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.loopback import LOOPBACK
@@ -148,7 +148,7 @@ class _Up:
         )
         services.start("daemon", [*python, "dagster._daemon", "run", *workspace], environment)
 
-    def _turn_sensors_on(self, webserver: Webserver, state: State) -> None:
+    def _turn_sensors_on(self, webserver: Webserver, state: ServiceState) -> None:
         """Those that nobody has stopped in the UI."""
         words = []
         for sensor in state.sensors:
@@ -177,7 +177,7 @@ def _wait_for_socket(services: ServiceGroup, socket: Path) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _wait_until_ready(services: ServiceGroup, webserver: Webserver) -> State:
+def _wait_until_ready(services: ServiceGroup, webserver: Webserver) -> ServiceState:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         services.check()

@@ -57,7 +57,7 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServiceState:
     """What the webserver says of itself: what it still waits for, or what is wrong, and the sensors."""
 
     waiting_for: str | None
@@ -72,26 +72,26 @@ class Webserver:
         self._url = url
         self._opener = build_opener(ProxyHandler({}))
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Ready when nothing is waited for. Never raises for a server that does not answer."""
         try:
             data = self._query(_STATE)
         except (OSError, HTTPException, ValueError):
-            return State("the webserver")
+            return ServiceState("the webserver")
         entries = data["workspaceOrError"].get("locationEntries", [])
         if not entries or any(entry["loadStatus"] != "LOADED" for entry in entries):
-            return State("the code location")
+            return ServiceState("the code location")
         places = [entry["locationOrLoadError"] or {} for entry in entries]
         errors = [place["message"] for place in places if place.get("__typename") == "PythonError"]
         if errors:
-            return State("the code location", load_error=errors[0])
+            return ServiceState("the code location", load_error=errors[0])
         unhealthy = [
             status["daemonType"].lower().replace("_", " ")
             for status in data["instance"]["daemonHealth"]["allDaemonStatuses"]
             if status["required"] and not status["healthy"]
         ]
         waiting = f"the daemon ({', '.join(unhealthy)})" if unhealthy else None
-        return State(waiting, sensors=tuple(each for place in places for each in _sensors(place)))
+        return ServiceState(waiting, sensors=tuple(each for place in places for each in _sensors(place)))
 
     def start_sensor(self, sensor: Sensor) -> str | None:
         """Turn it on; returns what went wrong, if anything."""

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.conditional_writes import CONDITIONS_NEEDED, fault_of_conditions
-from lakehouse_assets.sync.finding import Finding, Health
+from lakehouse_assets.lake.store.health import Health, HealthFinding
 
 FOLDER = "_doctor"
 PROBE = f"{FOLDER}/probe"
@@ -28,7 +28,7 @@ _NOT_MET = {"412", "PreconditionFailed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ability:
+class StoreCapability:
     """``ask`` tries it and returns what is wrong, None where it holds; what the store refuses it raises.
     ``health`` and ``advice`` are for a store that lacks it."""
 
@@ -39,24 +39,24 @@ class Ability:
     advice: str
 
 
-def look_at_abilities(client: Any, lake: Lake) -> Iterator[Finding]:
+def look_at_abilities(client: Any, lake: Lake) -> Iterator[HealthFinding]:
     """Each ability in turn; PROBE has been written with BODY."""
     fault = fault_of_conditions(lake, PROBE)
     about = "lake: conditional writes"
     if fault is None:
-        yield Finding(about, Health.OK, "the store keeps what is there")
+        yield HealthFinding(about, Health.OK, "the store keeps what is there")
     else:
         advice = fault.advice or (CONDITIONS_NEEDED if fault.is_of_request else POLICIES)
-        yield Finding(about, Health.ERROR, f"{fault.code}: {fault.message}", advice)
+        yield HealthFinding(about, Health.ERROR, f"{fault.code}: {fault.message}", advice)
     for ability in _ABILITIES:
         try:
             wrong = ability.ask(client, lake)
         except CLIENT_ERRORS as error:
             wrong = f"refused: {fault_of(error)}"
         if wrong is None:
-            yield Finding(ability.about, Health.OK, ability.holds)
+            yield HealthFinding(ability.about, Health.OK, ability.holds)
         else:
-            yield Finding(ability.about, ability.health, wrong, ability.advice)
+            yield HealthFinding(ability.about, ability.health, wrong, ability.advice)
 
 
 POLICIES = "see deploy/aws for the policies that syncs need"
@@ -155,14 +155,14 @@ def _misses(client: Any, lake: Lake) -> str | None:
 
 
 _ABILITIES = (
-    Ability(
+    StoreCapability(
         "lake: ETags",
         "are the MD5 of what is stored",
         _etags,
         Health.NOTE,
         "copies are compared by their sizes, and their bytes by: lakehouse verify",
     ),
-    Ability(
+    StoreCapability(
         "lake: conditional replacement",
         "the store replaces only what has the ETag that is named",
         _replaces,
@@ -170,35 +170,35 @@ _ABILITIES = (
         "incidents and rewritten files are written with If-Match: two processes may overwrite each other's; update "
         "the store",
     ),
-    Ability(
+    StoreCapability(
         "lake: conditional copies",
         "the store copies only what has the ETag that is named",
         _copies,
         Health.NOTE,
         "where such copies are refused, former bytes of rewritten files are read and written instead",
     ),
-    Ability(
+    StoreCapability(
         "lake: multipart uploads",
         "can be made",
         _uploads_parts,
         Health.WARNING,
         "objects over 16 MiB (LAKEHOUSE_SYNC_PART_BYTES) cannot be relayed; allow the requests, or use mode direct",
     ),
-    Ability(
+    StoreCapability(
         "lake: copies in parts",
         "the store makes them",
         _copies_parts,
         Health.NOTE,
         "objects over 5 GiB are relayed: their bytes pass this machine",
     ),
-    Ability(
+    StoreCapability(
         "lake: listing in order",
         "by key, from any key on, with what was just written",
         _lists,
         Health.ERROR,
         "syncs and Delta tables go by the listing: use another store",
     ),
-    Ability(
+    StoreCapability(
         "lake: missing objects",
         "are told from forbidden ones",
         _misses,

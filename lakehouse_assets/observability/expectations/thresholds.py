@@ -42,7 +42,7 @@ Cadence = Literal["daily", "monthly"]
 _Point = tuple[int, float]
 
 
-class State(StrEnum):
+class ThresholdState(StrEnum):
     """What a number is. ``learning``: history is too short, and no fixed limit says more."""
 
     USUAL = "usual"
@@ -85,7 +85,7 @@ class Verdict:
     quantity: Quantity
     period: date
     value: float
-    state: State
+    state: ThresholdState
     expected: float | None
     low: float | None
     high: float | None
@@ -98,12 +98,12 @@ class Verdict:
 
     @property
     def is_unusual(self) -> bool:
-        return self.state in {State.LOW, State.HIGH}
+        return self.state in {ThresholdState.LOW, ThresholdState.HIGH}
 
     def __str__(self) -> str:
         """One sentence: the value, what was expected, and the history that was used."""
         what = f"{self.quantity.name} of {self.period}: {_amount(self.value)} {self.quantity.unit}"
-        if self.state is State.LEARNING:
+        if self.state is ThresholdState.LEARNING:
             return f"{what}; {self.history} earlier periods are too few to say what is usual."
         how = f"unusually {self.state}" if self.is_unusual else "as usual"
         judged = f"{what}, {how}: expected {_range(self.low, self.high)}"
@@ -151,11 +151,11 @@ class AdaptiveThresholdDetector:
         distance = scale.of(value) - centre
         low = None if quantity.sides is Sides.HIGH else max(0.0, scale.back(centre - limit))
         high = None if quantity.sides is Sides.LOW else scale.back(centre + limit)
-        state = State.USUAL
+        state = ThresholdState.USUAL
         if low is not None and distance < -limit:
-            state = State.LOW
+            state = ThresholdState.LOW
         elif high is not None and distance > limit:
-            state = State.HIGH
+            state = ThresholdState.HIGH
         return Verdict(
             quantity=quantity,
             period=period,
@@ -175,11 +175,11 @@ class AdaptiveThresholdDetector:
 
 def _by_fixed_limits(quantity: Quantity, period: date, value: float, history: int) -> Verdict:
     low, high = quantity.at_least, quantity.at_most
-    state = State.LEARNING if low is None and high is None else State.USUAL
+    state = ThresholdState.LEARNING if low is None and high is None else ThresholdState.USUAL
     if low is not None and value < low:
-        state = State.LOW
+        state = ThresholdState.LOW
     elif high is not None and value > high:
-        state = State.HIGH
+        state = ThresholdState.HIGH
     return Verdict(
         quantity=quantity,
         period=period,
@@ -188,7 +188,7 @@ def _by_fixed_limits(quantity: Quantity, period: date, value: float, history: in
         expected=None,
         low=low,
         high=high,
-        score=math.inf if state in {State.LOW, State.HIGH} else 0.0,
+        score=math.inf if state in {ThresholdState.LOW, ThresholdState.HIGH} else 0.0,
         history=history,
         since=None,
     )

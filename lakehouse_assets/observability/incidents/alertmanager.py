@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.observability.incidents.causes import Severity
 from lakehouse_assets.observability.incidents.messages import Links
-from lakehouse_assets.observability.incidents.model import Book, Incident, Phase
+from lakehouse_assets.observability.incidents.model import Incident, IncidentState, Phase
 
 ALIVE = timedelta(minutes=10)
 """Alertmanager takes an alert for resolved that was not sent again for so long."""
@@ -48,7 +48,7 @@ class Alertmanager:
             raise DeliveryError(f"Alertmanager answered {answer.status_code}: {' '.join(answer.text.split())[:200]}.")
 
 
-def alerts_of(book: Book, links: Links, now: datetime) -> list[dict[str, Any]]:
+def alerts_of(book: IncidentState, links: Links, now: datetime) -> list[dict[str, Any]]:
     """The book as Alertmanager's alerts. Labels identify one; what changes is in its annotations.
 
     An incident that became worse is another alert there, so that the former one is ended.

@@ -23,8 +23,8 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Severity
 from lakehouse_assets.observability.incidents.model import (
     EVERY_OTHER,
-    Book,
     Incident,
+    IncidentState,
     Member,
     Note,
     Phase,
@@ -69,7 +69,7 @@ class Notice(BaseModel):
     incident: Incident
 
 
-def observe(book: Book, signals: Iterable[Signal], now: datetime) -> Book:
+def observe(book: IncidentState, signals: Iterable[Signal], now: datetime) -> IncidentState:
     """The book after some signals and after the time that has passed. ``book`` stays as it is."""
     after = book.model_copy(deep=True)
     for signal in sorted(signals, key=lambda signal: (signal.at, signal.key, signal.firing)):
@@ -86,7 +86,7 @@ def observe(book: Book, signals: Iterable[Signal], now: datetime) -> Book:
     return after
 
 
-def notices(book: Book) -> list[Notice]:
+def notices(book: IncidentState) -> list[Notice]:
     """What people are to be told now, worst first."""
     due = [
         Notice(kind=kind, incident=incident)
@@ -96,7 +96,7 @@ def notices(book: Book) -> list[Notice]:
     return sorted(due, key=lambda notice: (-notice.incident.severity.rank, notice.incident.opened))
 
 
-def tell(book: Book, told: Iterable[Notice], now: datetime) -> Book:
+def mark_notified(book: IncidentState, told: Iterable[Notice], now: datetime) -> IncidentState:
     """The book after people were told."""
     after = book.model_copy(deep=True)
     for notice in told:
@@ -106,14 +106,14 @@ def tell(book: Book, told: Iterable[Notice], now: datetime) -> Book:
     return after
 
 
-def acknowledge(book: Book, id_: str, note: Note) -> Book:
+def acknowledge(book: IncidentState, id_: str, note: Note) -> IncidentState:
     """Somebody looks after it: it is no longer raised by time. Raises InputError."""
     after = book.model_copy(deep=True)
     _live_one(after, id_).acknowledged = note
     return after
 
 
-def resolve(book: Book, id_: str, note: Note) -> Book:
+def resolve(book: IncidentState, id_: str, note: Note) -> IncidentState:
     """Close by hand: what fired up to ``note.at`` is done with; what fires later counts anew. Raises InputError."""
     after = book.model_copy(deep=True)
     incident = _live_one(after, id_)
@@ -126,7 +126,7 @@ def resolve(book: Book, id_: str, note: Note) -> Book:
     return after
 
 
-def merge(ours: Book, theirs: Book, now: datetime) -> Book:
+def merge(ours: IncidentState, theirs: IncidentState, now: datetime) -> IncidentState:
     """One book of two that went separate ways, such as the lake's and the one kept while it was away.
 
     Signals are observed again, so that the rules of :func:`observe` hold; of what people said
@@ -147,7 +147,7 @@ def merge(ours: Book, theirs: Book, now: datetime) -> Book:
     return after
 
 
-def _take_closed(book: Book, other: Incident) -> None:
+def _take_closed(book: IncidentState, other: Incident) -> None:
     known = book.incidents.get(other.id)
     if known is None:
         book.incidents[other.id] = other.model_copy(deep=True)
@@ -174,7 +174,7 @@ def _take_over(known: Incident, other: Incident) -> None:
 # Signals
 
 
-def _raise(book: Book, signal: Signal) -> None:
+def _raise(book: IncidentState, signal: Signal) -> None:
     if signal.at < book.cleared.get(signal.key, datetime.min.replace(tzinfo=UTC)):
         return
     holder = book.holder(signal.key)
@@ -202,7 +202,7 @@ def _raise(book: Book, signal: Signal) -> None:
     _join(book, signal, Member(signal=signal, first=signal.at))
 
 
-def _raise_folded(book: Book, holder: Incident, signal: Signal) -> None:
+def _raise_folded(book: IncidentState, holder: Incident, signal: Signal) -> None:
     """A folded period was raised again."""
     folded = holder.folded[signal.stem]
     holder.quiet = None
@@ -222,7 +222,7 @@ def _weight(signal: Signal) -> tuple[datetime, int]:
     return signal.at, -rank(signal.cause)
 
 
-def _join(book: Book, signal: Signal, member: Member) -> Incident:
+def _join(book: IncidentState, signal: Signal, member: Member) -> Incident:
     incident = _best(book, signal) or _again(book, signal) or _new(book, signal)
     folded = incident.folded.get(signal.stem)
     was_folded = folded is not None and folded.holds(signal.period or "", cleared=True)
@@ -239,7 +239,7 @@ def _join(book: Book, signal: Signal, member: Member) -> Incident:
     return incident
 
 
-def _best(book: Book, signal: Signal) -> Incident | None:
+def _best(book: IncidentState, signal: Signal) -> Incident | None:
     """The live incident that explains a signal best, or the one of its own cause."""
     for incident in book.live():
         if incident.scope not in {signal.scope, LAKE}:
@@ -264,7 +264,7 @@ def _is_going_on(incident: Incident, at: datetime) -> bool:
     )
 
 
-def _again(book: Book, signal: Signal) -> Incident | None:
+def _again(book: IncidentState, signal: Signal) -> Incident | None:
     """The incident of this cause that was resolved a short while ago, opened again."""
     for incident in book.incidents.values():
         if (
@@ -282,7 +282,7 @@ def _again(book: Book, signal: Signal) -> Incident | None:
     return None
 
 
-def _new(book: Book, signal: Signal) -> Incident:
+def _new(book: IncidentState, signal: Signal) -> Incident:
     """Ids follow from scope, cause and day, so that two writers give one incident one id."""
     stem = f"{signal.scope}-{signal.cause}-{signal.at:%Y%m%d}".replace("_", "-").replace("/", "-")
     number = 1
@@ -299,7 +299,7 @@ def _new(book: Book, signal: Signal) -> Incident:
     return incident
 
 
-def _absorb(book: Book, incident: Incident) -> None:
+def _absorb(book: IncidentState, incident: Incident) -> None:
     """Take over the live incidents that this one explains and that began about when it did, or later."""
     for other in book.live():
         if (
@@ -326,7 +326,7 @@ def _merge_into(other: Incident, incident: Incident) -> None:
     other.phase, other.into = Phase.MERGED, incident.id
 
 
-def _clear(book: Book, key: str, at: datetime) -> None:
+def _clear(book: IncidentState, key: str, at: datetime) -> None:
     if at > book.cleared.get(key, datetime.min.replace(tzinfo=UTC)):
         book.cleared[key] = at
     holder = book.holder(key)
@@ -389,7 +389,7 @@ def _close(incident: Incident, note: Note) -> None:
     incident.phase, incident.closed, incident.resolved = Phase.RESOLVED, note.at, note
 
 
-def _live_one(book: Book, id_: str) -> Incident:
+def _live_one(book: IncidentState, id_: str) -> Incident:
     incident = book.get(id_)
     if incident.into is not None:
         raise InputError(f"Incident {id_} became part of {incident.into}; name that one.")
@@ -398,7 +398,7 @@ def _live_one(book: Book, id_: str) -> Incident:
     return incident
 
 
-def _trim(book: Book) -> None:
+def _trim(book: IncidentState) -> None:
     closed = sorted(
         (incident for incident in book.incidents.values() if not incident.phase.is_live),
         key=lambda incident: incident.closed or incident.opened,

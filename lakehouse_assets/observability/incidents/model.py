@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from lakehouse_assets.clock import AtMostAhead, SavedTime
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Rule, Severity
-from lakehouse_assets.observability.incidents.period_bits import Folded
+from lakehouse_assets.observability.incidents.period_bits import FoldedPeriods
 
 EVERY_OTHER = "*"
 """Period of a member that stood for a subject's other periods, in books from before they were counted."""
@@ -124,7 +124,7 @@ class Incident(BaseModel):
     told: Told | None = None
     counted: int = 0
     members: dict[str, Member] = {}
-    folded: dict[str, Folded] = {}
+    folded: dict[str, FoldedPeriods] = {}
 
     @property
     def rule(self) -> Rule:
@@ -143,7 +143,7 @@ class Incident(BaseModel):
     def fold(self, signal: Signal, first: datetime) -> None:
         """Keep of a signal its period, and what the latest says."""
         period = signal.period or ""
-        given = Folded(
+        given = FoldedPeriods(
             **{name: getattr(signal, name) for name in ("exchange", "cause", "text", "run_id", "at")}, first=first
         )
         given.put(period)
@@ -208,7 +208,7 @@ class DeadLetter(BaseModel):
     reason: str
 
 
-class Book(BaseModel):
+class IncidentState(BaseModel):
     """All incidents, and when signals were last cleared. One document in the lake.
 
     Times are those of the machines that wrote them; reading it with a `Clock` lets none be in the future.

@@ -22,7 +22,7 @@ from lakehouse_assets.observability.incidents.alertmanager import Alertmanager, 
 from lakehouse_assets.observability.incidents.causes import LAKE, Role, Severity
 from lakehouse_assets.observability.incidents.lifecycle import Notice
 from lakehouse_assets.observability.incidents.messages import Links, Message, message_of
-from lakehouse_assets.observability.incidents.model import LONGEST_PAUSE, Book, DeadLetter
+from lakehouse_assets.observability.incidents.model import LONGEST_PAUSE, DeadLetter, IncidentState
 
 if TYPE_CHECKING:
     import apprise
@@ -150,7 +150,7 @@ class Notifier:
                 except DeliveryError as error:
                     raise InputError(f"Notification: {error}") from None
 
-    def deliver(self, book: Book, due: Sequence[Notice], now: datetime) -> Delivery:
+    def deliver(self, book: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
         """Send what is due. Where Alertmanager takes it, grouping and repetition are its own; where it does
         not, the routes stand in, and what nobody took stays due."""
         if self._alertmanager is not None:
@@ -165,7 +165,7 @@ class Notifier:
             return Delivery(tuple(due), sent.failed, (*sent.settled, *before))
         return self._by_routes(book, due, now)
 
-    def _by_routes(self, book: Book, due: Sequence[Notice], now: datetime) -> Delivery:
+    def _by_routes(self, book: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
         jobs: list[tuple[AppriseChannel, Message, DeadLetter | None]] = []
         for notice in due:
             message = message_of(notice, self._links)
@@ -195,7 +195,7 @@ class Notifier:
         ]
 
 
-def deliver_into(book: Book, delivery: Delivery) -> Book:
+def deliver_into(book: IncidentState, delivery: Delivery) -> IncidentState:
     """The book with a delivery's dead letters: failed ones added or renewed, settled ones gone."""
     after = book.model_copy(deep=True)
     letters = {_letter_key(letter): letter for letter in after.dead_letters}

@@ -20,7 +20,7 @@ _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{2})", re.DOTALL)
 Bits = dict[str, int]
 
 
-class Folded(BaseModel):
+class FoldedPeriods(BaseModel):
     """The periods of one source and subject that an incident keeps without their signals.
 
     ``cause``, ``text`` and ``run_id`` are of the latest signal, ``first`` and ``at`` the times of the earliest and the
@@ -68,7 +68,7 @@ class Folded(BaseModel):
         for period in list(self.periods()):
             self.clear(period)
 
-    def joined_with(self, other: Folded | None) -> Folded:
+    def joined_with(self, other: FoldedPeriods | None) -> FoldedPeriods:
         """The periods of both, firing where they are so in either, with what the later one says."""
         if other is None:
             return self

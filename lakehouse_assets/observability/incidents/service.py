@@ -12,30 +12,30 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.observability.incidents.lifecycle import Notice, notices, observe, tell
-from lakehouse_assets.observability.incidents.model import Book, Signal
+from lakehouse_assets.observability.incidents.lifecycle import Notice, mark_notified, notices, observe
+from lakehouse_assets.observability.incidents.model import IncidentState, Signal
 from lakehouse_assets.observability.incidents.notification import Delivery, Notifier, deliver_into
 
 WRITE_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredState:
     """A book as it was read; ``version`` is the store's own, for writing it back. ``unsaved``: it is newer
     than what is stored."""
 
-    book: Book
+    book: IncidentState
     version: Any = None
     unsaved: bool = False
 
 
-class BookStore(Protocol):
+class IncidentStore(Protocol):
     """Where the book is kept between processes."""
 
-    def read(self, now: datetime) -> Kept:
+    def read(self, now: datetime) -> StoredState:
         """The book as last written, empty where there is none."""
 
-    def write(self, book: Book, kept: Kept) -> bool:
+    def write(self, book: IncidentState, kept: StoredState) -> bool:
         """Replace what was read as ``kept``; False, and nothing written, where another writer was first."""
 
 
@@ -43,19 +43,19 @@ class BookStore(Protocol):
 class Handled:
     """What a tick did. ``told`` are the notices that people were sent."""
 
-    book: Book
+    book: IncidentState
     told: tuple[Notice, ...]
     delivery: Delivery
 
 
-class IncidentDesk:
+class IncidentService:
     """One writer of the book."""
 
-    def __init__(self, store: BookStore, notifier: Notifier) -> None:
+    def __init__(self, store: IncidentStore, notifier: Notifier) -> None:
         self._store = store
         self._notifier = notifier
 
-    def read(self, now: datetime) -> Book:
+    def read(self, now: datetime) -> IncidentState:
         return self._store.read(now).book
 
     def handle(self, signals: Sequence[Signal], now: datetime) -> Handled:
@@ -73,16 +73,16 @@ class IncidentDesk:
         seen = observe(kept.book, signals, now)
         delivery = self._notifier.deliver(seen, notices(seen), now)
 
-        def act(book: Book) -> Book:
-            return deliver_into(tell(observe(book, signals, now), delivery.told, now), delivery)
+        def act(book: IncidentState) -> IncidentState:
+            return deliver_into(mark_notified(observe(book, signals, now), delivery.told, now), delivery)
 
         return Handled(self._write(act, kept, now), delivery.told, delivery)
 
-    def change(self, act: Callable[[Book], Book], now: datetime) -> Book:
+    def change(self, act: Callable[[IncidentState], IncidentState], now: datetime) -> IncidentState:
         """Do something by hand, such as acknowledging; raises what ``act`` raises, and StoreError."""
         return self._write(act, self._store.read(now), now)
 
-    def _write(self, act: Callable[[Book], Book], kept: Kept, now: datetime) -> Book:
+    def _write(self, act: Callable[[IncidentState], IncidentState], kept: StoredState, now: datetime) -> IncidentState:
         for _ in range(WRITE_ATTEMPTS):
             book = act(kept.book)
             if (book == kept.book and not kept.unsaved) or self._store.write(book, kept):

@@ -13,7 +13,7 @@ import dagster as dg
 from lakehouse_assets.orchestration.run_requests import DATASET_TAG
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.cost import Ceiling, Estimate, SpendingError
+from lakehouse_assets.sync.cost import CostLimit, Estimate, SpendingError
 
 ALLOW_TAG = "lakehouse/allow_spending"
 DAY_TAG = "lakehouse/spending_day"
@@ -77,7 +77,7 @@ def spending_day(now: datetime) -> date:
     return now.astimezone(UTC).date()
 
 
-def is_closed(instance: dg.DagsterInstance, ceiling: Ceiling, now: datetime) -> bool:
+def is_closed(instance: dg.DagsterInstance, ceiling: CostLimit, now: datetime) -> bool:
     """Whether sensors start nothing more on this day: its ceiling is reached, or refused a run."""
     if not ceiling:
         return False

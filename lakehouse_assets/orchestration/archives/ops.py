@@ -27,7 +27,7 @@ from lakehouse_assets.sync.scope import Scope
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
 
-class Range(dg.Config):
+class PeriodRange(dg.Config):
     """Periods of one dataset of the archive matrix."""
 
     dataset: str = Field(description="Such as binance/um/klines/daily; one of the archive matrix.")
@@ -35,7 +35,7 @@ class Range(dg.Config):
     last: str = Field(description="Last period, included; a month means all of its days.")
 
 
-class SyncRange(Range):
+class SyncRange(PeriodRange):
     """What to sync. By default whole partitions are."""
 
     symbols: list[str] = Field(default=[], description="Only these symbols; empty: all of the matrix entry.")
@@ -46,7 +46,7 @@ class SyncRange(Range):
     allow_spending: bool = Field(default=False, description="Copy although the estimate is above a spending ceiling.")
 
 
-class VerifyRange(Range):
+class VerifyRange(PeriodRange):
     """What to verify."""
 
     again: bool = Field(default=False, description="Read everything again, also what is verified already.")
@@ -114,7 +114,9 @@ def build_jobs() -> list[dg.JobDefinition]:
     return [sync_job, verify_job]
 
 
-def _asked(config: Range, symbols: tuple[str, ...] = (), intervals: tuple[str, ...] = ()) -> tuple[DatasetEntry, Scope]:
+def _asked(
+    config: PeriodRange, symbols: tuple[str, ...] = (), intervals: tuple[str, ...] = ()
+) -> tuple[DatasetEntry, Scope]:
     try:
         entry = load_matrix(load_settings().matrix).entry(config.dataset.strip("/"))
         periods = asked_periods(entry, config.first, config.last)

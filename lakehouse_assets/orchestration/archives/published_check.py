@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from lakehouse_assets.archive.availability import BEHIND, Availability, Standing, availability, expectation
+from lakehouse_assets.archive.availability import BEHIND, Availability, AvailabilityStatus, availability, expectation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.lake.manifest_cache import Known
+from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.check_names import PUBLISHED
-from lakehouse_assets.orchestration.discovery.cursor import Watched
-from lakehouse_assets.sync.changes import Followed
+from lakehouse_assets.orchestration.discovery.cursor import DatasetState
+from lakehouse_assets.sync.changes import TrackedPeriods
 
 WHOLE_EXCHANGE = 0.5
 """Where at least this share of an exchange's datasets is behind (two at least), the exchange is."""
@@ -34,7 +34,13 @@ def build_published_check(key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 
 def judged(
-    entry: DatasetEntry, known: Known, followed: Followed, watched: Watched, seen: Collection[str], *, now: datetime
+    entry: DatasetEntry,
+    known: ManifestSummary,
+    followed: TrackedPeriods,
+    watched: DatasetState,
+    seen: Collection[str],
+    *,
+    now: datetime,
 ) -> Availability | None:
     """A dataset as the manifest, the canaries and the listings have it; None before anything of it is due."""
     expected = expectation(entry.dataset.cadence, known.published)
@@ -43,14 +49,14 @@ def judged(
     newest = None if text is None else entry.dataset.period(text)
     if followed.since > followed.newest:
         has_ended = entry.last_period is not None and entry.last_period <= followed.newest
-        return Availability(Standing.DEAD, expected, newest) if has_ended else None
+        return Availability(AvailabilityStatus.DEAD, expected, newest) if has_ended else None
     return availability(expected, newest=newest, first=followed.since, last=entry.last_period, now=now)
 
 
 def evaluations(
     entries: Sequence[DatasetEntry],
     verdicts: Mapping[str, Availability],
-    watched: Mapping[str, Watched],
+    watched: Mapping[str, DatasetState],
     now: datetime,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Of one exchange's datasets, those whose verdict was not told yet, or not today.
@@ -65,7 +71,7 @@ def evaluations(
             for entry in of_cadence
         }
         behind = [name for name, standing in standings.items() if standing in BEHIND]
-        alive = [name for name, standing in standings.items() if standing and standing != Standing.DEAD]
+        alive = [name for name, standing in standings.items() if standing and standing != AvailabilityStatus.DEAD]
         is_whole = len(behind) > 1 and len(behind) >= WHOLE_EXCHANGE * len(alive)
         for entry in of_cadence:
             name = entry.dataset.name
@@ -99,7 +105,7 @@ def _evaluation(
         metadata["newest_period"] = dg.MetadataValue.text(str(verdict.newest))
     if others:
         metadata["whole_exchange"] = dg.MetadataValue.text(dataset.exchange)
-    is_error = verdict.standing is Standing.STALLED and lead is None
+    is_error = verdict.standing is AvailabilityStatus.STALLED and lead is None
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(dataset.asset_key),
         check_name=PUBLISHED,
@@ -112,11 +118,11 @@ def _evaluation(
 
 def _words(verdict: Availability) -> str:
     newest = f"The newest period is {verdict.newest}" if verdict.newest else "Nothing of it was ever seen"
-    if verdict.standing is Standing.ON_TIME:
+    if verdict.standing is AvailabilityStatus.ON_TIME:
         return f"On time. {newest}."
-    if verdict.standing is Standing.DEAD:
+    if verdict.standing is AvailabilityStatus.DEAD:
         return f"No longer published. {newest}."
-    word = "Late" if verdict.standing is Standing.LATE else "Stalled"
+    word = "Late" if verdict.standing is AvailabilityStatus.LATE else "Stalled"
     return (
         f"{word}: {verdict.missing} was due {_span(verdict.behind)} ago, {verdict.periods_behind} "
         f"{'period is' if verdict.periods_behind == 1 else 'periods are'} missing. {newest}."

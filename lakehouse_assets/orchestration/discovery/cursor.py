@@ -25,7 +25,7 @@ MAX_RESCANS = 20
 """Datasets in the midst of a rescan at a time."""
 
 
-class Pursued(NamedTuple):
+class PendingPeriod(NamedTuple):
     """A period that is published and not (wholly) in the lake.
 
     ``attempt`` 0: no run was asked for; its listing has the ``fingerprint`` since ``at`` (epoch
@@ -49,7 +49,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Watched(_Model):
+class DatasetState(_Model):
     """One dataset. Times are epoch seconds, 0 for never.
 
     ``since``: followed from here where there is no ``follow_from``. ``listed``: when the newest periods of
@@ -63,7 +63,7 @@ class Watched(_Model):
     wanted: str = ""
     told: str = ""
     place: Place | None = None
-    pursued: dict[str, Pursued] = {}
+    pursued: dict[str, PendingPeriod] = {}
 
     @property
     def standing(self) -> str:
@@ -71,7 +71,7 @@ class Watched(_Model):
         return self.told.partition(" ")[0]
 
 
-class Survey(_Model):
+class PartialListing(_Model):
     """A listing of all symbols that a tick could not finish; ``found`` is (objects, digest, differs) by period."""
 
     dataset: str
@@ -85,8 +85,8 @@ class DiscoveryCursor(_Model):
 
     ticked: SavedSeconds = 0
     next_dataset: str | None = None
-    survey: Survey | None = None
-    datasets: dict[str, Watched] = {}
+    survey: PartialListing | None = None
+    datasets: dict[str, DatasetState] = {}
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:
@@ -105,8 +105,8 @@ class DiscoveryCursor(_Model):
         for name in [name for name in self.datasets if name not in names]:
             del self.datasets[name]
 
-    def of(self, name: str) -> Watched:
-        return self.datasets.setdefault(name, Watched())
+    def of(self, name: str) -> DatasetState:
+        return self.datasets.setdefault(name, DatasetState())
 
     @property
     def pursued(self) -> int:

@@ -19,37 +19,37 @@ from lakehouse_assets.archive.exchanges.grammar import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_cache import Known
+from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.discovery.cursor import (
     MAX_PURSUED,
     MAX_PURSUED_OF_DATASET,
     MAX_RESCANS,
+    DatasetState,
     DiscoveryCursor,
+    PendingPeriod,
     Place,
-    Pursued,
-    Watched,
 )
-from lakehouse_assets.orchestration.discovery.time_budget import Turn
+from lakehouse_assets.orchestration.discovery.time_budget import TickBudget
 from lakehouse_assets.orchestration.run_requests import Runs
 from lakehouse_assets.sync.changes import (
     STRETCH,
-    Followed,
+    FolderBatch,
     Found,
-    Part,
+    TrackedPeriods,
     compare,
     listed_symbols,
     parts_of,
     rescanned_periods,
 )
 
-LookAt: TypeAlias = Callable[[Part], dict[str, Found]]
+LookAt: TypeAlias = Callable[[FolderBatch], dict[str, Found]]
 
 
 class Rescan:
     """The rescans of one exchange's datasets, as far as a tick gets with them."""
 
     def __init__(
-        self, cursor: DiscoveryCursor, source: Lister, turn: Turn, runs: Runs, *, every_seconds: float, now: int
+        self, cursor: DiscoveryCursor, source: Lister, turn: TickBudget, runs: Runs, *, every_seconds: float, now: int
     ) -> None:
         self._cursor = cursor
         self._source = source
@@ -72,7 +72,7 @@ class Rescan:
         due.sort(key=lambda entry: (watched[entry.dataset.name].place is None, watched[entry.dataset.name].rescanned))
         return due[: max(begun, MAX_RESCANS)]
 
-    def go_on(self, entry: DatasetEntry, known: Known, followed: Followed, manifest: Manifest) -> None:
+    def go_on(self, entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods, manifest: Manifest) -> None:
         """Look at as much of a dataset as there is time for, and room to remember what differs."""
         watched = self._cursor.of(entry.dataset.name)
         periods = rescanned_periods(entry, known, followed)
@@ -94,7 +94,7 @@ class Rescan:
         watched.place, watched.rescanned = None, self._now
 
     def _through(
-        self, dataset: Dataset, watched: Watched, place: Place, folders: Sequence[Folder], look: LookAt
+        self, dataset: Dataset, watched: DatasetState, place: Place, folders: Sequence[Folder], look: LookAt
     ) -> bool:
         """The folders of one stretch; False when it has to be gone on with later."""
         root = dataset.source_prefix
@@ -103,15 +103,15 @@ class Rescan:
                 return False
             for period, found in self._turn.ask(look, part).items():
                 if found.differs and (dataset.name, period) not in self._runs.going_on:
-                    watched.pursued.setdefault(period, Pursued())
+                    watched.pursued.setdefault(period, PendingPeriod())
             if part.end is not None:
                 watched.place = Place(place.period, part.end.removeprefix(root))
         return True
 
-    def _is_full(self, watched: Watched) -> bool:
+    def _is_full(self, watched: DatasetState) -> bool:
         return len(watched.pursued) >= MAX_PURSUED_OF_DATASET or self._cursor.pursued >= MAX_PURSUED
 
-    def _is_due(self, name: str, watched: Watched) -> bool:
+    def _is_due(self, name: str, watched: DatasetState) -> bool:
         if watched.place is not None:
             return True
         # At different times, so that many datasets that began together drift apart.

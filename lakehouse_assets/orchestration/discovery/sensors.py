@@ -7,7 +7,7 @@ import dagster as dg
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
-from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.observability.telemetry.metrics import TICK_SECONDS, timed
 from lakehouse_assets.observability.telemetry.setup import start_telemetry
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
@@ -37,7 +37,7 @@ def _build_sensor(
     exchange_name: str, entries: Sequence[DatasetEntry], settings: DiscoverySettings
 ) -> dg.SensorDefinition:
     exchange = exchange_named(exchange_name)
-    memory = Memory()
+    memory = ManifestCache()
 
     @dg.sensor(
         name=f"{exchange_name}_discovery",

@@ -24,20 +24,20 @@ from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_cache import Known, Memory
+from lakehouse_assets.lake.manifest_cache import ManifestCache, ManifestSummary
 from lakehouse_assets.orchestration.archives.cost_guard import is_closed
 from lakehouse_assets.orchestration.archives.published_check import evaluations, judged
-from lakehouse_assets.orchestration.discovery.cursor import MAX_PURSUED, DiscoveryCursor, Pursued, Survey
+from lakehouse_assets.orchestration.discovery.cursor import MAX_PURSUED, DiscoveryCursor, PartialListing, PendingPeriod
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
-from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS, PERIODS_PER_LOOK, Pursuit, is_given_up
+from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS, PERIODS_PER_LOOK, PendingPeriods, is_given_up
 from lakehouse_assets.orchestration.discovery.rescan import Rescan
-from lakehouse_assets.orchestration.discovery.time_budget import OutOfTimeError, Turn
+from lakehouse_assets.orchestration.discovery.time_budget import OutOfTimeError, TickBudget
 from lakehouse_assets.orchestration.partitions import build_partitions
-from lakehouse_assets.orchestration.run_requests import Ask, Runs, build_request, grouped
+from lakehouse_assets.orchestration.run_requests import RunAsk, Runs, build_request, grouped
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.changes import (
-    Followed,
     Found,
+    TrackedPeriods,
     compare,
     folders_holding,
     followed_periods,
@@ -46,7 +46,7 @@ from lakehouse_assets.sync.changes import (
     published_of,
     seen_by_canaries,
 )
-from lakehouse_assets.sync.cost import Ceiling
+from lakehouse_assets.sync.cost import CostLimit
 
 LOOKS_SHARE = 0.6
 """Of a tick's time; the rest is the rescan's."""
@@ -66,11 +66,11 @@ NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class DatasetPoll:
     """What the manifest and the canaries say of one dataset; ``seen`` are periods that a canary has."""
 
-    known: Known
-    followed: Followed
+    known: ManifestSummary
+    followed: TrackedPeriods
     seen: frozenset[str]
     moved: bool
 
@@ -91,7 +91,7 @@ class _Findings:
     requests: list[dg.RunRequest] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
-    looks: dict[str, Look] = field(default_factory=dict)
+    looks: dict[str, DatasetPoll] = field(default_factory=dict)
     troubled: set[str] = field(default_factory=set)
     crowded_out: str | None = None
 
@@ -107,9 +107,9 @@ class DiscoveryTick:
         *,
         source: Bucket,
         lake: Lake,
-        memory: Memory,
+        memory: ManifestCache,
         settings: DiscoverySettings,
-        ceiling: Ceiling,
+        ceiling: CostLimit,
         now: float,
         log: Log,
     ) -> None:
@@ -125,7 +125,7 @@ class DiscoveryTick:
         self._today = entries[0].dataset.source.today(moment)
         self._log = log
         self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
-        self._turn = Turn(settings.budget_seconds)
+        self._turn = TickBudget(settings.budget_seconds)
         self._is_closed = is_closed(instance, ceiling, moment)
         self._done = _Findings()
         cursor.keep({entry.dataset.name for entry in entries})
@@ -238,19 +238,19 @@ class DiscoveryTick:
 
     # Looking, in threads: reads source and lake, touches nothing else
 
-    def _looker(self, entry: DatasetEntry) -> Callable[[], Look]:
+    def _looker(self, entry: DatasetEntry) -> Callable[[], DatasetPoll]:
         since = self._since(entry)
         watched = self.cursor.of(entry.dataset.name)
         pursued, unlisted_seconds = set(watched.pursued), self._now - watched.listed
 
-        def look() -> Look:
+        def look() -> DatasetPoll:
             known = self._memory.known(self._manifest(entry))
             followed = followed_periods(entry, known, since=since, today=self._today)
             expected = [period for period in followed.open if str(period) not in pursued]
             seen = seen_by_canaries(entry, self._source, expected) if expected else set()
             if seen is None:
-                return Look(known, followed, frozenset(), unlisted_seconds >= self._settings.settle_seconds)
-            return Look(known, followed, frozenset(seen), bool(seen))
+                return DatasetPoll(known, followed, frozenset(), unlisted_seconds >= self._settings.settle_seconds)
+            return DatasetPoll(known, followed, frozenset(seen), bool(seen))
 
         return look
 
@@ -275,12 +275,12 @@ class DiscoveryTick:
         made = len(self._done.requests)
         return 0 if self._is_closed else min(REQUESTS_PER_TICK - made, RUNS_AT_A_TIME - self._runs.unfinished - made)
 
-    def _look_at(self, entry: DatasetEntry, future: Future[Look]) -> bool:
+    def _look_at(self, entry: DatasetEntry, future: Future[DatasetPoll]) -> bool:
         """Ask for what one dataset needs; False when there was no time to finish."""
         look = self._turn.answer(future)
         self._done.looks[entry.dataset.name] = look
         watched = self.cursor.of(entry.dataset.name)
-        pursuit = Pursuit(
+        pursuit = PendingPeriods(
             entry,
             watched,
             runs=self._runs,
@@ -306,7 +306,7 @@ class DiscoveryTick:
             self._request(entry, pursuit, list(pursuit.asks(survey.periods, found, look.known, room=room)))
         return True
 
-    def _request(self, entry: DatasetEntry, pursuit: Pursuit, asks: Sequence[Ask]) -> None:
+    def _request(self, entry: DatasetEntry, pursuit: PendingPeriods, asks: Sequence[RunAsk]) -> None:
         partitions = build_partitions(entry)
         there = [ask for ask in asks if partitions.has_partition_key(str(ask.period))]
         for group in grouped(there, entry.partitions_per_run):
@@ -319,12 +319,12 @@ class DiscoveryTick:
         if len(there) < len(asks):
             self._done.trouble.append(f"{entry.dataset.name}: {len(asks) - len(there)} periods are no partitions.")
 
-    def _survey(self, entry: DatasetEntry, look: Look, periods: Sequence[Period]) -> Survey | None:
+    def _survey(self, entry: DatasetEntry, look: DatasetPoll, periods: Sequence[Period]) -> PartialListing | None:
         """List all symbols; None when the time is over, and the next tick goes on."""
         name, root = entry.dataset.name, entry.dataset.source_prefix
         survey = self.cursor.survey
         if survey is None or survey.dataset != name:
-            survey = Survey(dataset=name, periods=tuple(map(str, periods)))
+            survey = PartialListing(dataset=name, periods=tuple(map(str, periods)))
         periods = [entry.dataset.period(text) for text in survey.periods]
         symbols = self._turn.ask(listed_symbols, entry, self._source, periods)
         folders = folders_holding(entry, symbols, periods)
@@ -344,7 +344,7 @@ class DiscoveryTick:
         return survey
 
     def _pursue_new_symbols(
-        self, entry: DatasetEntry, look: Look, symbols: Sequence[str], surveyed: Sequence[str]
+        self, entry: DatasetEntry, look: DatasetPoll, symbols: Sequence[str], surveyed: Sequence[str]
     ) -> None:
         """Symbols that no followed period has yet: all followed periods of theirs at once, not only the newest."""
         new = self._memory.new_symbols(entry.dataset.name, symbols, look.known.symbols)
@@ -357,7 +357,7 @@ class DiscoveryTick:
             return
         watched = self.cursor.of(entry.dataset.name)
         for period in self._turn.ask(published_of, entry, self._source, new, periods):
-            watched.pursued.setdefault(period, Pursued())
+            watched.pursued.setdefault(period, PendingPeriod())
 
 
 def _rotated(entries: Sequence[DatasetEntry], start: str | None) -> list[DatasetEntry]:

@@ -23,7 +23,7 @@ class OutOfTimeError(Exception):
         super().__init__(f"no answer within {LIMIT_SECONDS:g} s")
 
 
-class Turn:
+class TickBudget:
     """One tick's share of time: no new work is begun after ``budget_seconds``."""
 
     def __init__(self, budget_seconds: float) -> None:

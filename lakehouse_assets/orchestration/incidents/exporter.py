@@ -21,19 +21,19 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.report import OPERATIONS as MODES
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.lake.sync_log import HistoryTotals
+from lakehouse_assets.lake.sync_log import SyncTotals
 from lakehouse_assets.observability.incidents.causes import Severity
 from lakehouse_assets.observability.telemetry import metrics
 from lakehouse_assets.observability.telemetry.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry.setup import flush_telemetry
 from lakehouse_assets.orchestration.archives.expected_check import judge
-from lakehouse_assets.tables.stats import Holdings
+from lakehouse_assets.tables.stats import TableStats
 from lakehouse_assets.tables.table import Table, tables_of
 
 _log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ class Exporter:
         self._lake = lake
         self._datasets = [entry.dataset for entry in entries]
         self._tables = [entry.table for entry in tables_of(entries)]
-        self._census = Census(lake)
-        self._history = HistoryTotals(lake)
-        self._holdings = Holdings(lake)
-        self._book = LakeBook(lake, fallback=None)
+        self._census = ManifestStats(lake)
+        self._history = SyncTotals(lake)
+        self._holdings = TableStats(lake)
+        self._book = LakeIncidentStore(lake, fallback=None)
         self._judged: dict[Dataset, tuple[pl.Series, Counter[str]]] = {}
         self._read: dict[object, list[_Value]] = {}
         self._shown: dict[Metric, list[Observation]] = {}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.incidents.model import Book, Incident
-from lakehouse_assets.observability.incidents.service import Handled, IncidentDesk
-from lakehouse_assets.orchestration.incidents.signals import Cursor, Look
+from lakehouse_assets.observability.incidents.model import Incident, IncidentState
+from lakehouse_assets.observability.incidents.service import Handled, IncidentService
+from lakehouse_assets.orchestration.incidents.signals import InstanceScan, ScanCursor
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import IncidentSettings, read_group
 
@@ -34,13 +34,13 @@ def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.Sensor
         if context.repository_def is None:
             raise dg.DagsterInvariantViolationError("The sensor needs the code location's definitions.")
         target = lake.lake()
-        look = Look(
+        look = InstanceScan(
             context.instance,
             context.repository_def.asset_graph,
-            Cursor.read(context.cursor),
+            ScanCursor.read(context.cursor),
             lake_url=target.url(),
         )
-        desk = IncidentDesk(_book(context.instance, target), read_group(IncidentSettings).notifier())
+        desk = IncidentService(_book(context.instance, target), read_group(IncidentSettings).notifier())
         handled = desk.handle(look.signals(), now())
         _log(context, handled)
         events = _page_if_new(look.cursor, handled.book)
@@ -72,7 +72,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def page_of(book: Book) -> dict[str, dg.MetadataValue]:
+def page_of(book: IncidentState) -> dict[str, dg.MetadataValue]:
     """The book as metadata."""
     live = book.live()
     closed = sorted(
@@ -111,7 +111,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", "<br>")
 
 
-def _page_if_new(cursor: Cursor, book: Book) -> list[dg.AssetMaterialization]:
+def _page_if_new(cursor: ScanCursor, book: IncidentState) -> list[dg.AssetMaterialization]:
     """Reported where incidents came, went or changed their state, not with every signal of an open one."""
     shown = [
         (incident.id, incident.state, incident.severity, incident.firing_count) for incident in book.incidents.values()
@@ -125,9 +125,9 @@ def _page_if_new(cursor: Cursor, book: Book) -> list[dg.AssetMaterialization]:
     return [dg.AssetMaterialization(asset_key=INCIDENTS, metadata=page_of(book))]
 
 
-def _book(instance: dg.DagsterInstance, lake: Lake) -> LakeBook:
+def _book(instance: dg.DagsterInstance, lake: Lake) -> LakeIncidentStore:
     folder = read_group(IncidentSettings).fallback_dir or Path(instance.storage_directory())
-    return LakeBook(lake, folder / "incidents.json")
+    return LakeIncidentStore(lake, folder / "incidents.json")
 
 
 def _log(context: dg.SensorEvaluationContext, handled: Handled) -> None:
@@ -137,7 +137,7 @@ def _log(context: dg.SensorEvaluationContext, handled: Handled) -> None:
         context.log.error("A message of %s was not delivered: %s", letter.incident, letter.reason)
 
 
-def _reason(book: Book) -> str:
+def _reason(book: IncidentState) -> str:
     live = book.live()
     if not live:
         return "No incident is open."

@@ -43,7 +43,7 @@ GAVE_UP = "gave_up"
 _ERROR_CLASS = re.compile(r"^(?:[A-Za-z_][\w]*\.)+(\w+): ")
 
 
-class Cursor(BaseModel):
+class ScanCursor(BaseModel):
     """Storage ids of the last events that were read; ``page`` is the digest of the page last reported."""
 
     failure: int
@@ -52,7 +52,7 @@ class Cursor(BaseModel):
     page: str = ""
 
     @classmethod
-    def read(cls, text: str | None) -> Cursor | None:
+    def read(cls, text: str | None) -> ScanCursor | None:
         """None for a text that was not written by :meth:`write`: the look then begins with now."""
         try:
             return cls.model_validate_json(text) if text else None
@@ -63,21 +63,21 @@ class Cursor(BaseModel):
         return self.model_dump_json()
 
 
-class Look:
+class InstanceScan:
     """One look at an instance; ``cursor`` is where the next one goes on."""
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
         graph: AssetGraph,
-        cursor: Cursor | None,
+        cursor: ScanCursor | None,
         *,
         lake_url: str,
     ) -> None:
         self._instance = instance
         self._graph = graph
         self._lake_url = lake_url
-        self.cursor = cursor or Cursor(
+        self.cursor = cursor or ScanCursor(
             failure=self._newest_run(dg.DagsterEventType.RUN_FAILURE),
             success=self._newest_run(dg.DagsterEventType.RUN_SUCCESS),
             observation=self._newest_observation(),

@@ -15,7 +15,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.orchestration.resources import LakeResource
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])
@@ -38,7 +38,7 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
     )
     def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         target = lake.lake()
-        census = Census(target)
+        census = ManifestStats(target)
         counted = {dataset: census.of(dataset) for dataset in datasets}
         synced = [dataset for dataset, of_dataset in counted.items() if not of_dataset.is_empty()]
         for dataset in synced:

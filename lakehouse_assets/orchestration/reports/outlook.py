@@ -20,8 +20,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_cache import ManifestCache
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.sync_log import read_history_if_any
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
@@ -75,7 +75,7 @@ def build_outlook_schedule() -> dg.ScheduleDefinition:
 def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset, Period, Moment | None]]:
     """Of each dataset that was ever synced, the period after its newest, and when it is to be expected."""
     found = []
-    memory = Memory()
+    memory = ManifestCache()
     for dataset in datasets:
         published = memory.known(Manifest(lake, dataset)).published
         if not published:
@@ -140,7 +140,7 @@ def budget(lake: Lake, datasets: Sequence[Dataset], spending: SpendingSettings, 
     ceiling = spending.budget
     if ceiling is None:
         return None
-    census = Census(lake)
+    census = ManifestStats(lake)
     used = float(sum(int(census.of(dataset)["bytes"].sum()) for dataset in datasets))
     history = read_history_if_any(lake, since=today - timedelta(days=BUDGET_DAYS))
     return days_until(ceiling, used, bytes_per_day(history, today))

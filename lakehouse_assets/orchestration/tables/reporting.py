@@ -13,9 +13,9 @@ from lakehouse_assets.orchestration.archives.expected_check import expected_resu
 from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags, forget_failures
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.metadata import trace_metadata
-from lakehouse_assets.tables.lineage import Use
+from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.quality.rows import Level, summarize
-from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
+from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Problem
 from lakehouse_assets.tables.table import Table, TableEntry
 
 TABLE_ROWS = 20
@@ -99,8 +99,8 @@ def _metadata(
         "state": dg.MetadataValue.text(period.state.value),
         "objects_daily": dg.MetadataValue.int(period.daily),
         "objects_monthly": dg.MetadataValue.int(period.monthly),
-        "objects_quarantined": dg.MetadataValue.int(_count(period.troubles, Use.QUARANTINED)),
-        "objects_missing": dg.MetadataValue.int(_count(period.troubles, Use.MISSING)),
+        "objects_quarantined": dg.MetadataValue.int(_count(period.troubles, ObjectUsage.QUARANTINED)),
+        "objects_missing": dg.MetadataValue.int(_count(period.troubles, ObjectUsage.MISSING)),
         "run_seconds": dg.MetadataValue.float(round(report.seconds, 3)),
         "run_bytes_read": dg.MetadataValue.int(report.bytes_read),
         "run_bytes_written": dg.MetadataValue.int(report.bytes_written),
@@ -126,8 +126,8 @@ def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg
         if states - became.keys():
             what = ", and ".join(filter(None, ("the rest of their periods is written", what)))
         description = (
-            f"{_count([t for _, t in troubles], Use.QUARANTINED)} objects are quarantined, "
-            f"{_count([t for _, t in troubles], Use.MISSING)} missing; monthly objects stand in for "
+            f"{_count([t for _, t in troubles], ObjectUsage.QUARANTINED)} objects are quarantined, "
+            f"{_count([t for _, t in troubles], ObjectUsage.MISSING)} missing; monthly objects stand in for "
             f"{len(troubles) - len(lacking)} of them" + (f"; {len(lacking)} are lacking: {what}." if lacking else ".")
         )
     if report.outdated:
@@ -139,8 +139,8 @@ def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg
     metadata: dict[str, dg.MetadataValue] = {
         "periods_outdated": dg.MetadataValue.int(len(report.outdated)),
         "objects_used": dg.MetadataValue.int(sum(period.daily + period.monthly for period in report.periods)),
-        "objects_quarantined": dg.MetadataValue.int(_count([t for _, t in troubles], Use.QUARANTINED)),
-        "objects_missing": dg.MetadataValue.int(_count([t for _, t in troubles], Use.MISSING)),
+        "objects_quarantined": dg.MetadataValue.int(_count([t for _, t in troubles], ObjectUsage.QUARANTINED)),
+        "objects_missing": dg.MetadataValue.int(_count([t for _, t in troubles], ObjectUsage.MISSING)),
         "objects_filled": dg.MetadataValue.int(len(troubles) - len(lacking)),
         **{f"periods_{state.value}": dg.MetadataValue.int(report.total(state)) for state in BuildState},
         "on_bad_file": dg.MetadataValue.text(entry.on_bad_file.value),
@@ -233,7 +233,7 @@ def _broken(relations: list[dict[str, Any]] | None) -> str:
     )
 
 
-def _trouble_table(troubles: Sequence[tuple[PeriodBuild, Trouble]]) -> str:
+def _trouble_table(troubles: Sequence[tuple[PeriodBuild, Problem]]) -> str:
     lines = ["| period | object | what | why | monthly stands in |", "|---|---|---|---|---|"]
     lines += [
         f"| {period.period} | `{trouble.key}` | {trouble.use} | {_cell(trouble.reason)} | "
@@ -249,7 +249,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _count(troubles: Sequence[Trouble], use: Use) -> int:
+def _count(troubles: Sequence[Problem], use: ObjectUsage) -> int:
     return sum(trouble.use == use.value for trouble in troubles)
 
 

@@ -39,7 +39,7 @@ def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     passed = pl.col("found_integrity").is_not_null()
     is_present, is_there = pl.col("state") == ObjectState.PRESENT, pl.col("new_lake_etag").is_not_null()
     as_found = _same_source() & (
-        _same_sidecar() | (pl.col("sidecar_state") == ObjectState.VANISHED).fill_null(value=False)
+        _same_sidecar() | (pl.col("sidecar_state") == ObjectState.WITHDRAWN).fill_null(value=False)
     )
     stays = (
         pl.col("known_integrity").is_not_null() & is_there & _same_copy() & ~pl.col("copied") & (as_found | ~is_present)

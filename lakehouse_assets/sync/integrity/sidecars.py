@@ -39,7 +39,7 @@ OVERSIZED = Published(fault=f"the sidecar has more than {SIDECAR_BYTES} bytes")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IntegrityFinding:
     """The integrity of one object and, where it is not simply good, a line that says why.
 
     ``copy_differs``: whether the lake's bytes are others than the source's; None where that
@@ -72,7 +72,7 @@ def parse_sidecar(body: bytes, file_name: str) -> Published:
     return Published(algorithm, tokens[0].decode().lower())
 
 
-def find(seen: Digests, published: Published | None, source_etag: str | None) -> Finding:
+def find(seen: Digests, published: Published | None, source_etag: str | None) -> IntegrityFinding:
     """Compare what was read with what was published; ``published`` is None without a sidecar.
 
     Where the source's ETag is a plain MD5, it tells a wrong sidecar from a wrong copy.
@@ -82,12 +82,14 @@ def find(seen: Digests, published: Published | None, source_etag: str | None) ->
     if published is not None and published.digest:
         actual = seen.sha256 if published.algorithm == "sha256" else seen.md5
         if actual == published.digest:
-            return Finding(Integrity.VERIFIED, copy_differs=False)
+            return IntegrityFinding(Integrity.VERIFIED, copy_differs=False)
         note = f"the bytes have {published.algorithm} {actual}, the sidecar says {published.digest}"
-        return Finding(Integrity.MISMATCH, note, copy_differs=differs)
+        return IntegrityFinding(Integrity.MISMATCH, note, copy_differs=differs)
     fault = published.fault if published is not None else None
     if differs:
-        return Finding(
+        return IntegrityFinding(
             Integrity.MISMATCH, f"the bytes have md5 {seen.md5}, the source's ETag is {plain}", copy_differs=True
         )
-    return Finding(Integrity.NO_CHECKSUM if plain is None else Integrity.ETAG_VERIFIED, fault, copy_differs=differs)
+    return IntegrityFinding(
+        Integrity.NO_CHECKSUM if plain is None else Integrity.ETAG_VERIFIED, fault, copy_differs=differs
+    )

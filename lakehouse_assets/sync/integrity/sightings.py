@@ -51,7 +51,7 @@ def without(current: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
     """
     told = ["key", "lake_etag", "sidecar_lake_etag"]
     rows = current.join(lost.with_columns(is_lost=True), on=told, how="left", nulls_equal=True, maintain_order="left")
-    is_lost, vanished = pl.col("is_lost").fill_null(value=False), pl.col("state") == ObjectState.VANISHED
+    is_lost, vanished = pl.col("is_lost").fill_null(value=False), pl.col("state") == ObjectState.WITHDRAWN
     object_lost = is_lost & pl.col("found_etag").ne_missing(pl.col("lake_etag"))
     sidecar_lost = is_lost & pl.col("found_sidecar_etag").ne_missing(pl.col("sidecar_lake_etag"))
     found = pl.when(object_lost).then("found_etag").otherwise("found_sidecar_etag")

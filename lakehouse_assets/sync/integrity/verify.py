@@ -29,7 +29,14 @@ from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_COLUMNS, unread
-from lakehouse_assets.sync.integrity.sidecars import OVERSIZED, SIDECAR_BYTES, Finding, Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity.sidecars import (
+    OVERSIZED,
+    SIDECAR_BYTES,
+    IntegrityFinding,
+    Published,
+    find,
+    parse_sidecar,
+)
 from lakehouse_assets.sync.integrity.sightings import listed_of, lost_of, without
 
 _log = logging.getLogger(__name__)
@@ -228,13 +235,13 @@ class Verifier:
             return OVERSIZED
         return parse_sidecar(bytes(answer.bytes()), key.rsplit("/", 1)[1])
 
-    def _against_source(self, key: str, seen: Digests, finding: Finding, etag: str | None) -> Finding:
+    def _against_source(self, key: str, seen: Digests, finding: IntegrityFinding, etag: str | None) -> IntegrityFinding:
         """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""
         try:
             there = read_digests(self._source, key, etag)
         except (PreconditionError, FileNotFoundError):
             return finding
-        return Finding(finding.state, finding.note, copy_differs=there != seen)
+        return IntegrityFinding(finding.state, finding.note, copy_differs=there != seen)
 
 
 def complaints_of(present: pl.DataFrame) -> list[Complaint]:

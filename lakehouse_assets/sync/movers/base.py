@@ -155,7 +155,7 @@ class ObjectHeaders:
         return urlencode(self.tags, quote_via=quote)
 
 
-class Throttle:
+class AdaptiveConcurrency:
     """Parallel copies: halved when the store asks for fewer requests, raised again while it does not."""
 
     LEAST = 8
@@ -207,7 +207,7 @@ class TransferOptions:
     conditional: bool = True
 
 
-class Patience:
+class CircuitBreaker:
     """When to give up a batch: at its deadline, or when it fails everywhere. Threads may share it."""
 
     def __init__(self, limits: TransferOptions) -> None:
@@ -241,15 +241,15 @@ class S5cmdMover:
     """What the movers that drive s5cmd hold; a ``throttle`` is shared by all movers of a sync."""
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
     ) -> None:
         self._source = source
         self._lake = lake
         self._options = options
-        self._throttle = throttle or Throttle(options.workers)
+        self._throttle = throttle or AdaptiveConcurrency(options.workers)
 
 
-def s5cmd_of(identity: Bucket, options: TransferOptions, throttle: Throttle) -> S5cmd:
+def s5cmd_of(identity: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency) -> S5cmd:
     """s5cmd with an identity, within the options' limits."""
     return S5cmd(
         identity=identity,

@@ -20,7 +20,14 @@ from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.store.conditional_writes import under
-from lakehouse_assets.sync.movers.base import Copy, OnOutcome, Outcome, Patience, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.base import (
+    AdaptiveConcurrency,
+    CircuitBreaker,
+    Copy,
+    OnOutcome,
+    Outcome,
+    TransferOptions,
+)
 from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, spans
 
 if TYPE_CHECKING:
@@ -35,22 +42,22 @@ _KEPT_HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "Conte
 """What CopyObject takes over from the source, and a multipart upload has to be told."""
 
 
-class RequestMover:
+class CopyObjectMover:
     """CopyObject, or UploadPartCopy above ``large_bytes``: one request or one upload per object."""
 
     mode = SyncMode.DIRECT
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
     ) -> None:
         self._source = source
         self._lake = lake
         self._options = options
-        self._throttle = throttle or Throttle(options.workers)
+        self._throttle = throttle or AdaptiveConcurrency(options.workers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         writer = self._lake.boto3_client()
-        patience = Patience(self._options)
+        patience = CircuitBreaker(self._options)
         small = [copy for copy in copies if copy.size <= self._options.large_bytes]
         large = [copy for copy in copies if copy.size > self._options.large_bytes]
         workers = min(self._throttle.workers, POOL_CONNECTIONS)
@@ -118,7 +125,7 @@ def in_threads(
     *,
     mode: SyncMode,
     workers: int,
-    patience: Patience,
+    patience: CircuitBreaker,
 ) -> list[Outcome]:
     """Do ``work`` (requests of boto3, which returns the written ETag) for each copy, so many at a time; one outcome
     per copy."""

@@ -25,9 +25,9 @@ from lakehouse_assets.lake.delta.repair import check_table
 from lakehouse_assets.lake.lake import Lake, versioning_of
 from lakehouse_assets.lake.manifest import manifest_remedy
 from lakehouse_assets.lake.store.capabilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
+from lakehouse_assets.lake.store.health import Health, HealthFinding
 from lakehouse_assets.lake.sync_log import HISTORY_REMEDY, HISTORY_TABLE
-from lakehouse_assets.sync.finding import Finding, Health
-from lakehouse_assets.sync.movers.base import Copy, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, TransferOptions
 from lakehouse_assets.sync.movers.routing import route_of
 
 _NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"
@@ -40,7 +40,7 @@ SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
 """S3 refuses requests that are dated 15 minutes off its own clock."""
 
 
-def look_at_lake(lake: Lake) -> Iterator[Finding]:
+def look_at_lake(lake: Lake) -> Iterator[HealthFinding]:
     """Whether the identity can do what syncs and tables need, and no more."""
     bucket = replace(lake.bucket, max_attempts=2)
     if bucket.plain_http or not bucket.verify_tls:
@@ -51,14 +51,14 @@ def look_at_lake(lake: Lake) -> Iterator[Finding]:
     except CLIENT_ERRORS as error:
         yield _refused("lake: list", fault_of(error))
         return
-    yield Finding("lake: list", Health.OK, f"{lake.url()} answers")
+    yield HealthFinding("lake: list", Health.OK, f"{lake.url()} answers")
     yield _clock(answer)
     rights = list(_rights(client, lake))
     yield from rights
     if all(finding.health is not Health.ERROR for finding in rights):
         yield from look_at_abilities(client, lake)
     versioning = versioning_of(lake)
-    yield Finding(
+    yield HealthFinding(
         "lake: versioning",
         Health.OK,
         f"{'on' if versioning.enabled else 'off'}: {versioning.reason}",
@@ -66,23 +66,23 @@ def look_at_lake(lake: Lake) -> Iterator[Finding]:
     )
 
 
-def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
+def _rights(client: Any, lake: Lake) -> Iterator[HealthFinding]:
     name, probe = lake.bucket.name, lake.key(PROBE)
     try:
         client.put_object(Bucket=name, Key=probe, Body=BODY)
     except CLIENT_ERRORS as error:
         yield _refused("lake: write", fault_of(error))
         return
-    yield Finding("lake: write", Health.OK, f"{lake.url(PROBE)} was written")
+    yield HealthFinding("lake: write", Health.OK, f"{lake.url(PROBE)} was written")
     try:
         client.get_object(Bucket=name, Key=probe)["Body"].read()
-        yield Finding("lake: read", Health.OK, "what was written can be read")
+        yield HealthFinding("lake: read", Health.OK, "what was written can be read")
     except CLIENT_ERRORS as error:
         yield _refused("lake: read", fault_of(error))
     try:
         # Nothing has this key, so nothing can be lost; the right is asked for all the same.
         client.delete_object(Bucket=name, Key=lake.key(_NOWHERE))
-        yield Finding(
+        yield HealthFinding(
             "lake: delete",
             Health.WARNING,
             f"this identity may delete below {ARCHIVE_FOLDER}/",
@@ -91,33 +91,37 @@ def _rights(client: Any, lake: Lake) -> Iterator[Finding]:
     except CLIENT_ERRORS as error:
         fault = fault_of(error)
         yield (
-            Finding("lake: delete", Health.OK, "this identity may not delete, as it should be")
+            HealthFinding("lake: delete", Health.OK, "this identity may not delete, as it should be")
             if fault.code in {"AccessDenied", "403"}
-            else Finding("lake: delete", Health.NOTE, f"could not be asked: {fault}")
+            else HealthFinding("lake: delete", Health.NOTE, f"could not be asked: {fault}")
         )
 
 
-def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[Finding]:
+def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthFinding]:
     """Whether the manifests of the datasets and the history of syncs are whole. Reads no rows."""
     remedies = {dataset.manifest_prefix: manifest_remedy(dataset) for dataset in datasets}
     remedies[HISTORY_TABLE] = HISTORY_REMEDY
 
-    def look(place: str) -> Finding | None:
+    def look(place: str) -> HealthFinding | None:
         try:
             check_table(lake, place, remedy=remedies[place])
         except DamagedError as error:
             health = Health.WARNING if place == HISTORY_TABLE else Health.ERROR
-            return Finding(f"lake: {place}", health, str(error).removesuffix(f" {remedies[place]}"), remedies[place])
+            return HealthFinding(
+                f"lake: {place}", health, str(error).removesuffix(f" {remedies[place]}"), remedies[place]
+            )
         except StoreError as error:
-            return Finding(f"lake: {place}", Health.WARNING, str(error))
+            return HealthFinding(f"lake: {place}", Health.WARNING, str(error))
         return None
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         found = [finding for finding in pool.map(look, remedies) if finding is not None]
-    yield from found or [Finding("lake: records", Health.OK, "the manifests are whole")]
+    yield from found or [HealthFinding("lake: records", Health.OK, "the manifests are whole")]
 
 
-def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions) -> Iterator[Finding]:
+def look_at_source(
+    dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions
+) -> Iterator[HealthFinding]:
     """Whether an exchange's archive can be listed, and copied in each mode. Without a ``lake`` only the first."""
     about = dataset.exchange
     once = replace(source, max_attempts=2)
@@ -138,17 +142,19 @@ def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options:
     )
     where = f"s3://{source.name}/{dataset.source_prefix}"
     if contents.is_empty():
-        yield Finding(
+        yield HealthFinding(
             f"{about}: list", Health.WARNING, f"nothing is published below {where}", "see: lakehouse discover"
         )
         return
     seconds = time.monotonic() - started
-    yield Finding(f"{about}: list", Health.OK, f"{where} answered in {seconds:.2f} s")
+    yield HealthFinding(f"{about}: list", Health.OK, f"{where} answered in {seconds:.2f} s")
     if lake is None:
         return
     copyable = read_keys(dataset, contents).filter("fits").sort("size").rows(named=True)
     if not copyable:
-        yield Finding(f"{about}: copies", Health.NOTE, f"of the first {_LOOKED_AT} keys none is an archive object")
+        yield HealthFinding(
+            f"{about}: copies", Health.NOTE, f"of the first {_LOOKED_AT} keys none is an archive object"
+        )
         return
     smallest = copyable[0]
     options = replace(options, conditional=False)  # what an earlier doctor left is written over
@@ -162,42 +168,44 @@ def look_at_source(dataset: Dataset, source: Bucket, lake: Lake | None, options:
         yield _mode(about, mode, copy, (source, lake), options)
 
 
-def _mode(about: str, mode: SyncMode, copy: Copy, ends: tuple[Bucket, Lake], options: TransferOptions) -> Finding:
+def _mode(about: str, mode: SyncMode, copy: Copy, ends: tuple[Bucket, Lake], options: TransferOptions) -> HealthFinding:
     source, lake = ends
     name = f"{about}: {mode.value}"
     try:
-        [mover] = route_of(mode, source, lake, options, throttle=Throttle(options.workers), try_first=None).movers
+        [mover] = route_of(
+            mode, source, lake, options, throttle=AdaptiveConcurrency(options.workers), try_first=None
+        ).movers
     except InputError as error:
-        return Finding(name, Health.NOTE, str(error))
+        return HealthFinding(name, Health.NOTE, str(error))
     started = time.monotonic()
     [outcome] = mover.move([copy], lambda _outcome: None)
     if outcome.fault is None:
-        return Finding(name, Health.OK, f"copied {copy.size} bytes in {time.monotonic() - started:.2f} s")
+        return HealthFinding(name, Health.OK, f"copied {copy.size} bytes in {time.monotonic() - started:.2f} s")
     advice = "mode auto goes round it" if mode is SyncMode.DIRECT else ""
-    return Finding(
+    return HealthFinding(
         name, Health.NOTE if mode is SyncMode.DIRECT else Health.WARNING, f"refused: {outcome.fault}", advice
     )
 
 
-def _encryption(bucket: Bucket, about: str) -> Finding:
+def _encryption(bucket: Bucket, about: str) -> HealthFinding:
     how = "plain HTTP" if bucket.plain_http else "the certificate is not checked"
-    return Finding(about, Health.WARNING, f"{bucket.endpoint_url}: {how}", "use https, except on one machine")
+    return HealthFinding(about, Health.WARNING, f"{bucket.endpoint_url}: {how}", "use https, except on one machine")
 
 
-def _clock(answer: Any) -> Finding:
+def _clock(answer: Any) -> HealthFinding:
     text = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if text is None:
-        return Finding("clock", Health.NOTE, "the store tells no time")
+        return HealthFinding("clock", Health.NOTE, "the store tells no time")
     skew = abs(datetime.now(UTC) - parsedate_to_datetime(text))
     found = f"{skew.total_seconds():.0f} s apart from the lake's"
     if skew < SKEW_NOTED:
-        return Finding("clock", Health.OK, found)
+        return HealthFinding("clock", Health.OK, found)
     health = Health.WARNING if skew < SKEW_REFUSED else Health.ERROR
-    return Finding("clock", health, found, "set this machine's clock; S3 refuses requests 15 minutes off")
+    return HealthFinding("clock", health, found, "set this machine's clock; S3 refuses requests 15 minutes off")
 
 
-def _refused(about: str, fault: StoreFault) -> Finding:
-    return Finding(
+def _refused(about: str, fault: StoreFault) -> HealthFinding:
+    return HealthFinding(
         about,
         Health.ERROR,
         f"{fault.code}: {fault.message}",

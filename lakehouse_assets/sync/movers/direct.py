@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.sync.movers.base import (
+    AdaptiveConcurrency,
     Copy,
     OnOutcome,
     Outcome,
     S5cmdMover,
-    Throttle,
     TransferOptions,
     run_commands,
     s5cmd_of,
 )
-from lakehouse_assets.sync.movers.copy_object import RequestMover
+from lakehouse_assets.sync.movers.copy_object import CopyObjectMover
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 
 
@@ -30,10 +30,10 @@ class DirectMover(S5cmdMover):
     mode = SyncMode.DIRECT
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
     ) -> None:
         super().__init__(source, lake, options, throttle)
-        self._by_request = RequestMover(source, lake, options, self._throttle)
+        self._by_request = CopyObjectMover(source, lake, options, self._throttle)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         by_request = [copy for copy in copies if self._beyond_s5cmd(copy) or self._is_bound(copy)]

@@ -26,7 +26,7 @@ from lakehouse_assets.observability.telemetry.metrics import (
     timed,
 )
 from lakehouse_assets.observability.telemetry.tracing import span
-from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, Copy, Outcome, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, AdaptiveConcurrency, Copy, Outcome, TransferOptions
 from lakehouse_assets.sync.movers.multipart_cleanup import abort_leftovers
 from lakehouse_assets.sync.movers.preserve import keep_former
 from lakehouse_assets.sync.movers.routing import (
@@ -44,7 +44,7 @@ OnSettled = Callable[[int], None]
 """Called with the bytes of each file whose copy succeeded or finally failed."""
 
 
-class Moving:
+class TransferExecutor:
     """How a sync moves a dataset's files from their source into a lake: by one route, part after part.
 
     Nothing is asked of any store before there is something to move.
@@ -56,7 +56,7 @@ class Moving:
         self._lake = lake
         self._options = options
         self._mode = mode
-        self._throttle = Throttle(source.at_most(options.workers))
+        self._throttle = AdaptiveConcurrency(source.at_most(options.workers))
         self._route: Route | None = None
         self._probed: Outcome | None = None
         self._direct_worked = False

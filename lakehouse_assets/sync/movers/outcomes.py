@@ -38,7 +38,7 @@ def unexpected(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def judged_files(rows: pl.DataFrame, *, lake_has_md5: bool) -> pl.DataFrame:
+def classify_files(rows: pl.DataFrame, *, lake_has_md5: bool) -> pl.DataFrame:
     """Rows :func:`with_outcomes` with ``copied``, ``overtaken`` (another run has written something else meanwhile),
     and ``state`` and ``tried_fault`` as the lake's listing bears them out; the same of sidecars, ``sidecar_*``.
 
@@ -64,9 +64,9 @@ def overtaken(rows: pl.DataFrame) -> pl.Series:
     return pl.concat([rows.filter("overtaken")["key"], rows.filter("sidecar_overtaken")["sidecar_key"].rename("key")])
 
 
-def is_whole(column: str) -> pl.Expr:
+def is_complete(column: str) -> pl.Expr:
     """Nothing is to be copied, by this column of states."""
-    return pl.col(column).is_null() | pl.col(column).is_in([ObjectState.PRESENT.value, ObjectState.VANISHED.value])
+    return pl.col(column).is_null() | pl.col(column).is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value])
 
 
 def _succeeded(prefix: str) -> pl.Expr:
@@ -102,7 +102,7 @@ def _overtaken(prefix: str, lake_has_md5: bool) -> pl.Expr:
     """By the mover's word, or by what the lake has now; not where that is what the source has."""
     unseen = pl.col(f"{prefix}tried_md5").is_null()
     found = _succeeded(prefix) & (_is_replaced(prefix) | (lake_has_md5 & unseen & _has_other_bytes(prefix)))
-    is_open = ~is_whole(f"{prefix}state") & ~pl.col(f"{prefix}copied")
+    is_open = ~is_complete(f"{prefix}state") & ~pl.col(f"{prefix}copied")
     return is_open & (pl.col(f"{prefix}tried_overtaken").fill_null(value=False) | found)
 
 

@@ -23,7 +23,7 @@ from lakehouse_assets.lake.digests import read_digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.etags import is_md5
 from lakehouse_assets.sync.movers.base import Copy, Outcome, TransferOptions
-from lakehouse_assets.sync.movers.copy_object import RequestMover
+from lakehouse_assets.sync.movers.copy_object import CopyObjectMover
 from lakehouse_assets.sync.movers.relay import RelayMover
 from lakehouse_assets.sync.movers.routing import cannot_say
 
@@ -79,7 +79,7 @@ def keep_former(
                 copy = Copy(lake.key(dataset.lake_key(key)), lake.key(looking[key]), former[key].size, former[key].etag)
                 to_copy[copy] = key
         # Not by s5cmd, which cannot say a condition.
-        outcomes = RequestMover(lake.bucket, lake.bucket, options).move(list(to_copy), lambda _outcome: None)
+        outcomes = CopyObjectMover(lake.bucket, lake.bucket, options).move(list(to_copy), lambda _outcome: None)
         outcomes = _read_and_written(outcomes, lake, options)
         done = {to_copy[outcome.copy]: outcome for outcome in outcomes}
         refused |= {key for key, outcome in done.items() if outcome.fault is not None and _is_refused(outcome.fault)}

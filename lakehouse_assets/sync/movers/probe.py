@@ -36,7 +36,7 @@ REFUSED_FOR = timedelta(days=1)
 """A refusal is asked again sooner: somebody may have changed a policy meanwhile."""
 
 
-class Verdict(BaseModel):
+class Capability(BaseModel):
     """``works`` or not, and why: the server's refusal. ``asked_at`` is UTC."""
 
     works: bool
@@ -50,7 +50,7 @@ class Verdict(BaseModel):
         return timedelta() <= datetime.now(UTC) - self.asked_at < lifetime
 
 
-def remembered_verdict(source: Bucket, lake: Lake) -> Verdict | None:
+def remembered_verdict(source: Bucket, lake: Lake) -> Capability | None:
     """The verdict on direct copies, None when there is none, it is outdated or unreadable."""
     try:
         answer = _store(lake).get(_key(source, lake))
@@ -63,15 +63,15 @@ def remembered_verdict(source: Bucket, lake: Lake) -> Verdict | None:
         _tell_lost("read", source, lake, error)
         return None
     try:
-        verdict = Verdict.model_validate_json(body)
+        verdict = Capability.model_validate_json(body)
     except ValidationError:
         return None
     return verdict if verdict.is_current else None
 
 
-def remember_verdict(source: Bucket, lake: Lake, *, works: bool, reason: str) -> Verdict:
+def remember_verdict(source: Bucket, lake: Lake, *, works: bool, reason: str) -> Capability:
     """A verdict as of now, recorded where the lake takes it."""
-    verdict = Verdict(works=works, reason=reason, asked_at=datetime.now(UTC))
+    verdict = Capability(works=works, reason=reason, asked_at=datetime.now(UTC))
     try:
         obstore.put(_store(lake), _key(source, lake), verdict.model_dump_json().encode())
     except CLIENT_ERRORS as error:

@@ -32,12 +32,12 @@ from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.sync.movers.base import (
+    AdaptiveConcurrency,
+    CircuitBreaker,
     Copy,
     ObjectHeaders,
     OnOutcome,
     Outcome,
-    Patience,
-    Throttle,
     TransferOptions,
     corrupt_sidecar,
 )
@@ -98,7 +98,7 @@ class RelayMover:
     _client: S3Client
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: Throttle | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
     ) -> None:
         self._source_bucket = source
         self._lake_bucket = lake
@@ -106,7 +106,7 @@ class RelayMover:
         self._part = options.part_bytes
         self._budget = max(options.relay_bytes, 2 * options.part_bytes)
         self._workers = options.relay_workers
-        self._throttle = throttle or Throttle(options.workers)
+        self._throttle = throttle or AdaptiveConcurrency(options.workers)
         self._written_with = _written_with(options.headers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
@@ -139,7 +139,7 @@ class RelayMover:
         asyncio.get_running_loop().set_default_executor(threads)
         large = sum(copy.size > self._part for copy in copies)
         window = _window(self._budget, self._part, at_once=large)
-        patience = Patience(self._limits)
+        patience = CircuitBreaker(self._limits)
         waiting = deque(copies)
         outcomes: list[Outcome] = []
 

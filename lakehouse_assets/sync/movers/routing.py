@@ -15,9 +15,9 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.sync.movers.base import Copy, Mover, ObjectHeaders, Outcome, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, Mover, ObjectHeaders, Outcome, TransferOptions
 from lakehouse_assets.sync.movers.direct import DirectMover
-from lakehouse_assets.sync.movers.probe import Verdict, remember_verdict, remembered_verdict
+from lakehouse_assets.sync.movers.probe import Capability, remember_verdict, remembered_verdict
 from lakehouse_assets.sync.movers.relay import RelayMover
 from lakehouse_assets.sync.movers.staged import StagedMover
 
@@ -40,7 +40,7 @@ def route_of(
     lake: Lake,
     options: TransferOptions,
     *,
-    throttle: Throttle,
+    throttle: AdaptiveConcurrency,
     try_first: Copy | None,
 ) -> Route:
     """The route of a mode. ``auto`` may copy ``try_first`` to learn whether direct works.
@@ -117,7 +117,7 @@ _EVERYWHERE = {
 }
 
 
-def _route_by(verdict: Verdict, direct: Mover, around: Sequence[Mover]) -> Route:
+def _route_by(verdict: Capability, direct: Mover, around: Sequence[Mover]) -> Route:
     if verdict.works:
         return Route((direct, *around))
     return Route(around, f"direct was refused on {verdict.asked_at:%Y-%m-%d %H:%M} UTC: {verdict.reason}")

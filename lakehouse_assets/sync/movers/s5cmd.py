@@ -186,7 +186,7 @@ class S5cmd:
             start_new_session=True,
         )
         answers = _Answers(commands)
-        patience = _Patience(self)
+        patience = _CircuitBreaker(self)
         output = _Output(process)
         feeder = threading.Thread(target=_feed, args=(process.stdin, lines), daemon=True)
 
@@ -217,7 +217,7 @@ class S5cmd:
         )
 
 
-class _Patience:
+class _CircuitBreaker:
     """When to end a batch that gets nowhere; ``verdict`` then says why."""
 
     def __init__(self, limits: S5cmd) -> None:

@@ -20,10 +20,10 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.store.conditional_writes import under
 from lakehouse_assets.sync.movers.base import (
+    CircuitBreaker,
     Copy,
     OnOutcome,
     Outcome,
-    Patience,
     S5cmdMover,
     corrupt_sidecar,
     run_commands,
@@ -110,7 +110,7 @@ class StagedMover(S5cmdMover):
 
         workers = min(self._throttle.workers, POOL_CONNECTIONS)
         return in_threads(
-            list(files), upload, on_outcome, mode=self.mode, workers=workers, patience=Patience(self._options)
+            list(files), upload, on_outcome, mode=self.mode, workers=workers, patience=CircuitBreaker(self._options)
         )
 
 

@@ -22,7 +22,7 @@ from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.tables.delta import id_of
 from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.inputs import inputs_of
-from lakehouse_assets.tables.lineage import Use
+from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.quality.comparison import COMPARISON_SCHEMA, compare_cadences, compare_intervals
 from lakehouse_assets.tables.query import scan_snapshot
 from lakehouse_assets.tables.read.fetch import AT_ONCE_BYTES, Fetched, Fetcher, Item
@@ -148,7 +148,9 @@ def _across_cadences(
     columns = [MONTH, PERIOD, "symbol", "interval", "state", "cadence"]
     lineage = held_lineage(lake, table, columns=columns, since=month)
     daily = (
-        lineage.filter(pl.col(MONTH) == month, pl.col("cadence") == Cadence.DAILY, pl.col("state") == Use.WRITTEN)
+        lineage.filter(
+            pl.col(MONTH) == month, pl.col("cadence") == Cadence.DAILY, pl.col("state") == ObjectUsage.WRITTEN
+        )
         .group_by("symbol", "interval")
         .agg(days=pl.col(PERIOD))
     )

@@ -34,17 +34,17 @@ from lakehouse_assets.sync.integrity.verify import FOUND_SCHEMA, Verifier
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, files_of, open_or_create, open_table, still_there
 from lakehouse_assets.tables.held import WITNESS, held_periods, shared_span
 from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
-from lakehouse_assets.tables.lineage import Use, lineage_of, outdated_periods
+from lakehouse_assets.tables.lineage import ObjectUsage, lineage_of, outdated_periods
 from lakehouse_assets.tables.quality.measure import Measurer, quality_of, quality_records
 from lakehouse_assets.tables.quality.neighbours import Surroundings
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA
 from lakehouse_assets.tables.read.archives import BadArchiveError
 from lakehouse_assets.tables.read.fetch import Fetcher, Item, UnreadError
-from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Trouble
+from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Problem
 from lakehouse_assets.tables.schemas.model import SizeClass
 from lakehouse_assets.tables.snapshot import snapshot_id
 from lakehouse_assets.tables.table import MONTH, PERIOD, TableEntry
-from lakehouse_assets.tables.write.build_attempt import Attempt, Counts, Findings, placed, streams
+from lakehouse_assets.tables.write.build_attempt import BuildAttempt, Counts, Findings, placed, streams
 from lakehouse_assets.tables.write.files import FileWriter
 from lakehouse_assets.tables.write.replace import Replacer, counted
 
@@ -196,7 +196,9 @@ class TableBuilder:
             changed = [period for period in periods if period in digests and digests[period] != known.get(period)]
             todo = [period for period in changed if period not in blocked and period not in unread]
             if not todo:
-                return _Work(inputs, digests, todo, blocked, unread, Attempt(Measurer(self._table.schema), findings))
+                return _Work(
+                    inputs, digests, todo, blocked, unread, BuildAttempt(Measurer(self._table.schema), findings)
+                )
             attempt = self._read_and_write(month, inputs.of(todo), findings)
             bad, unread = {**bad, **attempt.bad}, {**unread, **attempt.unread}
             after = inputs_of(self._table, manifests, periods, bad)
@@ -228,9 +230,9 @@ class TableBuilder:
 
     # Reading and writing
 
-    def _read_and_write(self, month: str, inputs: Inputs, findings: Findings) -> Attempt:
+    def _read_and_write(self, month: str, inputs: Inputs, findings: Findings) -> BuildAttempt:
         """Write files of all inputs; nothing is committed. What they are found to be is added to ``findings``."""
-        attempt = Attempt(Measurer(self._table.schema), findings)
+        attempt = BuildAttempt(Measurer(self._table.schema), findings)
         for (interval,), objects in inputs.used.sort("interval").group_by("interval", maintain_order=True):
             small = self._table.schema.size_class_of(interval) is SizeClass.SMALL
             for stream in streams(objects, small=small):
@@ -240,7 +242,7 @@ class TableBuilder:
                 attempt.actions += self._files.write(frames, interval=interval, month=month)
         return attempt
 
-    def _frames(self, objects: pl.DataFrame, attempt: Attempt) -> Iterator[tuple[str, pl.DataFrame]]:
+    def _frames(self, objects: pl.DataFrame, attempt: BuildAttempt) -> Iterator[tuple[str, pl.DataFrame]]:
         """Symbol and frame with the column period, in order; what cannot be used is noted in ``attempt``."""
         wanted = {row["key"]: row["wanted"] for row in objects.select("key", "wanted").iter_rows(named=True)}
         time_column = self._table.schema.time_column
@@ -271,7 +273,7 @@ class TableBuilder:
     def _dataset(self, row: dict[str, object]) -> Dataset:
         return self._datasets[Cadence(str(row["cadence"]))]
 
-    def _record_findings(self, attempt: Attempt, run_id: str | None) -> None:
+    def _record_findings(self, attempt: BuildAttempt, run_id: str | None) -> None:
         for cadence, dataset in self._datasets.items():
             found = [(period, finding) for of, period, finding in attempt.findings.values() if of is cadence]
             if found:
@@ -289,7 +291,7 @@ class _Work:
     todo: list[str]
     blocked: set[str]
     unread: dict[str, str]
-    attempt: Attempt
+    attempt: BuildAttempt
 
     def state(self, period: str) -> BuildState:
         if period in self.todo:
@@ -328,7 +330,7 @@ class _Result:
 def _bad_of(lineage: pl.DataFrame) -> Bad:
     """Objects that were found unreadable; one that is not as published is judged by its manifest alone."""
     rows = lineage.filter(
-        (pl.col("state") == Use.QUARANTINED) & pl.col("integrity").ne_missing(Integrity.MISMATCH.value)
+        (pl.col("state") == ObjectUsage.QUARANTINED) & pl.col("integrity").ne_missing(Integrity.MISMATCH.value)
     )
     return {(key, etag): note for key, etag, note in rows.select("key", "etag", "note").iter_rows()}
 
@@ -338,11 +340,11 @@ def _period_build(
 ) -> PeriodBuild:
     lacking = set(inputs.lacking["key"])
     troubles = [
-        Trouble(
+        Problem(
             key=row["key"],
             symbol=row["symbol"],
             interval=row["interval"],
-            use=(Use.MISSING if row["lake_etag"] is None else Use.QUARANTINED).value,
+            use=(ObjectUsage.MISSING if row["lake_etag"] is None else ObjectUsage.QUARANTINED).value,
             reason=row["reason"] or "it is not in the lake",
             filled=row["key"] not in lacking,
         )

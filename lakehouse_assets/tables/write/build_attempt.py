@@ -15,7 +15,7 @@ from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.inputs import Inputs
-from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, Use
+from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, ObjectUsage
 from lakehouse_assets.tables.quality.lifetimes import SPANS
 from lakehouse_assets.tables.quality.measure import Measurer
 from lakehouse_assets.tables.read.fetch import Fetched, Item, MismatchError, UnreadError
@@ -50,7 +50,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Attempt:
+class BuildAttempt:
     """``bad`` are objects (key, lake ETag) that cannot be used, ``unread`` the periods whose objects could not be
     fetched, each with a reason. ``spoiled``: rows of such an object are among the files already. ``findings`` are
     shared with the attempts before."""
@@ -83,7 +83,7 @@ class Attempt:
                     "period": period,
                     "symbol": row["symbol"],
                     "interval": row["interval"],
-                    "state": Use.WRITTEN.value,
+                    "state": ObjectUsage.WRITTEN.value,
                     "cadence": row["cadence"],
                     "key": row["key"],
                     "etag": row["lake_etag"],
@@ -135,7 +135,7 @@ class Attempt:
             {
                 **{name: row[name] for name in ("period", "symbol", "interval", "cadence", "key")},
                 "integrity": self._integrity(row),
-                "state": (Use.MISSING if row["lake_etag"] is None else Use.QUARANTINED).value,
+                "state": (ObjectUsage.MISSING if row["lake_etag"] is None else ObjectUsage.QUARANTINED).value,
                 "etag": row["lake_etag"],
                 "sha256": row["sha256"],
                 "rows": 0,

@@ -19,13 +19,13 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Layout,
     ParsedKey,
     Publication,
-    Stray,
     SymbolPlace,
+    UnrecognizedKey,
     compiled,
 )
 from lakehouse_assets.archive.listing import KEY_SCHEMA, _parse
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.strays import Tally
+from lakehouse_assets.archive.strays import UnrecognizedKeys
 
 Made: TypeAlias = tuple[Exchange, Publication, str, str | None, Period, str | None]
 
@@ -70,7 +70,7 @@ def groups_of(pattern: str, keys: list[str]) -> tuple[list[dict], list[dict]]:
 def listed(dataset: Dataset, keys: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
     """Keys as the listing reads them: objects, and strays with their reasons."""
     frame = pl.DataFrame({"key": keys, "size": 1, "etag": "e", "last_modified": None}, schema=KEY_SCHEMA)
-    strays = Tally()
+    strays = UnrecognizedKeys()
     found = _parse(dataset, frame, strays, lone_sidecars=True)
     return found, {stray.key: stray.reason for stray in strays.named}
 
@@ -111,7 +111,7 @@ def test_python_and_polars_read_any_text_alike(each: tuple[Exchange, Publication
     in_frames, in_python = groups_of(layout.pattern, keys)
     assert in_frames == in_python
     for key in keys:
-        assert isinstance(each[0].parse(key), ParsedKey | Stray)
+        assert isinstance(each[0].parse(key), ParsedKey | UnrecognizedKey)
 
 
 @given(objects(), st.integers(0, 45))

@@ -15,8 +15,8 @@ from lakehouse_assets.errors import DamagedError, StoreError
 from lakehouse_assets.lake.catalog_store import read_symbols
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_cache import Memory
-from lakehouse_assets.lake.manifest_stats import Census
+from lakehouse_assets.lake.manifest_cache import ManifestCache
+from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.period_metrics import volumes
 from lakehouse_assets.lake.sync_log import HISTORY_TABLE, read_history, rebuild_history
 from lakehouse_assets.sync.adopt import rebuild_manifest
@@ -143,8 +143,8 @@ def test_everybody_who_meets_a_damaged_manifest_names_the_command(synced: World)
     synced.overwrite_in_lake(march, b"no rows")
     for look in (
         lambda: coverage(synced.lake, DATASET),
-        lambda: Census(synced.lake).of(DATASET),
-        lambda: Memory().known(synced.manifest()),
+        lambda: ManifestStats(synced.lake).of(DATASET),
+        lambda: ManifestCache().known(synced.manifest()),
         lambda: volumes(synced.lake, DATASET, since=WEEK[0]),
         lambda: Verifier(synced.source, synced.lake).verify(DATASET, WEEK),
         lambda: synced.manifest().symbols(WEEK),
@@ -165,7 +165,7 @@ def test_doctor_finds_a_damaged_manifest_without_reading_a_row(synced: World, da
 
 
 def test_who_had_the_manifest_open_sees_the_rebuilt_one(synced: World) -> None:
-    memory = Memory()
+    memory = ManifestCache()
     before = memory.known(synced.manifest()).whole
     LOG_DAMAGES["a checkpoint is gone"](synced)
     rebuild_manifest(synced.lake, synced.entry())

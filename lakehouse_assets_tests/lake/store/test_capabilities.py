@@ -13,7 +13,7 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.store.conditional_writes import PLACE
-from lakehouse_assets.sync.finding import Health
+from lakehouse_assets.lake.store.health import Health
 from lakehouse_assets.sync.movers.diagnostics import look_at_lake
 from lakehouse_assets.sync.movers.routing import another_mode_may_help
 from lakehouse_assets_tests.faults.proxy import (

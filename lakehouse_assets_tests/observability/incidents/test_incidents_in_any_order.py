@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse_assets.observability.incidents.causes import LAKE, Cause
-from lakehouse_assets.observability.incidents.lifecycle import merge, notices, observe, tell
-from lakehouse_assets.observability.incidents.model import Book, Signal
+from lakehouse_assets.observability.incidents.lifecycle import mark_notified, merge, notices, observe
+from lakehouse_assets.observability.incidents.model import IncidentState, Signal
 from lakehouse_assets_tests.observability.signals import at, signal
 
 SIGNALS = st.builds(
@@ -35,24 +35,24 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Signal], list[list[Signal]]]:
     return signals, [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def play(batches: list[list[Signal]]) -> Book:
+def play(batches: list[list[Signal]]) -> IncidentState:
     """One batch every seven minutes, so that incidents are resolved, and opened again, between them."""
-    book = Book()
+    book = IncidentState()
     for number, batch in enumerate(batches):
         book = observe(book, batch, at(30 + 7 * number))
-        book = tell(book, notices(book), at(30 + 7 * number))
+        book = mark_notified(book, notices(book), at(30 + 7 * number))
         check_that_causes_are_open_once(book)
     return book
 
 
-def check_that_causes_are_open_once(book: Book) -> None:
+def check_that_causes_are_open_once(book: IncidentState) -> None:
     open_ones = Counter((incident.scope, incident.cause) for incident in book.live())
     assert set(open_ones.values()) <= {1}
     for incident in book.live():
         assert (incident.scope == LAKE) == (incident.cause is Cause.LAKE_REFUSES)
 
 
-def check_that_nothing_is_lost(book: Book, signals: list[Signal]) -> None:
+def check_that_nothing_is_lost(book: IncidentState, signals: list[Signal]) -> None:
     """What fired last is firing in one incident; what was cleared last is firing in none."""
     held = Counter(key for incident in book.live() for key in incident.members)
     assert set(held.values()) <= {1}
@@ -82,5 +82,5 @@ def test_hearing_it_all_again_tells_nobody_anything(delivered: tuple[list[Signal
     signals, batches = delivered
     book = play(batches)
     book = observe(book, signals, at(202))
-    book = tell(book, notices(book), at(202))
+    book = mark_notified(book, notices(book), at(202))
     assert notices(observe(book, signals, at(203))) == []

@@ -14,26 +14,26 @@ from lakehouse_assets.observability.incidents.lifecycle import (
     Kind,
     Notice,
     acknowledge,
+    mark_notified,
     merge,
     notices,
     observe,
     resolve,
-    tell,
 )
-from lakehouse_assets.observability.incidents.model import EVERY_OTHER, Book, Note, Phase, Signal
-from lakehouse_assets.observability.incidents.period_bits import Folded
+from lakehouse_assets.observability.incidents.model import EVERY_OTHER, IncidentState, Note, Phase, Signal
+from lakehouse_assets.observability.incidents.period_bits import FoldedPeriods
 from lakehouse_assets_tests.observability.signals import KLINES, after, at, only, signal
 
 SENSOR = {"source": "discovery", "subject": "binance", "period": None}
 LATE, STALLED, FAILS, REFUSES = Cause.DATASET_LATE, Cause.EXCHANGE_STALLED, Cause.TRANSFER_FAILS, Cause.LAKE_REFUSES
 
 
-def told(book: Book, minute: float) -> tuple[Book, list[Notice]]:
+def told(book: IncidentState, minute: float) -> tuple[IncidentState, list[Notice]]:
     due = notices(book)
-    return tell(book, due, at(minute)), due
+    return mark_notified(book, due, at(minute)), due
 
 
-def kinds(book: Book) -> list[Kind]:
+def kinds(book: IncidentState) -> list[Kind]:
     return [notice.kind for notice in notices(book)]
 
 
@@ -52,7 +52,7 @@ def test_a_storm_after_one_outage_is_one_incident_of_at_most_three_notices_and_l
     later = [signal(FAILS, 60, firing=False, subject=each.subject, period=each.period) for each in failing] + [
         signal(STALLED, 55, firing=False, **SENSOR)
     ]
-    book, sent = Book(), []
+    book, sent = IncidentState(), []
     for tick in range(160):
         minute = tick / 2
         came = [each for each in (*failing, mismatch, *stalled, *later) if at(minute - 0.5) < each.at <= at(minute)]
@@ -204,7 +204,7 @@ def test_an_incident_is_open_until_every_period_is_right_also_those_beyond_what_
     monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 10)
-    signals, book = failing(200), Book()
+    signals, book = failing(200), IncidentState()
     for begin in range(0, len(signals), batch):
         book = after(*signals[begin : begin + batch], minute=2, book=book)
     assert (len(only(book).members), only(book).firing_count, only(book).counted) == (10, 200, 200)
@@ -241,12 +241,12 @@ def test_folded_periods_become_part_of_what_explains_them(monkeypatch: pytest.Mo
 
 def test_ten_years_of_failed_days_take_a_few_kilobytes_and_are_read_back_one_by_one() -> None:
     periods = [each.period or "" for each in failing(3_650)] + ["2024-01", "all", "2024-01-31-extra"]
-    folded = Folded(exchange="binance", cause=FAILS, first=at(0), at=at(0))
+    folded = FoldedPeriods(exchange="binance", cause=FAILS, first=at(0), at=at(0))
     for period in periods:
         folded.put(period)
     text = folded.model_dump_json(exclude_defaults=True)
     assert len(text) < 3_500
-    read = Folded.model_validate_json(text)
+    read = FoldedPeriods.model_validate_json(text)
     assert len(read) == len(periods)
     assert set(read.periods()) == set(periods)
     read.clear("never there")
@@ -276,7 +276,7 @@ def test_the_periods_that_an_older_book_held_as_one_are_right_when_all_others_ar
 
 def test_closed_incidents_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "MAX_CLOSED", 3)
-    book = Book()
+    book = IncidentState()
     for hour in range(0, 40, 2):
         book, _ = told(after(signal(FAILS, hour * 60), minute=hour * 60 + 2, book=book), hour * 60 + 2)
         book, _ = told(
@@ -321,7 +321,7 @@ def test_what_time_resolved_elsewhere_takes_no_signal_that_was_not_known_there()
 
 def test_a_book_survives_being_written_and_read() -> None:
     book, _ = told(after(signal(FAILS), signal(REFUSES, 1), minute=3), 3)
-    assert Book.model_validate_json(book.model_dump_json()) == book
+    assert IncidentState.model_validate_json(book.model_dump_json()) == book
 
 
 def test_observing_leaves_the_given_book_alone() -> None:

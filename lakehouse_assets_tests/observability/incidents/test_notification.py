@@ -16,14 +16,14 @@ from lakehouse_assets.observability.incidents.alertmanager import Alertmanager, 
 from lakehouse_assets.observability.incidents.causes import Cause, Role, Severity
 from lakehouse_assets.observability.incidents.lifecycle import acknowledge
 from lakehouse_assets.observability.incidents.messages import Links
-from lakehouse_assets.observability.incidents.model import Book, Note
+from lakehouse_assets.observability.incidents.model import IncidentState, Note
 from lakehouse_assets.observability.incidents.notification import (
     GIVE_UP,
     LONGEST_PAUSE,
     Notifier,
     Route,
 )
-from lakehouse_assets.observability.incidents.service import IncidentDesk, Kept
+from lakehouse_assets.observability.incidents.service import IncidentService, StoredState
 from lakehouse_assets_tests.observability.signals import KLINES, NOON, after, at, only, signal
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, free_port, wait_for
 
@@ -36,12 +36,12 @@ class Memory:
     """A store in memory, with the same contract as the lake's."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        self.book = IncidentState()
 
-    def read(self, _now: datetime) -> Kept:
-        return Kept(self.book, self.book)
+    def read(self, _now: datetime) -> StoredState:
+        return StoredState(self.book, self.book)
 
-    def write(self, book: Book, kept: Kept) -> bool:
+    def write(self, book: IncidentState, kept: StoredState) -> bool:
         if kept.version is not self.book:
             return False
         self.book = book
@@ -56,7 +56,7 @@ def route(webhook: Webhook, path: str = TOKEN, **fields) -> Route:
 def test_a_webhook_and_a_mail_tell_what_since_when_and_where_to_look(webhook: Webhook, mailbox: Mailbox) -> None:
     mail = f"mailto://127.0.0.1:{mailbox.port}?from=lake@example.org&to=oncall@example.org&mode=insecure"
     routes = [route(webhook), Route(name="mail", urls=(SecretStr(mail),))]
-    desk = IncidentDesk(Memory(), Notifier(routes, links=LINKS))
+    desk = IncidentService(Memory(), Notifier(routes, links=LINKS))
     handled = desk.handle([signal(FAILS, text="3 of 9 objects failed", run_id="abc-1")], at(2))
     assert handled.delivery.failed == ()
     [(path, document)] = webhook.received
@@ -88,18 +88,18 @@ def test_a_webhook_and_a_mail_tell_what_since_when_and_where_to_look(webhook: We
     ],
 )
 def test_a_route_takes_what_meets_all_its_conditions(webhook: Webhook, fields, taken: bool) -> None:
-    IncidentDesk(Memory(), Notifier([route(webhook, **fields)])).handle([signal(FAILS)], at(2))
+    IncidentService(Memory(), Notifier([route(webhook, **fields)])).handle([signal(FAILS)], at(2))
     assert len(webhook.received) == taken
 
 
 def test_what_concerns_the_lake_concerns_every_exchange(webhook: Webhook) -> None:
-    desk = IncidentDesk(Memory(), Notifier([route(webhook, exchanges=("okx",))]))
+    desk = IncidentService(Memory(), Notifier([route(webhook, exchanges=("okx",))]))
     desk.handle([signal(Cause.LAKE_REFUSES)], at(2))
     assert webhook.titles == ["[critical] lake: the lake refuses or does not answer (opened)"]
 
 
 def test_a_channel_that_is_down_leaves_a_dead_letter_that_is_delivered_later(webhook: Webhook) -> None:
-    desk = IncidentDesk(Memory(), Notifier([route(webhook)]))
+    desk = IncidentService(Memory(), Notifier([route(webhook)]))
     webhook.status = 503
     [letter] = desk.handle([signal(FAILS)], at(2)).book.dead_letters
     assert (letter.channel, letter.attempts, letter.incident) == ("hook#1", 1, "binance-transfer-fails-20240305-1")
@@ -116,7 +116,7 @@ def test_pauses_between_attempts_grow_and_end_in_a_letter_that_stays(
 ) -> None:
     monkeypatch.setattr(notification, "ATTEMPTS", 1)
     store = Memory()
-    desk = IncidentDesk(store, Notifier([route(webhook)]))
+    desk = IncidentService(store, Notifier([route(webhook)]))
     webhook.status = 503
     book = desk.handle([signal(FAILS)], at(2)).book
     tried, now = [at(2)], at(2)
@@ -135,7 +135,7 @@ def test_pauses_between_attempts_grow_and_end_in_a_letter_that_stays(
 
 def test_one_channel_that_is_down_does_not_silence_another(webhook: Webhook) -> None:
     nowhere = Route(name="gone", urls=(SecretStr(f"json://127.0.0.1:{free_port()}/{TOKEN}"),))
-    handled = IncidentDesk(Memory(), Notifier([nowhere, route(webhook)])).handle([signal(FAILS)], at(2))
+    handled = IncidentService(Memory(), Notifier([nowhere, route(webhook)])).handle([signal(FAILS)], at(2))
     assert len(webhook.received) == 1
     assert [letter.channel for letter in handled.book.dead_letters] == ["gone#1"]
 
@@ -146,7 +146,7 @@ def test_no_address_is_ever_shown(webhook: Webhook, caplog: pytest.LogCaptureFix
     notifier = Notifier(
         [route(webhook)], alertmanager=Alertmanager(SecretStr(f"http://u:{TOKEN}@127.0.0.1:{free_port()}"))
     )
-    handled = IncidentDesk(Memory(), notifier).handle([signal(FAILS)], at(2))
+    handled = IncidentService(Memory(), notifier).handle([signal(FAILS)], at(2))
     assert {letter.channel for letter in handled.book.dead_letters} == {"alertmanager", "hook#1"}
     with pytest.raises(InputError) as wrong:
         Notifier([Route(name="odd", urls=(SecretStr(f"nonsense://{TOKEN}"),))]).check()
@@ -169,7 +169,7 @@ def test_alertmanager_groups_sends_by_mail_and_webhook_and_hears_of_the_end(
     ]
     with alertmanager(tmp_path, webhook, mailbox) as url:
         notifier = Notifier([], alertmanager=Alertmanager(SecretStr(url)), links=LINKS)
-        desk = IncidentDesk(Memory(), notifier)
+        desk = IncidentService(Memory(), notifier)
         handled = desk.handle(storm, now)
         assert (handled.delivery.failed, len(handled.told)) == ((), 1)
         wait_for(lambda: webhook.received and mailbox.mails)
@@ -195,7 +195,7 @@ def test_alertmanager_groups_sends_by_mail_and_webhook_and_hears_of_the_end(
 
 def test_where_alertmanager_is_down_the_routes_stand_in(webhook: Webhook) -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
-    desk = IncidentDesk(Memory(), Notifier([route(webhook)], alertmanager=gone))
+    desk = IncidentService(Memory(), Notifier([route(webhook)], alertmanager=gone))
     handled = desk.handle([signal(FAILS)], at(2))
     assert len(webhook.received) == len(handled.told) == 1
     assert [letter.channel for letter in handled.book.dead_letters] == ["alertmanager"]
@@ -203,7 +203,7 @@ def test_where_alertmanager_is_down_the_routes_stand_in(webhook: Webhook) -> Non
 
 def test_what_nobody_took_stays_due() -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
-    desk = IncidentDesk(Memory(), Notifier([], alertmanager=gone))
+    desk = IncidentService(Memory(), Notifier([], alertmanager=gone))
     handled = desk.handle([signal(FAILS)], at(2))
     assert (handled.told, len(handled.book.dead_letters)) == ((), 1)
     assert only(handled.book).told is None
@@ -211,7 +211,7 @@ def test_what_nobody_took_stays_due() -> None:
 
 def test_a_worse_incident_is_another_alert_and_ends_the_former_one() -> None:
     store = Memory()
-    desk = IncidentDesk(store, Notifier())
+    desk = IncidentService(store, Notifier())
     desk.handle([signal(FAILS)], at(2))
     worse = after(minute=241, book=store.book)
     alerts = alerts_of(worse, LINKS, at(241))
@@ -223,7 +223,7 @@ def test_a_worse_incident_is_another_alert_and_ends_the_former_one() -> None:
 
 def test_two_desks_lose_nothing_of_each_other() -> None:
     store = Memory()
-    ours, theirs = IncidentDesk(store, Notifier()), IncidentDesk(store, Notifier())
+    ours, theirs = IncidentService(store, Notifier()), IncidentService(store, Notifier())
 
     class Between(Notifier):
         """While ours tells people, the other desk writes."""
@@ -232,7 +232,7 @@ def test_two_desks_lose_nothing_of_each_other() -> None:
             theirs.handle([signal(FAILS, subject="binance/b")], now)
             return super().deliver(book, due, now)
 
-    ours = IncidentDesk(store, Between())
+    ours = IncidentService(store, Between())
     book = ours.handle([signal(FAILS, subject="binance/a")], at(2)).book
     assert {member.signal.subject for member in only(book).firing} == {"binance/a", "binance/b"}
     assert store.book == book

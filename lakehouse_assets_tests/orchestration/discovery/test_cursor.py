@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from lakehouse_assets.orchestration.discovery.cursor import (
     MAX_PURSUED,
     MAX_RESCANS,
+    DatasetState,
     DiscoveryCursor,
+    PartialListing,
+    PendingPeriod,
     Place,
-    Pursued,
-    Survey,
-    Watched,
 )
 from lakehouse_assets.sync.changes import STRETCH
 from lakehouse_assets_tests.world import days
@@ -25,15 +25,17 @@ NAMES = [f"binance/option/premiumIndexKlines{number:03}/monthly" for number in r
 DAYS = days("2014-01-01", "2024-03-31")
 
 
-def a_watched() -> Watched:
-    return Watched(since=date(2024, 3, 4), listed=EPOCH, rescanned=EPOCH, wanted="0" * 8, told="stalled 2024-03-04")
+def a_watched() -> DatasetState:
+    return DatasetState(
+        since=date(2024, 3, 4), listed=EPOCH, rescanned=EPOCH, wanted="0" * 8, told="stalled 2024-03-04"
+    )
 
 
 def fill(cursor: DiscoveryCursor, periods: int, attempt: int = 8) -> None:
     """As many pursued periods, spread over the datasets."""
     for number in range(periods):
         watched = cursor.of(NAMES[number % len(NAMES)])
-        watched.pursued[DAYS[number // len(NAMES)]] = Pursued("0123456789abcdef", attempt, EPOCH)
+        watched.pursued[DAYS[number // len(NAMES)]] = PendingPeriod("0123456789abcdef", attempt, EPOCH)
 
 
 def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
@@ -43,7 +45,9 @@ def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
     # A rescan stops when MAX_PURSUED is reached, and the part before may have found a stretch's.
     fill(cursor, MAX_PURSUED + STRETCH)
     found = dict.fromkeys(DAYS[:124], (700, 2**64 - 1, True))
-    cursor.survey = Survey(dataset=NAMES[0], periods=tuple(DAYS[:124]), key="BTCUSDT/1m/BTCUSDT-1m-2021", found=found)
+    cursor.survey = PartialListing(
+        dataset=NAMES[0], periods=tuple(DAYS[:124]), key="BTCUSDT/1m/BTCUSDT-1m-2021", found=found
+    )
     text = cursor.write()
     assert len(text) < 100_000
     read = DiscoveryCursor.read(text)
@@ -67,7 +71,7 @@ def test_the_cursor_stays_below_100_kb_and_never_loses_since_when_a_dataset_is_f
         cursor.of(name).place = Place("2024-03-04", "1000000MOGUSDT/1m/1000000MOGUSDT-1m-2021-01-01")
     fill(cursor, periods, attempt)
     found = dict.fromkeys(DAYS[:surveyed], (700, 2**64 - 1, True))
-    cursor.survey = Survey(dataset=NAMES[0], periods=tuple(found), found=found)
+    cursor.survey = PartialListing(dataset=NAMES[0], periods=tuple(found), found=found)
     text = cursor.write()
     assert len(text) < 100_000
     read = DiscoveryCursor.read(text)
@@ -80,8 +84,8 @@ def test_the_cursor_stays_below_100_kb_and_never_loses_since_when_a_dataset_is_f
 def test_what_was_not_asked_for_goes_first_and_then_the_oldest() -> None:
     cursor = DiscoveryCursor()
     watched = cursor.of(NAMES[0])
-    asked = {period: Pursued("0123456789abcdef", 1, EPOCH) for period in DAYS[:1_500]}
-    watched.pursued = asked | {period: Pursued("0123456789abcdef", 0, EPOCH) for period in DAYS[1_500:3_000]}
+    asked = {period: PendingPeriod("0123456789abcdef", 1, EPOCH) for period in DAYS[:1_500]}
+    watched.pursued = asked | {period: PendingPeriod("0123456789abcdef", 0, EPOCH) for period in DAYS[1_500:3_000]}
     kept = DiscoveryCursor.read(cursor.write()).of(NAMES[0]).pursued
     assert asked.keys() <= kept.keys()
     waiting = sorted(kept.keys() - asked.keys())
@@ -104,7 +108,7 @@ def test_no_time_of_a_cursor_that_is_read_lies_in_the_future() -> None:
     cursor = DiscoveryCursor(ticked=ahead)
     watched = cursor.of(NAMES[0])
     watched.listed, watched.rescanned = ahead, EPOCH - 1
-    watched.pursued = {DAYS[0]: Pursued("0123456789abcdef", 8, ahead), DAYS[1]: Pursued()}
+    watched.pursued = {DAYS[0]: PendingPeriod("0123456789abcdef", 8, ahead), DAYS[1]: PendingPeriod()}
     read = DiscoveryCursor.read(cursor.write(), EPOCH)
     assert (read.ticked, read.of(NAMES[0]).listed, read.of(NAMES[0]).rescanned) == (EPOCH, EPOCH, EPOCH - 1)
-    assert read.of(NAMES[0]).pursued == {DAYS[0]: Pursued("0123456789abcdef", 8, EPOCH), DAYS[1]: Pursued()}
+    assert read.of(NAMES[0]).pursued == {DAYS[0]: PendingPeriod("0123456789abcdef", 8, EPOCH), DAYS[1]: PendingPeriod()}

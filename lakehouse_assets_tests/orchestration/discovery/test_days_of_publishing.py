@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse_assets.archive.bucket import Credentials
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.lake.manifest_cache import Memory
+from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets_tests.orchestration.watcher import SETTLE, Watcher, days_of, lake_at, periods
 from lakehouse_assets_tests.world import World, body_of, days
 
@@ -58,7 +58,7 @@ class Story:
 
     def ends_well(self) -> None:
         """Everything published is whole, and nothing of before was touched."""
-        assert set(Memory().known(self.world.manifest()).whole) == self.published
+        assert set(ManifestCache().known(self.world.manifest()).whole) == self.published
 
     @property
     def standings(self) -> list[str]:

@@ -23,12 +23,12 @@ from dagster._core.scheduler.instigation import (
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.lake.incident_store import LakeBook
+from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.observability.incidents.causes import Cause, Severity
 from lakehouse_assets.observability.incidents.lifecycle import resolve
-from lakehouse_assets.observability.incidents.model import Book, Note
+from lakehouse_assets.observability.incidents.model import IncidentState, Note
 from lakehouse_assets.observability.incidents.notification import Notifier
-from lakehouse_assets.observability.incidents.service import IncidentDesk
+from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
@@ -59,7 +59,7 @@ class Watch:
         monkeypatch.setenv("LAKEHOUSE_INCIDENTS_FALLBACK_DIR", str(self.fallback))
         self.tick()
 
-    def tick(self, *, later: timedelta = timedelta()) -> Book:
+    def tick(self, *, later: timedelta = timedelta()) -> IncidentState:
         self.ahead += later
         assets = [build_archive_asset(self.entry, "s3://lake"), build_verification_asset(self.entry), *self.extra]
         with dg.build_sensor_context(
@@ -73,8 +73,8 @@ class Watch:
         return self.book
 
     @property
-    def book(self) -> Book:
-        return LakeBook(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).book
+    def book(self) -> IncidentState:
+        return LakeIncidentStore(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).book
 
     def live(self) -> dict[Cause, set[tuple[str, str | None]]]:
         return {
@@ -321,7 +321,7 @@ def test_what_a_person_resolved_is_told_and_stays_so(
     check(it, "checksums", passed=False, asset=f"{it.entry.dataset.name}/verified")
     [incident] = it.tick(later=timedelta(seconds=61)).live()
     assert incident.severity is Severity.ERROR
-    desk = IncidentDesk(LakeBook(it.world.lake, None), Notifier())
+    desk = IncidentService(LakeIncidentStore(it.world.lake, None), Notifier())
     note = Note(who="anna", at=datetime.now(UTC), text="the exchange knows")
     desk.change(lambda book: resolve(book, incident.id, note), note.at)
     it.tick()

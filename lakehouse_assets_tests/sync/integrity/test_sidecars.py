@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.integrity.sidecars import SIDECAR_BYTES, Finding, Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity.sidecars import SIDECAR_BYTES, IntegrityFinding, Published, find, parse_sidecar
 from lakehouse_assets_tests.world import World, body_of, scope
 
 NAME = "BTCUSDT-1m-2024-03-01.zip"
@@ -125,7 +125,7 @@ def test_the_state_follows_from_bytes_sidecar_and_etag(
 
 
 def test_a_finding_says_why_where_it_is_not_simply_good() -> None:
-    assert find(SEEN, Published("sha256", SHA256), MD5) == Finding(Integrity.VERIFIED, copy_differs=False)
+    assert find(SEEN, Published("sha256", SHA256), MD5) == IntegrityFinding(Integrity.VERIFIED, copy_differs=False)
     assert find(SEEN, FAULTY, MD5).note == "the sidecar is empty"
     wrong = find(SEEN, Published("sha256", OTHER), MD5).note
     assert wrong is not None

@@ -17,7 +17,7 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.sync.movers.base import Copy, ObjectHeaders, Outcome, Throttle, TransferOptions
+from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, ObjectHeaders, Outcome, TransferOptions
 from lakehouse_assets.sync.movers.direct import DirectMover
 from lakehouse_assets.sync.movers.relay import RelayMover
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd, executable
@@ -110,7 +110,7 @@ def test_a_relay_that_fails_everywhere_is_ended_long_before_its_end(world: World
 
 
 def test_a_throttle_halves_when_asked_and_recovers_step_by_step() -> None:
-    throttle = Throttle(256)
+    throttle = AdaptiveConcurrency(256)
     seen = []
     for outcomes in ([DONE, FAILED], [FAILED], [DONE], [DONE], [DONE]):
         throttle.observe(outcomes)
@@ -118,21 +118,21 @@ def test_a_throttle_halves_when_asked_and_recovers_step_by_step() -> None:
     assert seen == [128, 64, 80, 100, 125]
     for _batch in range(50):
         throttle.observe([FAILED])
-    assert throttle.workers == Throttle.LEAST
+    assert throttle.workers == AdaptiveConcurrency.LEAST
     for _batch in range(50):
         throttle.observe([DONE])
     assert throttle.workers == 256
 
 
 def test_a_throttle_never_widens_a_narrow_transfer() -> None:
-    throttle = Throttle(4)
+    throttle = AdaptiveConcurrency(4)
     throttle.observe([FAILED])
     assert throttle.workers == 4
 
 
 @pytest.mark.parametrize("code", ["InternalError", "AccessDenied", "NoSuchKey", "Stalled"])
 def test_other_faults_do_not_narrow(code: str) -> None:
-    throttle = Throttle(64)
+    throttle = AdaptiveConcurrency(64)
     throttle.observe([Outcome(COPY, SyncMode.DIRECT, StoreFault(code, ""))])
     assert throttle.workers == 64
 

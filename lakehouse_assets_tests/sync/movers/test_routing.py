@@ -22,8 +22,8 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.report import PeriodState, SyncReport
 from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.movers import multipart_cleanup, probe
-from lakehouse_assets.sync.movers.base import Copy, ObjectHeaders, Throttle, TransferOptions
-from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Verdict, remembered_verdict
+from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, ObjectHeaders, TransferOptions
+from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, remembered_verdict
 from lakehouse_assets.sync.movers.routing import route_of
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Meanwhile, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
@@ -151,7 +151,7 @@ def test_what_the_store_copied_of_an_object_rewritten_just_before_counts_as_copi
 def test_a_key_that_a_relay_cannot_say_is_named_and_the_others_are_copied(world: World, key: str) -> None:
     options = TransferOptions(workers=4)
     [mover] = route_of(
-        SyncMode.RELAY, world.source, world.lake, options, throttle=Throttle(options.workers), try_first=None
+        SyncMode.RELAY, world.source, world.lake, options, throttle=AdaptiveConcurrency(options.workers), try_first=None
     ).movers
     [first, last] = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"], sidecars=False)
     client = world.source.boto3_client()
@@ -412,10 +412,10 @@ def test_a_verdict_lives_as_long_as_its_kind() -> None:
     now = datetime.now(UTC)
     for works, lifetime in ((True, probe.WORKS_FOR), (False, probe.REFUSED_FOR)):
         old, young = (now - lifetime - timedelta(minutes=1), now - lifetime + timedelta(minutes=1))
-        assert not Verdict(works=works, reason="", asked_at=old).is_current
-        assert Verdict(works=works, reason="", asked_at=young).is_current
+        assert not Capability(works=works, reason="", asked_at=old).is_current
+        assert Capability(works=works, reason="", asked_at=young).is_current
         # Written by a clock that was ahead: nobody knows how old it is.
-        assert not Verdict(works=works, reason="", asked_at=now + timedelta(days=400)).is_current
+        assert not Capability(works=works, reason="", asked_at=now + timedelta(days=400)).is_current
 
 
 def test_an_object_that_is_refused_directly_is_relayed_alone(bucket: World) -> None:

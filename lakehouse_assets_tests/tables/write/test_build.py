@@ -11,7 +11,7 @@ from lakehouse_assets.tables import lineage
 from lakehouse_assets.tables.read import fetch, lines
 from lakehouse_assets.tables.report import BuildReport, BuildState
 from lakehouse_assets.tables.write import build as build_module
-from lakehouse_assets.tables.write.build_attempt import Attempt
+from lakehouse_assets.tables.write.build_attempt import BuildAttempt
 from lakehouse_assets.tables.write.files import FileWriter
 from lakehouse_assets_tests.tables.tabled import Tabled, candles, zipped
 from lakehouse_assets_tests.world import World
@@ -323,7 +323,7 @@ def test_who_loses_the_race_to_commit_builds_again_and_nothing_is_doubled(
     first = build_module.TableBuilder._read_and_write
     raced = []
 
-    def read_while_another_commits(self: build_module.TableBuilder, *asked: object) -> Attempt:
+    def read_while_another_commits(self: build_module.TableBuilder, *asked: object) -> BuildAttempt:
         attempt = first(self, *asked)
         if not raced:
             raced.append(True)

@@ -14,7 +14,7 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """``about`` names what was looked at, ``found`` what it is, ``advice`` what to do about it."""
 
     about: str
