@@ -25,7 +25,7 @@ from obstore.store import S3Store
 
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.request_values import held, scheme_and_host
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, Side
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.telemetry.redaction import register_secret
 
@@ -142,6 +142,11 @@ class Bucket:
                 f"The endpoint {url} of bucket {self.name} is plain HTTP; use https, "
                 "or allow it with allow_http (LAKEHOUSE_LAKE_ALLOW_HTTP or LAKEHOUSE_SOURCE_ALLOW_HTTP)."
             )
+
+    @property
+    def side(self) -> Side:
+        """Exchanges' buckets are read anonymously, a lake never is."""
+        return Side.SOURCE if self.anonymous else Side.LAKE
 
     @property
     def url(self) -> str:

@@ -20,11 +20,11 @@ from botocore.exceptions import (
 )
 from obstore.exceptions import BaseError as ObstoreError
 
-from lakehouse_assets.errors import StoreError, printable
+from lakehouse_assets.errors import ErrorKind, Side, StoreError, printable
 from lakehouse_assets.observability.telemetry.redaction import redact
 
 CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
-"""What the clients raise; turn it into our StoreError with :func:`store_error`."""
+"""What the clients raise; turn it into a StoreError with :func:`store_error`."""
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
@@ -94,6 +94,30 @@ _PASSING = {
     "RequestError",
     "RequestTimeout",
     "ShortRead",
+}
+_KINDS: dict[str, ErrorKind] = {
+    **dict.fromkeys(_OF_REQUEST - {"400", "InvalidArgument", "InvalidRequest"}, ErrorKind.UNSUPPORTED),
+    **dict.fromkeys({"500", "502", "504", "Corrupt", "InternalError", "RequestError", "ShortRead"}, ErrorKind.SERVER),
+    **dict.fromkeys(_THROTTLES, ErrorKind.THROTTLED),
+    **dict.fromkeys({"NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NotFound", "404"}, ErrorKind.ABSENT),
+    **dict.fromkeys(
+        {
+            "AccessDenied",
+            "AllAccessDisabled",
+            "ExpiredToken",
+            "InvalidAccessKeyId",
+            "NoCredentials",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "403",
+        },
+        ErrorKind.ACCESS,
+    ),
+    **dict.fromkeys({"Deadline", "Interrupted", "RequestTimeout", "Unreachable"}, ErrorKind.UNREACHABLE),
+    **dict.fromkeys(
+        {_OVERTAKEN, "ConditionalRequestConflict", "PreconditionFailed", "Rewritten", "412"}, ErrorKind.CONFLICT
+    ),
+    "NotAListing": ErrorKind.IMPLAUSIBLE,
 }
 _ADVICE = {
     "AccessDenied": "check the credentials and the bucket's policy",
@@ -170,6 +194,10 @@ class StoreFault:
         return self.code in _PASSING
 
     @property
+    def kind(self) -> ErrorKind:
+        return _KINDS.get(self.code, ErrorKind.OTHER)
+
+    @property
     def advice(self) -> str | None:
         return _ADVICE.get(self.code)
 
@@ -205,9 +233,12 @@ def fault_of_text(text: str) -> StoreFault:
     return StoreFault(_code_by_words(text), one_line(text))
 
 
-def store_error(tried: str, error: Exception) -> StoreError:
-    """Our error for a client's: ``tried`` names the attempt and its object."""
-    return StoreError(f"{tried} failed: {fault_of(error)}.")
+def store_error(
+    operation: str, cause: BaseException | StoreFault, *, side: Side, bucket: str | None = None, key: str = ""
+) -> StoreError:
+    """The StoreError of a client's exception, or of a fault."""
+    fault = cause if isinstance(cause, StoreFault) else fault_of(cause)
+    return StoreError(operation, fault, side=side, bucket=bucket, key=key, kind=fault.kind)
 
 
 def _code_by_words(text: str) -> str:

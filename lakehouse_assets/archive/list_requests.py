@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from urllib3.exceptions import HTTPError
 
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials
-from lakehouse_assets.archive.errors import StoreFault, fault_of, fault_of_text, one_line
+from lakehouse_assets.archive.errors import StoreFault, fault_of, fault_of_text, one_line, store_error
 from lakehouse_assets.archive.list_page import PAGE, Asked, NotAListingError, Page, read_page
 from lakehouse_assets.errors import StoreError
 
@@ -91,7 +91,7 @@ class ListRequests:
 
     def error(self, prefix: str, fault: StoreFault) -> StoreError:
         """That a prefix could not be listed."""
-        return StoreError(f"Listing {self._bucket.url}/{prefix} failed: {fault}.")
+        return store_error("Listing", fault, side=self._bucket.side, bucket=self._bucket.name, key=prefix)
 
     def _once(self, query: Mapping[str, str]) -> Page:
         status, body = self._send(f"{self._url}?{urlencode(query, quote_via=quote, safe='')}")

@@ -29,7 +29,7 @@ from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.strays import UnrecognizedKeys
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.observability.telemetry.metrics import (
     LISTING_KEYS,
     LISTING_REQUESTS,
@@ -239,8 +239,13 @@ class Lister:
         untold = objects.filter(pl.col("size").is_not_null() & pl.col("etag").is_null())
         if self._root and not untold.is_empty():
             raise StoreError(
-                f"Listing {self._bucket.url}/{self._root} failed: the lake's store tells no ETag of "
-                f"{untold.item(0, 'key')!r}, by which copies are told apart; use a store that does."
+                "Listing",
+                f"the store gives no ETag of {untold.item(0, 'key')!r}, without which copies cannot be compared; "
+                "use a store that gives ETags",
+                side=Side.LAKE,
+                bucket=self._bucket.name,
+                key=self._root,
+                kind=ErrorKind.UNSUPPORTED,
             )
 
     def _narrowed(self, collected: Iterable[tuple[Folder, Sequence[pl.DataFrame]]]) -> pl.DataFrame:

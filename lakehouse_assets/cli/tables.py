@@ -10,11 +10,11 @@ import polars as pl
 from polars.exceptions import PolarsError
 from rich.markup import escape
 
-from lakehouse_assets.archive.errors import fault_of
+from lakehouse_assets.archive.errors import store_error
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.sync import names_of
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import InputError, Side
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
 from lakehouse_assets.tables.held import held_lineage
@@ -157,7 +157,7 @@ def run_export(
         count = pl.scan_parquet(draft).select(pl.len()).collect().item()
         draft.rename(target)
     except (PolarsError, OSError) as error:
-        raise StoreError(f"Exporting {dataset} to {target} failed: {fault_of(error)}.") from error
+        raise store_error(f"Exporting {dataset} to {target}", error, side=Side.LAKE) from error
     finally:
         draft.unlink(missing_ok=True)
     console = output.stdout()

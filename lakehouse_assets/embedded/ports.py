@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import EmbeddedStoreError
 from lakehouse_assets.loopback import LOOPBACK
 
 GRPC_OFFSET = 10_000  # SeaweedFS serves gRPC of every port there
@@ -46,7 +46,7 @@ def is_free(port: int) -> bool:
 
 
 def reserve_block(preferred: int | None = None, *, attempts: int = 200) -> PortBlock:
-    """Reserve a block: the preferred first port if it is free, else a random one. Raises StoreError."""
+    """Reserve a block: the preferred first port if it is free, else a random one. Raises EmbeddedStoreError."""
     candidates = range(FIRST_PORT, LAST_PORT, BLOCK)
     # Seeding by the system: children of a fork would otherwise all try the same ports in the same order.
     picks = random.SystemRandom().sample(candidates, min(attempts, len(candidates)))
@@ -56,7 +56,7 @@ def reserve_block(preferred: int | None = None, *, attempts: int = 200) -> PortB
         block = _try_block(first)
         if block is not None:
             return block
-    raise StoreError(
+    raise EmbeddedStoreError(
         f"No {BLOCK} free neighbouring ports between {FIRST_PORT} and {LAST_PORT} "
         f"after {len(picks)} attempts; end servers that are not needed."
     )

@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.embedded.identities import Identities, lake_policy, load_or_create, source_policy
 from lakehouse_assets.embedded.ports import GRPC_OFFSET, is_free, reserve_block
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import EmbeddedStoreError, InputError
 from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 
@@ -59,7 +59,7 @@ class EmbeddedStore:
     ``maintenance`` has the lake rights of ``sync`` and may delete below ``tables/``; ``admin`` may do all.
 
     Raises InputError when ``weed`` is not installed, the directory is in use or the wanted port is
-    taken, and StoreError with the end of SeaweedFS' log when it does not become ready.
+    taken, and EmbeddedStoreError with the end of SeaweedFS' log when it does not become ready.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class EmbeddedStore:
     def endpoint_url(self) -> str:
         """``http://127.0.0.1:PORT``."""
         if self._endpoint_url is None:
-            raise StoreError("The embedded store is not running; call start(), or use it in a with statement.")
+            raise EmbeddedStoreError("The embedded store is not running; call start(), or use it in a with statement.")
         return self._endpoint_url
 
     @property
@@ -113,7 +113,7 @@ class EmbeddedStore:
     @property
     def _known_identities(self) -> Identities:
         if self._identities is None:
-            raise StoreError("The embedded store has no credentials before start().")
+            raise EmbeddedStoreError("The embedded store has no credentials before start().")
         return self._identities
 
     @property
@@ -212,7 +212,7 @@ class EmbeddedStore:
             _remove_sockets(ports)
             block.release()
             if "exited" not in failure or attempt == START_ATTEMPTS:
-                raise StoreError(
+                raise EmbeddedStoreError(
                     f"The embedded store did not start in {directory}: {failure}. "
                     f"The end of its log:\n{_log_tail(directory / 'log')}"
                 )
@@ -257,7 +257,7 @@ class EmbeddedStore:
                     client.put_object(**SENTINEL, Body=b"ready")
                 _await_data(client)
         except (BotoCoreError, ClientError) as error:
-            raise StoreError(
+            raise EmbeddedStoreError(
                 f"The embedded store cannot prepare its buckets at {self.endpoint_url}: {error}"
             ) from error
 

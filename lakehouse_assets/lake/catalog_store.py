@@ -15,7 +15,7 @@ from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, STRAY
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.lake.commit import read_rows, write_rows
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import SHOWN
@@ -39,8 +39,11 @@ def write_catalog(
     """
     if catalog.spans.is_empty():
         raise StoreError(
-            f"Discovering {catalog.exchange} found no known data set; this catalog was not kept. "
-            f"Look at the listing of s3://{exchange_named(catalog.exchange).bucket}."
+            "Listing",
+            f"no known dataset of {catalog.exchange} was found, so this catalog is not written; check that listing",
+            side=Side.SOURCE,
+            bucket=exchange_named(catalog.exchange).bucket,
+            kind=ErrorKind.IMPLAUSIBLE,
         )
     taken = [
         pl.lit(f"{catalog.taken_at:%Y-%m}").alias("month"),
@@ -74,9 +77,13 @@ def _believe(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) ->
         return
     named = ", ".join(repr(name) for name in lacking["symbol"].unique(maintain_order=True).head(SHOWN))
     raise StoreError(
-        f"Listing s3://{exchange_named(catalog.exchange).bucket} lacks {lacking.height} of {known.height} symbols of "
-        f"data sets that were there, such as {named}: taken for an outage, and this catalog was not kept. If they were "
-        "withdrawn, materialize it with accept_withdrawals."
+        "Listing",
+        f"it lacks {lacking.height} of {known.height} symbols that were published, such as {named}. This counts as an "
+        "outage, so this catalog is not written; if the exchange withdrew them, materialize the catalog with "
+        "accept_withdrawals",
+        side=Side.SOURCE,
+        bucket=exchange_named(catalog.exchange).bucket,
+        kind=ErrorKind.IMPLAUSIBLE,
     )
 
 

@@ -92,7 +92,7 @@ def write_rows(
     try:
         written = commit_attempts(seconds)(write)
     except READ_ERRORS as error:
-        raise table_error(f"Writing {lake.url(table)}", error, remedy=remedy) from error
+        raise table_error("Writing", lake, table, error, remedy=remedy) from error
     if written is not None and mode == "append" and written.version() % COMPACT_EVERY == 0:
         _compact(written, most=_MOST_FILES)
 
@@ -116,7 +116,7 @@ def read_rows(
         chosen = found if where is None else found.filter(where)
         return with_all(chosen, schema).collect().select(schema.names()).cast(schema)
     except READ_ERRORS as error:
-        raise table_error(f"Reading {lake.url(table)}", error, remedy=remedy) from error
+        raise table_error("Reading", lake, table, error, remedy=remedy) from error
 
 
 def read_months(
@@ -139,7 +139,7 @@ def read_months(
         rows = with_all(pl.scan_delta(opened).filter(pl.col("month").is_in(months)), schema)
         return files, rows.select(schema.names()).collect().cast(schema)
     except READ_ERRORS as error:
-        raise table_error(f"Reading {lake.url(table)}", error, remedy=remedy) from error
+        raise table_error("Reading", lake, table, error, remedy=remedy) from error
 
 
 def with_all(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.etags import is_md5
 
@@ -65,7 +65,7 @@ class LakeEtags:
         except (PreconditionError, FileNotFoundError):
             return None
         except CLIENT_ERRORS as error:
-            raise store_error(f"Reading {self._lake.url(place)}", error) from error
+            raise self._lake.error("Reading", place, error) from error
 
 
 def read_digests(store: S3Store, key: str, etag: str | None) -> Digests:

@@ -17,9 +17,9 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 from pydantic import BaseModel, ValidationError
 
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.clock import Clock
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.lifecycle import merge
 from lakehouse_assets.observability.incidents.model import IncidentState
@@ -63,7 +63,7 @@ class LakeIncidentStore:
             book, etag = self._read_lake(clock)
         except CLIENT_ERRORS as error:
             if self._fallback is None:
-                raise store_error(f"Reading {self._lake.url(BOOK)}", error) from error
+                raise self._lake.error("Reading", BOOK, error) from error
             return StoredState(local.book, _Version(away=True))
         if local.ahead:
             return StoredState(merge(book or IncidentState(), local.book, now), _Version(etag), unsaved=True)
@@ -81,7 +81,7 @@ class LakeIncidentStore:
                 return False
             except CLIENT_ERRORS as error:
                 if self._fallback is None:
-                    raise store_error(f"Writing {self._lake.url(BOOK)}", error) from error
+                    raise self._lake.error("Writing", BOOK, error) from error
                 version = _Version(away=True)
         self._write_local(_LocalCopy(ahead=version.away, book=book))
         return True
@@ -132,5 +132,8 @@ class LakeIncidentStore:
         except OSError as error:
             if copy.ahead:
                 raise StoreError(
-                    f"The lake does not answer, and writing {self._fallback} failed: {error.strerror}."
+                    f"Writing {self._fallback} while the lake does not answer",
+                    error.strerror,
+                    side=Side.LAKE,
+                    kind=ErrorKind.UNREACHABLE,
                 ) from error

@@ -9,11 +9,11 @@ import polars as pl
 
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import TOKEN_VARIABLES, Bucket, Credentials
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA
 from lakehouse_assets.archive.request_values import held
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, Side, StoreError
 from lakehouse_assets.loopback import LOOPBACK
 
 
@@ -34,6 +34,10 @@ class Lake:
 
     def url(self, relative: str = "") -> str:
         return f"{self.bucket.url}/{self.key(relative)}"
+
+    def error(self, operation: str, place: str, cause: BaseException | StoreFault) -> StoreError:
+        """A request for ``place`` that the lake refused or failed."""
+        return store_error(operation, cause, side=Side.LAKE, bucket=self.bucket.name, key=self.key(place))
 
     def objects_below(self, folder: str) -> pl.DataFrame:
         """What the lake has below a folder: KEY_SCHEMA, each ``key`` from the folder on. Raises StoreError."""

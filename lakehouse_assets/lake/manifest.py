@@ -269,7 +269,8 @@ class Manifest:
         return self._error("Reading", error)
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        return table_error(f"{verb} the manifest {self._url}", error, remedy=manifest_remedy(self._dataset))
+        place = self._dataset.manifest_prefix
+        return table_error(f"{verb} the manifest", self._lake, place, error, remedy=manifest_remedy(self._dataset))
 
 
 def _tell_the_same(rows: pl.DataFrame, others: pl.DataFrame) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import obstore
 
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.lake.delta.table import LOG
 from lakehouse_assets.lake.lake import Lake
 
@@ -57,7 +57,7 @@ def commit_time(lake: Lake, place: str, version: int) -> datetime | None:
     except FileNotFoundError:
         return None
     except CLIENT_ERRORS as error:
-        raise store_error(f"Reading {lake.url(entry)}", error) from error
+        raise lake.error("Reading", entry, error) from error
     for line in text.splitlines():
         info = json.loads(line).get("commitInfo")
         if info is not None:

@@ -66,7 +66,7 @@ def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTa
     try:
         return open_delta(lake, place, version=version)
     except READ_ERRORS as error:
-        raise table_error(f"Reading {lake.url(place)}", error, remedy=REMEDY) from error
+        raise table_error("Reading", lake, place, error, remedy=REMEDY) from error
 
 
 def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) -> DeltaTable:

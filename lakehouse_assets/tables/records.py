@@ -130,7 +130,7 @@ class PeriodRecords:
         )
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        return table_error(f"{verb} {self._lake.url(self._place)}", error, remedy=REMEDY)
+        return table_error(verb, self._lake, self._place, error, remedy=REMEDY)
 
 
 def _of(periods: Sequence[str]) -> pl.Expr:

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from lakehouse_assets.embedded import seaweedfs
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import EmbeddedStoreError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -346,7 +346,7 @@ def test_an_interpreter_that_forgets_to_stop_leaves_nothing() -> None:
 def test_a_store_that_cannot_start_shows_the_log(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "filerldb2").write_text("in the way")
-    with pytest.raises(StoreError, match="did not start") as error:
+    with pytest.raises(EmbeddedStoreError, match="did not start") as error:
         EmbeddedStore(tmp_path).start()
     assert "filerldb2" in str(error.value)
 
@@ -358,5 +358,5 @@ def test_a_missing_weed_is_said_with_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_the_endpoint_is_not_known_before_start() -> None:
-    with pytest.raises(StoreError, match="not running"):
+    with pytest.raises(EmbeddedStoreError, match="not running"):
         _ = EmbeddedStore().endpoint_url

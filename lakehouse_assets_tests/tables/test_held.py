@@ -163,7 +163,7 @@ def test_a_listing_that_is_none_has_nothing_built_again(tabled: Tabled) -> None:
 
 def test_a_day_whose_file_is_gone_with_others_names_them(tabled: Tabled) -> None:
     its_data_files_lost(tabled)
-    with pytest.raises(StoreError, match=f"is gone from the lake, and it had rows of {ONE} to {THREE}: materialize"):
+    with pytest.raises(StoreError, match=f"NotFound: it had rows of {ONE} to {THREE}: materialize"):
         tabled.build(TWO)
 
 

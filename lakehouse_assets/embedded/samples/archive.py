@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError as ObstoreError
 
+from lakehouse_assets.archive.errors import store_error
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.embedded.samples.market import Instrument
 from lakehouse_assets.embedded.samples.rows import INTERVAL_MS, LONG_INTERVALS, csv_text
-from lakehouse_assets.errors import InputError, StoreError
+from lakehouse_assets.errors import InputError, Side
 
 if TYPE_CHECKING:
     from lakehouse_assets.archive.bucket import Bucket
@@ -207,7 +208,7 @@ def _put_all(bucket: Bucket, objects: Iterable[tuple[str, bytes | Path]], concur
         try:
             store.put(key, body, use_multipart=size > MULTIPART_BYTES)
         except (ObstoreError, ValueError, OSError) as error:
-            raise StoreError(f"{key} could not be put into {bucket.url}: {error}") from error
+            raise store_error("Writing", error, side=Side.SOURCE, bucket=bucket.name, key=key) from error
 
     count = 0
     pending: set[Future[None]] = set()

@@ -12,6 +12,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from lakehouse_assets.archive.errors import UNKNOWN, fault_of, one_line
 from lakehouse_assets.errors import DamagedError, StoreError
+from lakehouse_assets.lake.lake import Lake
 
 READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What reading or writing a Delta table raises. Polars panics at a Parquet file of a few bytes."""
@@ -29,9 +30,12 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, FileNotFoundError) or fault_of(error).code in {UNKNOWN, *_GONE}
 
 
-def table_error(tried: str, error: BaseException, *, remedy: str) -> StoreError:
-    """Our error: ``tried`` names the attempt and the table, ``remedy`` what mends it where it is damaged."""
+def table_error(operation: str, lake: Lake, place: str, error: BaseException, *, remedy: str) -> StoreError:
+    """The error of a table at ``place``; ``remedy`` says what repairs it where it is damaged."""
     fault = fault_of(error)
     if not is_damage(error):
-        return StoreError(f"{tried} failed: {fault}.")
-    return DamagedError(f"{tried} failed: the table is damaged ({one_line(fault.message, _SHOWN)}). {remedy}")
+        return lake.error(operation, place, fault)
+    shown = one_line(fault.message, _SHOWN)
+    return DamagedError(
+        operation, f"the table is damaged ({shown})", bucket=lake.bucket.name, key=lake.key(place), remedy=remedy
+    )

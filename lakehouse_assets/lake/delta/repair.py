@@ -22,8 +22,7 @@ import polars as pl
 from deltalake import DeltaTable, Schema
 from obstore.exceptions import AlreadyExistsError
 
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, one_line, store_error
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, one_line
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
 from lakehouse_assets.lake.delta.table import LOG, open_delta
 from lakehouse_assets.lake.lake import Lake
@@ -52,7 +51,7 @@ def restart_log(lake: Lake, place: str, schema: pl.Schema) -> int:
         obstore.put(store, f"{root}/{version:020}.checkpoint.parquet", checkpoint)
         obstore.put(store, f"{root}/{_HINT}", json.dumps(hint | {"version": version}).encode())
     except CLIENT_ERRORS as error:
-        raise store_error(f"Beginning the log of {lake.url(place)} anew", error) from error
+        raise lake.error("Restarting the log of", place, error) from error
     return version
 
 
@@ -67,7 +66,8 @@ def _commit_after_all(lake: Lake, place: str, commit: bytes) -> int:
         except AlreadyExistsError:
             continue
         return version
-    raise StoreError(f"Beginning the log of {lake.url(place)} anew failed: other runs do the same; try again.")
+    fault = StoreFault("Overtaken", "other runs restart it at the same time; try again", of_lake=True)
+    raise lake.error("Restarting the log of", place, fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def rows_of(lake: Lake, files: list[RowFile], schema: pl.Schema) -> Iterator[pl.
         except (FileNotFoundError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             _log.warning("%s cannot be read: %s", file.key, one_line(str(error)))
         except CLIENT_ERRORS as error:
-            raise store_error(f"Reading {lake.bucket.url}/{file.key}", error) from error
+            raise lake.error("Reading", file.key.removeprefix(lake.prefix), error) from error
         else:
             yield rows
 
@@ -112,12 +112,12 @@ def check_table(lake: Lake, place: str, *, remedy: str) -> None:
 
     Raises DamagedError, and StoreError where the lake does not say.
     """
-    tried = f"Reading {lake.url(place)}"
     try:
         found = open_delta(lake, place)
         named = set(found.file_uris()) if found is not None else set()
     except READ_ERRORS as error:
-        raise table_error(tried, error, remedy=remedy) from error
+        raise table_error("Reading", lake, place, error, remedy=remedy) from error
     gone = named - {f"{lake.bucket.url}/{file.key}" for file in row_files(lake, place)}
     if gone:
-        raise table_error(tried, FileNotFoundError(f"{len(gone)} files of {len(named)} are gone"), remedy=remedy)
+        missing = FileNotFoundError(f"{len(gone)} files of {len(named)} are gone")
+        raise table_error("Reading", lake, place, missing, remedy=remedy)

@@ -22,7 +22,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from lakehouse_assets.archive.dataset import MANIFEST_FOLDER
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, CONDITION_IGNORED, StoreFault, fault_of
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import Side, StoreError
 from lakehouse_assets.lake.lake import Lake
 
 PLACE = f"{MANIFEST_FOLDER}/_conditional-write"
@@ -51,9 +51,14 @@ def require_conditional_writes(lake: Lake) -> None:
         _keeping.add(of_store)
     elif fault.is_final:
         needed = f"; {CONDITIONS_NEEDED}" if fault.is_of_request and fault.advice is None else ""
+        detail = f"{fault}{needed}. Nothing was copied or recorded"
         raise StoreError(
-            f"Nothing was copied or recorded: a write that must not replace anything, to {lake.url(PLACE)}, failed: "
-            f"{fault}{needed}."
+            "A conditional write to",
+            detail,
+            side=Side.LAKE,
+            bucket=lake.bucket.name,
+            key=lake.key(PLACE),
+            kind=fault.kind,
         )
     else:
         _log.info("Whether %s keeps conditional writes is not known: %s", lake.url(), fault)

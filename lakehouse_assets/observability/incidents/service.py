@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from lakehouse_assets.errors import StoreError
+from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.observability.incidents.lifecycle import Notice, mark_notified, notices, observe
 from lakehouse_assets.observability.incidents.model import IncidentState, Signal
 from lakehouse_assets.observability.incidents.notification import Delivery, Notifier, deliver_into
@@ -88,4 +88,9 @@ class IncidentService:
             if (book == kept.book and not kept.unsaved) or self._store.write(book, kept):
                 return book
             kept = self._store.read(now)
-        raise StoreError(f"Writing the incidents failed: others wrote first {WRITE_ATTEMPTS} times. Try again.")
+        raise StoreError(
+            "Writing the incident state",
+            f"other writers were first {WRITE_ATTEMPTS} times; try again",
+            side=Side.LAKE,
+            kind=ErrorKind.CONFLICT,
+        )

@@ -10,7 +10,7 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
@@ -75,7 +75,7 @@ def write_page(lake: Lake, dataset: Dataset) -> str:
             Bucket=lake.bucket.name, Key=lake.key(key), Body=page.encode(), ContentType="text/html; charset=utf-8"
         )
     except CLIENT_ERRORS as error:
-        raise store_error(f"Writing {lake.url(key)}", error) from error
+        raise lake.error("Writing", key, error) from error
     return key
 
 

@@ -107,9 +107,7 @@ def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthF
             check_table(lake, place, remedy=remedies[place])
         except DamagedError as error:
             health = Health.WARNING if place == HISTORY_TABLE else Health.ERROR
-            return HealthFinding(
-                f"lake: {place}", health, str(error).removesuffix(f" {remedies[place]}"), remedies[place]
-            )
+            return HealthFinding(f"lake: {place}", health, error.finding, error.remedy)
         except StoreError as error:
             return HealthFinding(f"lake: {place}", Health.WARNING, str(error))
         return None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.lake.digests import read_digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.etags import is_md5
@@ -153,7 +153,7 @@ def kept_places(dataset: Dataset, lake: Lake, replaced: pl.DataFrame) -> dict[st
         found = _heads(lake, looking)
         for key, there in found.items():
             if isinstance(there, Exception):
-                raise store_error(f"Looking for {lake.url(looking[key])}", there) from there
+                raise lake.error("Looking for", looking[key], there) from there
             if there is not None and _may_be(there, former[key]):
                 kept[key] = looking[key]
         former = {key: each for key, each in former.items() if found.get(key) is not None}

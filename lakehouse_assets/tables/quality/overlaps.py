@@ -40,7 +40,7 @@ def shared_keys(lake: Lake, table: Table, periods: Collection[str]) -> pl.DataFr
             for (interval,), of_interval in files.group_by("interval")
         ]
     except READ_ERRORS as error:
-        raise table_error(f"Reading {lake.url(table.place)}", error, remedy=REMEDY) from error
+        raise table_error("Reading", lake, table.place, error, remedy=REMEDY) from error
     return pl.concat([_FOUND.to_frame(), *parts])
 
 

@@ -19,11 +19,9 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.commit import commit_attempts
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
@@ -121,8 +119,7 @@ class TableBuilder:
         try:
             return commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._build_once, month, periods, around, again, run_id)
         except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
-            place = self._lake.url(self._table.place)
-            raise StoreError(f"Writing {month} of the table {place} failed: {fault_of(error)}.") from error
+            raise self._lake.error(f"Writing {month} of the table", self._table.place, error) from error
 
     def _build_once(
         self, month: str, periods: list[str], around: Surroundings, again: bool, run_id: str | None

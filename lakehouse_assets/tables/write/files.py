@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 from obstore.store import S3Store
 from polars.io.plugins import register_io_source
 
-from lakehouse_assets.archive.errors import CLIENT_ERRORS, store_error
+from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -84,7 +84,7 @@ class FileWriter:
                 )
             size = self._store.head(key)["size"]
         except CLIENT_ERRORS as error:
-            raise store_error(f"Writing {self._lake.url(f'{table.place}/{path}')}", error) from error
+            raise self._lake.error("Writing", f"{table.place}/{path}", error) from error
         return AddAction(path, size, values, int(time.time() * 1000), data_change, stats.text())
 
 

@@ -15,9 +15,7 @@ import polars as pl
 from deltalake import PostCommitHookProperties
 from deltalake.exceptions import DeltaError
 
-from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.commit import commit_attempts
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import (
@@ -75,7 +73,7 @@ def compact(lake: Lake, table: Table, *, today: date | None = None) -> Compacted
             try:
                 done = commit_attempts(_DEADLINE_SECONDS)(_compact_month, lake, table, str(month))
             except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
-                raise StoreError(f"Compacting {month} of {lake.url(table.place)} failed: {fault_of(error)}.") from error
+                raise lake.error(f"Compacting {month} of", table.place, error) from error
             months, before, after, size = months + 1, before + done[0], after + done[1], size + done[2]
     return Compacted(table.name, months, before, after, size, time.monotonic() - started)
 
@@ -110,7 +108,7 @@ def vacuum(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) ->
                 )
             )
         except (DeltaError, OSError) as error:
-            raise StoreError(f"Vacuuming {lake.url(place)} failed: {fault_of(error)}.") from error
+            raise lake.error("Vacuuming", place, error) from error
     return Vacuumed(table.name, removed, time.monotonic() - started)
 
 

@@ -9,8 +9,8 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
+from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.period import Period, period_range
-from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit, commit, dated, id_of, may_hold, next_file_time
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
@@ -58,15 +58,15 @@ class Replacer:
 
     def _without(self, file: Mapping[str, Any], periods: Sequence[str]) -> list[AddAction]:
         """A file that also holds other periods is written again, with those alone. Raises StoreError."""
-        url = self._lake.url(f"{self._table.place}/{file['path']}")
+        place = f"{self._table.place}/{file['path']}"
+        url = self._lake.url(place)
         rows = pl.scan_parquet(url, storage_options=self._lake.delta_options, hive_partitioning=False)
         try:
             rows = rows.filter(~pl.col(PERIOD).is_in(periods)).collect()
         except FileNotFoundError:
-            raise StoreError(
-                f"{url} is gone from the lake, and it had rows of {file['first_period'] or file[MONTH]} to "
-                f"{file['last_period'] or file[MONTH]}: materialize these in one run."
-            ) from None
+            first, last = (file[name] or file[MONTH] for name in ("first_period", "last_period"))
+            gone = StoreFault("NotFound", f"it had rows of {first} to {last}: materialize these in one run")
+            raise self._lake.error("Reading", place, gone) from None
         missing = [
             pl.lit(file.get(name) if name == "interval" else None, dtype).alias(name)
             for name, dtype in self._table.schema.polars.items()

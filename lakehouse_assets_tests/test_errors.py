@@ -1,0 +1,72 @@
+"""A store's error carries fields, and its one line is made from them."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakehouse_assets.archive.errors import StoreFault, fault_of_text, store_error
+from lakehouse_assets.errors import DamagedError, ErrorKind, Side, StoreError
+from lakehouse_assets_tests.world import World
+
+
+def test_the_message_is_made_from_the_fields() -> None:
+    error = StoreError("Listing", "AccessDenied: no.", side=Side.SOURCE, bucket="b", key="data/", kind=ErrorKind.ACCESS)
+    assert str(error) == "Listing s3://b/data/ failed: AccessDenied: no."
+    assert error.fields == {
+        "error_operation": "Listing",
+        "error_side": "source",
+        "error_kind": "access",
+        "error_bucket": "b",
+        "error_key": "data/",
+    }
+
+
+def test_an_error_of_several_objects_names_none() -> None:
+    error = store_error("Exporting a to b", StoreFault("SlowDown", ""), side=Side.LAKE)
+    assert str(error) == "Exporting a to b failed: SlowDown."
+    assert error.fields == {
+        "error_operation": "Exporting a to b",
+        "error_side": "lake",
+        "error_kind": "throttled",
+    }
+
+
+def test_a_damaged_record_names_its_remedy_beside_what_was_found() -> None:
+    error = DamagedError("Reading", "the table is damaged (a file is gone)", bucket="b", key="t", remedy="Rebuild it.")
+    assert error.kind is ErrorKind.DAMAGED
+    assert error.finding == "Reading s3://b/t failed: the table is damaged (a file is gone)."
+    assert str(error) == f"{error.finding} Rebuild it."
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("AccessDenied", ErrorKind.ACCESS),
+        ("ExpiredToken", ErrorKind.ACCESS),
+        ("NoSuchBucket", ErrorKind.ABSENT),
+        ("404", ErrorKind.ABSENT),
+        ("SlowDown", ErrorKind.THROTTLED),
+        ("503", ErrorKind.THROTTLED),
+        ("InternalError", ErrorKind.SERVER),
+        ("Unreachable", ErrorKind.UNREACHABLE),
+        ("Deadline", ErrorKind.UNREACHABLE),
+        ("PreconditionFailed", ErrorKind.CONFLICT),
+        ("Overtaken", ErrorKind.CONFLICT),
+        ("NotImplemented", ErrorKind.UNSUPPORTED),
+        ("NotAListing", ErrorKind.IMPLAUSIBLE),
+        ("SomethingNew", ErrorKind.OTHER),
+    ],
+)
+def test_every_code_is_of_one_kind(code: str, kind: ErrorKind) -> None:
+    assert StoreFault(code, "").kind is kind
+
+
+def test_the_kind_is_the_same_whichever_client_reports_it() -> None:
+    of_s5cmd = fault_of_text("NoSuchBucket: The specified bucket does not exist status code: 404, request id: 1")
+    of_obstore = fault_of_text("<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>")
+    assert of_s5cmd.kind is of_obstore.kind is ErrorKind.ABSENT
+
+
+def test_the_lake_and_the_source_are_told_apart(world: World) -> None:
+    assert world.source.side is Side.SOURCE
+    assert world.lake.error("Reading", "a/b", StoreFault("404", "")).fields["error_side"] == "lake"
