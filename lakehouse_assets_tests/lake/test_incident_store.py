@@ -68,7 +68,7 @@ def test_without_a_copy_a_lake_that_is_away_is_an_error(world: World) -> None:
 def test_a_lake_and_a_disk_that_both_refuse_are_an_error(world: World, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = LakeIncidentStore(away(world.lake), tmp_path / "file" / "copy.json")
-    with pytest.raises(StoreError, match="^Writing .* while the lake does not answer failed"):
+    with pytest.raises(StoreError, match=r"^Writing .* while the lake does not answer failed"):
         IncidentService(store, Notifier()).handle([signal(FAILS)], datetime.now(UTC))
 
 
