@@ -1,4 +1,4 @@
-"""Telemetry of Dagster's own units of work: a span per run, sent before the run ends."""
+"""Telemetry of runs: a span per step, exported before the step ends."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ import dagster as dg
 
 from lakehouse_assets.observability.telemetry.setup import flush_telemetry, start_telemetry
 from lakehouse_assets.observability.telemetry.tracing import span
+from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
-"""What an asset's or an op's body is given."""
+"""The context of an asset's or an op's body."""
 
 
 @contextmanager
 def traced(context: Context) -> Generator[None]:
-    """A span around an asset's or an op's body; whatever it exports is sent at the end, also when the body fails."""
+    """A span around an asset's or an op's body, exported also when the body fails.
+
+    A StoreError of the body becomes a dg.Failure that carries the error's fields as metadata.
+    """
     start_telemetry()
     partitions = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
     assets = context.selected_asset_keys if context.has_assets_def else ()
     try:
-        with span(
-            "run",
-            **{
-                "dagster.run_id": context.run.run_id,
-                "dagster.job": context.run.job_name,
-                "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in assets)) or None,
-                "dagster.first_partition": partitions[0] if partitions else None,
-                "dagster.last_partition": partitions[-1] if partitions else None,
-            },
+        with (
+            store_errors_as_failures(),
+            span(
+                "run",
+                **{
+                    "dagster.run_id": context.run.run_id,
+                    "dagster.job": context.run.job_name,
+                    "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in assets)) or None,
+                    "dagster.first_partition": partitions[0] if partitions else None,
+                    "dagster.last_partition": partitions[-1] if partitions else None,
+                },
+            ),
         ):
             yield
     finally:

@@ -23,6 +23,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
+from lakehouse_assets.orchestration.error_metadata import implausible_listing_metadata
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
 
@@ -116,7 +117,9 @@ def _log_checks(
             if period.state is PeriodState.INCOMPLETE
             else dg.AssetCheckSeverity.WARN,
             description=" ".join([_verdict(dataset, period), *report.left_out_notes]),
-            metadata=period_metadata(period, dataset, lake) | left_out_metadata(report),
+            metadata=period_metadata(period, dataset, lake)
+            | left_out_metadata(report)
+            | (implausible_listing_metadata() if doubted_text(period, dataset.source_url) else {}),
             target_materialization_data=targets.get(period.period),
         )
         # Both contexts take it; the types of an op's do not say so.

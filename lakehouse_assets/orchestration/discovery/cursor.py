@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lakehouse_assets.clock import Clock, SavedSeconds
+from lakehouse_assets.errors import StoreError
 
 MAX_BYTES = 95_000
 """Of the text. With 300 datasets and as many periods as may be pursued it is below."""
@@ -80,13 +81,29 @@ class PartialListing(_Model):
     found: dict[str, tuple[int, int, bool]] = {}
 
 
+class Problem(_Model):
+    """Why a tick could not poll a dataset: the fields of its StoreError, empty for any other error."""
+
+    operation: str = ""
+    side: str = ""
+    kind: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Problem:
+        if not isinstance(error, StoreError):
+            return cls()
+        return cls(operation=error.operation, side=error.side, kind=error.kind)
+
+
 class DiscoveryCursor(_Model):
-    """State of one exchange's sensor. ``next_dataset``: where a tick that ran out of time left off."""
+    """State of one exchange's sensor. ``next_dataset``: where a tick that ran out of time left off. ``problems``: the
+    datasets that the last tick could not poll."""
 
     ticked: SavedSeconds = 0
     next_dataset: str | None = None
     survey: PartialListing | None = None
     datasets: dict[str, DatasetState] = {}
+    problems: dict[str, Problem] = {}
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:
@@ -139,3 +156,11 @@ class DiscoveryCursor(_Model):
                 watched.place = None
             return bool(places)
         return True
+
+
+def problems_of(text: str | None) -> dict[str, Problem]:
+    """The problems that a sensor's saved cursor names, by dataset; none in a cursor that cannot be read."""
+    try:
+        return DiscoveryCursor.read(text).problems
+    except ValueError:
+        return {}

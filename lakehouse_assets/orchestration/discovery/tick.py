@@ -27,7 +27,13 @@ from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestCache, ManifestSummary
 from lakehouse_assets.orchestration.archives.cost_guard import is_closed
 from lakehouse_assets.orchestration.archives.published_check import evaluations, judged
-from lakehouse_assets.orchestration.discovery.cursor import MAX_PURSUED, DiscoveryCursor, PartialListing, PendingPeriod
+from lakehouse_assets.orchestration.discovery.cursor import (
+    MAX_PURSUED,
+    DiscoveryCursor,
+    PartialListing,
+    PendingPeriod,
+    Problem,
+)
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
 from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS, PERIODS_PER_LOOK, PendingPeriods, is_given_up
 from lakehouse_assets.orchestration.discovery.rescan import Rescan
@@ -135,6 +141,7 @@ class DiscoveryTick:
             for watched in self.cursor.datasets.values():
                 watched.rescanned = 0
         self.cursor.ticked = self._now
+        self.cursor.problems.clear()
         try:
             self._look_at_the_newest()
             self._rescan()
@@ -204,6 +211,7 @@ class DiscoveryTick:
 
     def _note_trouble(self, entry: DatasetEntry, error: Exception) -> None:
         self._done.troubled.add(entry.dataset.name)
+        self.cursor.problems[entry.dataset.name] = Problem.of(error)
         if isinstance(error, LakehouseError | OutOfTimeError):
             self._done.trouble.append(f"{entry.dataset.name}: {error}")
         else:

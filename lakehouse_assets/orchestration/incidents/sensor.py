@@ -38,7 +38,6 @@ def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.Sensor
             context.instance,
             context.repository_def.asset_graph,
             ScanCursor.read(context.cursor),
-            lake_url=target.url(),
         )
         desk = IncidentService(_book(context.instance, target), read_group(IncidentSettings).notifier())
         handled = desk.handle(look.signals(), now())

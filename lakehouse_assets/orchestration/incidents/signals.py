@@ -1,16 +1,17 @@
-"""What Dagster knows, as signals: failed runs, failed checks, sensors in trouble.
+"""Signals from a Dagster instance: failed runs, failed checks, and sensors with problems.
 
-Runs and observations are read from where the last look ended, so many at a time; checks and sensors
-are read as they stand. Nothing here writes.
+Runs and observations are read from where the last scan ended, a limited number at a time; of checks and sensors the
+latest result is read. Causes follow from the fields that errors carry (orchestration/error_metadata.py), never from
+the text of a message. Nothing here writes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
@@ -19,24 +20,29 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from pydantic import BaseModel, ValidationError
 
+from lakehouse_assets.errors import Side
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
+from lakehouse_assets.orchestration.discovery.cursor import Problem, problems_of
+from lakehouse_assets.orchestration.error_metadata import error_fields_of
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
 
 CAUSES = {EXPECTED: Cause.UNUSUAL, CHECKSUMS: Cause.CHECKSUM_MISMATCH, PUBLISHED: Cause.DATASET_LATE}
-"""Of unpartitioned checks, by name; any other is Cause.CHECK_FAILS."""
+"""Causes of failed unpartitioned checks, by name; any other is Cause.CHECK_FAILS."""
 
 DISCOVERY = "_discovery"
-"""How the names of discovery sensors end, after the exchange's."""
+"""Suffix of a discovery sensor's name; the exchange's name comes before it."""
 
 RUN, TICK = "run", "discovery"
-FAILURES_PER_LOOK, SUCCESSES_PER_LOOK, OBSERVATIONS_PER_LOOK = 25, 100, 500
+FAILURES_PER_SCAN, SUCCESSES_PER_SCAN, OBSERVATIONS_PER_SCAN = 25, 100, 500
 EVENTS_PER_PAGE = 1_000
-"""Of a failed run's; all of them are read, since what is not among them counts as failed."""
-TEXT = 300
+"""Events of a failed run that one request reads. All pages are read: a partition without an event counts as failed."""
+
+TEXT_LIMIT = 300
+"""Characters of a signal's text."""
 
 PROJECT = "lakehouse"
 GAVE_UP = "gave_up"
@@ -44,7 +50,7 @@ _ERROR_CLASS = re.compile(r"^(?:[A-Za-z_][\w]*\.)+(\w+): ")
 
 
 class ScanCursor(BaseModel):
-    """Storage ids of the last events that were read; ``page`` is the digest of the page last reported."""
+    """Storage ids of the last events that were read; ``page`` is the digest of the incident page last reported."""
 
     failure: int
     success: int
@@ -53,7 +59,7 @@ class ScanCursor(BaseModel):
 
     @classmethod
     def read(cls, text: str | None) -> ScanCursor | None:
-        """None for a text that was not written by :meth:`write`: the look then begins with now."""
+        """None for a text that :meth:`write` did not write: the scan then starts at the newest events."""
         try:
             return cls.model_validate_json(text) if text else None
         except ValidationError:
@@ -64,19 +70,16 @@ class ScanCursor(BaseModel):
 
 
 class InstanceScan:
-    """One look at an instance; ``cursor`` is where the next one goes on."""
+    """One scan of an instance; ``cursor`` is where the next one continues."""
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
         graph: AssetGraph,
         cursor: ScanCursor | None,
-        *,
-        lake_url: str,
     ) -> None:
         self._instance = instance
         self._graph = graph
-        self._lake_url = lake_url
         self.cursor = cursor or ScanCursor(
             failure=self._newest_run(dg.DagsterEventType.RUN_FAILURE),
             success=self._newest_run(dg.DagsterEventType.RUN_SUCCESS),
@@ -84,14 +87,14 @@ class InstanceScan:
         )
 
     def signals(self) -> list[Signal]:
-        """Everything that there is to say, what is right again included."""
+        """Everything since the last scan: problems, and recoveries."""
         return [*self._of_runs(), *self._of_observations(), *self._of_checks(), *self._of_sensors()]
 
     # Runs
 
     def _of_runs(self) -> Iterator[Signal]:
-        failed = self._changes(dg.DagsterEventType.RUN_FAILURE, self.cursor.failure, FAILURES_PER_LOOK)
-        done = self._changes(dg.DagsterEventType.RUN_SUCCESS, self.cursor.success, SUCCESSES_PER_LOOK)
+        failed = self._changes(dg.DagsterEventType.RUN_FAILURE, self.cursor.failure, FAILURES_PER_SCAN)
+        done = self._changes(dg.DagsterEventType.RUN_SUCCESS, self.cursor.success, SUCCESSES_PER_SCAN)
         ids = [record.run_id for record in (*failed, *done)]
         runs = {run.run_id: run for run in self._instance.get_runs(dg.RunsFilter(run_ids=ids))} if ids else {}
         for record in failed:
@@ -106,19 +109,21 @@ class InstanceScan:
             self.cursor.success = record.storage_id
 
     def _of_failure(self, run: dg.DagsterRun, record: dg.EventLogRecord) -> Iterator[Signal]:
-        """One signal per partition: those that the run brought about after all are right again."""
-        account = _account_of(self._instance, run.run_id)
+        """One signal per partition: the run may have materialized some of them before it failed."""
+        events = _events_of(self._instance, run.run_id)
         event = record.event_log_entry.dagster_event
-        ended = event.message if event else None
+        run_message = event.message if event else None
         for asset, period in self._targets(run):
-            is_right = account.is_right(asset, period)
-            if not is_right and account.was_skipped(asset):
+            succeeded = events.succeeded(asset, period)
+            if not succeeded and events.was_skipped(asset):
                 continue
-            check = account.judged.get((asset, period))
-            text = (check.description if check else None) or account.reason(asset) or ended or ""
-            cause = self._cause(text, is_transfer=check is not None)
+            check = events.checks.get((asset, period))
+            failure = events.failure(asset)
+            text = (check.description if check else None) or (failure.text if failure else None) or run_message or ""
+            fields = error_fields_of(check.metadata) if check else failure.fields if failure else {}
+            cause = _cause(fields, Cause.TRANSFER_FAILS if check else Cause.RUN_FAILS)
             yield self._run_signal(
-                asset, period, _time(record.timestamp), cause, firing=not is_right, text=text, run_id=run.run_id
+                asset, period, _time(record.timestamp), cause, firing=not succeeded, text=text, run_id=run.run_id
             )
 
     def _run_signal(
@@ -145,19 +150,12 @@ class InstanceScan:
         )
 
     def _targets(self, run: dg.DagsterRun) -> list[tuple[str, str | None]]:
-        """Assets and partitions that a run was to materialize; its job where it was to materialize none."""
+        """Assets and partitions that a run was planned to materialize; its job if there are none."""
         planned = self._instance.get_asset_partitions_for_run(
             run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
         )
         found = [(key.to_user_string(), period) for key, periods in planned.items() for period in periods or {None}]
         return sorted(found, key=str) or [(run.job_name, None)]
-
-    def _cause(self, text: str, *, is_transfer: bool) -> Cause:
-        if self._lake_url in text:
-            return Cause.LAKE_REFUSES
-        if "Listing s3://" in text:
-            return Cause.LISTING_FAILS
-        return Cause.TRANSFER_FAILS if is_transfer else Cause.RUN_FAILS
 
     def _changes(self, kind: _RunEnd, after: int, limit: int) -> Sequence[dg.EventLogRecord]:
         return self._instance.fetch_run_status_changes(
@@ -168,14 +166,14 @@ class InstanceScan:
         records = self._instance.fetch_run_status_changes(kind, limit=1).records
         return records[0].storage_id if records else 0
 
-    # What discovery gave up
+    # Periods that discovery gave up
 
     def _of_observations(self) -> Iterator[Signal]:
-        for record in self._observations(limit=OBSERVATIONS_PER_LOOK, ascending=True):
+        for record in self._observations(limit=OBSERVATIONS_PER_SCAN, ascending=True):
             self.cursor.observation = record.storage_id
             observation = record.asset_observation
-            told = observation.metadata.get("incident") if observation else None
-            if observation is not None and told is not None and told.value == GAVE_UP:
+            incident = observation.metadata.get("incident") if observation else None
+            if observation is not None and incident is not None and incident.value == GAVE_UP:
                 yield self._run_signal(
                     observation.asset_key.to_user_string(),
                     observation.partition,
@@ -186,7 +184,7 @@ class InstanceScan:
                 )
 
     def _observations(self, *, limit: int, ascending: bool) -> Sequence[dg.EventLogRecord]:
-        # Of all assets at once, which the instance's own methods do not offer.
+        # The instance's public methods read the observations of one asset only.
         after = self.cursor.observation if ascending else None
         return self._instance.event_log_storage.get_event_records(
             dg.EventRecordsFilter(dg.DagsterEventType.ASSET_OBSERVATION, after_cursor=after), limit, ascending
@@ -196,7 +194,7 @@ class InstanceScan:
         records = self._observations(limit=1, ascending=False)
         return records[0].storage_id if records else 0
 
-    # Checks that are not partitioned, as they stand
+    # The latest results of unpartitioned checks
 
     def _of_checks(self) -> Iterator[Signal]:
         keys = [key for key in self._graph.asset_check_keys if self._graph.get(key).partitions_def is None]
@@ -208,7 +206,7 @@ class InstanceScan:
             if record.event is None or not isinstance(check, AssetCheckEvaluation):
                 continue
             asset = key.asset_key.to_user_string()
-            found = Signal(
+            signal = Signal(
                 source=key.name,
                 cause=CAUSES.get(key.name, Cause.CHECK_FAILS),
                 exchange=_exchange(asset),
@@ -218,13 +216,13 @@ class InstanceScan:
                 text=_line(check.description),
                 run_id=record.run_id or None,
             )
-            yield found
+            yield signal
             if key.name == PUBLISHED:
-                late.setdefault(found.exchange, []).append(found)
-        for exchange, found in late.items():
-            yield _stalled(exchange, found)
+                late.setdefault(signal.exchange, []).append(signal)
+        for exchange, signals in late.items():
+            yield _stalled(exchange, signals)
 
-    # Sensors, as they stand
+    # The latest ticks of discovery sensors
 
     def _of_sensors(self) -> Iterator[Signal]:
         for state in self._instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
@@ -237,20 +235,22 @@ class InstanceScan:
                 statuses=[TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE],
             )
             if ticks:
-                yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0])
+                data = state.sensor_instigator_data
+                problems = problems_of(data.cursor if data else None)
+                yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
 
-    def _of_tick(self, exchange: str, tick: InstigatorTick) -> Signal:
+    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, Problem]) -> Signal:
+        """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
         error = tick.error.message if tick.error else ""
-        reason = tick.skip_reason or ""
         datasets = [
             key.to_user_string()
             for key in self._graph.get_all_asset_keys()
             if key.path[0] == exchange and COMPLETE in {check.name for check in self._graph.get(key).check_keys}
         ]
-        troubled = [name for name in datasets if f"{name}: " in reason]
-        if self._lake_url in (error or reason):
+        failing = {} if error else {name: problems[name] for name in datasets if name in problems}
+        if any(problem.side == Side.LAKE for problem in failing.values()):
             cause = Cause.LAKE_REFUSES
-        elif troubled and len(troubled) == len(datasets):
+        elif failing and len(failing) == len(datasets):
             cause = Cause.EXCHANGE_STALLED
         else:
             cause = Cause.LISTING_FAILS
@@ -260,31 +260,40 @@ class InstanceScan:
             exchange=exchange,
             subject=exchange,
             at=_time(tick.timestamp),
-            firing=bool(error or troubled),
-            text=_line(error or reason),
+            firing=bool(error or failing),
+            text=_line(error or tick.skip_reason),
         )
 
 
-@dataclass
-class _Account:
-    """What the events of a failed run say. Keys are asset and partition."""
+class _StepFailure(NamedTuple):
+    """A failed step: what its error says, and the fields that the error carries."""
 
-    there: set[tuple[str, str | None]] = field(default_factory=set)
-    judged: dict[tuple[str, str | None], AssetCheckEvaluation] = field(default_factory=dict)
-    steps: dict[str, str] = field(default_factory=dict)
+    text: str
+    fields: Mapping[str, str]
 
-    def is_right(self, asset: str, period: str | None) -> bool:
-        """Materialized after all; or not published, or narrowed, which is no failure."""
-        check = self.judged.get((asset, period))
+
+@dataclass(frozen=True, slots=True)
+class _RunEvents:
+    """Events of a failed run: materializations and results of the check `complete` by asset and partition, and failed
+    steps by name."""
+
+    materialized: frozenset[tuple[str, str | None]]
+    checks: Mapping[tuple[str, str | None], AssetCheckEvaluation]
+    steps: Mapping[str, _StepFailure]
+
+    def succeeded(self, asset: str, period: str | None) -> bool:
+        """Whether the partition was materialized; or its period is not published yet, or synced in part, neither of
+        which is a failure."""
+        check = self.checks.get((asset, period))
         is_warning = check is not None and not check.passed and check.severity is dg.AssetCheckSeverity.WARN
-        return is_warning or (asset, period) in self.there
+        return is_warning or (asset, period) in self.materialized
 
-    def reason(self, asset: str) -> str | None:
-        """Why the asset's step failed, or any step of a job."""
+    def failure(self, asset: str) -> _StepFailure | None:
+        """The failure of the asset's step, or of any step of a job."""
         return self.steps.get(_step_of(asset)) or next(iter(self.steps.values()), None)
 
     def was_skipped(self, asset: str) -> bool:
-        """Because another step failed."""
+        """Whether the asset's step did not run because another step failed."""
         return "/" in asset and bool(self.steps) and _step_of(asset) not in self.steps
 
 
@@ -293,22 +302,24 @@ def _step_of(asset: str) -> str:
     return asset.replace("/", "__").replace("-", "_")
 
 
-def _account_of(instance: dg.DagsterInstance, run_id: str) -> _Account:
+def _events_of(instance: dg.DagsterInstance, run_id: str) -> _RunEvents:
     kinds = dg.DagsterEventType
     of_type = {kinds.STEP_FAILURE, kinds.ASSET_CHECK_EVALUATION, kinds.ASSET_MATERIALIZATION}
-    account = _Account()
+    materialized: set[tuple[str, str | None]] = set()
+    checks: dict[tuple[str, str | None], AssetCheckEvaluation] = {}
+    steps: dict[str, _StepFailure] = {}
     for record in _records(instance, run_id, of_type):
         event = record.event_log_entry.dagster_event
         if event is None:
             continue
         check = event.event_specific_data
         if event.event_type is kinds.ASSET_MATERIALIZATION and event.asset_key is not None:
-            account.there.add((event.asset_key.to_user_string(), event.partition))
+            materialized.add((event.asset_key.to_user_string(), event.partition))
         elif event.event_type is kinds.STEP_FAILURE and event.step_key is not None:
-            account.steps[event.step_key] = _step_text(event)
+            steps[event.step_key] = _step_failure(event)
         elif isinstance(check, AssetCheckEvaluation) and check.check_name == COMPLETE:
-            account.judged[check.asset_key.to_user_string(), check.partition] = check
-    return account
+            checks[check.asset_key.to_user_string(), check.partition] = check
+    return _RunEvents(frozenset(materialized), checks, steps)
 
 
 def _records(
@@ -324,20 +335,20 @@ def _records(
 
 
 def _stalled(exchange: str, published: Sequence[Signal]) -> Signal:
-    late = [each for each in published if each.firing]
+    late = [signal for signal in published if signal.firing]
     return Signal(
         source=PUBLISHED,
         cause=Cause.EXCHANGE_STALLED,
         exchange=exchange,
         subject=exchange,
-        at=max(each.at for each in published),
+        at=max(signal.at for signal in published),
         firing=len(late) > 1 and len(late) >= WHOLE_EXCHANGE * len(published),
         text=f"{len(late)} of {len(published)} datasets are late",
     )
 
 
 def _exchange(asset: str) -> str:
-    """The scope of an asset; a job's is the project itself."""
+    """The exchange of an asset; the project itself for a job."""
     return asset.partition("/")[0] if "/" in asset else PROJECT
 
 
@@ -345,18 +356,27 @@ def _time(timestamp: float) -> datetime:
     return datetime.fromtimestamp(timestamp, UTC)
 
 
-def _step_text(event: dg.DagsterEvent) -> str:
+def _cause(fields: Mapping[str, str], otherwise: Cause) -> Cause:
+    if fields.get("error_side") == Side.LAKE:
+        return Cause.LAKE_REFUSES
+    if fields.get("error_operation") == "Listing":
+        return Cause.LISTING_FAILS
+    return otherwise
+
+
+def _step_failure(event: dg.DagsterEvent) -> _StepFailure:
     data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
+    raised = data.user_failure_data
+    if raised is not None and raised.description:
+        return _StepFailure(raised.description, error_fields_of(raised.metadata))
     error = data.error
-    # Dagster's wrapping; what caused our own errors is in their messages.
+    # Dagster wraps what a step raises.
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    return error.message if error is not None else "the step failed"
+    return _StepFailure(error.message if error is not None else "the step failed", {})
 
 
 def _line(text: str | None) -> str:
-    """One line, without the error's class."""
+    """The text on one line, without the error's class."""
     line = _ERROR_CLASS.sub("", " ".join((text or "").split()))
-    return line if len(line) <= TEXT else f"{line[: TEXT - 1]}…"
+    return line if len(line) <= TEXT_LIMIT else f"{line[: TEXT_LIMIT - 1]}…"

@@ -23,6 +23,7 @@ from dagster._core.scheduler.instigation import (
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.observability.incidents.causes import Cause, Severity
 from lakehouse_assets.observability.incidents.lifecycle import resolve
@@ -32,6 +33,7 @@ from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, Problem
 from lakehouse_assets.orchestration.incidents import sensor, signals
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -238,20 +240,26 @@ def test_what_discovery_gave_up_is_told(watch: Callable[..., Watch]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "cause"),
+    ("problem", "cause"),
     [
-        ("{name}: Listing s3://data.binance.vision/x failed: Unreachable.", Cause.EXCHANGE_STALLED),
-        ("{name}: Reading the manifest {lake}_manifest/x failed: Unreachable.", Cause.LAKE_REFUSES),
-        ("Nothing new.", None),
+        (StoreError("Listing", "Unreachable", side=Side.SOURCE, kind=ErrorKind.UNREACHABLE), Cause.EXCHANGE_STALLED),
+        (StoreError("Reading the manifest", "Unreachable", side=Side.LAKE), Cause.LAKE_REFUSES),
+        (ValueError("a fault of ours"), Cause.EXCHANGE_STALLED),
+        (None, None),
     ],
 )
-def test_a_sensor_in_trouble_is_an_incident(watch: Callable[..., Watch], reason: str, cause: Cause | None) -> None:
+def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_error(
+    watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None
+) -> None:
     it = watch()
-    reason = reason.format(name=it.entry.dataset.name, lake=it.world.lake.url())
+    name = it.entry.dataset.name
+    cursor = DiscoveryCursor(problems={} if problem is None else {name: Problem.of(problem)})
+    # The texts of both sides decide nothing.
+    reason = f"{name}: Listing s3://x/ failed; {it.world.lake.url()} failed"
     instance = it.runner.instance
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
     origin = RemoteInstigatorOrigin(repository, "binance_discovery")
-    data = SensorInstigatorData(min_interval=30, sensor_type=None)
+    data = SensorInstigatorData(min_interval=30, sensor_type=None, cursor=cursor.write())
     instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data))
     instance.create_tick(
         TickData(
