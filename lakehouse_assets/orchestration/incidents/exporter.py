@@ -1,8 +1,8 @@
-"""The exporter: metrics of what the lake's records say, by one process that lives long.
+"""The exporter: one long-lived process that turns the lake's records into metrics.
 
-Runs are short, and a counter that starts anew in each tells Prometheus of no increase. Here
-counters are sums over the history of syncs, and gauges come from the manifests, so that they are
-right after any restart and whoever did the work.
+Runs are short processes, and Prometheus sees no increase in a counter that starts at zero in each of them. Here
+counters are sums over the sync log and gauges are read from manifests, so they are right after a restart, and
+whichever process did the work.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SUMS = {
     metrics.NETWORK_BYTES_SAVED: "network_bytes_saved",
     metrics.LOCAL_BYTES: "local_bytes_written",
 }
-"""Counters and their columns in the history of syncs."""
+"""Counters and their columns in the sync log."""
 
 _STATES = {
     metrics.OBJECTS_PRESENT: "present",
@@ -56,42 +56,41 @@ _STATES = {
     metrics.BYTES_PRESENT: "bytes",
     metrics.QUARANTINED: Integrity.MISMATCH.value,
 }
-"""Gauges and their columns in the census."""
+"""Gauges and their columns in the manifest statistics."""
 
 _Value = tuple[Metric, float, dict[str, str]]
-"""A metric, its value now, and its attributes."""
+"""A metric, its current value, and its attributes."""
 
 
 class Exporter:
-    """Reads the records of the matrix' datasets and shows them as metrics.
+    """Reads the records of the matrix's datasets and exposes them as metrics.
 
-    A counter is there, with 0, for every dataset and mode before anything happens: the first
-    increase would be lost otherwise.
+    Every counter starts at 0 for every dataset and mode; otherwise Prometheus would miss its first increase.
     """
 
     def __init__(self, lake: Lake, entries: Sequence[DatasetEntry]) -> None:
         self._lake = lake
         self._datasets = [entry.dataset for entry in entries]
         self._tables = [entry.table for entry in tables_of(entries)]
-        self._census = ManifestStats(lake)
-        self._history = SyncTotals(lake)
-        self._holdings = TableStats(lake)
-        self._book = LakeIncidentStore(lake, fallback=None)
-        self._judged: dict[Dataset, tuple[pl.Series, Counter[str]]] = {}
+        self._manifest_stats = ManifestStats(lake)
+        self._sync_totals = SyncTotals(lake)
+        self._table_stats = TableStats(lake)
+        self._incidents = LakeIncidentStore(lake, fallback=None)
+        self._unusual: dict[Dataset, tuple[pl.Series, Counter[str]]] = {}
         self._read: dict[object, list[_Value]] = {}
         self._shown: dict[Metric, list[Observation]] = {}
 
     def register(self, meter: otel.Meter) -> None:
-        """Make the instruments; what they show is what the last :meth:`refresh` read."""
+        """Create the instruments; they show the values of the last :meth:`refresh`."""
         for metric in METRICS:
             if metric.origin is Origin.RECORDS:
                 observable(meter, metric, self._reader(metric))
 
     def refresh(self, now: datetime | None = None) -> None:
-        """Read the records again. What does not answer keeps what it showed; then raises the first StoreError."""
+        """Read all records; one that cannot be read keeps its last values, and the first such error is raised last."""
         now = now or datetime.now(UTC)
         records: dict[object, Callable[[], Iterator[_Value]]] = {
-            "history": self._of_history,
+            "sync log": self._of_sync_log,
             "incidents": lambda: self._of_incidents(now),
             **{dataset: partial(self._of_dataset, dataset, now) for dataset in self._datasets},
             **{table: partial(self._of_table, table) for table in self._tables},
@@ -110,55 +109,54 @@ class Exporter:
         if unread:
             raise unread[0]
 
-    def _of_history(self) -> Iterator[_Value]:
-        totals = self._history.read()
+    def _of_sync_log(self) -> Iterator[_Value]:
+        totals = self._sync_totals.read()
         for dataset in self._datasets:
             for metric, value, further in _of_totals(totals.filter(pl.col("dataset") == dataset.name)):
                 yield metric, value, attributes_of(dataset) | further
 
     def _of_dataset(self, dataset: Dataset, now: datetime) -> Iterator[_Value]:
-        census = self._census.of(dataset)
-        for metric, value, further in (*_of_census(dataset, census, now), *self._of_thresholds(dataset, census)):
+        periods = self._manifest_stats.of(dataset)
+        for metric, value, further in (*_of_manifest(dataset, periods, now), *self._of_thresholds(dataset, periods)):
             yield metric, value, attributes_of(dataset) | further
 
-    def _of_thresholds(self, dataset: Dataset, census: pl.DataFrame) -> Iterator[_Value]:
-        """Judged again only when something was synced."""
-        synced = census["synced_at"]
+    def _of_thresholds(self, dataset: Dataset, periods: pl.DataFrame) -> Iterator[_Value]:
+        """Evaluated only after something was synced."""
+        synced = periods["synced_at"]
         if not synced.count():
             return
-        known = self._judged.get(dataset)
-        # All of them: the latest stays the same after one that a clock ahead wrote.
+        known = self._unusual.get(dataset)
+        # All times are compared: the latest one does not change after a clock that was ahead has written it.
         if known is None or not known[0].equals(synced):
-            verdicts = judge(self._lake, dataset, census["period"].to_list())
+            verdicts = judge(self._lake, dataset, periods["period"].to_list())
             counted = Counter(dict.fromkeys((verdict.quantity.name for verdict in verdicts), 0))
             counted.update(verdict.quantity.name for verdict in verdicts if verdict.is_unusual)
-            known = self._judged[dataset] = (synced, counted)
+            known = self._unusual[dataset] = (synced, counted)
         for quantity, unusual in known[1].items():
             yield metrics.UNUSUAL, unusual, {"quantity": quantity}
 
     def _of_table(self, table: Table) -> Iterator[_Value]:
-        held = self._holdings.of(table)
-        if held is None:
+        stats = self._table_stats.of(table)
+        if stats is None:
             return
-        yield metrics.TABLE_ROWS, held.rows, table.attributes
-        yield metrics.TABLE_BYTES, held.bytes, table.attributes
-        yield metrics.TABLE_ROWS_MISSING, held.missing, table.attributes
-        for level, periods in held.levels.items():
+        yield metrics.TABLE_ROWS, stats.rows, table.attributes
+        yield metrics.TABLE_BYTES, stats.bytes, table.attributes
+        yield metrics.TABLE_ROWS_MISSING, stats.missing, table.attributes
+        for level, periods in stats.levels.items():
             yield metrics.TABLE_QUALITY, periods, table.attributes | {"level": level.value}
 
     def _of_incidents(self, now: datetime) -> Iterator[_Value]:
-        book = self._book.read(now).book
+        live = Counter(incident.severity for incident in self._incidents.read(now).book.live())
         for severity in Severity:
-            found = [incident for incident in book.live() if incident.severity is severity]
-            yield metrics.INCIDENTS_OPEN, len(found), {"severity": severity.value}
+            yield metrics.INCIDENTS_OPEN, live[severity], {"severity": severity.value}
 
     def run(self, interval_seconds: float, stop: Event) -> None:
-        """Refresh and send until ``stop`` is set; what cannot be read is logged and tried again."""
+        """Refresh and export until ``stop`` is set; a record that cannot be read is logged and read again next time."""
         while True:
             try:
                 self.refresh()
             except LakehouseError as error:
-                _log.warning("Records could not be read, their last values stay shown: %s", error)
+                _log.warning("Some records could not be read; their metrics keep their last values: %s", error)
             flush_telemetry()
             if stop.wait(interval_seconds):
                 return
@@ -171,9 +169,9 @@ class Exporter:
 
 
 def attributes_of(dataset: Dataset) -> dict[str, str]:
-    """A dataset's four words, as attributes of its metrics."""
-    words = ("exchange", "market", "data_type", "cadence")
-    return dict(zip(words, dataset.asset_key, strict=True))
+    """The attributes of a dataset's metrics."""
+    names = ("exchange", "market", "data_type", "cadence")
+    return dict(zip(names, dataset.asset_key, strict=True))
 
 
 def _of_totals(totals: pl.DataFrame) -> Iterator[_Value]:
@@ -186,16 +184,16 @@ def _of_totals(totals: pl.DataFrame) -> Iterator[_Value]:
         yield metrics.OBJECTS_COPIED, _sum(totals, f"files_{mode}"), {"mode": mode}
 
 
-def _of_census(dataset: Dataset, census: pl.DataFrame, now: datetime) -> Iterator[_Value]:
+def _of_manifest(dataset: Dataset, periods: pl.DataFrame, now: datetime) -> Iterator[_Value]:
     for metric, column in _STATES.items():
-        yield metric, _sum(census, column), {}
-    expected, present = _sum(census, "expected"), _sum(census, "present")
+        yield metric, _sum(periods, column), {}
+    expected, present = _sum(periods, "expected"), _sum(periods, "present")
     yield metrics.COMPLETENESS, present / expected if expected else 1.0, {}
-    complete = census.filter((pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0))
+    complete = periods.filter((pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0))
     yield metrics.PERIODS, complete.height, {"state": PeriodState.COMPLETE.value}
-    yield metrics.PERIODS, census.height - complete.height, {"state": PeriodState.INCOMPLETE.value}
+    yield metrics.PERIODS, periods.height - complete.height, {"state": PeriodState.INCOMPLETE.value}
     for state in Integrity:
-        yield metrics.INTEGRITY, _sum(census, state.value), {"state": state.value}
+        yield metrics.INTEGRITY, _sum(periods, state.value), {"state": state.value}
     newest = complete.filter(pl.col("expected") > 0)["period"].max()
     if isinstance(newest, str):
         yield metrics.DISCOVERY_LAG, (now - dataset.end_of(dataset.period(newest))).total_seconds(), {}
