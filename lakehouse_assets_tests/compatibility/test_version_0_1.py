@@ -71,6 +71,12 @@ class Former:
         return resources_of(self.world)
 
 
+def manifest_of(former: Former) -> list[dict[str, Any]]:
+    """The manifest's rows by key, with the columns that were recorded."""
+    rows = former.world.manifest().read([]).sort("key")
+    return rows.select(list(former.facts["manifest"][0])).to_dicts()
+
+
 @pytest.fixture(scope="module")
 def former(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Former]:
     made = Former(store, tmp_path_factory.mktemp("former"))
@@ -79,16 +85,16 @@ def former(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_the_manifest_is_read_with_every_state_that_was_written(former: Former) -> None:
-    rows = former.world.manifest().read([]).sort("key")
-    columns = list(former.facts["manifest"][0])
-    assert rows.select(columns).to_dicts() == former.facts["manifest"]
-    assert set(rows["state"]) == {"present", "vanished", "failed"}
-    assert set(rows["integrity"].drop_nulls()) == {"verified", "mismatch"}
+    rows = manifest_of(former)
+    assert rows == former.facts["manifest"]
+    assert {row["state"] for row in rows} == {"present", "vanished", "failed"}
+    assert {row["integrity"] for row in rows} == {"verified", "mismatch", None}
 
 
 def test_a_sync_of_what_was_synced_copies_nothing(former: Former) -> None:
     report = former.world.engine().sync(scope(former.entry, FIRST, THIRD))
     assert (report.total("copied"), report.total("present"), report.incomplete) == (0, 5, ())
+    assert manifest_of(former) == former.facts["manifest"], "the states are written as they were"
 
 
 def test_the_records_beside_the_manifest_are_read(former: Former) -> None:
