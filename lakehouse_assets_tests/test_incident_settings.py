@@ -1,4 +1,4 @@
-"""Who is told of incidents, as the environment and a routes file say it; faults without any address."""
+"""Routes of notifications, from the environment and a routes file; errors contain no address."""
 
 from __future__ import annotations
 
@@ -41,40 +41,40 @@ def test_routes_come_from_the_file_and_the_environment(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("routes: [{name: a, urls: [json://TOKEN], severity: bad}]", "routes.0.severity: Input should be 'warning'"),
         ("routes: [{name: a, urls: []}]", "a route needs a URL"),
         ("routes: [{name: a, urls: [json://TOKEN], to: x}]", "routes.0.to: Extra inputs are not permitted"),
-        ("routes: [{name: 'a, urls: [json://TOKEN]}]", "is no YAML, at line 1"),
+        ("routes: [{name: 'a, urls: [json://TOKEN]}]", "is not valid YAML, at line 1"),
         ("- json://TOKEN", "Input should be a valid dictionary"),
         ("{}", "no routes"),
     ],
 )
-def test_a_wrong_routes_file_is_told_without_its_addresses(routes_file: Path, text: str, told: str) -> None:
+def test_an_invalid_routes_file_is_reported_without_its_addresses(routes_file: Path, text: str, message: str) -> None:
     routes_file.write_text(text.replace("TOKEN", TOKEN))
     with pytest.raises(InputError) as error:
         load_settings().incidents.notifier()
     assert str(routes_file) in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert TOKEN not in str(error.value)
 
 
-def test_a_routes_file_that_is_not_there_is_told(routes_file: Path) -> None:
+def test_a_missing_routes_file_is_reported(routes_file: Path) -> None:
     routes_file.unlink()
     with pytest.raises(InputError, match="cannot be read: No such file"):
         load_settings().incidents.notifier()
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [(f"http://user:{TOKEN}@alerts.example.org", "plain HTTP"), (f"alerts/{TOKEN}", "is not a URL")],
 )
-def test_an_alertmanager_is_reached_by_https_or_on_loopback(
-    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+def test_an_alertmanager_needs_https_unless_on_loopback(
+    monkeypatch: pytest.MonkeyPatch, url: str, message: str
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL", url)
-    with pytest.raises(InputError, match=f"LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL.* {told}") as error:
+    with pytest.raises(InputError, match=f"LAKEHOUSE_INCIDENTS_ALERTMANAGER_URL.* {message}") as error:
         load_settings().incidents.notifier()
     assert TOKEN not in str(error.value)
     for good in ("http://127.0.0.1:9093", "https://alerts.example.org"):

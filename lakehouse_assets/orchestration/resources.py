@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +16,12 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
-from lakehouse_assets.archive.bucket import Bucket, Credentials
+from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.exchanges import Exchange
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import (
+    BucketAccess,
     LakeSettings,
     MaintenanceSettings,
     Settings,
@@ -73,14 +73,7 @@ class SourceResource(dg.ConfigurableResource[Any]):
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def bucket(self, exchange: Exchange) -> Bucket:
-        bucket = bucket_of(
-            self.s3,
-            exchange.bucket,
-            allow_http=self.allow_http,
-            region=exchange.region,
-            endpoint_url=exchange.endpoint_url,
-        )
-        return replace(bucket, max_requests=exchange.max_requests, server_side_copy=exchange.server_side_copy)
+        return _access(self.s3, allow_http=self.allow_http).source(exchange)
 
 
 class SyncResource(dg.ConfigurableResource[Any]):
@@ -103,34 +96,25 @@ class SyncResource(dg.ConfigurableResource[Any]):
         return Engine(source, lake, options)
 
 
-def bucket_of(
-    s3: S3Resource,
-    name: str,
-    *,
-    allow_http: bool,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-) -> Bucket:
-    """A bucket reached as ``s3`` says; ``region`` and ``endpoint_url`` stand in where it is silent."""
-    region = s3.region_name or region
-    endpoint_url = s3.endpoint_url or endpoint_url
-    if endpoint_url is None and not s3.use_ssl:
-        endpoint_url = f"http://s3.{region or 'us-east-1'}.amazonaws.com"
-    credentials = None
-    if bool(s3.aws_access_key_id) != bool(s3.aws_secret_access_key):
-        raise InputError(f"Bucket {name}: give both aws_access_key_id and aws_secret_access_key, or none.")
-    if s3.aws_access_key_id and s3.aws_secret_access_key:
-        credentials = Credentials(s3.aws_access_key_id, s3.aws_secret_access_key, s3.aws_session_token)
-    return Bucket(
-        name=name,
-        region=region,
-        endpoint_url=endpoint_url,
-        credentials=credentials,
+def bucket_of(s3: S3Resource, name: str, *, allow_http: bool) -> Bucket:
+    """The bucket of this name, reached as ``s3`` is configured."""
+    return _access(s3, allow_http=allow_http).bucket(name)
+
+
+def _access(s3: S3Resource, *, allow_http: bool) -> BucketAccess:
+    return BucketAccess(
+        endpoint_url=s3.endpoint_url,
+        region=s3.region_name,
+        access_key_id=s3.aws_access_key_id,
+        secret_access_key=s3.aws_secret_access_key,
+        session_token=s3.aws_session_token,
         profile=s3.profile_name,
         anonymous=s3.use_unsigned_session,
+        use_ssl=s3.use_ssl,
         verify_tls=s3.verify is not False,
         allow_http=allow_http,
         max_attempts=s3.max_attempts,
+        key_settings=("aws_access_key_id", "aws_secret_access_key"),
     )
 
 

@@ -118,14 +118,14 @@ def test_tags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("team", "'team' is no tag; write key=value"),
-        ("=quant", "is no tag"),
-        ("a=1,,b=2", "'' is no tag"),
+        ("team", "'team' is not a tag; write key=value"),
+        ("=quant", "is not a tag"),
+        ("a=1,,b=2", "'' is not a tag"),
         ("a=1,a=2", "the tag 'a' is given twice"),
-        ("a=<b>", "S3 takes no tag a=<b>"),
-        (f"{'k' * 129}=v", "128 characters for the key"),
+        ("a=<b>", "S3 does not accept the tag a=<b>"),
+        (f"{'k' * 129}=v", "at most 128 characters"),
         ("aws:team=x", "begins with aws:, which is reserved"),
-        (",".join(f"k{number}=v" for number in range(11)), "S3 takes 10 tags of an object, not 11"),
+        (",".join(f"k{number}=v" for number in range(11)), "S3 accepts at most 10 tags per object, not 11"),
     ],
 )
 def test_what_s3_would_refuse_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, text: str, word: str) -> None:
