@@ -1,4 +1,4 @@
-"""``lakehouse coverage``: what is in the lake, from manifests alone."""
+"""``lakehouse coverage``: what is in the lake, read from manifests only."""
 
 from __future__ import annotations
 
@@ -30,21 +30,19 @@ _MARKS = {
 
 
 def run_coverage(dataset: str | None, *, symbol: str | None, years: int, html: Path | None, as_json: bool) -> int:
-    """Of every dataset by month, or of one by symbol and period; 0."""
+    """Show every dataset by month, or one dataset by symbol and period. Returns 0."""
     settings = load_settings()
     matrix, lake = load_matrix(settings.matrix), settings.lake.lake()
     if dataset is not None:
         return _one(lake, matrix.entry(dataset.strip("/")), symbol, html, as_json=as_json)
     if symbol is not None or html is not None:
-        raise InputError(
-            "--symbol and --html are for one dataset: lakehouse coverage binance/um/klines/daily --html FILE."
-        )
+        raise InputError("--symbol and --html need a dataset: lakehouse coverage binance/um/klines/daily --html FILE.")
     return _all(lake, matrix, years, as_json=as_json)
 
 
 def _all(lake: Lake, matrix: ArchiveMatrix, years: int, *, as_json: bool) -> int:
-    census, today = ManifestStats(lake), datetime.now(UTC).date()
-    counted = {entry.dataset.name: _by_month(census.of(entry.dataset)) for entry in matrix.entries}
+    stats, today = ManifestStats(lake), datetime.now(UTC).date()
+    counted = {entry.dataset.name: _by_month(stats.of(entry.dataset)) for entry in matrix.entries}
     if as_json:
         output.print_json({name: frame.to_dicts() for name, frame in counted.items()})
         return 0
@@ -58,18 +56,18 @@ def _all(lake: Lake, matrix: ArchiveMatrix, years: int, *, as_json: bool) -> int
             table.add_row(entry.dataset.name if year == (synced or [year])[0] else "", str(year), *cells)
     output.stdout().print(table)
     output.stdout().print(
-        "3/31: of the month's 31 periods 3 are complete. Empty: never synced. !: quarantined objects."
+        "3/31: 3 of the month's 31 periods are complete. Empty: never synced. !: has quarantined objects."
     )
     return 0
 
 
-def _by_month(census: pl.DataFrame) -> pl.DataFrame:
-    whole = pl.col("present") == pl.col("expected")
+def _by_month(stats: pl.DataFrame) -> pl.DataFrame:
+    complete = pl.col("present") == pl.col("expected")
     return (
-        census.group_by(pl.col("period").str.slice(0, 7).alias("month"))
+        stats.group_by(pl.col("period").str.slice(0, 7).alias("month"))
         .agg(
             pl.len().alias("periods_synced"),
-            (whole & (pl.col("expected") > 0)).sum().alias("periods_complete"),
+            (complete & (pl.col("expected") > 0)).sum().alias("periods_complete"),
             pl.col("expected", "present", "bytes", "mismatch").sum(),
         )
         .sort("month")
@@ -87,11 +85,11 @@ def _cell(entry: DatasetEntry, month: str, row: dict[str, int] | None, today: da
 
 
 def _periods_due(entry: DatasetEntry, month: str, today: date) -> int:
-    """Periods of a month that the matrix wants and that are over by now."""
+    """Number of periods of a month that the matrix wants and that have ended."""
     if entry.dataset.cadence is Cadence.MONTHLY:
         return 1
-    whole = Period.parse(month, Cadence.MONTHLY)
-    first, end = max(whole.start, entry.first_period.start), min(whole.end, today)
+    period = Period.parse(month, Cadence.MONTHLY)
+    first, end = max(period.start, entry.first_period.start), min(period.end, today)
     if entry.last_period is not None:
         end = min(end, entry.last_period.end)
     return max(0, (end - first).days)
@@ -111,19 +109,21 @@ def _one(lake: Lake, entry: DatasetEntry, symbol: str | None, html: Path | None,
         return 0
     console = output.stdout()
     if covered.is_empty():
-        console.print(f"Nothing of {entry.dataset} was ever synced.")
+        console.print(f"{entry.dataset} was never synced.")
         return 0
     periods = covered["period"].unique().sort().to_list()
     width = max(10, console.width - 30)
     shown = periods[-width:]
-    console.print(f"{entry.dataset}, {shown[0]} to {shown[-1]}, one mark a period:")
-    for name, part in list(covered.group_by("symbol", maintain_order=True))[:SYMBOLS_SHOWN]:
-        marks = dict(part.select("period", "cover").iter_rows())
+    console.print(f"{entry.dataset}, {shown[0]} to {shown[-1]}, one mark per period:")
+    for name, rows in list(covered.group_by("symbol", maintain_order=True))[:SYMBOLS_SHOWN]:
+        marks = dict(rows.select("period", "cover").iter_rows())
         line = "".join(_MARKS[DatasetCoverage(marks[period])] if period in marks else " " for period in shown)
         console.print(f"{escape(str(name[0])[:24]):24} {line}", no_wrap=True, highlight=False)
     symbols = covered["symbol"].n_unique()
     if symbols > SYMBOLS_SHOWN:
-        console.print(f"... and {symbols - SYMBOLS_SHOWN} more symbols: --symbol NAME, or all of them: --html FILE")
+        console.print(
+            f"... and {symbols - SYMBOLS_SHOWN} more symbols. Use --symbol NAME for one, or --html FILE for all."
+        )
     counts = Counter(dict(covered.group_by("cover").len().iter_rows()))
     console.print(
         "  ".join(f"{_MARKS[cover]} {cover.value.replace('_', ' ')} {counts[cover.value]}" for cover in DatasetCoverage)

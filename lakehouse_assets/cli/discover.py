@@ -1,4 +1,4 @@
-"""``lakehouse discover``: what an exchange publishes now, and a matrix made of it. Writes nothing to the lake."""
+"""``lakehouse discover``: show what an exchange publishes, and write a matrix of it. Writes nothing to the lake."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DiscoverOptions:
     """The command's arguments."""
 
     exchange: str
@@ -35,43 +35,45 @@ class Asked:
     force: bool
 
 
-def run_discover(asked: Asked, *, as_json: bool) -> int:
-    """Walk the archive and print what is there, what changed, and how it differs from the matrix; 0."""
+def run_discover(options: DiscoverOptions, *, as_json: bool) -> int:
+    """Walk the archive and print its contents, changes and differences from the matrix. Returns 0."""
     settings = load_settings()
-    exchange = exchange_named(asked.exchange)
-    if asked.write_matrix is not None:
-        _check_writable(asked.write_matrix, force=asked.force)
+    exchange = exchange_named(options.exchange)
+    if options.write_matrix is not None:
+        _check_writable(options.write_matrix, force=options.force)
     wanted = load_matrix(settings.matrix)
     catalog = discover(
         exchange.name,
         settings.source.bucket(exchange),
-        markets=None if asked.market is None else [asked.market],
-        data_types=None if asked.data_type is None else [asked.data_type],
-        depth=Depth.EXACT if asked.exact else Depth.SHALLOW,
-        concurrency=asked.concurrency,
+        markets=None if options.market is None else [options.market],
+        data_types=None if options.data_type is None else [options.data_type],
+        depth=Depth.EXACT if options.exact else Depth.SHALLOW,
+        concurrency=options.concurrency,
     )
     before = _last(settings, exchange.name)
     changes = None if before is None else changes_between(before, catalog)
     differences = against_matrix(catalog, wanted)
-    if asked.write_matrix is not None:
-        _write_matrix(catalog, asked.write_matrix, force=asked.force)
+    if options.write_matrix is not None:
+        _write_matrix(catalog, options.write_matrix, force=options.force)
     if as_json:
         output.print_json(_document(catalog, changes, differences))
     else:
         _print(catalog, before, changes, differences)
-        if asked.write_matrix is not None:
-            output.stdout().print(escape(f"Wrote {asked.write_matrix}; use it with LAKEHOUSE_MATRIX."), soft_wrap=True)
+        if options.write_matrix is not None:
+            output.stdout().print(
+                escape(f"Wrote {options.write_matrix}; use it with LAKEHOUSE_MATRIX."), soft_wrap=True
+            )
     return 0
 
 
 def _last(settings: Settings, exchange: str) -> Catalog | None:
-    """The last catalog of the lake, where one is configured and can be read: only changes since are to be shown."""
+    """The last catalog in the lake; None without a lake, and where it cannot be read, since only changes need it."""
     if settings.lake.bucket is None:
         return None
     try:
         return read_catalog(settings.lake.lake(), exchange)
     except StoreError as error:
-        output.stderr().print(escape(f"Changes since the last catalog are not known: {error}"), soft_wrap=True)
+        output.stderr().print(escape(f"Changes since the last catalog cannot be shown: {error}"), soft_wrap=True)
         return None
 
 
@@ -79,7 +81,7 @@ def _last(settings: Settings, exchange: str) -> Catalog | None:
 
 
 def matrix_yaml(matrix: ArchiveMatrix, catalog: Catalog) -> str:
-    """A matrix as a file that load_matrix reads back as the same."""
+    """The matrix as YAML; load_matrix reads it back unchanged."""
     entries = []
     for entry in matrix.entries:
         fields: dict[str, Any] = {"dataset": entry.dataset.name}
@@ -87,18 +89,19 @@ def matrix_yaml(matrix: ArchiveMatrix, catalog: Catalog) -> str:
             fields["intervals"] = list(entry.intervals)
         entries.append(fields | {"first_period": str(entry.first_period)})
     head = (
-        f"# What {catalog.exchange} published on {catalog.taken_at:%Y-%m-%d %H:%M} UTC ({catalog.depth} catalog), all "
-        "symbols of each dataset.\n# Cut it before you use it: `lakehouse plan` says what a dataset costs.\n\n"
+        f"# Datasets that {catalog.exchange} published on {catalog.taken_at:%Y-%m-%d %H:%M} UTC "
+        f"({catalog.depth} catalog), with all their symbols.\n"
+        "# Remove what you do not need: `lakehouse plan` shows what a dataset costs.\n\n"
     )
     return head + yaml.safe_dump({"datasets": entries}, sort_keys=False, default_flow_style=None, width=120)
 
 
 def _check_writable(path: Path, *, force: bool) -> None:
-    """Before anything is asked of the exchange. Raises InputError."""
+    """Raises InputError. Called before any request to the exchange."""
     if path.exists() and not force:
-        raise InputError(f"{path} is there already; name another file, or write over it with --force.")
+        raise InputError(f"{path} already exists; name another file, or overwrite it with --force.")
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"{path} cannot be written: name a file in a folder that is there.")
+        raise InputError(f"{path} cannot be written: name a file in an existing folder.")
 
 
 def _write_matrix(catalog: Catalog, path: Path, *, force: bool) -> None:
@@ -114,7 +117,7 @@ def _write_matrix(catalog: Catalog, path: Path, *, force: bool) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-# What is printed
+# Output
 
 
 def _document(catalog: Catalog, changes: pl.DataFrame | None, differences: pl.DataFrame) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def _print(catalog: Catalog, before: Catalog | None, changes: pl.DataFrame | Non
         ["symbols", "objects", "bytes"],
     )
     for row in catalog.datasets().to_dicts():
-        about = "" if row["exact"] else "~"
+        approximately = "" if row["exact"] else "~"
         shown.add_row(
             row["dataset"],
             row["state"] or "?",
@@ -154,19 +157,20 @@ def _print(catalog: Catalog, before: Catalog | None, changes: pl.DataFrame | Non
             str(row["first"] or ""),
             str(row["newest"] or ""),
             f"{row['symbols']:,}",
-            "?" if row["objects"] is None else f"{about}{row['objects']:,}",
-            "?" if row["bytes"] is None else f"{about}{output.size(row['bytes'])}",
+            "?" if row["objects"] is None else f"{approximately}{row['objects']:,}",
+            "?" if row["bytes"] is None else f"{approximately}{output.size(row['bytes'])}",
         )
     console.print(shown)
     for row in catalog.strays.head(ROWS).to_dicts():
         count = f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}"
         place = repr(row["prefix"]) if row["prefix"] else "the root"
         console.print(
-            escape(f"Below {place}: {count} keys, such as {row['example']!r}: {row['reason']}."), soft_wrap=True
+            escape(f"Unrecognized keys below {place}: {count}, such as {row['example']!r}: {row['reason']}."),
+            soft_wrap=True,
         )
     if before is not None and changes is not None:
         _print_changes(f"Since the catalog of {before.taken_at:%Y-%m-%d %H:%M} UTC", changes)
-    _print_changes("Against the matrix", differences)
+    _print_changes("Compared with the matrix", differences)
     console.print(f"{catalog.requests:,} requests, {catalog.seconds:.1f} s.")
 
 
@@ -175,9 +179,9 @@ def _print_changes(title: str, changes: pl.DataFrame) -> None:
     if changes.is_empty():
         console.print(f"{title}: no difference.")
         return
-    shown = output.table(title, ["what", "name", "datasets", "last seen"])
+    shown = output.table(title, ["change", "name", "datasets", "last seen"])
     for row in changes.head(ROWS).to_dicts():
         shown.add_row(row["kind"], escape(row["name"]), ", ".join(row["datasets"]), str(row["since"] or ""))
     console.print(shown)
     if changes.height > ROWS:
-        console.print(f"and {changes.height - ROWS:,} more; --json names all.")
+        console.print(f"and {changes.height - ROWS:,} more; --json lists all.")

@@ -1,4 +1,4 @@
-"""``lakehouse doctor``: is everything as it has to be, and if not, what is to be done."""
+"""``lakehouse doctor``: check the set-up, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENDPOINTS_NOT_READ = (
     "AWS_USE_FIPS_ENDPOINT",
     "S3_ENDPOINT_URL",
 )
-"""Some client or other would read each, and the exchanges' buckets would be asked for there too."""
+"""Variables from which some client would take its endpoint, and would then look for the exchanges' buckets there."""
 
 _MARKS = {Health.OK: "[green]ok[/]", Health.NOTE: "note", Health.WARNING: "[yellow]warning[/]"}
 _MARKS[Health.ERROR] = "[bold red]ERROR[/]"
@@ -49,7 +49,7 @@ _MARKS[Health.ERROR] = "[bold red]ERROR[/]"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as it is in force; secrets are masked. ``source`` is ``environment`` or ``default``."""
+    """A setting in force; secrets are masked. ``source`` is ``environment`` or ``default``."""
 
     name: str
     value: str
@@ -57,16 +57,16 @@ class Setting:
 
 
 def run_doctor(exchanges: str | None, *, as_json: bool) -> int:
-    """Look at everything and print it; 0 unless something is an error. Raises InputError for an unknown exchange."""
+    """Run all checks and print their findings. Returns 1 if any is an error. Raises InputError."""
     wanted = _exchanges(exchanges)
-    with output.stderr().status("Looking at settings, lake and sources"):
+    with output.stderr().status("Checking settings, lake and sources"):
         settings, findings = _examine(wanted)
     ok = all(finding.health is not Health.ERROR for finding in findings)
     if as_json:
         output.print_json(
             {
                 "ok": ok,
-                "settings": [asdict(each) for each in settings],
+                "settings": [asdict(setting) for setting in settings],
                 "findings": [asdict(finding) for finding in findings],
             }
         )
@@ -80,7 +80,7 @@ def _exchanges(text: str | None) -> set[str] | None:
         return None
     wanted = {name.strip() for name in text.split(",")}
     if unknown := sorted(wanted - set(EXCHANGES)):
-        raise InputError(f"There is no exchange {', '.join(unknown)}; there are {', '.join(EXCHANGES)}.")
+        raise InputError(f"Unknown exchange: {', '.join(unknown)}. Known: {', '.join(EXCHANGES)}.")
     return wanted
 
 
@@ -98,17 +98,17 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[HealthFinding
     matrix: ArchiveMatrix | None = None
     try:
         matrix = load_matrix(settings.matrix)
-        place = settings.matrix or "the packaged one; LAKEHOUSE_MATRIX names another"
-        findings.append(HealthFinding("matrix", Health.OK, f"{len(matrix.entries)} data sets: {place}"))
+        place = settings.matrix or "packaged matrix; set LAKEHOUSE_MATRIX to use your own"
+        findings.append(HealthFinding("matrix", Health.OK, f"{len(matrix.entries)} datasets: {place}"))
     except LakehouseError as error:
         findings.append(HealthFinding("matrix", Health.ERROR, str(error)))
     lake: Lake | None = None
     try:
         lake = settings.lake.lake()
         findings.append(_identity(lake))
-        of_lake = list(look_at_lake(lake))
-        findings += of_lake
-        if any(finding.health is Health.ERROR for finding in of_lake):
+        lake_findings = list(look_at_lake(lake))
+        findings += lake_findings
+        if any(finding.health is Health.ERROR for finding in lake_findings):
             lake = None
         elif matrix is not None:
             findings += look_at_records(lake, [entry.dataset for entry in matrix.entries])
@@ -120,7 +120,7 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[HealthFinding
 
 
 def settings_in_force(settings: BaseSettings, environment: Mapping[str, str]) -> Iterator[Setting]:
-    """Every setting of every group, by the variable that gives it."""
+    """Every setting of every group, named by its variable."""
     prefix = str(type(settings).model_config.get("env_prefix"))
     for name in type(settings).model_fields:
         value = getattr(settings, name)
@@ -147,7 +147,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[HealthFinding
         yield HealthFinding(
             f"settings: {name}",
             Health.WARNING,
-            "no such setting; it is not read",
+            "unknown setting; it is ignored",
             f"did you mean {near[0]}?" if near else "see deploy/docs",
         )
 
@@ -167,7 +167,7 @@ def _endpoints_not_read(environment: Mapping[str, str]) -> Iterator[HealthFindin
             yield HealthFinding(
                 f"settings: {name}",
                 Health.NOTE,
-                "is set, and not read: every client is told its endpoint",
+                "is set but ignored: every client is given its endpoint explicitly",
                 "if it is meant for the lake, set LAKEHOUSE_LAKE_ENDPOINT_URL",
             )
 
@@ -179,7 +179,7 @@ def _scratch(settings: Settings) -> Iterator[HealthFinding]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield HealthFinding("scratch", Health.WARNING, f"{folder}: {error.strerror}", "staged copies cannot be made")
+        yield HealthFinding("scratch", Health.WARNING, f"{folder}: {error.strerror}", "staged copies are not possible")
         return
     enough = free >= settings.sync.scratch_bytes
     yield HealthFinding(
@@ -188,7 +188,7 @@ def _scratch(settings: Settings) -> Iterator[HealthFinding]:
         f"{output.size(free)} free in {folder}",
         ""
         if enough
-        else f"staged copies may take {output.size(settings.sync.scratch_bytes)}: make room, or set "
+        else f"staged copies may need {output.size(settings.sync.scratch_bytes)}: free some space, or set "
         "LAKEHOUSE_SYNC_SCRATCH_DIR or LAKEHOUSE_SYNC_SCRATCH_BYTES",
     )
 
@@ -196,22 +196,20 @@ def _scratch(settings: Settings) -> Iterator[HealthFinding]:
 def _telemetry(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if not endpoint:
-        yield HealthFinding("telemetry", Health.NOTE, "off", "OTEL_EXPORTER_OTLP_ENDPOINT turns it on")
+        yield HealthFinding("telemetry", Health.NOTE, "off", "set OTEL_EXPORTER_OTLP_ENDPOINT to turn it on")
         return
     parts = urlsplit(endpoint)
     yield HealthFinding(
-        "telemetry", Health.OK, f"sent to {parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
+        "telemetry", Health.OK, f"exported to {parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
     )
 
 
 def _dagster(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
     home = environment.get("DAGSTER_HOME")
     if not home:
-        yield HealthFinding(
-            "Dagster", Health.NOTE, "DAGSTER_HOME is not set", "lakehouse up brings an instance of its own"
-        )
+        yield HealthFinding("Dagster", Health.NOTE, "DAGSTER_HOME is not set", "lakehouse up uses its own instance")
         return
-    import dagster as dg  # noqa: PLC0415 - two seconds, where it is needed
+    import dagster as dg  # noqa: PLC0415 - takes two seconds
 
     try:
         with dg.DagsterInstance.get() as instance:
@@ -220,64 +218,67 @@ def _dagster(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
             kind = type(instance.run_storage).__name__
             yield HealthFinding("Dagster", Health.OK, f"{kind} in {home}, {runs} runs")
             late = sorted(name for name, status in instance.get_daemon_statuses().items() if status.healthy is False)
-    except Exception as error:  # noqa: BLE001 - whatever an instance's storage raises
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # noqa: BLE001 - an instance's storage may raise anything
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         yield HealthFinding(
-            "Dagster", Health.ERROR, f"the instance of {home} cannot be used: {first}", "see its dagster.yaml"
+            "Dagster", Health.ERROR, f"the instance in {home} cannot be used: {first_line}", "check its dagster.yaml"
         )
         return
     if not beats:
-        yield HealthFinding("Dagster daemon", Health.NOTE, "never ran", "sensors, schedules and backfills need it")
+        yield HealthFinding("Dagster daemon", Health.NOTE, "never started", "sensors, schedules and backfills need it")
     elif late:
         yield HealthFinding(
-            "Dagster daemon", Health.WARNING, f"no heartbeat of {', '.join(late)}", "start it: dagster-daemon run"
+            "Dagster daemon",
+            Health.WARNING,
+            f"no recent heartbeat from {', '.join(late)}",
+            "start it: dagster-daemon run",
         )
     else:
-        yield HealthFinding("Dagster daemon", Health.OK, "its heartbeats are recent")
+        yield HealthFinding("Dagster daemon", Health.OK, "running")
 
 
 def _identity(lake: Lake) -> HealthFinding:
     bucket = lake.bucket
     where = f"{lake.url()} at {bucket.endpoint}, region {bucket.effective_region}"
     if bucket.credentials is not None:
-        return HealthFinding("lake", Health.OK, f"{where}; keys of LAKEHOUSE_LAKE_*")
-    found = bucket.session().get_credentials()
-    if found is None:
+        return HealthFinding("lake", Health.OK, f"{where}; keys from LAKEHOUSE_LAKE_*")
+    credentials = bucket.session().get_credentials()
+    if credentials is None:
         return HealthFinding(
             "lake",
             Health.ERROR,
             f"{where}; no credentials",
-            "set LAKEHOUSE_LAKE_ACCESS_KEY_ID and LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain",
+            "set LAKEHOUSE_LAKE_ACCESS_KEY_ID and LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or configure the AWS default chain",
         )
-    return HealthFinding("lake", Health.OK, f"{where}; credentials of the AWS default chain: {found.method}")
+    return HealthFinding("lake", Health.OK, f"{where}; credentials from the AWS default chain: {credentials.method}")
 
 
 def _sources(
     settings: Settings, matrix: ArchiveMatrix, lake: Lake | None, wanted: set[str] | None
 ) -> list[HealthFinding]:
-    """One dataset of each exchange, side by side."""
-    first = {}
+    """Check one dataset of each exchange, in parallel."""
+    datasets = {}
     for entry in matrix.entries:
         if wanted is None or entry.dataset.exchange in wanted:
-            first.setdefault(entry.dataset.exchange, entry.dataset)
+            datasets.setdefault(entry.dataset.exchange, entry.dataset)
     options = settings.sync.options(settings.lake.headers).transfer
 
-    def look(dataset: Any) -> list[HealthFinding]:
+    def check(dataset: Any) -> list[HealthFinding]:
         return list(look_at_source(dataset, settings.source.bucket(dataset.source), lake, options))
 
-    with ThreadPoolExecutor(max(1, len(first))) as pool:
-        return [finding for found in pool.map(look, first.values()) for finding in found]
+    with ThreadPoolExecutor(max(1, len(datasets))) as pool:
+        return [finding for findings in pool.map(check, datasets.values()) for finding in findings]
 
 
 def _print(settings: Sequence[Setting], findings: Sequence[HealthFinding]) -> None:
     console = output.stdout()
-    shown = output.table("Settings of the environment; all others are as packaged", ["variable", "value"])
+    shown = output.table("Settings from the environment; all others have their defaults", ["variable", "value"])
     for setting in settings:
         if setting.source == "environment":
             shown.add_row(setting.name, escape(setting.value))
     if shown.row_count:
         console.print(shown)
-    table = output.table("", ["what", "", "found", "what to do"])
+    table = output.table("", ["check", "", "finding", "what to do"])
     for finding in findings:
         table.add_row(escape(finding.about), _MARKS[finding.health], escape(finding.found), escape(finding.advice))
     console.print(table)

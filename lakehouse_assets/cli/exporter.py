@@ -1,4 +1,4 @@
-"""``lakehouse exporter``: sends metrics of the lake's records until it is ended."""
+"""``lakehouse exporter``: exports metrics of the lake's records until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lakehouse_assets.settings import load_settings
 
 
 def run_exporter(interval_seconds: float, *, once: bool) -> int:
-    """Send every ``interval_seconds``; with ``once`` a single time. 0."""
+    """Export every ``interval_seconds``, or only ``once``. Returns 0."""
     settings = load_settings()
-    # One per lake: a second series of the same records, from before a restart, would be summed with the first.
+    # One instance id per lake: with a new id after a restart, sums would count the same records twice.
     if not start_telemetry("lakehouse-exporter", instance=settings.lake.url):
         raise InputError(
-            "Nothing to send to: set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver, such as http://127.0.0.1:4318."
+            "No receiver is configured: set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver, such as "
+            "http://127.0.0.1:4318."
         )
     configure_logs()
     exporter = Exporter(settings.lake.lake(), load_matrix(settings.matrix).entries)

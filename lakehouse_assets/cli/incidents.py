@@ -1,4 +1,4 @@
-"""``lakehouse incidents``: the book of incidents in the lake, read and changed by hand."""
+"""``lakehouse incidents``: shows the incidents in the lake, and acknowledges and resolves them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from lakehouse_assets.settings import load_settings
 
 
 def run_list(*, every: bool, as_json: bool) -> int:
-    """Print the open incidents (all with ``every``) and dead letters; 1 when any is open."""
-    book = _desk().read(_now())
-    shown = book.live()
+    """Print open incidents (``every``: resolved ones too) and dead letters. Returns 1 if any incident is open."""
+    state = _service().read(_now())
+    shown = state.live()
     if every:
-        closed = [incident for incident in book.incidents.values() if not incident.phase.is_live]
+        closed = [incident for incident in state.incidents.values() if not incident.phase.is_live]
         shown += sorted(closed, key=lambda incident: incident.opened, reverse=True)
     if as_json:
-        letters = [letter.model_dump(mode="json", exclude={"body"}) for letter in book.dead_letters]
-        output.print_json({"incidents": [_document(each) for each in shown], "undelivered": letters})
+        letters = [letter.model_dump(mode="json", exclude={"body"}) for letter in state.dead_letters]
+        output.print_json({"incidents": [_document(incident) for incident in shown], "undelivered": letters})
     else:
-        _print_list(shown, book)
-    return int(bool(book.live()))
+        _print_list(shown, state)
+    return int(bool(state.live()))
 
 
 def run_show(id_: str, *, as_json: bool) -> int:
-    """Print one incident and its signals; 0."""
-    incident = _desk().read(_now()).get(id_)
+    """Print one incident and its signals. Returns 0."""
+    incident = _service().read(_now()).get(id_)
     if as_json:
         folded = {subject: periods for subject, periods, _ in _folded(incident)}
         output.print_json(_document(incident) | {"signals": _signals(incident), "periods_beyond": folded})
@@ -46,18 +46,20 @@ def run_show(id_: str, *, as_json: bool) -> int:
 
 
 def run_ack(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
-    """Acknowledge and print it; 0."""
+    """Acknowledge an incident and print it. Returns 0."""
     note = _note(who, text)
-    return _changed(_desk().change(lambda book: acknowledge(book, id_, note), note.at), id_, as_json=as_json)
+    state = _service().change(lambda state: acknowledge(state, id_, note), note.at)
+    return _print_changed(state, id_, as_json=as_json)
 
 
 def run_resolve(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
-    """Resolve and print it; 0. The sensor tells people."""
+    """Resolve an incident and print it. Returns 0. The incident sensor sends the notification."""
     note = _note(who, text)
-    return _changed(_desk().change(lambda book: resolve(book, id_, note), note.at), id_, as_json=as_json)
+    state = _service().change(lambda state: resolve(state, id_, note), note.at)
+    return _print_changed(state, id_, as_json=as_json)
 
 
-def _desk() -> IncidentService:
+def _service() -> IncidentService:
     settings = load_settings()
     folder = settings.incidents.fallback_dir
     return IncidentService(LakeIncidentStore(settings.lake.lake(), folder and folder / "incidents.json"), Notifier())
@@ -72,12 +74,12 @@ def _note(who: str | None, text: str) -> Note:
         try:
             who = getpass.getuser()
         except (OSError, KeyError):
-            raise InputError("Your login has no name here: say who you are with --by NAME.") from None
+            raise InputError("Your login name is unknown: give your name with --by NAME.") from None
     return Note(who=who, at=_now(), text=text)
 
 
-def _changed(book: IncidentState, id_: str, *, as_json: bool) -> int:
-    incident = book.get(id_)
+def _print_changed(state: IncidentState, id_: str, *, as_json: bool) -> int:
+    incident = state.get(id_)
     if as_json:
         output.print_json(_document(incident))
     else:
@@ -100,7 +102,7 @@ def _signals(incident: Incident) -> list[dict[str, Any]]:
 
 
 def _folded(incident: Incident) -> list[tuple[str, list[str], FoldedPeriods]]:
-    """Subject, and the firing periods, of what is kept without its signals."""
+    """Subject and firing periods of the periods that are kept without their signals."""
     return [
         (stem.partition("|")[2], list(folded.periods()), folded)
         for stem, folded in incident.folded.items()
@@ -108,17 +110,18 @@ def _folded(incident: Incident) -> list[tuple[str, list[str], FoldedPeriods]]:
     ]
 
 
-def _print_list(shown: list[Incident], book: IncidentState) -> None:
+def _print_list(shown: list[Incident], state: IncidentState) -> None:
     console = output.stdout()
     if not shown:
         console.print("No incident is open.")
     else:
-        listed = output.table("Incidents (UTC)", ["id", "state", "severity", "since", "what"], ["signals"])
-        for each in shown:
-            since = f"{each.opened:%Y-%m-%d %H:%M}"
-            listed.add_row(each.id, each.state, each.severity, since, escape(each.title), f"{each.firing_count:,}")
+        listed = output.table("Incidents (UTC)", ["id", "state", "severity", "since", "incident"], ["signals"])
+        for incident in shown:
+            since = f"{incident.opened:%Y-%m-%d %H:%M}"
+            count = f"{incident.firing_count:,}"
+            listed.add_row(incident.id, incident.state, incident.severity, since, escape(incident.title), count)
         console.print(listed)
-    for letter in book.dead_letters:
+    for letter in state.dead_letters:
         console.print(escape(f"undelivered: {letter.incident}: {letter.reason} ({letter.attempts} attempts)"))
 
 
@@ -128,8 +131,8 @@ def _print_one(incident: Incident) -> None:
     console.print(escape(incident.title))
     for name, note in (("acknowledged", incident.acknowledged), ("resolved", incident.resolved)):
         if note is not None:
-            console.print(escape(f"{name} by {note.who or 'itself'} at {note.at:%Y-%m-%d %H:%M} UTC: {note.text}"))
-    listed = output.table("Signals (UTC)", ["asset", "period", "since", "clear since", "what"], ["times"])
+            console.print(escape(f"{name} by {note.who or 'lakehouse'} at {note.at:%Y-%m-%d %H:%M} UTC: {note.text}"))
+    listed = output.table("Signals (UTC)", ["asset", "period", "since", "cleared", "problem"], ["times"])
     for member in incident.members.values():
         signal = member.signal
         cleared = f"{member.cleared:%Y-%m-%d %H:%M}" if member.cleared else "-"

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, one JSON document for programs."""
+"""Output of the commands: tables for people, one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.filesize import decimal
 from rich.table import Table
 
 PIPED_WIDTH = 140
-"""Columns where the output is no terminal and nobody says how wide it is."""
+"""Width in columns where the output is not a terminal."""
 
 
 def stdout() -> Console:
-    """The console of results."""
+    """The console for results."""
     return _console(stderr=False)
 
 
 def stderr() -> Console:
-    """The console of everything that is not a result."""
+    """The console for everything that is not a result."""
     return _console(stderr=True)
 
 
@@ -32,21 +32,21 @@ def _console(*, stderr: bool) -> Console:
 
 
 def print_json(document: Any) -> None:
-    """The only thing on stdout: one document, keys in the order given."""
+    """Print the one document that is all of stdout, with keys in the given order."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
 def table(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
     """A table with left-aligned columns ``texts``, then right-aligned ``numbers``."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=title, title_justify="left", header_style="bold")
     for name in texts:
-        made.add_column(name, overflow="fold")
+        shown.add_column(name, overflow="fold")
     for name in numbers:
-        made.add_column(name, justify="right", no_wrap=True)
-    return made
+        shown.add_column(name, justify="right", no_wrap=True)
+    return shown
 
 
 def size(count: int) -> str:
-    """Bytes for people, in powers of ten."""
+    """A human-readable size in powers of ten."""
     return decimal(count)

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; nothing where nobody watches."""
+"""A progress bar on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,27 +13,42 @@ from lakehouse_assets.cli import output
 
 
 class Bar:
-    """What is being done, how much of it is, at which rate, and for how long still."""
+    """Shows the current activity, its progress, rate and remaining time."""
 
-    def __init__(self, progress: Progress | None, doing: str) -> None:
+    def __init__(self, progress: Progress | None, activity: str) -> None:
         self._progress = progress
-        self._task = None if progress is None else progress.add_task(doing, total=None, unit="", size=0, size_total=0)
+        self._task = (
+            None if progress is None else progress.add_task(activity, total=None, unit="", size=0, size_total=0)
+        )
 
     def show(
-        self, doing: str, done: int = 0, total: int | None = None, *, unit: str = "", size: int = 0, size_total: int = 0
+        self,
+        activity: str,
+        done: int = 0,
+        total: int | None = None,
+        *,
+        unit: str = "",
+        size: int = 0,
+        size_total: int = 0,
     ) -> None:
-        """``done`` of ``total`` things of a ``unit``, and their bytes."""
+        """``done`` and ``total`` are counted in ``unit``, ``size`` and ``size_total`` in bytes."""
         if self._progress is not None and self._task is not None:
             self._progress.update(
-                self._task, description=doing, completed=done, total=total, unit=unit, size=size, size_total=size_total
+                self._task,
+                description=activity,
+                completed=done,
+                total=total,
+                unit=unit,
+                size=size,
+                size_total=size_total,
             )
 
 
 @contextmanager
-def progress_bar(doing: str) -> Generator[Bar]:
-    """On stderr, removed at the end; an empty one where stderr is no terminal."""
+def progress_bar(activity: str) -> Generator[Bar]:
+    """A bar that is removed at the end; it shows nothing where stderr is not a terminal."""
     if not sys.stderr.isatty():
-        yield Bar(None, doing)
+        yield Bar(None, activity)
         return
     with Progress(
         TextColumn("{task.description}"),
@@ -45,11 +60,11 @@ def progress_bar(doing: str) -> Generator[Bar]:
         console=output.stderr(),
         transient=True,
     ) as progress:
-        yield Bar(progress, doing)
+        yield Bar(progress, activity)
 
 
 class _Bytes(ProgressColumn):
-    """Bytes done, of all, and per second since the first of them."""
+    """Bytes done, bytes in total, and bytes per second."""
 
     def render(self, task: Task) -> Text:
         done, total = task.fields["size"], task.fields["size_total"]

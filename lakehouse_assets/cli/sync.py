@@ -1,4 +1,4 @@
-"""``lakehouse plan`` and ``lakehouse sync``: the engine without Dagster."""
+"""``lakehouse plan`` and ``lakehouse sync``: run the engine without Dagster."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ if TYPE_CHECKING:
 
 FAILURES_SHOWN = 20
 
+HEADINGS = {"vanished": "withdrawn"}
+"""Headings of columns whose JSON key is not the usual word."""
 
-def ask(dataset: str, first: str, last: str, symbols: str | None, intervals: str | None) -> tuple[Scope, Engine]:
-    """What the arguments ask for, and the engine to do it. Raises InputError. No request is made."""
+
+def prepare_sync(
+    dataset: str, first: str, last: str, symbols: str | None, intervals: str | None
+) -> tuple[Scope, Engine]:
+    """The scope that the arguments describe, and an engine for it. Raises InputError. Makes no request."""
     settings = load_settings()
     entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
     scope = Scope(
         entry=entry,
         periods=tuple(asked_periods(entry, first, last)),
-        symbols=names_of("--symbols", symbols),
-        intervals=names_of("--intervals", intervals),
+        symbols=parse_names("--symbols", symbols),
+        intervals=parse_names("--intervals", intervals),
     )
     return scope, _engine(entry, settings)
 
@@ -47,8 +52,8 @@ def _engine(entry: DatasetEntry, settings: Settings) -> Engine:
     return Engine(settings.source.bucket(entry.dataset.source), lake, options)
 
 
-def names_of(option: str, text: str | None) -> tuple[str, ...]:
-    """The names in ``A,B``; none where nothing was given. Raises InputError."""
+def parse_names(option: str, text: str | None) -> tuple[str, ...]:
+    """Parse ``A,B``; an empty tuple for None. Raises InputError."""
     if text is None:
         return ()
     names = [name.strip() for name in text.split(",")]
@@ -60,9 +65,9 @@ def names_of(option: str, text: str | None) -> tuple[str, ...]:
 # plan
 
 
-def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
-    """Print what a sync would copy; 0."""
-    scope, engine = asked
+def run_plan(prepared: tuple[Scope, Engine], *, as_json: bool) -> int:
+    """Print what a sync would copy. Returns 0."""
+    scope, engine = prepared
     with progress_bar(Stage.LISTING.value):
         plan = engine.plan(scope)
     rows = _plan_rows(plan, scope)
@@ -72,7 +77,7 @@ def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
         output.print_json({"dataset": scope.entry.dataset.name, "periods": rows, "total": summary})
         return 0
     numbers = ("objects", "sidecars", "bytes", "missing", "changed", "present", "vanished")
-    shown = output.table(f"To copy: {scope.entry.dataset}", ["period"], numbers)
+    shown = output.table(f"To copy: {scope.entry.dataset}", ["period"], [HEADINGS.get(name, name) for name in numbers])
     for row in rows:
         shown.add_row(row["period"], *_counts(row, numbers))
     shown.add_section()
@@ -82,11 +87,13 @@ def run_plan(asked: tuple[Scope, Engine], *, as_json: bool) -> int:
     console.print(f"{estimate}.", soft_wrap=True)
     if plan.is_doubted:
         console.print(
-            f"The exchange lists {summary['doubted']} objects (or their sidecars) no longer: too many to be believed "
-            "at once. They count as there until that lasts, or a sync accepts withdrawals.",
+            f"The exchange no longer lists {summary['doubted']} objects or their sidecars: so many that it may be an "
+            "outage. They count as withdrawn once this has lasted for some hours, or with sync --accept-withdrawals.",
             soft_wrap=True,
         )
-    console.print(f"{plan.listing_requests} of the requests were made now, to list. Nothing was written.")
+    console.print(
+        f"{plan.listing_requests} of these requests were listings, and were made for this plan. Nothing was written."
+    )
     return 0
 
 
@@ -95,7 +102,7 @@ def _counts(row: dict[str, Any], numbers: tuple[str, ...]) -> list[str]:
 
 
 def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
-    """One row per period, also for those of which nothing is known."""
+    """One row per period, including periods without any object."""
     copies = (
         plan.copies()
         .group_by("period")
@@ -107,14 +114,14 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
             changed=(~pl.col("is_sidecar") & (pl.col("reason") == ObjectState.CHANGED)).sum(),
         )
     )
-    kept = plan.rows.group_by("period").agg(
+    states = plan.rows.group_by("period").agg(
         present=(pl.col("state") == ObjectState.PRESENT).sum(),
         vanished=(pl.col("state") == ObjectState.WITHDRAWN).sum(),
     )
     periods = pl.DataFrame({"period": scope.names}, schema={"period": pl.String})
     return (
         periods.join(copies, on="period", how="left")
-        .join(kept, on="period", how="left")
+        .join(states, on="period", how="left")
         .with_columns(pl.exclude("period").fill_null(0))
         .sort("period")
         .to_dicts()
@@ -125,17 +132,22 @@ def _plan_rows(plan: Plan, scope: Scope) -> list[dict[str, Any]]:
 
 
 def run_sync(
-    asked: tuple[Scope, Engine], *, mode: str | None, allow_spending: bool, accept_withdrawals: bool, as_json: bool
+    prepared: tuple[Scope, Engine], *, mode: str | None, allow_spending: bool, accept_withdrawals: bool, as_json: bool
 ) -> int:
-    """Sync and print the report; 0 when all that was asked for is in the lake, else 1."""
-    scope, engine = asked
+    """Sync and print the report. Returns 1 if any requested object is not in the lake."""
+    scope, engine = prepared
     chosen = None if mode is None else _mode(mode)
     with progress_bar(Stage.LISTING.value) as bar:
 
-        def on_progress(now: EngineProgress) -> None:
-            doing = now.stage.value if now.mode is None else f"{now.stage.value} ({now.mode.value})"
+        def on_progress(progress: EngineProgress) -> None:
+            stage = progress.stage.value
             bar.show(
-                doing, now.files_done, now.files_total, unit="files", size=now.bytes_done, size_total=now.bytes_total
+                stage if progress.mode is None else f"{stage} ({progress.mode.value})",
+                progress.files_done,
+                progress.files_total,
+                unit="files",
+                size=progress.bytes_done,
+                size_total=progress.bytes_total,
             )
 
         report = engine.sync(
@@ -154,13 +166,11 @@ def run_sync(
 
 
 def _approval(allow_spending: bool) -> Callable[[Estimate], None]:
-    ceiling = load_settings().spending.per_run
+    limit = load_settings().spending.per_run
 
     def approve(estimate: Estimate) -> None:
         if not allow_spending:
-            ceiling.check(
-                estimate.dollars, estimate.bytes, what="This sync is estimated at", override="--allow-spending"
-            )
+            limit.check(estimate.dollars, estimate.bytes, what="This sync is estimated at", override="--allow-spending")
 
     return approve
 
@@ -169,7 +179,7 @@ def _mode(text: str) -> SyncMode:
     try:
         return SyncMode(text)
     except ValueError:
-        raise InputError(f"{text!r} is not a mode; use {', '.join(SyncMode)}.") from None
+        raise InputError(f"{text!r} is not a mode; use one of {', '.join(SyncMode)}.") from None
 
 
 def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:
@@ -217,24 +227,24 @@ def _print_report(report: SyncReport, failed: list[PeriodReport], source_url: st
 
 def _state(period: PeriodReport) -> str:
     if period.state is PeriodState.INCOMPLETE and period.narrowed and not period.failed:
-        return "narrowed"
+        return "partial"
     return period.state.value.replace("_", " ")
 
 
 def _notes(report: SyncReport, failed: list[PeriodReport], source_url: str) -> list[str]:
     notes = []
-    unpublished = [each.period for each in report.periods if each.state is PeriodState.NOT_PUBLISHED]
+    unpublished = [period.period for period in report.periods if period.state is PeriodState.NOT_PUBLISHED]
     if unpublished:
-        span = unpublished[0] if len(unpublished) == 1 else f"{unpublished[0]} to {unpublished[-1]}"
-        notes.append(f"Not published yet: {len(unpublished)} of {len(report.periods)} periods ({span}).")
-    if any(each.narrowed and not each.is_complete and each.expected for each in report.periods):
-        notes.append("Narrowed by --symbols or --intervals: the rest of these periods is not in the lake.")
+        window = unpublished[0] if len(unpublished) == 1 else f"{unpublished[0]} to {unpublished[-1]}"
+        notes.append(f"Not published yet: {len(unpublished)} of {len(report.periods)} periods ({window}).")
+    if any(period.narrowed and not period.is_complete and period.expected for period in report.periods):
+        notes.append("Partial, because of --symbols or --intervals: the rest of these periods is not in the lake.")
     notes += report.notes
     if doubted := doubted_text(report, source_url):
-        notes.append(f"{doubted} With --accept-withdrawals it is believed now.")
+        notes.append(f"{doubted} Use --accept-withdrawals to record them as withdrawn now.")
     failures = [failure for period in failed for failure in period.failures]
     notes += [f"failed: {printable(failure.key)}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]
     rest = sum(period.missing_total for period in failed) - min(len(failures), FAILURES_SHOWN)
     if rest > 0:
-        notes.append(f"and {rest} more; --json names more of them. A second run does the rest.")
+        notes.append(f"and {rest} more; --json lists more of them. Run the sync again to copy the rest.")
     return notes

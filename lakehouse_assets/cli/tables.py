@@ -1,4 +1,4 @@
-"""``lakehouse tables``, ``query`` and ``export``: what the lake's tables hold, without Dagster."""
+"""``lakehouse tables``, ``query`` and ``export``: read the lake's tables without Dagster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.markup import escape
 from lakehouse_assets.archive.errors import store_error
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.cli import output
-from lakehouse_assets.cli.sync import names_of
+from lakehouse_assets.cli.sync import parse_names
 from lakehouse_assets.errors import InputError, Side
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
@@ -28,7 +28,7 @@ ROWS_SHOWN = 50
 
 
 def run_tables(name: str | None, *, as_json: bool) -> int:
-    """List the matrix's tables, or what one table holds; 0."""
+    """List the matrix's tables, or show the contents of one. Returns 0."""
     settings = load_settings()
     lake = settings.lake.lake()
     if name is not None:
@@ -70,7 +70,7 @@ def run_tables(name: str | None, *, as_json: bool) -> int:
 
 
 def _show(table: Table, *, as_json: bool) -> int:
-    """One table: its snapshot and what it holds per symbol and interval."""
+    """Show one table: its snapshot, and its contents by symbol and interval."""
     found = snapshot(table.name)
     held = coverage(table.name)
     if as_json:
@@ -95,23 +95,24 @@ def _show(table: Table, *, as_json: bool) -> int:
         shown.add_row(*map(escape, texts), *(f"{row[name]:,}" for name in numbers))
     output.stdout().print(shown)
     if held.height > ROWS_SHOWN:
-        output.stdout().print(f"and {held.height - ROWS_SHOWN} more; --json has all.")
+        output.stdout().print(f"and {held.height - ROWS_SHOWN} more; --json lists all.")
     return 0
 
 
 def run_query(sql: str, *, as_of: str | None, limit: int, as_json: bool) -> int:
-    """Run one SELECT of Polars SQL over the tables that it names; 0.
+    """Run one SELECT (Polars SQL) over the tables that it names. Returns 0.
 
-    A table is called ``binance_um_klines``, or quoted by its own name. Raises InputError for SQL that
-    cannot be run.
+    A table is named as ``binance_um_klines``, or quoted as ``"binance/um/klines"``. Raises InputError for SQL that
+    fails.
     """
     lake = load_settings().lake.lake()
-    named = {name: Table(s.exchange, s.market, s.data_type) for s in TABLES for name in (_sql_name(s.name), s.name)}
+    tables = [Table(schema.exchange, schema.market, schema.data_type) for schema in TABLES]
+    named = {name: table for table in tables for name in (table.sql_name, table.name)}
     frames = {name: scan(table, lake=lake, as_of=_as_of(as_of)) for name, table in named.items() if name in sql}
     try:
         answer = pl.SQLContext(frames).execute(_quoted(sql)).head(limit + 1).collect()
     except (PolarsError, OSError) as error:
-        raise InputError(f"The query cannot be run: {_first_line(error)} Tables: {_known(frames)}.") from error
+        raise InputError(f"The query failed: {_first_line(error)} Tables: {_table_names(frames)}.") from error
     if as_json:
         output.print_json({"rows": [_plain(row) for row in answer.head(limit).iter_rows(named=True)]})
         return 0
@@ -121,7 +122,7 @@ def run_query(sql: str, *, as_of: str | None, limit: int, as_json: bool) -> int:
         shown.add_row(*("" if value is None else escape(str(value)) for value in row))
     console.print(shown)
     if answer.height > limit:
-        console.print(f"The first {limit} rows; --limit shows more.")
+        console.print(f"The first {limit} rows; use --limit for more.")
     return 0
 
 
@@ -136,19 +137,19 @@ def run_export(
     columns: str | None,
     as_of: str | None,
 ) -> int:
-    """Write rows of a table to one local Parquet file, streamed; 0. An existing file is not replaced."""
+    """Stream rows of a table to one local Parquet file. Returns 0. Does not overwrite an existing file."""
     if target.exists():
-        raise InputError(f"{target} exists already; choose another name, or remove it.")
+        raise InputError(f"{target} already exists; choose another name, or remove it.")
     if not target.parent.is_dir():
-        raise InputError(f"{target.parent} is not a folder; make it first.")
+        raise InputError(f"{target.parent} is not a folder; create it first.")
     cited = snapshot(dataset, _as_of(as_of)).id
     rows = read_table(
         dataset,
-        symbols=names_of("--symbols", symbols) or None,
+        symbols=parse_names("--symbols", symbols) or None,
         interval=interval,
         start=start,
         end=end,
-        columns=names_of("--columns", columns) or None,
+        columns=parse_names("--columns", columns) or None,
         as_of=cited,
     )
     draft = target.with_name(f"{target.name}.part")
@@ -172,20 +173,16 @@ def _as_of(text: str | None) -> AsOf | None:
 
 
 _WORDS = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\binterval\b(?!\s*')""", re.IGNORECASE)
-"""Quoted texts and names, and the word interval where it is no literal such as INTERVAL '1h'."""
+"""Quoted strings and names, and the word interval where it does not begin a literal such as INTERVAL '1h'."""
 
 
 def _quoted(sql: str) -> str:
-    """With the column interval in quotes, since it is a word of SQL, too."""
-    return _WORDS.sub(lambda found: '"interval"' if found[0].lower() == "interval" else found[0], sql)
+    """Quote the column interval, since the word is also an SQL keyword."""
+    return _WORDS.sub(lambda match: '"interval"' if match[0].lower() == "interval" else match[0], sql)
 
 
-def _sql_name(name: str) -> str:
-    return name.replace("/", "_")
-
-
-def _known(frames: dict[str, pl.LazyFrame]) -> str:
-    return ", ".join(frames) or "none is named; one is called such as binance_um_klines"
+def _table_names(frames: dict[str, pl.LazyFrame]) -> str:
+    return ", ".join(frames) or "none is named; a table name looks like binance_um_klines"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``lakehouse verify``, ``adopt`` and ``rebuild-manifests``: what the lake holds, read and recorded."""
+"""``lakehouse verify``, ``adopt`` and ``rebuild-manifests``: read the lake's copies and record the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.markup import escape
 from lakehouse_assets.archive.matrix import DatasetEntry, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import Bar, progress_bar
-from lakehouse_assets.cli.sync import ask
+from lakehouse_assets.cli.sync import prepare_sync
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.lake.sync_log import HISTORY_TABLE, rebuild_history
@@ -17,30 +17,30 @@ from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
 from lakehouse_assets.sync.integrity.verify import OnRead, Reading, Verification, Verifier
 
-COMPLAINTS_SHOWN = 20
+PROBLEMS_SHOWN = 20
 
 HISTORY = HISTORY_TABLE.rsplit("/", 1)[-1]
-"""In place of a dataset: the history of syncs."""
+"""Names the history of syncs in place of a dataset."""
 
 
-def run_verify(dataset: str, first: str, last: str, *, again: bool, as_json: bool) -> int:
-    """Read what is not verified yet and print what is known; 1 when anything is wrong or unread."""
-    scope, _engine = ask(dataset, first, last, None, None)
-    with progress_bar("looking") as bar:
-        done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=again, on_read=_shown_on(bar))
+def run_verify(dataset: str, first: str, last: str, *, force: bool, as_json: bool) -> int:
+    """Read objects that are not verified yet and print the results. Returns 1 if any object is wrong or unread."""
+    scope, _engine = prepare_sync(dataset, first, last, None, None)
+    with progress_bar("reading the manifest") as bar:
+        done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=force, on_read=_shown_on(bar))
     return _report(f"Verified: {scope.entry.dataset}", done, as_json=as_json)
 
 
 def run_adopt(dataset: str, first: str, last: str, *, as_json: bool) -> int:
-    """Record and read what the lake holds, copying nothing; 1 when anything is wrong or unread."""
-    scope, engine = ask(dataset, first, last, None, None)
+    """Record and read the lake's objects without copying any. Returns 1 if any object is wrong or unread."""
+    scope, engine = prepare_sync(dataset, first, last, None, None)
     with progress_bar("listing") as bar:
         done = adopt(engine, _verifier(scope.entry), scope, on_read=_shown_on(bar))
     return _report(f"Adopted: {scope.entry.dataset}", done, as_json=as_json)
 
 
 def run_rebuild(dataset: str, *, as_json: bool) -> int:
-    """Add manifest rows for objects that the lake holds and the manifest does not know; 0."""
+    """Add manifest rows for objects that are in the lake but not in the manifest. Returns 0."""
     settings = load_settings()
     if dataset.strip("/") == HISTORY:
         return _rebuild_history(settings.lake.lake(), as_json=as_json)
@@ -55,8 +55,8 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
         output.print_json({"dataset": entry.dataset.name, "rows_added": added})
     else:
         output.stdout().print(
-            f"{added} rows were added to the manifest of {entry.dataset}. What no former row told (the source's ETags) "
-            "is unknown until the next sync; checksums until: lakehouse verify"
+            f"{added} rows were added to the manifest of {entry.dataset}. Their source ETags are unknown until the "
+            "next sync, and their checksums until you run: lakehouse verify"
         )
     return 0
 
@@ -66,13 +66,20 @@ def _rebuild_history(lake: Lake, *, as_json: bool) -> int:
     if as_json:
         output.print_json({"dataset": HISTORY, "rows_added": recovered})
     else:
-        output.stdout().print(f"{recovered} rows of the history of syncs were recovered; 0 where it is whole.")
+        output.stdout().print(f"{recovered} rows of the history of syncs were recovered (0 if it was complete).")
     return 0
 
 
 def _shown_on(bar: Bar) -> OnRead:
-    def on_read(now: Reading) -> None:
-        bar.show("reading", now.objects, now.objects_total, unit="objects", size=now.bytes, size_total=now.bytes_total)
+    def on_read(reading: Reading) -> None:
+        bar.show(
+            "reading",
+            reading.objects,
+            reading.objects_total,
+            unit="objects",
+            size=reading.bytes,
+            size_total=reading.bytes_total,
+        )
 
     return on_read
 
@@ -82,18 +89,21 @@ def _verifier(entry: DatasetEntry) -> Verifier:
     return Verifier(settings.source.bucket(entry.dataset.source), settings.lake.lake())
 
 
-def _report(title: str, done: Verification, *, as_json: bool) -> int:
-    failed = bool(done.complaints or done.unread)
+def _report(title: str, verification: Verification, *, as_json: bool) -> int:
+    failed = bool(verification.complaints or verification.unread)
     if as_json:
-        output.print_json({"ok": not failed, **asdict(done)})
+        output.print_json({"ok": not failed, **asdict(verification)})
         return int(failed)
     console = output.stdout()
     shown = output.table(title, ["period"], [state.value for state in Integrity])
-    for period, counts in sorted(done.states.items()):
+    for period, counts in sorted(verification.states.items()):
         shown.add_row(period, *(str(counts.get(state.value, 0)) for state in Integrity))
     console.print(shown)
-    console.print(f"{done.objects_read} objects read, {output.size(done.bytes_read)}, {done.seconds:.1f} s.")
-    for complaint in (*done.complaints, *done.unread)[:COMPLAINTS_SHOWN]:
-        fault = "the lake's copy differs; sync again: " if complaint.copy_differs else ""
-        console.print(escape(f"{complaint.state}: {complaint.key}: {fault}{complaint.note}"), soft_wrap=True)
+    console.print(
+        f"{verification.objects_read} objects read, {output.size(verification.bytes_read)}, "
+        f"{verification.seconds:.1f} s."
+    )
+    for problem in (*verification.complaints, *verification.unread)[:PROBLEMS_SHOWN]:
+        advice = "the lake's copy differs; sync again: " if problem.copy_differs else ""
+        console.print(escape(f"{problem.state}: {problem.key}: {advice}{problem.note}"), soft_wrap=True)
     return int(failed)

@@ -1,4 +1,4 @@
-"""The `lakehouse` command as a process of its own, in an environment that holds next to nothing."""
+"""Runs the `lakehouse` command as a separate process, in an almost empty environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RunLakehouse = Callable[..., Result]
 
 
 def clean_environment(tmp_path: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Nothing but a PATH without this environment's programs, and folders that tests may look into."""
+    """A PATH without this environment's programs, and folders that tests can inspect."""
     home = tmp_path / "user_home"
     temporary = tmp_path / "tmp"
     for folder in (home, temporary):
@@ -55,18 +55,18 @@ def is_running(pid: int) -> bool:
 
 
 def processes_naming(text: str) -> set[int]:
-    """Running processes, except this one, whose command line or environment names something."""
-    found = set()
+    """Running processes, except this one, whose command line or environment contains the text."""
+    pids = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            content = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if text.encode() in known and is_running(int(entry.name)):
-            found.add(int(entry.name))
-    return found
+        if text.encode() in content and is_running(int(entry.name)):
+            pids.add(int(entry.name))
+    return pids
 
 
 SYMBOLS = ("CLIAUSDT", "CLIBUSDT")
@@ -85,13 +85,13 @@ def publish(store: EmbeddedStore) -> None:
 
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> None:
-    """Three days of two symbols that no other test uses."""
+    """Three days of two symbols that other tests do not use."""
     publish(store)
 
 
 @pytest.fixture
 def environment(store: EmbeddedStore, published: None, tmp_path: Path) -> dict[str, str]:
-    """A lake of its own for each test."""
+    """Settings of a lake for this test only."""
     matrix = tmp_path / "matrix.yaml"
     matrix.write_text(MATRIX)
     return {

@@ -11,11 +11,11 @@ DATASET = "binance/um/klines/daily"
 RANGE = (DATASET, "--from", "2024-01-01", "--to", "2024-01-03")
 
 
-def test_what_is_there_by_month_by_symbol_and_as_a_page(
+def test_coverage_is_shown_by_month_by_symbol_and_as_a_page(
     run_lakehouse: RunLakehouse, environment: dict[str, str], tmp_path: Path
 ) -> None:
     nothing = run_lakehouse("coverage", DATASET, env=environment)
-    assert (nothing.returncode, nothing.stdout) == (0, f"Nothing of {DATASET} was ever synced.\n")
+    assert (nothing.returncode, nothing.stdout) == (0, f"{DATASET} was never synced.\n")
     assert run_lakehouse("sync", *RANGE, env=environment).returncode == 0
 
     months = json.loads(run_lakehouse("coverage", "--json", env=environment).stdout)
@@ -34,11 +34,11 @@ def test_what_is_there_by_month_by_symbol_and_as_a_page(
     assert f"Coverage of {DATASET}" in page.read_text()
 
 
-def test_what_cannot_be_shown_is_told_in_one_line(
+def test_wrong_arguments_are_reported_in_one_line(
     run_lakehouse: RunLakehouse, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    for arguments, told in (
-        (("--html", "x.html"), "are for one dataset"),
+    for arguments, message in (
+        (("--html", "x.html"), "need a dataset"),
         (("binance/um/klines/dayly",), "did you mean"),
         ((DATASET, "--symbol", "BTCUSDT"), "Nothing of 'BTCUSDT' was ever synced"),
         ((DATASET, "--html", str(tmp_path / "no" / "where.html")), "cannot be written"),
@@ -46,4 +46,4 @@ def test_what_cannot_be_shown_is_told_in_one_line(
         done = run_lakehouse("coverage", *arguments, env=environment)
         assert done.returncode == 2, done
         assert done.stderr.count("\n") == 1
-        assert told in done.stderr
+        assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`lakehouse discover` against the embedded store: once as a process, then its parts."""
+"""`lakehouse discover` against the embedded store: once as a process, then in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import load_matrix
-from lakehouse_assets.cli.discover import Asked, matrix_yaml, run_discover
+from lakehouse_assets.cli.discover import DiscoverOptions, matrix_yaml, run_discover
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.catalog_store import write_catalog
@@ -23,24 +23,24 @@ from lakehouse_assets_tests.cli.test_plan_and_sync import in_lake
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[EmbeddedStore]:
-    """A store of this file's own: a catalog shows all that a source has, what other tests publish too."""
+    """A store for this file only, since a catalog shows everything that other tests publish in a shared one."""
     with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> None:
-    """Into this file's store: what other files' `published` made before is in theirs."""
+    """Publish in this file's store, which replaces the shared one."""
     publish(store)
 
 
-ASKED = ("discover", "binance", "--market", "um", "--data-type", "klines", "--exact")
+COMMAND = ("discover", "binance", "--market", "um", "--data-type", "klines", "--exact")
 
 
-def test_it_says_what_is_published_and_how_that_differs_and_writes_nothing(
+def test_discover_shows_datasets_and_differences_and_writes_nothing_to_the_lake(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    result = run_lakehouse(*ASKED, "--json", env=environment)
+    result = run_lakehouse(*COMMAND, "--json", env=environment)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     [dataset] = document["datasets"]
@@ -49,14 +49,14 @@ def test_it_says_what_is_published_and_how_that_differs_and_writes_nothing(
     assert dataset["objects"] >= 12
     assert (document["exchange"], document["depth"], document["changes"]) == ("binance", "exact", None)
     assert "wanted, not published" not in {row["kind"] for row in document["against_matrix"]}
-    shown = run_lakehouse(*ASKED, env=environment)
+    shown = run_lakehouse(*COMMAND, env=environment)
     assert shown.returncode == 0, shown.stderr
     assert "um/klines/daily" in shown.stdout
     assert in_lake(store, f"cli/{tmp_path.name}") == {}
 
 
-def discover(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **asked: object) -> int:
-    """In this process, which saves two seconds each."""
+def discover(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **changed: object) -> int:
+    """Run in this process, which saves two seconds per call."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     fields: dict[str, object] = {
@@ -68,20 +68,20 @@ def discover(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **ask
         "write_matrix": None,
         "force": False,
     }
-    return run_discover(Asked(**(fields | asked)), as_json=False)
+    return run_discover(DiscoverOptions(**(fields | changed)), as_json=False)
 
 
-def test_without_a_lake_it_does_all_but_compare_with_the_last_catalog(
+def test_without_a_lake_no_changes_since_the_last_catalog_are_shown(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without = {name: value for name, value in environment.items() if "_LAKE_" not in name}
     assert discover(without, monkeypatch, data_type=None, exact=False) == 0
     shown = capsys.readouterr().out
-    assert "um/bookTicker/daily" in shown  # wanted by the matrix, not published here
+    assert "um/bookTicker/daily" in shown  # in the matrix, but not published in this store
     assert "Since the catalog" not in shown
 
 
-def test_with_a_catalog_in_the_lake_it_tells_what_came_since(
+def test_with_a_catalog_in_the_lake_changes_since_it_are_shown(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert discover(environment, monkeypatch) == 0
@@ -96,7 +96,7 @@ def test_with_a_catalog_in_the_lake_it_tells_what_came_since(
     assert "CLIAUSDT" in shown
 
 
-def test_a_catalog_that_cannot_be_read_takes_nothing_from_what_is_found(
+def test_a_damaged_catalog_in_the_lake_hides_only_the_changes(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -107,11 +107,11 @@ def test_a_catalog_that_cannot_be_read_takes_nothing_from_what_is_found(
     store.admin_bucket(bucket).boto3_client().put_object(Bucket=bucket, Key=place, Body=b"no commit")
     assert discover(environment, monkeypatch) == 0
     shown = capsys.readouterr()
-    assert "Against the matrix: no difference" in shown.out
-    assert "Changes since the last catalog are not known: " in shown.err
+    assert "Compared with the matrix: no difference" in shown.out
+    assert "Changes since the last catalog cannot be shown: " in shown.err
 
 
-def test_it_proposes_a_matrix_that_loads_and_overwrites_none_unless_told(
+def test_a_written_matrix_loads_and_overwrites_a_file_only_with_force(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -124,10 +124,10 @@ def test_it_proposes_a_matrix_that_loads_and_overwrites_none_unless_told(
     assert {"1m", "1h"} <= set(entry.intervals)
     capsys.readouterr()
     assert discover(environment | {"LAKEHOUSE_MATRIX": str(path)}, monkeypatch) == 0
-    assert "Against the matrix: no difference." in capsys.readouterr().out
+    assert "Compared with the matrix: no difference." in capsys.readouterr().out
 
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match=r"found\.yaml is there already; .* with --force\.$"):
+    with pytest.raises(InputError, match=r"found\.yaml already exists; .* with --force\.$"):
         discover(environment, monkeypatch, write_matrix=path)
     assert path.read_text(encoding="utf-8") == "mine"
     monkeypatch.delenv("LAKEHOUSE_MATRIX")
@@ -135,11 +135,11 @@ def test_it_proposes_a_matrix_that_loads_and_overwrites_none_unless_told(
     assert discover(without, monkeypatch, write_matrix=path, force=True) == 0
     assert load_matrix(path).entries == (entry,)
     assert list(tmp_path.glob(".found*")) == []
-    with pytest.raises(InputError, match=r"name a file in a folder that is there\.$"):
+    with pytest.raises(InputError, match=r"name a file in an existing folder\.$"):
         discover(without, monkeypatch, write_matrix=tmp_path / "no" / "m.yaml")
 
 
-def test_the_whole_grammar_proposes_a_matrix_that_loads(tmp_path: Path) -> None:
+def test_a_matrix_of_every_publication_of_every_exchange_loads(tmp_path: Path) -> None:
     for exchange in EXCHANGES.values():
         rows = [
             span(

@@ -1,4 +1,4 @@
-"""`lakehouse doctor`: what is right is said to be, what is wrong is found, and no secret is shown."""
+"""`lakehouse doctor` reports what works and what does not, and shows no secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Examine = Callable[..., tuple[int, dict[str, dict[str, str]], str]]
 def examine(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Examine:
-    """Status, findings by what they are about, and all that was printed; variables that are None are unset."""
+    """Exit status, findings by subject, and the output. Variables given as None are unset."""
 
     def run(**variables: str | None) -> tuple[int, dict[str, dict[str, str]], str]:
         for name, value in (environment | variables).items():
@@ -36,12 +36,12 @@ def examine(
         shown = capsys.readouterr().out
         document = json.loads(shown)
         assert document["ok"] == (status == 0)
-        return status, {each["about"]: each for each in document["findings"]}, shown
+        return status, {finding["about"]: finding for finding in document["findings"]}, shown
 
     return run
 
 
-def test_a_good_set_up_is_found_good_and_only_the_doctors_folder_is_written(
+def test_a_working_set_up_has_no_errors_and_only_the_doctor_folder_is_written(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str]
 ) -> None:
     result = run_lakehouse("doctor", env=environment)
@@ -55,15 +55,18 @@ def test_a_good_set_up_is_found_good_and_only_the_doctors_folder_is_written(
     assert {key.split("/")[2] for key in in_lake(store, prefix)} == {"_doctor"}
 
 
-def test_the_endpoint_in_force_is_told_and_what_is_not_read(examine: Examine, store: EmbeddedStore) -> None:
+def test_the_endpoint_in_force_and_ignored_endpoint_variables_are_shown(examine: Examine, store: EmbeddedStore) -> None:
     status, findings, _ = examine(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_ENDPOINT_URL_S3="http://127.0.0.1:9")
     assert status == 0
     assert f" at {store.endpoint_url}, region us-east-1" in findings["lake"]["found"]
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        assert findings[f"settings: {name}"]["found"] == "is set, and not read: every client is told its endpoint"
+        assert (
+            findings[f"settings: {name}"]["found"]
+            == "is set but ignored: every client is given its endpoint explicitly"
+        )
 
 
-def test_a_stray_with_a_hostile_key_is_not_what_is_copied(examine: Examine, store: EmbeddedStore) -> None:
+def test_an_unrecognized_hostile_key_is_not_used_for_the_copy_tests(examine: Examine, store: EmbeddedStore) -> None:
     admin = store.admin_bucket("data.binance.vision").boto3_client()
     where = {"Bucket": "data.binance.vision", "Key": "data/futures/um/daily/klines/AAUSDT/1m/odd\nname.zip"}
     admin.put_object(**where, Body=b"")
@@ -75,9 +78,9 @@ def test_a_stray_with_a_hostile_key_is_not_what_is_copied(examine: Examine, stor
         assert findings[f"binance: {mode}"]["health"] == "ok"
 
 
-def test_settings_are_told_with_their_source_and_secrets_masked(examine: Examine, environment: dict[str, str]) -> None:
+def test_settings_are_shown_with_their_source_and_secrets_masked(examine: Examine, environment: dict[str, str]) -> None:
     _, findings, shown = examine(LAKEHOUSE_INCIDENTS_URLS="json://u:planted-4711@example.org/")
-    settings = {each["name"]: each for each in json.loads(shown)["settings"]}
+    settings = {setting["name"]: setting for setting in json.loads(shown)["settings"]}
     assert settings["LAKEHOUSE_LAKE_BUCKET"] == {
         "name": "LAKEHOUSE_LAKE_BUCKET",
         "value": environment["LAKEHOUSE_LAKE_BUCKET"],
@@ -91,10 +94,10 @@ def test_settings_are_told_with_their_source_and_secrets_masked(examine: Examine
     assert settings["LAKEHOUSE_INCIDENTS_URLS"]["value"] == MASK
     for secret in (environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"], "planted-4711"):
         assert secret not in shown
-    assert findings["matrix"]["found"].startswith("2 data sets")
+    assert findings["matrix"]["found"].startswith("2 datasets")
 
 
-def test_a_right_to_delete_is_a_warning(examine: Examine, store: EmbeddedStore) -> None:
+def test_permission_to_delete_is_a_warning(examine: Examine, store: EmbeddedStore) -> None:
     assert examine()[1]["lake: delete"]["health"] == "ok"
     status, findings, _ = examine(
         LAKEHOUSE_LAKE_ACCESS_KEY_ID=store.admin.access_key_id,
@@ -117,7 +120,7 @@ def test_a_right_to_delete_is_a_warning(examine: Examine, store: EmbeddedStore) 
         ({"DAGSTER_HOME": "/nowhere"}, "Dagster", "/nowhere", ""),
     ],
 )
-def test_what_is_wrong_is_an_error_with_what_to_do(
+def test_a_wrong_setting_is_an_error_with_advice(
     examine: Examine, variables: dict[str, str | None], about: str, found: str, advice: str
 ) -> None:
     status, findings, _ = examine(**variables)
@@ -127,13 +130,13 @@ def test_what_is_wrong_is_an_error_with_what_to_do(
     assert advice in findings[about]["advice"]
 
 
-def test_a_misspelled_setting_is_named_with_the_right_one(examine: Examine) -> None:
+def test_a_misspelled_setting_is_reported_with_the_closest_name(examine: Examine) -> None:
     status, findings, _ = examine(LAKEHOUSE_LAKE_BUKET="lake")
     assert status == 0
     assert findings["settings: LAKEHOUSE_LAKE_BUKET"]["advice"] == "did you mean LAKEHOUSE_LAKE_BUCKET?"
 
 
-def test_a_way_that_is_refused_is_told_with_the_reason(examine: Examine, store: EmbeddedStore) -> None:
+def test_a_refused_copy_mode_is_reported_with_the_reason(examine: Examine, store: EmbeddedStore) -> None:
     refuses = Rule(Refusal(403, "AccessDenied"), ("CopyObject",))
     with Proxy(store.endpoint_url, refuses).running() as proxy:
         status, findings, _ = examine(
@@ -144,7 +147,7 @@ def test_a_way_that_is_refused_is_told_with_the_reason(examine: Examine, store: 
     assert "AccessDenied" in findings["binance: direct"]["found"]
 
 
-def test_a_store_that_refuses_conditional_writes_is_an_error_with_advice_for_that(
+def test_a_store_that_refuses_conditional_writes_is_an_error_with_advice(
     examine: Examine, store: EmbeddedStore
 ) -> None:
     with Proxy(store.endpoint_url, Rule(RefusesHeader("if-none-match"), ("PutObject",))).running() as proxy:
@@ -157,7 +160,7 @@ def test_a_store_that_refuses_conditional_writes_is_an_error_with_advice_for_tha
     ("off", "health"),
     [(timedelta(seconds=5), Health.OK), (timedelta(minutes=3), Health.WARNING), (timedelta(minutes=20), Health.ERROR)],
 )
-def test_a_clock_that_is_off_is_told(off: timedelta, health: Health) -> None:
+def test_a_wrong_clock_is_reported(off: timedelta, health: Health) -> None:
     date = format_datetime(datetime.now(UTC) - off, usegmt=True)
     assert _clock({"ResponseMetadata": {"HTTPHeaders": {"date": date}}}).health is health
 
@@ -169,6 +172,6 @@ def test_no_secret_of_the_default_chain_is_shown(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"])
     status, findings, shown = examine(LAKEHOUSE_LAKE_ACCESS_KEY_ID=None, LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=None)
     assert status == 0
-    assert findings["lake"]["found"].endswith("credentials of the AWS default chain: env")
+    assert findings["lake"]["found"].endswith("credentials from the AWS default chain: env")
     assert environment["LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"] not in shown
     assert Bucket(name="x").environment() == {}

@@ -1,4 +1,4 @@
-"""Wrong input: one line on stderr, status 2, nothing on stdout."""
+"""Wrong input gives one line on stderr, status 2, and nothing on stdout."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ KNOWN = (
             ["sync", SPOT, *DAY, "--symbols", "BTCUSDT,"],
             "--symbols 'BTCUSDT,' has an empty name; write it as A,B.",
         ),
-        (["sync", SPOT, *DAY, "--mode", "fast"], f"'fast' is not a mode; use {', '.join(SyncMode)}."),
+        (["sync", SPOT, *DAY, "--mode", "fast"], f"'fast' is not a mode; use one of {', '.join(SyncMode)}."),
         (
             ["discover", "gate", "--market", "umm"],
             "gate has no market 'umm'; it has spot, futures_usdt, futures_btc, delivery_usdt, tradfi.",
         ),
         (
             ["demo", "--samples", "/no/such/folder"],
-            "/no/such/folder is no directory; name one that is laid out as an archive tree.",
+            "/no/such/folder is not a folder; name one that is laid out like an archive.",
         ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
@@ -92,7 +92,7 @@ def test_wrong_input_is_one_line_and_status_2(run_lakehouse: RunLakehouse, argum
 def test_a_period_that_is_not_over_is_one_line_and_status_2(run_lakehouse: RunLakehouse) -> None:
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     result = run_lakehouse("plan", SPOT, "--from", "2024-01-01", "--to", str(tomorrow), env=LAKE)
-    # Yesterday, or today if midnight falls between.
+    # Yesterday, or today if midnight passed meanwhile.
     assert result.stderr in {
         f"{SPOT} is published up to {tomorrow - timedelta(days=before)}; {tomorrow} is after that.\n"
         for before in (2, 1)
@@ -150,7 +150,7 @@ def test_a_lake_that_does_not_answer_is_one_line_and_status_1(run_lakehouse: Run
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "sync", "coverage", "verify"])
-def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fixtures and a table
+def test_a_refusal_by_a_store_is_one_line_with_advice(  # noqa: PLR0917 - fixtures and a table
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     environment: dict[str, str],
@@ -160,8 +160,8 @@ def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fi
     answer: Refusal,
     advice: str,
 ) -> None:
-    """In this process, since each of the processes would take two seconds."""
-    asked = [command, KLINES, *([] if command == "coverage" else ["--from", "2024-01-01", "--to", "2024-01-02"])]
+    """Run in this process, since a new process takes two seconds."""
+    arguments = [command, KLINES, *([] if command == "coverage" else ["--from", "2024-01-01", "--to", "2024-01-02"])]
     with Proxy(
         store.endpoint_url, Rule(answer, (*LISTS, *READS, *WRITES, "HeadObject", "OfBucket"))
     ).running() as proxy:
@@ -170,7 +170,7 @@ def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fi
         monkeypatch.setenv("LAKEHOUSE_LAKE_ENDPOINT_URL", proxy.endpoint_url)
         monkeypatch.setenv("LAKEHOUSE_LAKE_MAX_ATTEMPTS", "1")
         with pytest.raises(SystemExit) as ended:
-            get_command(app).main(asked, prog_name="lakehouse")
+            get_command(app).main(arguments, prog_name="lakehouse")
     shown = capsys.readouterr()
     assert ended.value.code == 1
     assert len(shown.err.splitlines()) == 1, shown.err
@@ -181,21 +181,21 @@ def test_what_a_store_refuses_is_one_line_with_what_to_do(  # noqa: PLR0917 - fi
     assert shown.out == ""
 
 
-def test_a_traceback_is_shown_when_it_is_asked_for(run_lakehouse: RunLakehouse) -> None:
+def test_a_traceback_is_shown_with_debug(run_lakehouse: RunLakehouse) -> None:
     result = run_lakehouse("plan", SPOT, *DAY, env={"LAKEHOUSE_DEBUG": "1"})
     assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("No lake is configured")
 
 
-def test_help_and_version_come_at_once(run_lakehouse: RunLakehouse) -> None:
+def test_help_and_version_are_fast(run_lakehouse: RunLakehouse) -> None:
     assert run_lakehouse("--version").stdout == "lakehouse 0.1.0\n"
     used = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = run_lakehouse("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Processor time: what a busy machine does not stretch by waiting.
+        # Processor time, which does not grow while a busy machine makes the process wait.
         used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert result.returncode == 0
         assert "demo" in result.stdout

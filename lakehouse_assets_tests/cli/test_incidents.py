@@ -1,4 +1,4 @@
-"""`lakehouse incidents` against the embedded store: what is open, who looks after it, and how it ends."""
+"""`lakehouse incidents` against the embedded store: list, show, acknowledge and resolve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ID = "binance-transfer-fails-20240305-1"
 
 @pytest.fixture
 def lake(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """Configured as a user does it, with one open incident."""
+    """A lake with one open incident, configured by environment variables."""
     lake = Lake(store.lake(), f"cli-{uuid.uuid4().hex}")
     credentials = lake.bucket.credentials
     monkeypatch.setenv("LAKEHOUSE_LAKE_BUCKET", lake.bucket.name)
@@ -32,8 +32,8 @@ def lake(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Lake:
     monkeypatch.setenv("LAKEHOUSE_LAKE_ENDPOINT_URL", lake.bucket.endpoint_url)
     monkeypatch.setenv("LAKEHOUSE_LAKE_ACCESS_KEY_ID", credentials.access_key_id)
     monkeypatch.setenv("LAKEHOUSE_LAKE_SECRET_ACCESS_KEY", credentials.secret_access_key)
-    desk = IncidentService(LakeIncidentStore(lake, None), Notifier())
-    desk.handle([signal(Cause.TRANSFER_FAILS, text="3 of 9 [objects] failed", run_id="abc")], at(2))
+    service = IncidentService(LakeIncidentStore(lake, None), Notifier())
+    service.handle([signal(Cause.TRANSFER_FAILS, text="3 of 9 [objects] failed", run_id="abc")], at(2))
     return lake
 
 
@@ -63,7 +63,7 @@ def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.Ca
     assert run("show", "x") == (2, "There is no incident 'x'. See: lakehouse incidents list --all\n")
 
 
-def test_periods_beyond_those_that_an_incident_names_are_counted_and_listed(
+def test_periods_beyond_the_limit_of_signals_are_counted_and_listed(
     lake: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 2)
@@ -78,7 +78,7 @@ def test_periods_beyond_those_that_an_incident_names_are_counted_and_listed(
     assert "8 more, 2024-02-02 to 2024-02-09" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_lake_that_was_not_configured_is_said(run_lakehouse: RunLakehouse) -> None:
+def test_a_missing_lake_is_reported(run_lakehouse: RunLakehouse) -> None:
     done = run_lakehouse("incidents", "list")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("No lake is configured: set LAKEHOUSE_LAKE_BUCKET")

@@ -21,11 +21,11 @@ def in_lake(store: EmbeddedStore, prefix: str) -> dict[str, object]:
     return {meta["path"]: meta["last_modified"] for meta in listed}
 
 
-def test_plan_says_what_is_missing_and_writes_nothing(
+def test_plan_counts_missing_objects_and_writes_nothing(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    asked = ("plan", DATASET, "--from", "2024-01-02", "--to", "2024-01-04")
-    result = run_lakehouse(*asked, "--json", env=environment)
+    command = ("plan", DATASET, "--from", "2024-01-02", "--to", "2024-01-04")
+    result = run_lakehouse(*command, "--json", env=environment)
     assert result.returncode == 0, result.stderr
     plan = json.loads(result.stdout)
     assert [(row["period"], row["objects"], row["sidecars"], row["missing"]) for row in plan["periods"]] == [
@@ -35,7 +35,7 @@ def test_plan_says_what_is_missing_and_writes_nothing(
     ]
     assert plan["total"]["bytes"] == sum(row["bytes"] for row in plan["periods"]) > 0
     assert plan["total"]["dollars"] > 0
-    shown = run_lakehouse(*asked, env=environment)
+    shown = run_lakehouse(*command, env=environment)
     assert "Nothing was written." in shown.stdout
     assert in_lake(store, f"cli/{tmp_path.name}") == {}
 
@@ -43,48 +43,48 @@ def test_plan_says_what_is_missing_and_writes_nothing(
 def test_sync_copies_and_a_second_one_copies_nothing(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    asked = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-03", "--mode", "direct")
-    first = run_lakehouse(*asked, env=environment)
+    command = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-03", "--mode", "direct")
+    first = run_lakehouse(*command, env=environment)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""  # no progress bar where nobody watches
+    assert first.stderr == ""  # no progress bar without a terminal
     assert [line.split("│")[1:5] for line in first.stdout.splitlines() if "2024-01-0" in line] == [
         [f" {day} ", " complete ", "     4/4 ", "      4 "] for day in ("2024-01-01", "2024-01-02", "2024-01-03")
     ]
     mirrored = in_lake(store, f"cli/{tmp_path.name}/archive")
     assert len(mirrored) == 24
-    again = json.loads(run_lakehouse(*asked, "--json", env=environment).stdout)
+    again = json.loads(run_lakehouse(*command, "--json", env=environment).stdout)
     assert again["ok"] is True
     assert again["total"]["copied"] == again["total"]["sidecars_copied"] == 0
     assert again["total"]["present"] == 12
     assert in_lake(store, f"cli/{tmp_path.name}/archive") == mirrored
-    plan = json.loads(run_lakehouse("plan", *asked[1:6], "--json", env=environment).stdout)
+    plan = json.loads(run_lakehouse("plan", *command[1:6], "--json", env=environment).stdout)
     assert (plan["total"]["objects"], plan["total"]["present"]) == (0, 12)
 
 
-def test_verbose_says_what_is_done_and_quiet_does_not(run_lakehouse: RunLakehouse, environment: dict[str, str]) -> None:
-    asked = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-02")
-    told = run_lakehouse("--verbose", *asked, env=environment)
-    assert told.returncode == 0, told.stderr
-    lines = told.stderr.splitlines()
+def test_verbose_logs_batches_and_commits(run_lakehouse: RunLakehouse, environment: dict[str, str]) -> None:
+    command = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-02")
+    result = run_lakehouse("--verbose", *command, env=environment)
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
     assert [line for line in lines if f"INFO {DATASET}: " in line and "files copied by direct, 0 failed" in line]
     assert [line for line in lines if "2024-01-01 to 2024-01-02: commit, " in line]
-    assert len(lines) < 20, "never a line per object"
-    assert run_lakehouse(*asked, env=environment).stderr == ""
+    assert len(lines) < 20, "no line per object"
+    assert run_lakehouse(*command, env=environment).stderr == ""
 
 
-def test_a_narrowed_sync_copies_what_was_asked_for_and_says_so(
+def test_a_partial_sync_copies_only_the_given_symbols_and_intervals(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
     period = ("--from", "2024-01-01", "--to", "2024-01-01")
     result = run_lakehouse("sync", DATASET, *period, "--symbols", "CLIAUSDT", "--intervals", "1h,1m", env=environment)
     assert result.returncode == 0, result.stderr
-    assert "narrowed" in result.stdout
+    assert "partial" in result.stdout
     assert len(in_lake(store, f"cli/{tmp_path.name}/archive")) == 4
     plan = run_lakehouse("plan", DATASET, *period, "--symbols", "CLIBUSDT", "--json", env=environment)
     assert json.loads(plan.stdout)["total"]["objects"] == 2
 
 
-def test_a_period_that_is_not_published_is_said_and_is_no_failure(
+def test_a_period_that_is_not_published_is_reported_and_is_not_a_failure(
     run_lakehouse: RunLakehouse, environment: dict[str, str]
 ) -> None:
     result = run_lakehouse("sync", DATASET, "--from", "2024-01-03", "--to", "2024-01-05", env=environment)
@@ -98,7 +98,7 @@ def test_a_month_given_for_days_means_its_days(run_lakehouse: RunLakehouse, envi
     assert (periods[0], periods[-1], len(periods)) == ("2024-02-01", "2024-02-29", 29)
 
 
-def test_what_cannot_be_written_is_named_with_status_1(
+def test_an_unwritable_lake_is_named_with_status_1(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str]
 ) -> None:
     wrong = environment | {"LAKEHOUSE_LAKE_BUCKET": "no-such-bucket"}

@@ -1,4 +1,4 @@
-"""``lakehouse tables``, ``query`` and ``export`` as processes of their own, on a small lake."""
+"""``lakehouse tables``, ``query`` and ``export`` as separate processes, on a small lake."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def lake(store: EmbeddedStore) -> dict[str, str]:
     }
 
 
-def test_tables_are_listed_with_what_they_hold(lake: dict[str, str], run_lakehouse: RunLakehouse) -> None:
+def test_tables_are_listed_with_their_contents(lake: dict[str, str], run_lakehouse: RunLakehouse) -> None:
     listed = {row["table"]: row for row in json.loads(run_lakehouse("tables", "--json", env=lake).stdout)["tables"]}
     row = listed[NAME]
     assert (row["periods"], row["first"], row["last"], row["symbols"], row["rows"]) == (2, *DAYS, 2, 96)
     assert row["snapshot"].startswith(f"{NAME}@1.")
     assert listed["binance/um/metrics"]["rows"] == 0
 
-    one = json.loads(run_lakehouse("tables", NAME, "--json", env=lake).stdout)
-    assert one["snapshot"] == row["snapshot"]
-    assert [(each["symbol"], each["rows"]) for each in one["coverage"]] == [
+    details = json.loads(run_lakehouse("tables", NAME, "--json", env=lake).stdout)
+    assert details["snapshot"] == row["snapshot"]
+    assert [(row["symbol"], row["rows"]) for row in details["coverage"]] == [
         (f"{lake['TAG']}BTC", 48),
         (f"{lake['TAG']}ETH", 48),
     ]
@@ -59,7 +59,7 @@ def test_tables_are_listed_with_what_they_hold(lake: dict[str, str], run_lakehou
     assert f"{lake['TAG']}BTC" in shown.stdout
 
 
-def test_a_query_answers_in_rows(lake: dict[str, str], run_lakehouse: RunLakehouse) -> None:
+def test_a_query_prints_its_rows(lake: dict[str, str], run_lakehouse: RunLakehouse) -> None:
     sql = (
         "SELECT symbol, COUNT(*) AS candles FROM binance_um_klines WHERE time < '2024-01-02' GROUP BY symbol ORDER BY 1"
     )
@@ -73,7 +73,7 @@ def test_a_query_answers_in_rows(lake: dict[str, str], run_lakehouse: RunLakehou
 
 
 @pytest.mark.parametrize(
-    ("asked", "run"),
+    ("sql", "quoted"),
     [
         ("SELECT interval FROM t WHERE interval = '1h'", """SELECT "interval" FROM t WHERE "interval" = '1h'"""),
         ("SELECT t.Interval, 'interval' FROM t", """SELECT t."interval", 'interval' FROM t"""),
@@ -82,12 +82,12 @@ def test_a_query_answers_in_rows(lake: dict[str, str], run_lakehouse: RunLakehou
         ("SELECT 'it''s an interval' FROM t", "SELECT 'it''s an interval' FROM t"),
     ],
 )
-def test_the_column_interval_needs_no_quotes(asked: str, run: str) -> None:
-    assert _quoted(asked) == run
+def test_the_column_interval_needs_no_quotes(sql: str, quoted: str) -> None:
+    assert _quoted(sql) == quoted
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (("query", "SELECT nothing FROM binance_um_klines"), "nothing"),
         (("query", "SELECT * FROM clines"), "none is named"),
@@ -98,12 +98,12 @@ def test_the_column_interval_needs_no_quotes(asked: str, run: str) -> None:
         (("export", NAME, "x.parquet", "--columns", "clos"), "no column 'clos'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_status_2(
-    lake: dict[str, str], run_lakehouse: RunLakehouse, arguments: tuple[str, ...], complaint: str
+def test_wrong_arguments_are_one_line_and_status_2(
+    lake: dict[str, str], run_lakehouse: RunLakehouse, arguments: tuple[str, ...], message: str
 ) -> None:
     done = run_lakehouse(*arguments, env=lake)
     assert done.returncode == 2, done.stderr
-    assert complaint in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -130,9 +130,9 @@ def test_an_export_is_a_parquet_file_that_cites_its_snapshot(
     assert rows["time"].dt.date().unique().to_list() == [date(2024, 1, 2)]
     again = run_lakehouse(*arguments, env=lake)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     assert [path.name for path in tmp_path.iterdir() if "parquet" in path.name] == ["btc.parquet"]
 
 
-def test_the_packaged_names_can_be_said_in_sql() -> None:
+def test_table_names_are_valid_in_sql() -> None:
     assert Table.parse(NAME).sql_name == "binance_um_klines"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 
 import obstore
+import pytest
+from typer.testing import CliRunner
 
+from lakehouse_assets.cli import verify
+from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.cli.conftest import RunLakehouse
 
@@ -13,7 +17,7 @@ DATASET = "binance/um/klines/daily"
 RANGE = (DATASET, "--from", "2024-01-01", "--to", "2024-01-03")
 
 
-def test_verify_reads_each_content_once_and_tells_what_is_wrong(
+def test_verify_reads_each_content_once_and_reports_problems(
     run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str]
 ) -> None:
     assert run_lakehouse("sync", *RANGE, env=environment).returncode == 0
@@ -31,9 +35,27 @@ def test_verify_reads_each_content_once_and_tells_what_is_wrong(
         if meta["path"].endswith(".zip")
     ]
     obstore.put(lake, key, b"no longer what was published")
-    replaced = run_lakehouse("verify", *RANGE, "--again", env=environment)
+    replaced = run_lakehouse("verify", *RANGE, "--force", env=environment)
     assert replaced.returncode == 1
     assert "it was replaced" in replaced.stdout
+
+
+@pytest.mark.parametrize("option", ["--force", "--again"])
+def test_force_reads_everything_also_under_its_former_name(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    calls: list[bool] = []
+
+    def run_verify(_dataset: str, _first: str, _last: str, *, force: bool, as_json: bool) -> int:
+        calls.append(force)
+        return 0
+
+    monkeypatch.setattr(verify, "run_verify", run_verify)
+    for arguments in ([option], []):
+        with pytest.raises(SystemExit):
+            app(["verify", *RANGE, *arguments])
+    assert calls == [True, False]
+    help_text = CliRunner().invoke(app, ["verify", "--help"]).output
+    assert "--force" in help_text
+    assert "--again" not in help_text
 
 
 def test_a_lost_manifest_is_rebuilt_and_a_mirror_adopted(

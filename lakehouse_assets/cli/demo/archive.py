@@ -1,4 +1,4 @@
-"""The demo's archive: what is published in the embedded source, and what of it is an archive object."""
+"""The demo's archive: publish files in the embedded source, and read their keys as datasets and periods."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lakehouse_assets.embedded.samples.archive import SampleFile, sample_files, 
 from lakehouse_assets.errors import InputError
 
 FIRST_DAY = date(2024, 3, 1)
-"""Of the generated archive; fixed, so that every demo has the same objects."""
+"""First day of the generated archive; fixed, so that every demo has the same objects."""
 
 EXAMPLE_KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03-01.zip"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One data set of the generated archive."""
+    """One dataset of the generated archive."""
 
     market: str
     data_type: str
@@ -55,7 +55,7 @@ SAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class DemoDataset:
-    """A dataset that the tree holds: its matrix entry, its periods, and its objects (no sidecars) by period."""
+    """A dataset in the demo's archive: its matrix entry, and its objects (without sidecars) by period."""
 
     entry: DatasetEntry
     objects: dict[Period, tuple[str, ...]]
@@ -71,7 +71,7 @@ class DemoDataset:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The whole tree: its exchange, its datasets, its files' sizes, and how many files are something else."""
+    """The demo's archive. ``others`` counts the files that are not archive objects."""
 
     exchange: Exchange
     datasets: tuple[DemoDataset, ...]
@@ -80,7 +80,7 @@ class Published:
 
 
 def fill(bucket: Bucket, samples: Path | None, days: int) -> None:
-    """Publish a directory's files, or a generated week, in a source bucket."""
+    """Publish a folder's files, or generated days, in a source bucket."""
     if samples is not None:
         upload_tree(bucket, samples)
         return
@@ -88,29 +88,27 @@ def fill(bucket: Bucket, samples: Path | None, days: int) -> None:
     upload(bucket, (file for sample in SAMPLES for file in sample.files(FIRST_DAY, last)))
 
 
-def survey_directory(directory: Path) -> Published:
-    """What a directory's files are as an archive. Raises InputError where there is no archive object."""
-    if not directory.is_dir():
-        raise InputError(f"{directory} is no directory; name one that is laid out as an archive tree.")
-    sizes = {
-        path.relative_to(directory).as_posix(): path.stat().st_size for path in directory.rglob("*") if path.is_file()
-    }
-    return survey(sizes, str(directory))
+def read_folder(folder: Path) -> Published:
+    """Read a folder as an archive. Raises InputError if it contains no archive object."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name one that is laid out like an archive.")
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    return read_archive(sizes, str(folder))
 
 
-def survey_bucket(bucket: Bucket) -> Published:
-    """What a bucket's objects are as an archive."""
+def read_bucket(bucket: Bucket) -> Published:
+    """Read a bucket as an archive."""
     listed = obstore.list(bucket.object_store()).collect()
-    return survey({meta["path"]: meta["size"] for meta in listed}, bucket.url)
+    return read_archive({meta["path"]: meta["size"] for meta in listed}, bucket.url)
 
 
-def survey(sizes: dict[str, int], where: str) -> Published:
-    """Datasets and periods of a tree of keys, each with a matrix entry that wants all of it, mode direct.
+def read_archive(sizes: dict[str, int], place: str) -> Published:
+    """Datasets and periods of a set of keys, each with a matrix entry for all of its objects, in mode direct.
 
-    Files of periods that are not over, or lie outside what the exchange published, count as others.
+    Files of periods that have not ended, or that the exchange never published, count as others.
     """
     exchange = _exchange_of(sizes)
-    found: dict[Dataset, dict[Period, list[tuple[str, str | None]]]] = {}
+    objects_of: dict[Dataset, dict[Period, list[tuple[str, str | None]]]] = {}
     others = 0
     for key in sorted(sizes):
         parsed = exchange.parse(key)
@@ -119,20 +117,20 @@ def survey(sizes: dict[str, int], where: str) -> Published:
         elif not parsed.is_sidecar:
             dataset = Dataset(exchange.name, parsed.market, parsed.data_type, parsed.cadence)
             if may_exist(dataset, parsed.period):
-                objects = found.setdefault(dataset, {}).setdefault(parsed.period, [])
+                objects = objects_of.setdefault(dataset, {}).setdefault(parsed.period, [])
                 objects.append((key, parsed.interval))
             else:
                 others += 1
-    if not found:
-        raise InputError(f"No file in {where} is an archive object; lay it out as, for example, {EXAMPLE_KEY}.")
+    if not objects_of:
+        raise InputError(f"No file in {place} is an archive object; lay them out like {EXAMPLE_KEY}.")
     order = {market: place for place, market in enumerate(exchange.markets)}
-    datasets = sorted(found, key=lambda dataset: (order[dataset.market], dataset.name))
-    made = tuple(_demo_dataset(dataset, found[dataset]) for dataset in datasets)
-    return Published(exchange, made, sizes, others)
+    datasets = sorted(objects_of, key=lambda dataset: (order[dataset.market], dataset.name))
+    demo_datasets = tuple(_demo_dataset(dataset, objects_of[dataset]) for dataset in datasets)
+    return Published(exchange, demo_datasets, sizes, others)
 
 
 def _exchange_of(keys: Iterable[str]) -> Exchange:
-    """The exchange whose grammar reads most of the keys."""
+    """The exchange whose grammar parses most of the keys."""
     counts = Counter(
         exchange.name for key in keys for exchange in EXCHANGES.values() if isinstance(exchange.parse(key), ParsedKey)
     )
@@ -140,20 +138,20 @@ def _exchange_of(keys: Iterable[str]) -> Exchange:
 
 
 def _demo_dataset(dataset: Dataset, objects: dict[Period, list[tuple[str, str | None]]]) -> DemoDataset:
-    seen = {interval for each in objects.values() for _, interval in each if interval}
+    intervals = {interval for keys in objects.values() for _, interval in keys if interval}
     entry = DatasetEntry.model_validate(
         {
             "dataset": dataset.name,
             "symbols": ALL,
             "mode": SyncMode.DIRECT,
-            **({"intervals": sorted(seen)} if seen else {}),
+            **({"intervals": sorted(intervals)} if intervals else {}),
         }
     )
-    return DemoDataset(entry, {period: tuple(key for key, _ in each) for period, each in objects.items()})
+    return DemoDataset(entry, {period: tuple(key for key, _ in keys) for period, keys in objects.items()})
 
 
 def may_exist(dataset: Dataset, period: Period) -> bool:
-    """Whether a period is over, and within what the exchange published."""
+    """Whether a period has ended and the exchange published the dataset then."""
     publication = dataset.publication
     first = Period.containing(dataset.cadence, publication.first)
     if publication.ended is not None and period > Period.containing(dataset.cadence, publication.ended):

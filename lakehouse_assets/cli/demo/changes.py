@@ -1,4 +1,4 @@
-"""What happens in the demo's archive between its two runs: a new period, a rewritten object, a withdrawn one."""
+"""Changes to the demo's archive between the two backfills: a new period, a rewritten and a withdrawn object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Bodies = Callable[[Sequence[str]], dict[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one change did to a dataset's files: bodies before and after, None where there are none."""
+    """One change to a dataset's files: their bodies before and after it."""
 
     dataset: DemoDataset
     period: Period
@@ -29,15 +29,15 @@ class Change:
 
     @property
     def objects(self) -> list[str]:
-        """Its objects' keys, without sidecars."""
+        """Keys of the changed objects, without sidecars."""
         parse = self.dataset.dataset.source.parse
-        parsed = ((key, parse(key)) for key in sorted(self.before | self.after))
-        return [key for key, read in parsed if not (isinstance(read, ParsedKey) and read.is_sidecar)]
+        parsed_keys = ((key, parse(key)) for key in sorted(self.before | self.after))
+        return [key for key, parsed in parsed_keys if not (isinstance(parsed, ParsedKey) and parsed.is_sidecar)]
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Each None where the tree is too small for it."""
+    """All changes; one is None where the archive is too small for it."""
 
     added: Change | None
     rewritten: Change
@@ -45,7 +45,7 @@ class Changes:
 
 
 def change_archive(bucket: Bucket, published: Published, *, generated: bool) -> Changes:
-    """Publish a period more, rewrite an object, withdraw another; each in a dataset of its own if there are so many."""
+    """Publish a new period, rewrite an object, and withdraw another; in different datasets if there are three."""
     store = bucket.object_store()
     datasets = published.datasets
     sidecar_key = published.exchange.sidecar_of
@@ -76,10 +76,10 @@ def change_archive(bucket: Bucket, published: Published, *, generated: bool) -> 
 
 
 def _added(dataset: DemoDataset, bodies: Bodies, *, generated: bool) -> Change | None:
-    """The period after the last one, or else the one before the first."""
+    """A new period: the one after the last, or else the one before the first."""
     last, first = dataset.periods[-1], dataset.periods[0]
     candidates = (last.next(), first.shifted(-1))
-    period = next((each for each in candidates if may_exist(dataset.dataset, each)), None)
+    period = next((candidate for candidate in candidates if may_exist(dataset.dataset, candidate)), None)
     if period is None:
         return None
     files = _generated(dataset, period) if generated else _renamed(dataset, last, period, bodies)
@@ -88,31 +88,31 @@ def _added(dataset: DemoDataset, bodies: Bodies, *, generated: bool) -> Change |
 
 def _generated(dataset: DemoDataset, period: Period) -> list[SampleFile]:
     name = (dataset.dataset.market, dataset.dataset.data_type)
-    [sample] = [each for each in SAMPLES if (each.market, each.data_type) == name]
+    [sample] = [sample for sample in SAMPLES if (sample.market, sample.data_type) == name]
     return list(sample.files(period.start, period.start))
 
 
 def _renamed(dataset: DemoDataset, model: Period, period: Period, bodies: Bodies) -> list[SampleFile]:
-    """The files of another period under this one's names: new files cannot be had offline."""
+    """The files of another period under the names of this one, since new files are not available offline."""
     files = []
-    known = bodies(dataset.objects[model])
+    known_bodies = bodies(dataset.objects[model])
     source = dataset.dataset.source
     for key in dataset.objects[model]:
         parsed = source.parse(key)
         if isinstance(parsed, ParsedKey):
-            new = dataset.dataset.layout.key_of(
+            new_key = dataset.dataset.layout.key_of(
                 symbol=parsed.symbol, interval=parsed.interval, period=period, part=parsed.part
             )
-            files.append(SampleFile(new, known[key]))
-            if source.sidecar_of(key) in known:
-                files.append(sidecar_of(new, known[key], source))
+            files.append(SampleFile(new_key, known_bodies[key]))
+            if source.sidecar_of(key) in known_bodies:
+                files.append(sidecar_of(new_key, known_bodies[key], source))
     return files
 
 
 def _rewritten(key: str, before: dict[str, bytes]) -> dict[str, bytes]:
-    """The same files with one byte of the object's changed, and its sidecar true to it. Sizes stay.
+    """The files with one byte of the object changed and its sidecar adapted. Sizes stay the same.
 
-    The byte is the minute of packing in a zip's first header: as when an exchange packs anew.
+    The byte is part of the modification time in a zip's first header, as if the exchange had packed the file again.
     """
     body = bytearray(before[key])
     body[min(10, len(body) - 1)] ^= 0x20

@@ -1,4 +1,4 @@
-"""What the demo claims, each looked up in the store and in Dagster's records."""
+"""The demo's claims, each checked against the store and Dagster's records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence, and whether it turned out true; ``found`` says what was looked at."""
+    """A claim and whether it holds; ``found`` is the evidence."""
 
     text: str
     holds: bool
@@ -33,7 +33,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object as a listing shows it."""
+    """An object in a listing."""
 
     etag: str
     size: int
@@ -42,18 +42,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The lake's mirror and its kept former objects, at one moment; keys are the lake's."""
+    """The lake's mirror and its superseded objects, by their key in the lake."""
 
     mirror: dict[str, Entry]
     superseded: dict[str, Entry]
 
     @property
     def newest(self) -> float:
-        """Epoch seconds of the youngest object."""
+        """Last-modified time of the newest object, in epoch seconds."""
         return max((entry.last_modified.timestamp() for entry in self.mirror.values()), default=0.0)
 
 
-def look(lake: Bucket) -> Contents:
+def list_lake(lake: Bucket) -> Contents:
     """List the lake."""
     store = lake.object_store()
     return Contents(_list(store, f"{ARCHIVE_FOLDER}/"), _list(store, f"{SUPERSEDED_FOLDER}/"))
@@ -67,7 +67,7 @@ def _list(store: S3Store, prefix: str) -> dict[str, Entry]:
 
 
 def first_claims(published: Published, source: Bucket, lake: Bucket, runs: Iterable[DatasetRun]) -> list[Claim]:
-    """After the backfill of everything."""
+    """Claims about the first backfill."""
     runs = list(runs)
     partitions = sum(run.partitions for run in runs)
     materialized = sum(len(run.materialized) for run in runs)
@@ -84,16 +84,16 @@ def first_claims(published: Published, source: Bucket, lake: Bucket, runs: Itera
         ),
         Claim(
             "The lake holds every published file, byte for byte.",
-            same == len(keys) == len(look(lake).mirror),
+            same == len(keys) == len(list_lake(lake).mirror),
             f"{same} of {len(keys)} files equal",
         ),
         Claim(
             "Every object has the SHA-256 that its sidecar publishes.",
             good == sidecars,
-            f"{good} of {sidecars} sidecars true",
+            f"{good} of {sidecars} sidecars match",
         ),
         Claim(
-            "The store copied them itself: no byte came through this process.",
+            "The store copied all files itself: no byte passed through this process.",
             modes == ["direct"],
             f"modes: {', '.join(modes) or 'none'}",
         ),
@@ -103,9 +103,9 @@ def first_claims(published: Published, source: Bucket, lake: Bucket, runs: Itera
 def second_claims(
     published: Published, changes: Changes, lake: Bucket, before: Contents, runs: Iterable[DatasetRun]
 ) -> list[Claim]:
-    """After the backfill of the changed archive; ``before`` is the lake between the two."""
+    """Claims about the second backfill; ``before`` is the lake's contents after the first."""
     root = _root(published)
-    store, after = lake.object_store(), look(lake)
+    store, after = lake.object_store(), list_lake(lake)
     written = {key for key, entry in after.mirror.items() if before.mirror.get(key) != entry}
     arrived = [change for change in (changes.added, changes.rewritten) if change]
     expected = {root + key for change in arrived for key in change.after}
@@ -156,33 +156,33 @@ def _root(published: Published) -> str:
 
 
 def _mirrored(published: Published) -> list[str]:
-    """Source keys that belong into the lake: the datasets' objects and their sidecars."""
-    objects = [key for each in published.datasets for keys in each.objects.values() for key in keys]
+    """Source keys that belong in the lake: the datasets' objects and their sidecars."""
+    objects = [key for dataset in published.datasets for keys in dataset.objects.values() for key in keys]
     sidecars = map(published.exchange.sidecar_of, objects)
     return objects + [key for key in sidecars if key in published.sizes]
 
 
 def _equal(source: Bucket, lake: Bucket, places: dict[str, str]) -> int:
-    there, here = source.object_store(), lake.object_store()
+    source_store, lake_store = source.object_store(), lake.object_store()
 
     def same(place: tuple[str, str]) -> bool:
-        return _read(there, place[0]) == _read(here, place[1])
+        return _read(source_store, place[0]) == _read(lake_store, place[1])
 
     with ThreadPoolExecutor(READERS) as pool:
         return sum(pool.map(same, places.items()))
 
 
 def _true_checksums(published: Published, lake: Bucket, keys: list[str]) -> tuple[int, int]:
-    """How many sidecars in the lake name their object's SHA-256, and how many there are."""
+    """How many sidecars in the lake have their object's SHA-256, and how many sidecars there are."""
     root, store = _root(published), lake.object_store()
-    there = set(keys)
-    beside = {key: published.exchange.sidecar_of(key) for key in keys}
-    sidecars = [(key, sidecar) for key, sidecar in beside.items() if sidecar in there]
+    mirrored = set(keys)
+    pairs = ((key, published.exchange.sidecar_of(key)) for key in keys)
+    sidecars = [(key, sidecar) for key, sidecar in pairs if sidecar in mirrored]
 
     def is_true(pair: tuple[str, str]) -> bool:
         body, text = (_read(store, root + key) for key in pair)
-        named = _DIGEST.search(text or b"")
-        return body is not None and named is not None and named[0].decode() == hashlib.sha256(body).hexdigest()
+        digest = _DIGEST.search(text or b"")
+        return body is not None and digest is not None and digest[0].decode() == hashlib.sha256(body).hexdigest()
 
     with ThreadPoolExecutor(READERS) as pool:
         return sum(pool.map(is_true, sidecars)), len(sidecars)

@@ -1,4 +1,4 @@
-"""``lakehouse demo``: the whole way on one machine, with every claim checked against the store."""
+"""``lakehouse demo``: an end-to-end demo on one machine, with every claim checked against the store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.markup import escape
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.cli import output
-from lakehouse_assets.cli.demo.archive import Published, fill, survey_bucket, survey_directory
+from lakehouse_assets.cli.demo.archive import Published, fill, read_bucket, read_folder
 from lakehouse_assets.cli.demo.changes import Change, Changes, change_archive
-from lakehouse_assets.cli.demo.claims import Claim, Contents, first_claims, look, second_claims
+from lakehouse_assets.cli.demo.claims import Claim, Contents, first_claims, list_lake, second_claims
 from lakehouse_assets.cli.demo.runs import DatasetRun, demo_dagster
 from lakehouse_assets.cli.up.loopback import keep_to_loopback
 from lakehouse_assets.embedded.samples import archive
@@ -25,7 +25,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a demo did and found."""
+    """Results of a demo."""
 
     published: Published
     first: list[DatasetRun]
@@ -40,12 +40,12 @@ class Demo:
 
 
 def run_demo(*, samples: Path | None, days: int, as_json: bool) -> int:
-    """Run and print it; 0 when every claim holds, else 1. Raises InputError for an unusable directory."""
-    given = None if samples is None else survey_directory(samples)
+    """Run the demo and print its results. Returns 1 if a claim is false. Raises InputError for an unusable folder."""
+    given = None if samples is None else read_folder(samples)
     started = time.monotonic()
     keep_to_loopback()
     with output.stderr().status("Starting the embedded object store") as status:
-        demo = _play(samples, given, days, started, status.update)
+        demo = _run(samples, given, days, started, status.update)
     if as_json:
         output.print_json(_document(demo, samples))
     else:
@@ -53,7 +53,9 @@ def run_demo(*, samples: Path | None, days: int, as_json: bool) -> int:
     return 0 if demo.holds else 1
 
 
-def _play(samples: Path | None, given: Published | None, days: int, started: float, say: Callable[[str], None]) -> Demo:
+def _run(
+    samples: Path | None, given: Published | None, days: int, started: float, show_status: Callable[[str], None]
+) -> Demo:
     bucket = (given.exchange if given else exchange_named(archive.EXCHANGE)).bucket
     with (
         EmbeddedStore(source_buckets=[bucket]) as store,
@@ -61,28 +63,30 @@ def _play(samples: Path | None, given: Published | None, days: int, started: flo
     ):
         source, lake = store.source(bucket), store.lake()
         publisher = store.admin_bucket(source.name)
-        say("Publishing the sample archive")
+        show_status("Publishing the sample archive")
         fill(publisher, samples, days)
-        published = given or survey_bucket(source)
+        published = given or read_bucket(source)
         with demo_dagster(Path(home), source, lake) as dagster:
-            say("Backfilling through Dagster")
-            first = [dagster.backfill(each, each.periods) for each in published.datasets]
+            show_status("Backfilling with Dagster")
+            first = [dagster.backfill(dataset, dataset.periods) for dataset in published.datasets]
             claims = first_claims(published, source, lake, first)
-            before = look(lake)
-            _wait_for_another_second(before)
-            say("Changing the archive, and backfilling again")
+            before = list_lake(lake)
+            _wait_for_next_second(before)
+            show_status("Changing the archive and backfilling again")
             changes = change_archive(publisher, published, generated=samples is None)
             added = changes.added
             second = [
-                dagster.backfill(each, [*each.periods, *([added.period] if added and added.dataset is each else [])])
-                for each in published.datasets
+                dagster.backfill(
+                    dataset, [*dataset.periods, *([added.period] if added and added.dataset is dataset else [])]
+                )
+                for dataset in published.datasets
             ]
         claims += second_claims(published, changes, lake, before, second)
         return Demo(published, first, changes, second, claims, time.monotonic() - started)
 
 
-def _wait_for_another_second(contents: Contents) -> None:
-    """Listings date objects by the second: what is copied again must show."""
+def _wait_for_next_second(contents: Contents) -> None:
+    """Listings give times in whole seconds: an object that is copied again must get another time."""
     time.sleep(max(0.0, min(1.1, contents.newest + 1.1 - time.time())))
 
 
@@ -93,7 +97,7 @@ def _print(console: Console, demo: Demo, samples: Path | None) -> None:
     origin = "a generated archive" if samples is None else str(samples)
     console.print(escape(f"{len(demo.published.sizes)} files of {origin}, published in an embedded object store."))
     if demo.published.others:
-        console.print(f"{demo.published.others} of them are no archive objects, and are not mirrored.")
+        console.print(f"{demo.published.others} of them are not archive objects and are not mirrored.")
     console.print(_first_table(demo))
     console.print(_second_table(demo))
     for claim in demo.claims:
@@ -107,7 +111,7 @@ def _print(console: Console, demo: Demo, samples: Path | None) -> None:
 
 def _first_table(demo: Demo) -> Any:
     numbers = ("partitions", "objects", "bytes", "mode", "seconds", "complete")
-    shown = output.table("First backfill, through Dagster", ["dataset"], numbers)
+    shown = output.table("First backfill with Dagster", ["dataset"], numbers)
     for run in demo.first:
         shown.add_row(
             run.dataset,
@@ -122,16 +126,16 @@ def _first_table(demo: Demo) -> Any:
 
 
 def _second_table(demo: Demo) -> Any:
-    texts = ("dataset", "what happened upstream")
+    texts = ("dataset", "change in the archive")
     numbers = ("partitions", "objects", "copied", "bytes copied", "seconds", "complete")
     shown = output.table("Second backfill, after the archive changed", texts, numbers)
     for run in demo.second:
-        happened = [
-            text for name, change, text in _happened(demo.changes) if change.dataset.dataset.name == run.dataset
+        descriptions = [
+            text for name, change, text in _described(demo.changes) if change.dataset.dataset.name == run.dataset
         ]
         shown.add_row(
             run.dataset,
-            escape("; ".join(happened) or "nothing"),
+            escape("; ".join(descriptions) or "nothing"),
             str(run.partitions),
             f"{run.objects} + {run.vanished} kept" if run.vanished else str(run.objects),
             str(run.copied),
@@ -142,16 +146,16 @@ def _second_table(demo: Demo) -> Any:
     return shown
 
 
-def _happened(changes: Changes) -> list[tuple[str, Change, str]]:
-    """Name, change, and words for it."""
-    found = []
+def _described(changes: Changes) -> list[tuple[str, Change, str]]:
+    """Name, change and description of each change."""
+    described = []
     if changes.added:
         count = len(changes.added.objects)
-        found.append(("added", changes.added, f"{changes.added.period} appeared ({count} objects)"))
-    found.append(("rewritten", changes.rewritten, f"{_file(changes.rewritten)} was rewritten, same size"))
+        described.append(("added", changes.added, f"{changes.added.period} appeared ({count} objects)"))
+    described.append(("rewritten", changes.rewritten, f"{_file(changes.rewritten)} was rewritten, same size"))
     if changes.removed:
-        found.append(("removed", changes.removed, f"{_file(changes.removed)} was withdrawn"))
-    return found
+        described.append(("removed", changes.removed, f"{_file(changes.removed)} was withdrawn"))
+    return described
 
 
 def _file(change: Change) -> str:
@@ -174,10 +178,10 @@ def _document(demo: Demo, samples: Path | None) -> dict[str, Any]:
                 "period": str(change.period),
                 "objects": change.objects,
             }
-            for name, change, _ in _happened(demo.changes)
+            for name, change, _ in _described(demo.changes)
         },
         "second_backfill": [_run_document(run) for run in demo.second],
-        "claims": [{"claim": each.text, "holds": each.holds, "found": each.found} for each in demo.claims],
+        "claims": [{"claim": claim.text, "holds": claim.holds, "found": claim.found} for claim in demo.claims],
         "seconds": round(demo.seconds, 3),
     }
 

@@ -1,4 +1,4 @@
-"""The demo's Dagster: a temporary instance, and range runs as a backfill launches them."""
+"""The demo's Dagster: a temporary instance, with range runs like those of a backfill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lakehouse_assets.orchestration.resources import LakeResource, SourceResourc
 
 @dataclass(slots=True)
 class DatasetRun:
-    """What Dagster recorded of one dataset's backfill. Objects do not count sidecars; seconds are wall clock."""
+    """What Dagster recorded about the backfill of a dataset. Objects exclude sidecars; seconds are wall clock."""
 
     dataset: str
     partitions: int
@@ -43,7 +43,7 @@ class DatasetRun:
 
 
 class DemoDagster:
-    """Runs of datasets on one instance, against one source and one lake."""
+    """Runs datasets on one instance, from one source to one lake."""
 
     def __init__(self, instance: dg.DagsterInstance, source: Bucket, lake: Bucket) -> None:
         self._instance = instance
@@ -51,7 +51,7 @@ class DemoDagster:
         self._lake_url = lake.url
 
     def backfill(self, demo_dataset: DemoDataset, periods: Sequence[Period]) -> DatasetRun:
-        """Materialize periods, one run per unbroken range of at most the entry's partitions per run."""
+        """Materialize periods, with one run per contiguous range of at most ``partitions_per_run`` periods."""
         entry = demo_dataset.entry
         asset = build_archive_asset(entry, self._lake_url)
         record = DatasetRun(entry.dataset.name, len(periods))
@@ -80,10 +80,10 @@ def _read_events(record: DatasetRun, result: dg.ExecuteInProcessResult) -> None:
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
             if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-                # Dagster makes a failed step of Ctrl-C, and would go on with the next run.
+                # Dagster turns Ctrl-C into a failed step; without this the next run would start.
                 raise KeyboardInterrupt
-            described = event.step_failure_data.user_failure_data
-            record.failures.append(str(described.description if described else error and error.message).strip())
+            failure = event.step_failure_data.user_failure_data
+            record.failures.append(str(failure.description if failure else error and error.message).strip())
     record.complete |= {
         str(evaluation.partition)
         for evaluation in result.get_asset_check_evaluations()
@@ -108,7 +108,7 @@ def _add(record: DatasetRun, metadata: Mapping[str, object]) -> None:
 
 
 def ranges(periods: Sequence[Period], longest: int) -> list[tuple[Period, Period]]:
-    """First and last of each unbroken range, at most ``longest`` periods each."""
+    """First and last period of each contiguous range of at most ``longest`` periods."""
     ordered = sorted(periods)
     groups = [[ordered[0]]] if ordered else []
     for before, period in pairwise(ordered):
@@ -121,13 +121,13 @@ def ranges(periods: Sequence[Period], longest: int) -> list[tuple[Period, Period
 
 @contextmanager
 def demo_dagster(home: Path, source: Bucket, lake: Bucket) -> Generator[DemoDagster]:
-    """A Dagster of its own in ``home``; it writes nothing elsewhere and nothing to the terminal."""
+    """A temporary Dagster in ``home``. Writes nothing outside of it and nothing to the terminal."""
     with warnings.catch_warnings():
         for category in (dg.PreviewWarning, dg.BetaWarning):
             warnings.simplefilter("ignore", category)
         overrides = {
             "telemetry": {"enabled": False},
-            # The default one mirrors stdout through processes of its own.
+            # The default manager starts processes that capture stdout.
             "compute_logs": {
                 "module": "dagster._core.storage.noop_compute_log_manager",
                 "class": "NoOpComputeLogManager",
@@ -138,9 +138,9 @@ def demo_dagster(home: Path, source: Bucket, lake: Bucket) -> Generator[DemoDags
 
 
 def _resources(source: Bucket, lake: Bucket) -> dict[str, object]:
-    """Every value given, so that no environment variable matters."""
+    """Resources with every value set, so that no environment variable applies."""
     if lake.credentials is None:
-        raise TypeError("The demo's lake is signed with credentials of its own.")
+        raise TypeError("The demo's lake needs credentials.")
     return {
         "lake": LakeResource(
             s3=S3Resource(

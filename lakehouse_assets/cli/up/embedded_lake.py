@@ -1,4 +1,4 @@
-"""The lake of ``lakehouse up`` where none is configured: an embedded store with a sample archive."""
+"""The lake of ``lakehouse up`` if none is configured: an embedded store with a sample archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SKIPPED_INTERVALS = {"1s"}  # 86,400 rows a day
 
 @dataclass(frozen=True, slots=True)
 class SampleArchive:
-    """What is published in the embedded source: days from ``first`` to ``last``, and whole months."""
+    """Periods published in the embedded source: days from ``first`` to ``last``, and months."""
 
     first: date
     last: date
@@ -39,14 +39,14 @@ class SampleArchive:
 
 
 def source_buckets(matrix: ArchiveMatrix) -> tuple[str, ...]:
-    """The exchanges' buckets that a matrix reads."""
+    """Buckets of the exchanges in a matrix."""
     return tuple(dict.fromkeys(entry.dataset.source.bucket for entry in matrix.entries))
 
 
 def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, today: date) -> SampleArchive:
-    """Publish what is new up to yesterday, and the last whole month. ``record`` remembers what was published.
+    """Publish new days up to yesterday, and the last complete month. ``record`` is the file that remembers them.
 
-    The first time a week of days; later the days since then, as an exchange would.
+    Publishes a week of days the first time, and later the days since the last start, as an exchange would.
     """
     known = _read(record)
     yesterday = today - timedelta(days=1)
@@ -67,7 +67,7 @@ def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, t
 
 
 def _files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
-    """Files of a few symbols that the entry selects; none of a dataset that is no longer published."""
+    """Files of a few symbols that the entry selects; no files if the dataset is no longer published."""
     if entry.dataset.exchange == archive.EXCHANGE:
         return _detailed_files(entry, first, last)
     dataset, ended = entry.dataset, entry.last_period
@@ -85,7 +85,7 @@ def _files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]
 
 
 def _detailed_files(entry: DatasetEntry, first: date, last: date) -> Iterator[SampleFile]:
-    """Files of the generator that knows one exchange well; none of a dataset that it does not know."""
+    """Files from the detailed generator of one exchange; no files for a dataset that it does not support."""
     dataset = entry.dataset
     symbols = [symbol for symbol in SYMBOLS.get(dataset.market, ()) if entry.symbols.selects(symbol)]
     try:
@@ -103,7 +103,7 @@ def _detailed_files(entry: DatasetEntry, first: date, last: date) -> Iterator[Sa
 
 
 def _read(record: Path) -> SampleArchive | None:
-    """None for the first time, and for a record that a crash cut short."""
+    """None the first time, and for a record that a crash truncated."""
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         return SampleArchive(
@@ -119,7 +119,7 @@ def _write(record: Path, published: SampleArchive) -> None:
 
 
 def embedded_environment(store: EmbeddedStore, environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` with source and lake settings that name the embedded store, and no others."""
+    """``environment`` with its source, lake and maintenance settings replaced by those of the embedded store."""
     kept = {
         name: value
         for name, value in environment.items()

@@ -14,10 +14,10 @@ from pathlib import Path
 from lakehouse_assets.errors import InputError
 
 LOCATION = "lakehouse"
-"""Name of the code location: run history and sensor state are kept under it."""
+"""Name of the code location. Dagster stores run history and sensor state under this name."""
 
 _LONGEST_SOCKET = 100
-"""Bytes of a socket's path; the kernel takes 107."""
+"""Bytes of a socket's path; the kernel allows 107."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Home:
     def dagster(self) -> Path:
         """DAGSTER_HOME.
 
-        Not ``root``: whatever lies in $DAGSTER_HOME/logs is taken for telemetry, and its uploader
-        moves it away and sends it off, even with telemetry disabled (dagster 1.13.27).
+        It is not ``root``, because Dagster's telemetry uploader moves and sends every file in $DAGSTER_HOME/logs, even
+        with telemetry disabled (dagster 1.13.27).
         """
         return self.root / "dagster"
 
@@ -49,24 +49,24 @@ class Home:
 
     @property
     def code_socket(self) -> Path:
-        """Where the code server listens: a socket, so that no other user of the machine can call it."""
+        """The code server's socket. Unlike a port, it is closed to other users of the machine."""
         return self.root / "code.sock"
 
 
 @contextmanager
 def open_home(folder: Path) -> Generator[Home]:
-    """Create the folder where needed, lock it, and write Dagster's configuration into it.
+    """Create the folder if needed, lock it, and write Dagster's configuration into it.
 
-    Raises InputError when another process has it open, or it cannot be used.
+    Raises InputError if another process has locked it, or if it cannot be used.
     """
     root = folder.expanduser().resolve()
     home = Home(root)
     if len(os.fsencode(home.code_socket)) > _LONGEST_SOCKET:
-        raise InputError(f"The path {root} is too long for a socket in it; choose a shorter --home.")
+        raise InputError(f"The path {root} is too long for a Unix socket; choose a shorter --home.")
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in (home.logs, home.dagster):
-            part.mkdir(exist_ok=True)
+        for subfolder in (home.logs, home.dagster):
+            subfolder.mkdir(exist_ok=True)
         lock = (root / "lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise InputError(f"The folder {root} cannot be used: {error.strerror}; choose another --home.") from error
@@ -90,7 +90,7 @@ def _take(lock: int, root: Path) -> None:
 
 
 def instance_configuration() -> str:
-    """The packaged dagster.yaml; its first line marks it as ours."""
+    """The packaged dagster.yaml. Its first line marks files that `lakehouse up` may overwrite."""
     return resources.files(__package__ or "").joinpath("dagster.yaml").read_text(encoding="utf-8")
 
 
@@ -100,7 +100,7 @@ def _write_configuration(home: Home) -> None:
     path = home.dagster / "dagster.yaml"
     if not path.exists() or mark in path.read_text(encoding="utf-8").splitlines():
         path.write_text(wanted, encoding="utf-8")
-    # JSON is YAML, and quotes whatever the path holds.
+    # JSON is valid YAML and quotes any path.
     server = {"socket": str(home.code_socket), "location_name": LOCATION}
     home.workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}) + "\n", encoding="utf-8")
     home.code_socket.unlink(missing_ok=True)

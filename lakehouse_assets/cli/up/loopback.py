@@ -1,4 +1,4 @@
-"""An environment in which a server on this machine is reached, whatever the user's own is set up for."""
+"""An environment in which clients reach servers on this machine, whatever the user's own settings are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lakehouse_assets.loopback import exclude_from_proxies
 
 
 def keep_to_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Remove AWS' variables, and what is taken for one, and exclude loopback from proxies.
+    """Remove AWS variables and variables that are read as session tokens, and exclude loopback from proxies.
 
-    A profile that AWS_PROFILE names is looked up by boto3 even where static credentials are given.
+    boto3 looks up the profile in AWS_PROFILE even if it is given static credentials.
     """
     for name in list(environment):
         if name.startswith("AWS_") or name.lower() in TOKEN_VARIABLES:

@@ -10,11 +10,10 @@ _IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Da
 
 
 def sweep_orphans(home: Path) -> int:
-    """Fail the runs that were in progress; returns how many. Also creates the instance's databases.
+    """Mark runs that were in progress as failed, and return their number. Also creates the instance's databases.
 
-    Only for an instance whose runs are all processes of this machine, and while none of its
-    services runs: Dagster's default launcher never looks after a run whose process is gone.
-    Queued runs stay queued.
+    Dagster's default launcher does not notice that a run's process is gone. Call this only for an instance whose runs
+    are all processes of this machine, and while none of its services runs. Queued runs stay queued.
     """
     with dg.DagsterInstance.from_config(str(home)) as instance:
         runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))

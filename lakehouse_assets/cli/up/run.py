@@ -36,11 +36,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_up(*, port: int, home: Path) -> int:
-    """Serve until Ctrl-C or SIGTERM; 0. Raises InputError, and ServiceError when a service ends by itself."""
+    """Serve until Ctrl-C or SIGTERM. Returns 0. Raises InputError, and ServiceError if a service exits by itself."""
     settings = load_settings()
     matrix = load_matrix(settings.matrix)
     if settings.lake.bucket is not None:
-        settings.lake.lake()  # what is wrong with it is told before anything starts
+        settings.lake.lake()  # raises InputError before anything starts
     for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
@@ -53,19 +53,19 @@ def run_up(*, port: int, home: Path) -> int:
             except KeyboardInterrupt:
                 _say("Stopping ...")
     except KeyboardInterrupt:
-        pass  # while the folder was being opened
+        pass  # while opening the folder
     return 0
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """Once; a second signal must not cut the ending short, which takes seconds at most."""
+    """Ignore further signals: stopping takes only seconds and must not be interrupted."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 class _Up:
-    """One ``lakehouse up``; what it starts ends with ``stack``, last first."""
+    """One ``lakehouse up``. ``stack`` stops everything that it starts, in reverse order."""
 
     def __init__(self, stack: ExitStack, home: Home, port: int, settings: Settings, matrix: ArchiveMatrix) -> None:
         self._stack = stack
@@ -90,15 +90,15 @@ class _Up:
         while True:
             services.check()
             if self._store is not None and self._store.pid is None:
-                raise ServiceError(f"The embedded store ended. {end_of(self._home.store / 'log' / 'weed.INFO')}")
+                raise ServiceError(f"The embedded store exited. {end_of(self._home.store / 'log' / 'weed.INFO')}")
             time.sleep(WATCH_SECONDS)
 
     def _lake(self) -> dict[str, str]:
-        """The services' environment; starts the embedded store where no lake is configured."""
+        """The services' environment; starts the embedded store if no lake is configured."""
         if self._settings.lake.bucket is not None:
             self._facts.append(("Lake", self._settings.lake.url))
             return dict(os.environ)
-        # Not imported where a lake is configured: the extra `embedded` is not needed there.
+        # Imported only if no lake is configured, since it needs the extra `embedded`.
         from lakehouse_assets.cli.up.embedded_lake import (  # noqa: PLC0415
             embedded_environment,
             publish_samples,
@@ -117,7 +117,7 @@ class _Up:
         samples = publish_samples(store, self._matrix, record, datetime.now(UTC).date())
         self._facts += [
             ("Lake", f"embedded, kept in {self._home.store}, served at {store.endpoint_url}"),
-            ("Sample archive", f"{samples} (made up; the exchange is not asked)"),
+            ("Sample archive", f"{samples} (generated; no request goes to an exchange)"),
         ]
         return embedded_environment(store, os.environ)
 
@@ -126,14 +126,16 @@ class _Up:
 
         swept = sweep_orphans(self._home.dagster)
         if swept:
-            self._facts.append(("Swept", f"{swept} runs that were in progress when the last start ended"))
+            self._facts.append(
+                ("Swept", f"{swept} runs that were in progress when `lakehouse up` last ended were marked as failed")
+            )
 
     def _start_services(self, services: ServiceGroup, environment: dict[str, str]) -> None:
-        # -P: a folder of the user's called dagster must not stand in for the package.
+        # -P: a folder called dagster in the working directory must not shadow the package.
         python = [sys.executable, "-P", "-m"]
         workspace = ["-w", str(self._home.workspace)]
         socket = str(self._home.code_socket)
-        # Before any service: it creates the databases, and two processes that do so at once spoil them.
+        # Before any service: this creates the databases, and two processes creating them at once damage them.
         self._sweep()
         services.start(
             "code server",
@@ -165,7 +167,7 @@ class _Up:
 
 
 def _wait_for_socket(services: ServiceGroup, socket: Path) -> None:
-    """The code server's own answer is waited for by the others, which look for it once at their start."""
+    """Wait for the code server, since the other services look for it only when they start."""
     from dagster._grpc.client import DagsterGrpcClient  # noqa: PLC0415
 
     client = DagsterGrpcClient(socket=str(socket))
@@ -183,7 +185,7 @@ def _wait_until_ready(services: ServiceGroup, webserver: Webserver) -> ServiceSt
         services.check()
         state = webserver.state()
         if state.load_error:
-            raise ServiceError(f"The code location does not load: {state.load_error.strip()}")
+            raise ServiceError(f"The code location cannot be loaded: {state.load_error.strip()}")
         if state.waiting_for is None:
             return state
         if time.monotonic() > deadline:

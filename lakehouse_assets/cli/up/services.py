@@ -1,4 +1,4 @@
-"""Long-running child processes: one group, started, watched and ended together."""
+"""Long-running child processes, started, watched and stopped as one group."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 20
 
-# Holds the group's id as long as it lives, and kills the group when its standard input ends:
-# that is when this process is gone, however it went. The tether reaches children, this also theirs.
+# Owns the process group, and kills it when its standard input ends, that is, when this process has ended for any
+# reason. A tether kills only direct children; this also kills their children.
 _WATCHDOG = """\
 import os, signal, sys
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -31,7 +31,7 @@ os.killpg(0, signal.SIGKILL)
 
 
 class ServiceError(LakehouseError):
-    """A service ended by itself, or did not become ready."""
+    """A service exited unexpectedly, or did not become ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Service:
 
 
 class ServiceGroup:
-    """Services that end with the ``with`` block, and with this process even when it is killed.
+    """Services that end with the ``with`` block, and with this process even if it is killed.
 
-    Their own children end too: all are of one process group. A service ended before its block
-    did is raised by `check`. Logs are new with every start; the one before is kept as ``.log.1``.
+    Their children end too, since all are in one process group. `check` raises an error if a service has exited. Each
+    start writes a new log; the previous one is kept as ``.log.1``.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -56,7 +56,7 @@ class ServiceGroup:
         self._watchdog: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # Its own group: Ctrl-C in a terminal reaches this process alone, which ends the others in order.
+        # A separate process group: Ctrl-C in a terminal reaches only this process, which then stops the others.
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _WATCHDOG], stdin=subprocess.PIPE, process_group=0
         )
@@ -66,7 +66,7 @@ class ServiceGroup:
         self._end()
 
     def start(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Service:
-        """Start a service; what it prints goes to its log."""
+        """Start a service whose output goes to its log."""
         if self._watchdog is None:
             raise ServiceError(f"{name} cannot be started outside the group's with block.")
         log = self._logs / f"{name.replace(' ', '_')}.log"
@@ -86,25 +86,25 @@ class ServiceGroup:
         return service
 
     def check(self) -> None:
-        """Raise ServiceError, with the end of its log, when a service has ended."""
+        """Raise ServiceError, with the end of its log, if a service has exited."""
         for service in self._services:
             status = service.process.poll()
             if status is not None:
-                how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+                how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
                 raise ServiceError(f"The {service.name} {how}. {end_of(service.log)}")
 
     def _end(self) -> None:
-        """Ask the group to end, then kill what is left of it."""
+        """Terminate the group, then kill the processes that remain."""
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is None:
             return
-        # The group's id stays taken until the watchdog is waited for, so no stranger is hit.
+        # The group id is not reused before the watchdog is reaped, so the signal cannot reach other processes.
         _signal_group(watchdog.pid, signal.SIGTERM)
         deadline = time.monotonic() + END_SECONDS
-        while time.monotonic() < deadline and any(each.process.poll() is None for each in self._services):
+        while time.monotonic() < deadline and any(service.process.poll() is None for service in self._services):
             time.sleep(POLL_SECONDS)
         _signal_group(watchdog.pid, signal.SIGKILL)
-        for process in (*(each.process for each in self._services), watchdog):
+        for process in (*(service.process for service in self._services), watchdog):
             process.wait()
         if watchdog.stdin is not None:
             watchdog.stdin.close()
@@ -112,7 +112,7 @@ class ServiceGroup:
 
 
 def end_of(log: Path) -> str:
-    """The last lines of a log, introduced by its name."""
+    """The last lines of a log, below its path."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return f"The end of {log}:\n" + ("\n".join(lines[-LOG_TAIL_LINES:]) or "(empty)")
 
@@ -121,4 +121,4 @@ def _signal_group(group: int, number: signal.Signals) -> None:
     try:
         os.killpg(group, number)
     except ProcessLookupError:
-        return  # all gone
+        return  # all have exited

@@ -1,4 +1,4 @@
-"""Asking the running webserver: is everything up, and are the sensors on."""
+"""Queries to the running webserver: whether everything is ready, and which sensors are on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Sensor:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What the webserver says of itself: what it still waits for, or what is wrong, and the sensors."""
+    """The state of the services: what is not ready yet, the load error if any, and the sensors."""
 
     waiting_for: str | None
     load_error: str | None = None
@@ -73,7 +73,7 @@ class Webserver:
         self._opener = build_opener(ProxyHandler({}))
 
     def state(self) -> ServiceState:
-        """Ready when nothing is waited for. Never raises for a server that does not answer."""
+        """The current state; everything is ready when ``waiting_for`` is None. Does not raise if the server is down."""
         try:
             data = self._query(_STATE)
         except (OSError, HTTPException, ValueError):

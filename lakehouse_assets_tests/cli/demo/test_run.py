@@ -1,4 +1,4 @@
-"""`lakehouse demo`: alone on a machine, it tells the truth and leaves nothing behind."""
+"""`lakehouse demo` works offline, checks its claims, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.cli.demo import changes, claims, run
-from lakehouse_assets.cli.demo.archive import survey
+from lakehouse_assets.cli.demo.archive import read_archive
 from lakehouse_assets.cli.demo.runs import ranges
 from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.errors import InputError
@@ -37,12 +37,12 @@ def by_dataset(runs: list[dict]) -> dict[str, dict]:
 def test_a_week_is_backfilled_and_only_its_changes_are_copied_again(
     run_lakehouse: RunLakehouse, tmp_path: Path
 ) -> None:
-    # What a user's shell may hold must not matter.
+    # Variables of the user's shell must not matter.
     result = run_lakehouse("demo", "--json", env={"AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:9"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
-    told = json.loads(result.stdout)
-    first, second = by_dataset(told["first_backfill"]), by_dataset(told["second_backfill"])
+    document = json.loads(result.stdout)
+    first, second = by_dataset(document["first_backfill"]), by_dataset(document["second_backfill"])
     assert {name: (run["partitions"], run["complete"], run["objects"]) for name, run in first.items()} == {
         "binance/spot/klines/daily": (7, 7, 28),
         "binance/um/klines/daily": (7, 7, 28),
@@ -57,10 +57,10 @@ def test_a_week_is_backfilled_and_only_its_changes_are_copied_again(
     }
     assert second["binance/spot/klines/daily"]["partitions"] == 8
     assert second["binance/cm/aggTrades/daily"]["objects_vanished"] == 1
-    assert len(told["claims"]) == 9
-    assert all(claim["holds"] for claim in told["claims"])
-    assert told["ok"] is True
-    # Nothing is left: no file of Dagster's or ours in the home folder, no temporary one, no process.
+    assert len(document["claims"]) == 9
+    assert all(claim["holds"] for claim in document["claims"])
+    assert document["ok"] is True
+    # Nothing is left: no file in the home folder, no temporary file, no process.
     assert list((tmp_path / "user_home").iterdir()) == []
     assert list((tmp_path / "tmp").iterdir()) == []
     assert processes_naming(str(tmp_path)) == set()
@@ -68,7 +68,7 @@ def test_a_week_is_backfilled_and_only_its_changes_are_copied_again(
 
 @pytest.fixture
 def tree(tmp_path: Path) -> tuple[Path, int]:
-    """An archive tree and the number of its objects: the exchange's own files where they are at hand."""
+    """A folder laid out as an archive, and the number of its objects: the exchange's own files if available."""
     root = tmp_path / "tree"
     if SAMPLES.is_dir():
         shutil.copytree(SAMPLES, root)
@@ -82,7 +82,7 @@ def tree(tmp_path: Path) -> tuple[Path, int]:
     return root, len(days)
 
 
-def test_a_given_tree_is_used_as_the_archive_and_the_tables_show_it(
+def test_a_given_folder_is_used_as_the_archive_and_shown_in_the_output(
     run_lakehouse: RunLakehouse, tree: tuple[Path, int]
 ) -> None:
     root, objects = tree
@@ -91,10 +91,10 @@ def test_a_given_tree_is_used_as_the_archive_and_the_tables_show_it(
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{2 * objects + 1} files of {root}")
-    assert lines[1].startswith("1 of them are no archive objects")
+    assert lines[1].startswith("1 of them are not archive objects")
     [spot, spot_again] = [line for line in lines if "binance/spot/klines/daily" in line]
     cells = [cell.strip() for cell in spot.strip("│").split("│")]
-    # Two neighbouring days and a later one, and not the years between.
+    # Two adjacent days and a later one, without the years between.
     assert (cells[1], cells[2], cells[4], cells[6]) == ("3", "3", "direct", "3/3")
     assert "appeared (1 objects)" in spot_again
     assert sum(line.startswith("true ") for line in lines) == 9
@@ -103,13 +103,13 @@ def test_a_given_tree_is_used_as_the_archive_and_the_tables_show_it(
 def test_a_false_claim_fails_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     real = claims._list
 
-    def list_as_if_everything_were_copied_again(store: object, prefix: str) -> dict:
+    def list_as_if_all_were_copied_again(store: object, prefix: str) -> dict:
         listed = real(store, prefix)
-        return {key: (entry, time.monotonic()) for key, entry in listed.items()} if looked.pop() else listed
+        return {key: (entry, time.monotonic()) for key, entry in listed.items()} if is_real.pop() else listed
 
-    looked = [True, True, False, False]  # before the second run as it is, after it as if all were new
+    is_real = [True, True, False, False]  # real times before the second run, changed ones after it
     monkeypatch.setattr(run, "first_claims", lambda *_: [])
-    monkeypatch.setattr(claims, "_list", list_as_if_everything_were_copied_again)
+    monkeypatch.setattr(claims, "_list", list_as_if_all_were_copied_again)
     monkeypatch.setattr(run, "keep_to_loopback", lambda: None)
     assert run.run_demo(samples=None, days=1, as_json=True) == 1
     document = json.loads(capsys.readouterr().out)
@@ -120,7 +120,7 @@ def test_a_false_claim_fails_the_demo(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_demo_and_everything_it_started(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_demo_and_everything_it_started(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [str(LAKEHOUSE), "demo"],
         env=clean_environment(tmp_path),
@@ -143,17 +143,17 @@ def test_a_signal_ends_the_demo_and_everything_it_started(tmp_path: Path, number
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_files_of_periods_that_are_not_over_are_no_partitions() -> None:
+def test_files_of_periods_that_have_not_ended_are_not_partitions() -> None:
     today = datetime.now(UTC).date()
     sizes = {KEY.format("2024-01-01"): 1, KEY.format(today): 1, KEY.format("2016-01-01"): 1}
-    published = survey(sizes, "a tree")
+    published = read_archive(sizes, "a tree")
     assert [str(period) for period in published.datasets[0].periods] == ["2024-01-01"]
     assert published.others == 2
 
 
 def test_a_tree_without_archive_objects_is_refused() -> None:
-    with pytest.raises(InputError, match=r"No file in here is an archive object; lay it out as, for example, data/"):
-        survey({"README.txt": 1}, "here")
+    with pytest.raises(InputError, match=r"No file in here is an archive object; lay them out like data/"):
+        read_archive({"README.txt": 1}, "here")
 
 
 def test_ranges_break_at_gaps_and_at_the_longest_run() -> None:
@@ -162,7 +162,7 @@ def test_ranges_break_at_gaps_and_at_the_longest_run() -> None:
     assert found == [("2024-01-01", "2024-01-03"), ("2024-01-04", "2024-01-04"), ("2024-01-09", "2024-01-09")]
 
 
-def test_a_rewritten_file_keeps_its_size_and_gets_a_true_sidecar() -> None:
+def test_a_rewritten_file_keeps_its_size_and_gets_a_matching_sidecar() -> None:
     body = b"PK\x03\x04 a zip of some length"
     name = KEY.format("2024-01-01")
     checksum = f"{hashlib.sha256(body).hexdigest()}  BTCUSDT-1m-2024-01-01.zip".encode()

@@ -1,4 +1,4 @@
-"""What `lakehouse up` publishes in its own lake: samples of whatever exchanges the matrix names."""
+"""The embedded source of `lakehouse up` has samples of every exchange in the matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.cli.up.embedded_lake import publish_samples, source_buckets
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 
-# Days that no other test publishes.
+# Other tests publish other days.
 TODAY = date(2028, 7, 9)
 WANTED = {
     "bitmex/derivatives/quote/daily": 7,

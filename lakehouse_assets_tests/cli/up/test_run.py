@@ -1,4 +1,4 @@
-"""`lakehouse up`: everything starts, is on loopback, and ends with its starter."""
+"""`lakehouse up`: everything starts, listens on loopback only, and stops together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from lakehouse_assets_tests.cli.conftest import LAKEHOUSE, RunLakehouse, clean_e
 from lakehouse_assets_tests.paths import ROOT
 from lakehouse_assets_tests.world import days
 
-pytestmark = pytest.mark.xdist_group("up")
 REPOSITORY = ROOT
 START_SECONDS = 120
 
@@ -41,7 +40,7 @@ class Up:
     process: subprocess.Popen[str]
     folder: Path
     port: int
-    said: list[str]
+    output: list[str]
 
     @property
     def url(self) -> str:
@@ -61,7 +60,7 @@ class Up:
             return json.load(response)["data"]
 
     def services(self) -> set[int]:
-        """Everything that it started, grandchildren too."""
+        """All processes that it started, including grandchildren."""
         return processes_naming(str(self.folder)) - {self.process.pid}
 
 
@@ -76,12 +75,12 @@ def start_up(folder: Path, port: int | None = None, settings: Mapping[str, str] 
         text=True,
     )
     assert process.stdout is not None
-    said = []
+    output = []
     for line in process.stdout:
-        said.append(line.rstrip())
+        output.append(line.rstrip())
         if "Stop with Ctrl-C" in line:
-            return Up(process, folder, port, said)
-    raise AssertionError(f"lakehouse up ended with {process.wait()}:\n" + "\n".join(said))
+            return Up(process, folder, port, output)
+    raise AssertionError(f"lakehouse up ended with {process.wait()}:\n" + "\n".join(output))
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +91,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up.process.communicate()
 
 
-def test_it_says_where_it_is_only_when_it_answers(running: Up) -> None:
-    assert any(line.split() == ["Dagster", "UI", running.url] for line in running.said)
+def test_the_url_is_printed_once_the_webserver_answers(running: Up) -> None:
+    assert any(line.split() == ["Dagster", "UI", running.url] for line in running.output)
     with urlopen(f"{running.url}/server_info", timeout=30) as response:
         assert "dagster_webserver_version" in json.load(response)
 
@@ -117,7 +116,7 @@ def test_the_sensors_are_running(running: Up) -> None:
 
 
 def test_a_partition_of_the_sample_archive_is_materialized_by_a_run(running: Up) -> None:
-    [first] = [line.split()[2] for line in running.said if line.startswith("Sample archive")]
+    [first] = [line.split()[2] for line in running.output if line.startswith("Sample archive")]
     launched = running.query(
         'mutation { launchPipelineExecution(executionParams: {selector: {pipelineName: "__ASSET_JOB",'
         ' repositoryName: "__repository__", repositoryLocationName: "lakehouse",'
@@ -163,7 +162,7 @@ def test_every_port_is_on_loopback(running: Up) -> None:
     assert [address for address in listening if not address.startswith("0100007F:")] == []
 
 
-def test_a_second_one_on_the_same_home_is_refused(running: Up, run_lakehouse: RunLakehouse) -> None:
+def test_a_second_start_on_the_same_home_is_refused(running: Up, run_lakehouse: RunLakehouse) -> None:
     result = run_lakehouse("up", "--port", str(free_port()), "--home", str(running.home))
     assert result.stderr == (
         f"Another `lakehouse up` (process {running.process.pid}) uses {running.home}; "
@@ -180,9 +179,9 @@ def test_a_taken_port_is_refused(running: Up, run_lakehouse: RunLakehouse, tmp_p
 
 
 @pytest.mark.timeout(600)
-def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_again(running: Up) -> None:
-    """On the same home as the tests above, and after them: everything is killed while a run of a backfill copies. The
-    next start sweeps that run, and brings the rest."""
+def test_a_backfill_that_a_power_cut_interrupts_completes_after_the_next_start(running: Up) -> None:
+    """Uses the home of the tests above and runs after them. Everything is killed while a run of a backfill copies. The
+    next start marks that run as failed, and the backfill continues."""
     partitions = days(*archive_of(running))
     backfill = launch_backfill(running, partitions)
     runs = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
@@ -210,7 +209,7 @@ def test_a_machine_that_is_switched_off_in_mid_backfill_ends_it_when_it_is_on_ag
     assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
 
 
-def test_ctrl_c_ends_every_child(running: Up) -> None:
+def test_ctrl_c_stops_every_child(running: Up) -> None:
     assert len(running.services()) >= 5  # store, code server and its own child, webserver, daemon
     running.process.send_signal(signal.SIGINT)
     output, _ = running.process.communicate(timeout=120)
@@ -220,8 +219,8 @@ def test_ctrl_c_ends_every_child(running: Up) -> None:
     assert not (running.home / "code.sock").exists()
 
 
-def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(running: Up) -> None:
-    """On the same home as the tests above, and after them."""
+def test_a_start_after_a_kill_fails_orphaned_runs_and_an_exited_service_is_named(running: Up) -> None:
+    """Uses the home of the tests above, and runs after them."""
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGINT)
         running.process.communicate(timeout=120)
@@ -231,8 +230,8 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
         time.sleep(0.05)
     run_id = leave_a_started_run(running.home / "dagster")
     third = start_up(running.folder)
-    assert any(line.startswith("Swept") and "1 runs" in line for line in third.said)
-    assert not any("Publishing" in line for line in third.said)
+    assert any(line.startswith("Swept") and "1 runs" in line for line in third.output)
+    assert not any("Publishing" in line for line in third.output)
     assert third.query(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')["runOrError"] == {
         "status": "FAILURE"
     }
@@ -241,13 +240,13 @@ def test_a_start_after_a_kill_sweeps_its_runs_and_a_dead_service_is_named(runnin
     os.kill(daemon, signal.SIGKILL)
     output, _ = third.process.communicate(timeout=120)
     assert third.process.returncode == 1
-    assert f"The daemon was ended by signal 9. The end of {running.home}/logs/daemon.log:" in output
+    assert f"The daemon was killed by signal 9. The end of {running.home}/logs/daemon.log:" in output
     assert third.services() == set()
 
 
 def archive_of(up: Up) -> tuple[str, str]:
     """First and last day of the sample archive."""
-    [line] = [line.split() for line in up.said if line.startswith("Sample archive")]
+    [line] = [line.split() for line in up.output if line.startswith("Sample archive")]
     return line[2], line[4].rstrip(";")
 
 
@@ -263,7 +262,7 @@ def launch_backfill(up: Up, partitions: list[str]) -> str:
 
 
 def leave_a_started_run(dagster_home: Path) -> str:
-    """A run as a crash leaves it."""
+    """Create a run that looks as if a crash interrupted it."""
 
     @dg.op
     def nothing() -> None: ...
@@ -277,7 +276,7 @@ def leave_a_started_run(dagster_home: Path) -> str:
         return run.run_id
 
 
-def test_the_local_deployment_has_the_packaged_configuration() -> None:
+def test_the_local_deployment_uses_the_packaged_configuration() -> None:
     written = (REPOSITORY / "deploy" / "local" / "dagster.yaml").read_text()
     assert written == instance_configuration()
     configuration = yaml.safe_load(written)
