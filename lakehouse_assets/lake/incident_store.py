@@ -1,7 +1,7 @@
-"""The book of incidents in the lake: one JSON document, replaced only by who has read its latest version.
+"""The incident state in the lake: one JSON document, replaced with conditional writes.
 
-A copy lies on local disk. While the lake does not answer, that copy is read and written; afterwards the
-two are merged.
+There is a copy on local disk. While the lake does not answer, the copy is read and written; afterwards the two are
+merged.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.clock import Clock
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.incidents.lifecycle import merge
+from lakehouse_assets.observability.incidents.merging import merge
 from lakehouse_assets.observability.incidents.model import IncidentState
 from lakehouse_assets.observability.incidents.service import StoredState
 
 if TYPE_CHECKING:
     from obstore import PutMode
 
-BOOK = "_incidents/book.json"
+STATE_KEY = "_incidents/book.json"
 
-PATIENCE = timedelta(seconds=5)
-"""A lake that takes longer to answer is away: the alarm cannot wait for it."""
+TIMEOUT = timedelta(seconds=5)
+"""A lake that takes longer to answer counts as unavailable, since an alarm cannot wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What was read: the lake's ETag (None where it has no book), or that the lake did not answer."""
+    """The lake's ETag (None if it has no document), or that the lake did not answer."""
 
     etag: str | None = None
-    away: bool = False
+    is_unavailable: bool = False
 
 
 class _LocalCopy(BaseModel):
-    """``ahead``: written while the lake was away."""
+    """The copy on disk. ``ahead``: it was written while the lake was unavailable."""
 
     ahead: bool = False
     book: IncidentState = IncidentState()
 
 
 class LakeIncidentStore:
-    """An IncidentStore. Without ``fallback``, a lake that is away raises StoreError."""
+    """An IncidentStore. Without ``fallback``, an unavailable lake raises StoreError."""
 
     def __init__(self, lake: Lake, fallback: Path | None) -> None:
         self._lake = lake
@@ -60,56 +60,56 @@ class LakeIncidentStore:
         clock = Clock(now)
         local = self._read_local(clock)
         try:
-            book, etag = self._read_lake(clock)
+            state, etag = self._read_lake(clock)
         except CLIENT_ERRORS as error:
             if self._fallback is None:
-                raise self._lake.error("Reading", BOOK, error) from error
-            return StoredState(local.book, _Version(away=True))
+                raise self._lake.error("Reading", STATE_KEY, error) from error
+            return StoredState(local.book, _Version(is_unavailable=True))
         if local.ahead:
-            return StoredState(merge(book or IncidentState(), local.book, now), _Version(etag), unsaved=True)
-        book = book or IncidentState()
-        if book != local.book:
-            self._write_local(_LocalCopy(book=book))
-        return StoredState(book, _Version(etag), unsaved=clock.corrected > 0)
+            return StoredState(merge(state or IncidentState(), local.book, now), _Version(etag), unsaved=True)
+        state = state or IncidentState()
+        if state != local.book:
+            self._write_local(_LocalCopy(book=state))
+        return StoredState(state, _Version(etag), unsaved=clock.corrected > 0)
 
-    def write(self, book: IncidentState, kept: StoredState) -> bool:
-        version: _Version = kept.version
-        if not version.away:
+    def write(self, state: IncidentState, stored: StoredState) -> bool:
+        version: _Version = stored.version
+        if not version.is_unavailable:
             try:
-                self._write_lake(book, version.etag)
+                self._write_lake(state, version.etag)
             except (AlreadyExistsError, PreconditionError):
                 return False
             except CLIENT_ERRORS as error:
                 if self._fallback is None:
-                    raise self._lake.error("Writing", BOOK, error) from error
-                version = _Version(away=True)
-        self._write_local(_LocalCopy(ahead=version.away, book=book))
+                    raise self._lake.error("Writing", STATE_KEY, error) from error
+                version = _Version(is_unavailable=True)
+        self._write_local(_LocalCopy(ahead=version.is_unavailable, book=state))
         return True
 
     # The lake
 
     def _store(self) -> S3Store:
-        return replace(self._lake.bucket, max_attempts=2).object_store(timeout=PATIENCE)
+        return replace(self._lake.bucket, max_attempts=2).object_store(timeout=TIMEOUT)
 
     def _read_lake(self, clock: Clock) -> tuple[IncidentState | None, str | None]:
         store = self._store()
         try:
-            answer = obstore.get(store, self._lake.key(BOOK))
+            answer = obstore.get(store, self._lake.key(STATE_KEY))
         except FileNotFoundError:
             return None, None
         body, etag = bytes(answer.bytes()), answer.meta["e_tag"]
         try:
             return IncidentState.model_validate_json(body, context=clock), etag
         except ValidationError:
-            # Not written by this version of ours: kept beside, and begun anew.
+            # Written by an incompatible version: keep it under another name and start with an empty state.
             etag_of_name = (etag or "").strip('"')
-            obstore.put(store, self._lake.key(f"{BOOK}.unreadable-{etag_of_name}"), body)
+            obstore.put(store, self._lake.key(f"{STATE_KEY}.unreadable-{etag_of_name}"), body)
             return None, etag
 
-    def _write_lake(self, book: IncidentState, etag: str | None) -> None:
+    def _write_lake(self, state: IncidentState, etag: str | None) -> None:
         mode: PutMode = "create" if etag is None else {"e_tag": etag}
-        body = book.model_dump_json(exclude_defaults=True).encode()
-        obstore.put(self._store(), self._lake.key(BOOK), body, mode=mode, use_multipart=False)
+        body = state.model_dump_json(exclude_defaults=True).encode()
+        obstore.put(self._store(), self._lake.key(STATE_KEY), body, mode=mode, use_multipart=False)
 
     # The copy on disk
 

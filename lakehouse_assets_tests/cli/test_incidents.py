@@ -12,7 +12,7 @@ from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.observability.incidents import lifecycle
+from lakehouse_assets.observability.incidents import correlation
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.notification import Notifier
 from lakehouse_assets.observability.incidents.service import IncidentService
@@ -49,7 +49,7 @@ def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.Ca
     [incident] = json.loads(listed)["incidents"]
     assert (status, incident["id"], incident["state"], incident["firing"]) == (1, ID, "open", 1)
     shown = run("show", ID)[1]
-    assert "binance: objects cannot be brought into the lake" in shown
+    assert "binance: objects cannot be copied into the lake" in shown
     assert KLINES in shown
     assert "3 of 9 [objects] failed" in shown
     assert run("ack", ID, "--by", "anna", "--note", "on it") == (0, f"{ID} is acknowledged by anna.\n")
@@ -59,14 +59,14 @@ def test_an_incident_is_listed_shown_acknowledged_and_resolved(capsys: pytest.Ca
     assert run("list") == (0, "No incident is open.\n")
     assert ID in run("list", "--all")[1]
     minute = json.loads(document)["resolved"]["at"][:16].replace("T", " ")
-    assert run("ack", ID) == (2, f"Incident {ID} is resolved already, since {minute} UTC.\n")
+    assert run("ack", ID) == (2, f"Incident {ID} was already resolved at {minute} UTC.\n")
     assert run("show", "x") == (2, "There is no incident 'x'. See: lakehouse incidents list --all\n")
 
 
 def test_periods_beyond_the_limit_of_signals_are_counted_and_listed(
     lake: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(correlation, "MAX_MEMBERS", 2)
     periods = [f"2024-02-{day:02}" for day in range(1, 10)]
     signals = [signal(Cause.TRANSFER_FAILS, 3, period=period) for period in periods]
     IncidentService(LakeIncidentStore(lake, None), Notifier()).handle(signals, at(4))

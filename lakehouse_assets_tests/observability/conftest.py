@@ -1,4 +1,4 @@
-"""Real receivers, ended with the test."""
+"""Real receivers of notifications, stopped after each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus and vmagent as real processes: OTLP comes in, queries are answered."""
+"""Prometheus and vmagent as real processes, which receive OTLP and answer queries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 from lakehouse_assets_tests.paths import DEPLOY
 
-# Read on import: no test sees variables of this project.
+# Read on import, since tests run without the variables of this project.
 _FOLDER = os.environ.get("LAKEHOUSE_TEST_SERVERS", "")
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
 
@@ -32,30 +32,30 @@ DEADLINE_SECONDS = 20.0
 
 
 def program(name: str) -> str:
-    """A server's program; where it is missing the test is skipped, or fails if servers are required."""
-    found = shutil.which(name, path=os.pathsep.join([_FOLDER, os.environ["PATH"]]))
-    if found is None:
-        how = f"{name} is not installed; for this test: export LAKEHOUSE_TEST_SERVERS=$(.ci/servers)"
+    """The path of a server's program. If it is missing, the test is skipped, or fails where servers are required."""
+    path = shutil.which(name, path=os.pathsep.join([_FOLDER, os.environ["PATH"]]))
+    if path is None:
+        reason = f"{name} is not installed; for this test: export LAKEHOUSE_TEST_SERVERS=$(.ci/servers)"
         if _REQUIRED:
-            pytest.fail(how)
-        pytest.skip(how)
-    return found
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
 
 
 @dataclass(frozen=True)
 class Backend:
-    """``endpoint`` takes OTLP metrics; :meth:`query` asks Prometheus."""
+    """``endpoint`` receives OTLP metrics; :meth:`query` queries Prometheus."""
 
     endpoint: str
     prometheus: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process whose metrics are to be sent here, and nothing else."""
+        """Variables for a process that sends its metrics here, and sends nothing else."""
         return {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": self.endpoint}
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector of an expression; AssertionError where Prometheus refuses it."""
+        """The instant vector of an expression; AssertionError if Prometheus rejects it."""
         address = f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         try:
             with urllib.request.urlopen(address, timeout=30) as answer:
@@ -68,14 +68,14 @@ class Backend:
         return result
 
     def rules(self) -> list[dict[str, Any]]:
-        """Every rule as Prometheus sees it, evaluated at least once."""
+        """Every rule in Prometheus, evaluated at least once."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             with urllib.request.urlopen(f"{self.prometheus}/api/v1/rules", timeout=30) as answer:
                 groups = json.load(answer)["data"]["groups"]
-            found = [rule for group in groups for rule in group["rules"]]
-            if all(rule["health"] != "unknown" for rule in found) or time.monotonic() > deadline:
-                return found
+            rules = [rule for group in groups for rule in group["rules"]]
+            if all(rule["health"] != "unknown" for rule in rules) or time.monotonic() > deadline:
+                return rules
             time.sleep(0.2)
 
     def value(self, expression: str) -> float | None:
@@ -85,7 +85,7 @@ class Backend:
         return float(rows[0]["value"][1]) if rows else None
 
     def until(self, expression: str, holds: Callable[[float | None], bool]) -> float | None:
-        """Ask until the value holds; returns the last one, whether or not it does in time."""
+        """Query until ``holds`` accepts the value or time is up; returns the last value."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not holds(value := self.value(expression)) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -94,7 +94,7 @@ class Backend:
 
 @contextmanager
 def backend(folder: Path, *, rules: Sequence[Path] = (), alertmanager: str | None = None) -> Iterator[Backend]:
-    """vmagent in front of Prometheus on loopback, ended with the block. ``alertmanager`` is host:port."""
+    """vmagent in front of Prometheus on loopback, stopped at the end of the block. ``alertmanager`` is host:port."""
     prometheus, vmagent = program("prometheus"), program("vmagent")
     configuration: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

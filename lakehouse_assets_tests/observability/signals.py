@@ -1,4 +1,4 @@
-"""Signals as tests write them: minutes after noon instead of times."""
+"""Short forms for signals in tests, with minutes after noon instead of times."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def at(minutes: float) -> datetime:
 
 
 def signal(cause: Cause, minute: float = 0, *, firing: bool = True, **fields: Any) -> Signal:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "source": "sync",
         "exchange": "binance",
         "subject": KLINES,
         "period": "2024-03-04",
         "text": cause.replace("_", " "),
     }
-    return Signal(**{**given, **fields}, cause=cause, at=at(minute), firing=firing)
+    return Signal(**{**defaults, **fields}, cause=cause, at=at(minute), firing=firing)
 
 
-def after(*signals: Signal, minute: float, book: IncidentState | None = None) -> IncidentState:
-    return observe(book or IncidentState(), signals, at(minute))
+def after(*signals: Signal, minute: float, state: IncidentState | None = None) -> IncidentState:
+    return observe(state or IncidentState(), signals, at(minute))
 
 
-def only(book: IncidentState) -> Incident:
-    [incident] = book.live()
+def only(state: IncidentState) -> Incident:
+    [incident] = state.live()
     return incident

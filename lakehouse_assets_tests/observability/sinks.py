@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 class Webhook:
-    """Answers ``status`` to every POST and keeps its path and document."""
+    """Answers every POST with ``status``, and keeps its path and document."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -66,7 +66,7 @@ class Webhook:
 
 
 class Mailbox:
-    """What an SMTP server on loopback took."""
+    """An SMTP server on loopback that keeps the mails it accepts."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -90,7 +90,7 @@ class Mailbox:
 
 @contextmanager
 def alertmanager(home: Path, webhook: Webhook, mailbox: Mailbox) -> Iterator[str]:
-    """The URL of an Alertmanager that groups by exchange and sends to both at once."""
+    """The URL of an Alertmanager that groups by exchange and sends to both receivers at once."""
     binary = program(BINARY)
     port = free_port()
     config = home / "alertmanager.yml"
@@ -129,7 +129,7 @@ receivers:
 def wait_for(condition: Any, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""One run or one tick, as a process of its own: the definitions of the environment's settings and matrix.
+"""One run or one tick as a separate process, with the settings and matrix of the environment.
 
 python -m lakehouse_assets_tests.observability.workload run ASSET_KEY FIRST LAST | tick SENSOR
 """
@@ -31,7 +31,7 @@ def run(repository: dg.RepositoryDefinition, asset_key: str, first: str, last: s
 
 
 def tick(repository: dg.RepositoryDefinition, sensor: str) -> bool:
-    """One tick of a sensor that was never ticked."""
+    """The first tick of a sensor."""
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_sensor_context(
@@ -42,9 +42,9 @@ def tick(repository: dg.RepositoryDefinition, sensor: str) -> bool:
     return True
 
 
-def main(what: str, *arguments: str) -> int:
+def main(command: str, *arguments: str) -> int:
     repository = defs().get_repository_def()
-    return 0 if {"run": run, "tick": tick}[what](repository, *arguments) else 1
+    return 0 if {"run": run, "tick": tick}[command](repository, *arguments) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Incidents as alerts of Alertmanager's v2 API. Grouping, silences and repetition are then its own."""
+"""Incidents as alerts of Alertmanager's v2 API. Alertmanager then does grouping, silences and repetition."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lakehouse_assets.observability.incidents.messages import Links
 from lakehouse_assets.observability.incidents.model import Incident, IncidentState, Phase
 
 ALIVE = timedelta(minutes=10)
-"""Alertmanager takes an alert for resolved that was not sent again for so long."""
+"""Alertmanager treats an alert as resolved after this time without an update."""
 
 CLOSED_SENT = timedelta(minutes=15)
-"""So long a closed incident is still sent, in case Alertmanager was away when it closed."""
+"""Time for which a closed incident is still sent, in case Alertmanager was unavailable when it closed."""
 
 
 class DeliveryError(LakehouseError):
-    """A channel did not take a message. Never names an address."""
+    """A channel did not accept a message. The text never contains an address."""
 
 
 class Alertmanager:
-    """Alertmanager's v2 API: every open incident is an alert, sent again at every tick as it asks for."""
+    """Alertmanager's v2 API. Every open incident is an alert, sent again at every tick, as the API requires."""
 
     def __init__(self, url: SecretStr, *, token: SecretStr | None = None, timeout: float = 10.0) -> None:
         self._url = url
@@ -36,7 +36,7 @@ class Alertmanager:
         """Raises DeliveryError."""
         if not alerts:
             return
-        import requests  # noqa: PLC0415 - takes a second, and most ticks have nothing to say
+        import requests  # noqa: PLC0415 - takes a second, and most ticks send nothing
 
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}
         address = f"{self._url.get_secret_value().rstrip('/')}/api/v2/alerts"
@@ -48,13 +48,13 @@ class Alertmanager:
             raise DeliveryError(f"Alertmanager answered {answer.status_code}: {' '.join(answer.text.split())[:200]}.")
 
 
-def alerts_of(book: IncidentState, links: Links, now: datetime) -> list[dict[str, Any]]:
-    """The book as Alertmanager's alerts. Labels identify one; what changes is in its annotations.
+def alerts_of(state: IncidentState, links: Links, now: datetime) -> list[dict[str, Any]]:
+    """The incidents as Alertmanager's alerts. Labels identify an alert; annotations may change.
 
-    An incident that became worse is another alert there, so that the former one is ended.
+    Severity is a label, so an incident that becomes worse is a new alert, and the former alert is ended.
     """
     alerts = []
-    for incident in book.incidents.values():
+    for incident in state.incidents.values():
         if incident.phase is Phase.PENDING or (incident.told is None and not incident.phase.is_live):
             continue
         if not incident.phase.is_live and (incident.closed is None or now - incident.closed > CLOSED_SENT):

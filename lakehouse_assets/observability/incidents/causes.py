@@ -1,4 +1,4 @@
-"""Causes of trouble: the one rule table that ranks them, says what each explains, and whom it concerns."""
+"""Causes of incidents: one rule table with their rank, severity, role, and the causes that they explain."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 LAKE = "lake"
-"""Scope of what concerns every exchange."""
+"""Scope of incidents that affect every exchange."""
 
 
 class Severity(StrEnum):
-    """How bad it is, ascending."""
+    """Severity of an incident, ascending."""
 
     WARNING = "warning"
     ERROR = "error"
@@ -24,12 +24,12 @@ class Severity(StrEnum):
 
     @property
     def next(self) -> Severity:
-        """One step worse; the worst stays."""
+        """The next higher severity; the highest stays."""
         return list(Severity)[min(self.rank + 1, len(Severity) - 1)]
 
 
 class Role(StrEnum):
-    """Who is to look."""
+    """Role of the people who handle an incident."""
 
     DATA_ENGINEER = "data_engineer"
     OPERATIONS = "operations"
@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 
 class Cause(StrEnum):
-    """What an incident is put down to."""
+    """The cause to which an incident is attributed."""
 
     EXCHANGE_STALLED = "exchange_stalled"
     LISTING_FAILS = "listing_fails"
@@ -53,14 +53,14 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One cause. ``explains``: signals of these causes, in the same scope and time, are its consequences.
+    """The rule of one cause. Signals of causes that it ``explains``, in the same scope and time, are consequences.
 
-    ``everywhere``: its scope is the lake, so that it explains every exchange's. ``hold``: so long
-    after the first signal nobody is told yet, since a cause further up may still show itself.
+    ``everywhere``: its scope is the lake, so that it explains signals of every exchange. ``hold``: time from the first
+    signal to the notification, since a higher-ranked cause may still show up.
     """
 
     cause: Cause
-    words: str
+    title: str
     severity: Severity
     role: Role
     explains: frozenset[Cause] = frozenset()
@@ -75,21 +75,21 @@ RULES: Mapping[Cause, Rule] = {
     for rule in (
         Rule(
             cause=Cause.EXCHANGE_STALLED,
-            words="the exchange's archive does not answer or publishes nothing",
+            title="the exchange's archive does not answer or publishes nothing new",
             severity=Severity.CRITICAL,
             role=Role.OPERATIONS,
             explains=_CONSEQUENCES | {Cause.LISTING_FAILS},
         ),
         Rule(
             cause=Cause.LISTING_FAILS,
-            words="the exchange's archive cannot be listed",
+            title="the exchange's archive cannot be listed",
             severity=Severity.ERROR,
             role=Role.OPERATIONS,
             explains=_CONSEQUENCES,
         ),
         Rule(
             cause=Cause.LAKE_REFUSES,
-            words="the lake refuses or does not answer",
+            title="the lake refuses requests or does not answer",
             severity=Severity.CRITICAL,
             role=Role.OPERATIONS,
             explains=_CONSEQUENCES,
@@ -97,42 +97,42 @@ RULES: Mapping[Cause, Rule] = {
         ),
         Rule(
             cause=Cause.TRANSFER_FAILS,
-            words="objects cannot be brought into the lake",
+            title="objects cannot be copied into the lake",
             severity=Severity.ERROR,
             role=Role.DATA_ENGINEER,
             explains=frozenset({Cause.DATASET_LATE, Cause.UNUSUAL}),
         ),
         Rule(
             cause=Cause.RUN_FAILS,
-            words="runs fail",
+            title="runs fail",
             severity=Severity.ERROR,
             role=Role.DATA_ENGINEER,
         ),
         Rule(
             cause=Cause.DATASET_LATE,
-            words="datasets are later than usual",
+            title="datasets are later than usual",
             severity=Severity.WARNING,
             role=Role.DATA_ENGINEER,
             explains=frozenset({Cause.UNUSUAL}),
         ),
         Rule(
             cause=Cause.CHECKSUM_MISMATCH,
-            words="copies or sidecars do not match their published checksum",
+            title="copies or sidecars do not match the published checksums",
             severity=Severity.ERROR,
             role=Role.DATA_ENGINEER,
         ),
         Rule(
             cause=Cause.CHECK_FAILS,
-            words="asset checks fail",
+            title="asset checks fail",
             severity=Severity.WARNING,
             role=Role.RESEARCH,
         ),
         Rule(
             cause=Cause.UNUSUAL,
-            words="numbers of periods are unusual",
+            title="periods have unusual values",
             severity=Severity.WARNING,
             role=Role.RESEARCH,
         ),
     )
 }
-"""Best explanation first: a signal belongs to the first of these that has an open incident and explains it."""
+"""Best explanation first: a signal joins the open incident of the first cause that explains it."""

@@ -1,4 +1,4 @@
-"""What people read of an incident, and where its links lead."""
+"""Messages about incidents, and their links into the Dagster UI."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from lakehouse_assets.observability.incidents.causes import Role, Severity
 from lakehouse_assets.observability.incidents.lifecycle import Kind, Notice
-from lakehouse_assets.observability.incidents.model import Incident, telling
+from lakehouse_assets.observability.incidents.model import Incident, most_relevant_first
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Deep links into the Dagster UI; none without its ``base`` URL."""
+    """Links into the Dagster UI; None without its ``base`` URL."""
 
     base: str | None = None
 
@@ -20,12 +20,12 @@ class Links:
         return self.base and f"{self.base.rstrip('/')}/runs/{quote(run_id)}"
 
     def partition(self, asset: str, period: str | None) -> str | None:
-        where = f"?view=partitions&partition={quote(period)}" if period else ""
-        return self.base and f"{self.base.rstrip('/')}/assets/{quote(asset)}{where}"
+        query = f"?view=partitions&partition={quote(period)}" if period else ""
+        return self.base and f"{self.base.rstrip('/')}/assets/{quote(asset)}{query}"
 
     def of(self, incident: Incident) -> tuple[str | None, str | None]:
-        """Run and partition of the signal that tells most."""
-        for member in telling(incident.members.values()):
+        """Links to the run and the partition of the most relevant signal."""
+        for member in most_relevant_first(incident.members.values()):
             signal = member.signal
             run = self.run(signal.run_id) if signal.run_id else None
             return run, self.partition(signal.subject, signal.period) if "/" in signal.subject else None
@@ -34,7 +34,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a person reads. ``scope`` is an exchange or ``lake``."""
+    """A message for people. ``scope`` is an exchange or ``lake``."""
 
     incident: str
     title: str
@@ -46,22 +46,22 @@ class Message:
 
 
 def message_of(notice: Notice, links: Links) -> Message:
-    """A notice in words: what, since when, of what, where to look, what to do."""
+    """The message for a notice: what is wrong, since when, with links and the command to acknowledge it."""
     incident = notice.incident
     lines = [incident.summary()]
     if incident.escalated and incident.acknowledged is None and notice.kind is Kind.WORSENED:
-        lines.append("Nobody has acknowledged it yet.")
+        lines.append("It has not been acknowledged.")
     if incident.resolved is not None:
-        who = f" by {incident.resolved.who}" if incident.resolved.who else ""
+        by = f" by {incident.resolved.who}" if incident.resolved.who else ""
         lines = [
-            f"Resolved{who}: {incident.resolved.text or 'done'}.",
-            f"It began {incident.opened:%Y-%m-%d %H:%M} UTC.",
+            f"Resolved{by}: {incident.resolved.text or 'done'}.",
+            f"Started at {incident.opened:%Y-%m-%d %H:%M} UTC.",
         ]
     run, partition = links.of(incident)
     lines += [f"Run: {run}"] if run else []
     lines += [f"Partition: {partition}"] if partition else []
     if incident.phase.is_live:
-        lines.append(f"Look after it: lakehouse incidents ack {incident.id}")
+        lines.append(f"Acknowledge: lakehouse incidents ack {incident.id}")
     return Message(
         incident=incident.id,
         title=f"[{incident.severity}] {incident.title} ({notice.kind})",

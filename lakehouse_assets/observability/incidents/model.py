@@ -1,6 +1,6 @@
-"""The book of incidents: what is remembered of signals, incidents and messages. One JSON document.
+"""The incident state: signals, incidents and undelivered messages, as one JSON document.
 
-Times are UTC. What changes it is in incidents.py.
+Times are UTC. lifecycle.py, correlation.py and merging.py change it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, 
 from lakehouse_assets.observability.incidents.period_bits import FoldedPeriods
 
 EVERY_OTHER = "*"
-"""Period of a member that stood for a subject's other periods, in books from before they were counted."""
+"""Period of a member that stands for all other periods of its subject. Only states of older versions have such."""
 
 LONGEST_PAUSE = timedelta(hours=1)
-"""Between two attempts at a message."""
+"""Between two attempts to deliver a message."""
 
 
 class Phase(StrEnum):
-    """Where an incident is; see the picture in incidents.py."""
+    """Phase of an incident; see the diagram in lifecycle.py."""
 
     PENDING = "pending"
     OPEN = "open"
@@ -38,11 +38,11 @@ class Phase(StrEnum):
 
 
 class Signal(BaseModel):
-    """Something is wrong (``firing``), or right again, as of ``at`` (UTC).
+    """A problem (``firing``) or its recovery, as of ``at`` (UTC).
 
-    ``source`` is what noticed (``sync``, ``checksums``, ``published``, ``expected``, ``discovery``):
-    the same source clears what it raised, whatever cause it gave. ``subject`` is an asset, such as
-    ``binance/um/klines/daily``; ``text`` is one line for people.
+    ``source`` is the detector (``sync``, ``checksums``, ``published``, ``expected``, ``discovery``); a source clears
+    its own signals, whatever their cause. ``subject`` is an asset, such as ``binance/um/klines/daily``; ``text`` is
+    one line for people.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,7 +63,7 @@ class Signal(BaseModel):
 
     @property
     def stem(self) -> str:
-        """Of the keys of one source and subject."""
+        """Common part of the keys of one source and subject."""
         return f"{self.source}|{self.subject}"
 
     @property
@@ -72,7 +72,7 @@ class Signal(BaseModel):
 
 
 class Member(BaseModel):
-    """A signal within an incident: when it was first and last raised, and when it was cleared."""
+    """A signal in an incident: its latest form, when it was first raised, and when it was cleared."""
 
     signal: Signal
     first: SavedTime
@@ -84,8 +84,8 @@ class Member(BaseModel):
         return self.cleared is None
 
 
-class Told(BaseModel):
-    """What people were told last of an incident."""
+class LastNotification(BaseModel):
+    """The last notification about an incident."""
 
     phase: Phase
     severity: Severity
@@ -93,7 +93,7 @@ class Told(BaseModel):
 
 
 class Note(BaseModel):
-    """Who did something, when (UTC), and why."""
+    """Who changed an incident, when (UTC), and why."""
 
     who: str
     at: SavedTime
@@ -103,9 +103,9 @@ class Note(BaseModel):
 class Incident(BaseModel):
     """One incident. ``scope`` is an exchange or ``lake``. Times are UTC.
 
-    ``opened`` is when its first signal was raised, ``quiet`` since when none is firing. ``members`` are signals by
-    key; ``folded`` are the periods beyond MAX_MEMBERS, by the stem of their keys. ``counted`` counts both, ever; of
-    the members a closed incident keeps a few.
+    ``opened`` is when its first signal was raised, ``quiet`` since when no signal is firing. ``members`` are signals
+    by key; ``folded`` are the periods beyond MAX_MEMBERS, by the stem of their keys. ``counted`` counts all signals
+    that were ever in it; a closed incident keeps only a few members. ``told`` is the last notification.
     """
 
     id: str
@@ -121,7 +121,7 @@ class Incident(BaseModel):
     acknowledged: Note | None = None
     resolved: Note | None = None
     into: str | None = None
-    told: Told | None = None
+    told: LastNotification | None = None
     counted: int = 0
     members: dict[str, Member] = {}
     folded: dict[str, FoldedPeriods] = {}
@@ -132,70 +132,75 @@ class Incident(BaseModel):
 
     @property
     def firing(self) -> list[Member]:
-        """Of the members."""
+        """Members that are firing."""
         return [member for member in self.members.values() if member.is_firing]
 
     @property
     def firing_count(self) -> int:
-        """Signals that are firing, the folded ones included."""
+        """Number of firing signals, including folded ones."""
         return len(self.firing) + sum(len(folded) for folded in self.folded.values())
 
     def fold(self, signal: Signal, first: datetime) -> None:
-        """Keep of a signal its period, and what the latest says."""
+        """Keep only a signal's period, and the text of the latest signal of its stem."""
         period = signal.period or ""
-        given = FoldedPeriods(
+        periods = FoldedPeriods(
             **{name: getattr(signal, name) for name in ("exchange", "cause", "text", "run_id", "at")}, first=first
         )
-        given.put(period)
-        known = self.folded.get(signal.stem)
-        self.folded[signal.stem] = given.joined_with(known)
+        periods.put(period)
+        self.folded[signal.stem] = periods.merged_with(self.folded.get(signal.stem))
 
-    def retold(self) -> Iterator[Signal]:
-        """The signals from which its members come about again."""
+    def close(self, note: Note) -> None:
+        self.phase, self.closed, self.resolved = Phase.RESOLVED, note.at, note
+
+    def replay(self) -> Iterator[Signal]:
+        """Signals that recreate the incident's members and folded periods."""
         for member in self.members.values():
             yield member.signal
             if member.cleared is not None:
                 yield member.signal.model_copy(update={"firing": False, "at": member.cleared})
         for stem, folded in self.folded.items():
             source, _, subject = stem.partition("|")
-            said = folded.model_dump(include={"exchange", "cause", "text", "run_id"})
+            fields = folded.model_dump(include={"exchange", "cause", "text", "run_id"})
             for period in folded.periods():
-                yield Signal(source=source, subject=subject, period=period, at=folded.first, **said)
+                yield Signal(source=source, subject=subject, period=period, at=folded.first, **fields)
             for period in folded.periods(cleared=True):
-                yield Signal(source=source, subject=subject, period=period, at=folded.at, firing=False, **said)
+                yield Signal(source=source, subject=subject, period=period, at=folded.at, firing=False, **fields)
 
-    def folds(self, key: str) -> bool:
-        """Whether a key is that of a folded period that is firing."""
+    def has_folded(self, key: str) -> bool:
+        """Whether the key belongs to a folded period that is firing."""
         stem, _, period = key.rpartition("|")
-        return stem in self.folded and self.folded[stem].holds(period)
+        return stem in self.folded and self.folded[stem].contains(period)
 
     @property
     def title(self) -> str:
-        """One line: where, and what it is put down to."""
-        return f"{self.scope}: {self.rule.words}"
+        """One line: the scope and the cause."""
+        return f"{self.scope}: {self.rule.title}"
 
     @property
     def state(self) -> str:
-        """One word for lists: an acknowledged incident is open, and somebody looks after it."""
+        """The phase, or ``acknowledged`` for an open incident that is acknowledged."""
         return "acknowledged" if self.phase is Phase.OPEN and self.acknowledged else self.phase.value
 
     def summary(self, limit: int = 5) -> str:
-        """What it concerns, in a few lines."""
-        concerned = self.firing or list(self.members.values())
-        folded = {stem for stem, each in self.folded.items() if len(each)}
-        subjects = {member.signal.subject for member in concerned} | {stem.partition("|")[2] for stem in folded}
-        count = self.firing_count or len(concerned)
+        """The affected assets and periods, in a few lines."""
+        members = self.firing or list(self.members.values())
+        folded = {stem for stem, periods in self.folded.items() if len(periods)}
+        subjects = {member.signal.subject for member in members} | {stem.partition("|")[2] for stem in folded}
+        count = self.firing_count or len(members)
         lines = [f"{count:,} signals of {len(subjects)} assets since {self.opened:%Y-%m-%d %H:%M} UTC."]
-        for member in telling(concerned)[:limit]:
+        for member in most_relevant_first(members)[:limit]:
             signal = member.signal
             lines.append(f"{signal.subject}{f' {signal.period}' if signal.period else ''}: {signal.text}")
         if count > limit:
-            lines.append(f"and {count - min(limit, len(concerned)):,} more")
+            lines.append(f"and {count - min(limit, len(members)):,} more")
         return "\n".join(lines)
 
 
 class DeadLetter(BaseModel):
-    """A message that a channel did not take. ``channel`` names the route and kind, never the address."""
+    """A message that a channel did not accept. ``again`` is the time of the next attempt, None after the last.
+
+    ``channel`` names the route and number, never the address.
+    """
 
     channel: str
     incident: str
@@ -211,7 +216,7 @@ class DeadLetter(BaseModel):
 class IncidentState(BaseModel):
     """All incidents, and when signals were last cleared. One document in the lake.
 
-    Times are those of the machines that wrote them; reading it with a `Clock` lets none be in the future.
+    Its times come from the clocks of the machines that wrote it; reading it with a `Clock` moves future times to now.
     """
 
     incidents: dict[str, Incident] = {}
@@ -219,15 +224,15 @@ class IncidentState(BaseModel):
     dead_letters: list[DeadLetter] = []
 
     def live(self) -> list[Incident]:
-        """Pending and open ones, best cause first."""
+        """Pending and open incidents, best cause first."""
         return sorted(
             (incident for incident in self.incidents.values() if incident.phase.is_live),
             key=lambda incident: (rank(incident.cause), incident.scope),
         )
 
     def holder(self, key: str) -> Incident | None:
-        """The live incident that has a signal's key."""
-        return next((each for each in self.live() if key in each.members or each.folds(key)), None)
+        """The live incident that holds the signal with this key."""
+        return next((incident for incident in self.live() if key in incident.members or incident.has_folded(key)), None)
 
     def get(self, id_: str) -> Incident:
         """Raises InputError for an unknown id."""
@@ -236,10 +241,11 @@ class IncidentState(BaseModel):
         return self.incidents[id_]
 
 
-def telling(members: Iterable[Member]) -> list[Member]:
-    """Those first that say most of the cause."""
+def most_relevant_first(members: Iterable[Member]) -> list[Member]:
+    """Members with the best cause first, then the oldest."""
     return sorted(members, key=lambda member: (rank(member.signal.cause), member.first, member.signal.key))
 
 
 def rank(cause: Cause) -> int:
+    """Position in the rule table; the best explanation has rank 0."""
     return list(RULES).index(cause)

@@ -1,7 +1,7 @@
-"""Telling people of incidents: through Alertmanager where there is one, otherwise through apprise's services.
+"""Notifications about incidents, through Alertmanager if there is one, otherwise through apprise.
 
-Addresses hold tokens, so they are secrets: a channel is only ever named by its route and number. What a
-channel does not take becomes a dead letter, tried again at growing pauses and kept where it stays one.
+Addresses contain tokens and are secrets: texts name a channel by its route and number only. A message that a channel
+does not accept becomes a dead letter. It is tried again at growing pauses, and kept when the attempts end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import apprise
 
 ATTEMPTS = 2
-"""Attempts within a tick; what still fails is a dead letter, due again at the next ones."""
+"""Attempts within a tick; a message that still fails becomes a dead letter, for later ticks."""
 
 FIRST_PAUSE = timedelta(seconds=30)
 GIVE_UP = timedelta(hours=24)
@@ -38,7 +38,7 @@ ALERTMANAGER = "alertmanager"
 
 
 class AppriseChannel:
-    """One of the services that apprise speaks, by its URL."""
+    """A service that apprise supports, by its URL."""
 
     def __init__(self, name: str, url: SecretStr, *, timeout: float = 10.0) -> None:
         self.name = name
@@ -47,21 +47,21 @@ class AppriseChannel:
 
     @cached_property
     def service(self) -> apprise.Apprise:
-        """Raises DeliveryError for a URL that apprise does not know."""
-        import apprise  # noqa: PLC0415 - takes seconds, and most ticks have nothing to say
+        """Raises DeliveryError for a URL that apprise does not support."""
+        import apprise  # noqa: PLC0415 - takes seconds, and most ticks send nothing
 
-        # At debug level both write addresses, or paths with tokens in them, to their logs.
+        # At debug level both log addresses or paths that contain tokens.
         for logger in ("apprise", "urllib3.connectionpool"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         service = apprise.Apprise()
         if not service.add(self._url.get_secret_value()):
-            raise DeliveryError(f"{self.name} is not a URL that apprise understands; see its list of services.")
+            raise DeliveryError(f"The URL of {self.name} is not supported by apprise; see its list of services.")
         return service
 
     def send(self, message: Message) -> None:
         kind = "success" if message.is_good_news else "warning" if message.severity is Severity.WARNING else "failure"
         try:
-            taken = self.service.notify(
+            accepted = self.service.notify(
                 body=message.body,
                 title=message.title,
                 notify_type=kind,
@@ -70,16 +70,18 @@ class AppriseChannel:
             )
         except DeliveryError:
             raise
-        except Exception as error:  # noqa: BLE001 - a service's own fault must not end the others
+        except Exception as error:  # noqa: BLE001 - an error in one service must not stop the others
             raise DeliveryError(f"{self.name} failed with {type(error).__name__}.") from None
-        if not taken:
-            raise DeliveryError(f"{self.name} did not take the message; it is down, or refuses its address or token.")
+        if not accepted:
+            raise DeliveryError(
+                f"{self.name} did not accept the message: it is down, or its address or token is wrong."
+            )
 
 
 class Route(BaseModel):
-    """Who is told of what: every condition must hold, an empty one always does.
+    """URLs, and the incidents that are sent to them: all conditions must hold; an empty one always does.
 
-    ``severity`` is the least that is told. The lake's incidents concern every exchange.
+    ``severity`` is the lowest that is sent. Incidents of the lake concern every exchange.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,16 +115,16 @@ class Route(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a tick's messages: notices that count as told, letters that failed (again), letters that
-    were settled."""
+    """Result of a tick's messages: notices that count as sent, letters that failed (again), letters that were
+    delivered."""
 
-    told: tuple[Notice, ...] = ()
+    notified: tuple[Notice, ...] = ()
     failed: tuple[DeadLetter, ...] = ()
-    settled: tuple[DeadLetter, ...] = ()
+    delivered: tuple[DeadLetter, ...] = ()
 
 
 class Notifier:
-    """Delivers a book's notices and its dead letters. Raises nothing: what fails is in the Delivery."""
+    """Delivers notices and dead letters. Does not raise: failures are in the Delivery."""
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class Notifier:
         return {route.name: route.channels(timeout=self._timeout) for route in self._routes}
 
     def check(self) -> None:
-        """Raises InputError for a route that cannot be used. Sends nothing."""
+        """Raises InputError for an unusable route. Sends nothing."""
         for channels in self._channels.values():
             for channel in channels:
                 try:
@@ -150,22 +152,24 @@ class Notifier:
                 except DeliveryError as error:
                     raise InputError(f"Notification: {error}") from None
 
-    def deliver(self, book: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
-        """Send what is due. Where Alertmanager takes it, grouping and repetition are its own; where it does
-        not, the routes stand in, and what nobody took stays due."""
+    def deliver(self, state: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
+        """Send the notices that are due to Alertmanager, or to the routes if Alertmanager fails or is not configured.
+
+        Without routes, notices stay due while Alertmanager fails.
+        """
         if self._alertmanager is not None:
-            before = tuple(letter for letter in book.dead_letters if letter.channel == ALERTMANAGER)
+            before = tuple(letter for letter in state.dead_letters if letter.channel == ALERTMANAGER)
             try:
-                _attempts()(self._alertmanager.post, alerts_of(book, self._links, now))
+                _attempts()(self._alertmanager.post, alerts_of(state, self._links, now))
             except DeliveryError as error:
                 letters = self._letters(ALERTMANAGER, due, str(error), now) if not before else []
-                sent = self._by_routes(book, due, now)
-                return Delivery(sent.told if self._routes else (), (*sent.failed, *letters), sent.settled)
-            sent = self._by_routes(book, (), now)
-            return Delivery(tuple(due), sent.failed, (*sent.settled, *before))
-        return self._by_routes(book, due, now)
+                sent = self._by_routes(state, due, now)
+                return Delivery(sent.notified if self._routes else (), (*sent.failed, *letters), sent.delivered)
+            sent = self._by_routes(state, (), now)
+            return Delivery(tuple(due), sent.failed, (*sent.delivered, *before))
+        return self._by_routes(state, due, now)
 
-    def _by_routes(self, book: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
+    def _by_routes(self, state: IncidentState, due: Sequence[Notice], now: datetime) -> Delivery:
         jobs: list[tuple[AppriseChannel, Message, DeadLetter | None]] = []
         for notice in due:
             message = message_of(notice, self._links)
@@ -173,33 +177,33 @@ class Notifier:
                 if route.takes(message):
                     jobs += [(channel, message, None) for channel in self._channels[route.name]]
         by_name = {channel.name: channel for channels in self._channels.values() for channel in channels}
-        for letter in book.dead_letters:
+        for letter in state.dead_letters:
             if letter.again is not None and letter.again <= now and letter.channel in by_name:
-                jobs.append((by_name[letter.channel], _message_again(letter), letter))
+                jobs.append((by_name[letter.channel], _late_message(letter), letter))
         if not jobs:
-            return Delivery(told=tuple(due))
+            return Delivery(notified=tuple(due))
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="notify") as pool:
             reasons = list(pool.map(lambda job: _send(job[0], job[1]), jobs))
-        failed, settled = [], []
+        failed, delivered = [], []
         for (channel, message, letter), reason in zip(jobs, reasons, strict=True):
             if reason is None:
-                settled += [letter] if letter else []
+                delivered += [letter] if letter else []
             else:
-                failed.append(_letter(channel.name, message, reason, now, letter))
-        return Delivery(tuple(due), tuple(failed), tuple(settled))
+                failed.append(_dead_letter(channel.name, message, reason, now, letter))
+        return Delivery(tuple(due), tuple(failed), tuple(delivered))
 
     def _letters(self, channel: str, due: Sequence[Notice], reason: str, now: datetime) -> list[DeadLetter]:
         return [
-            _letter(channel, message_of(notice, self._links), reason, now, None).model_copy(update={"again": None})
+            _dead_letter(channel, message_of(notice, self._links), reason, now, None).model_copy(update={"again": None})
             for notice in due[:1]
         ]
 
 
-def deliver_into(book: IncidentState, delivery: Delivery) -> IncidentState:
-    """The book with a delivery's dead letters: failed ones added or renewed, settled ones gone."""
-    after = book.model_copy(deep=True)
+def record_delivery(state: IncidentState, delivery: Delivery) -> IncidentState:
+    """The state with a delivery's dead letters: failed ones added or updated, delivered ones removed."""
+    after = state.model_copy(deep=True)
     letters = {_letter_key(letter): letter for letter in after.dead_letters}
-    for letter in delivery.settled:
+    for letter in delivery.delivered:
         letters.pop(_letter_key(letter), None)
     for letter in delivery.failed:
         letters[_letter_key(letter)] = letter
@@ -211,7 +215,7 @@ def _letter_key(letter: DeadLetter) -> tuple[str, str, datetime]:
     return letter.channel, letter.incident, letter.first
 
 
-def _letter(channel: str, message: Message, reason: str, now: datetime, former: DeadLetter | None) -> DeadLetter:
+def _dead_letter(channel: str, message: Message, reason: str, now: datetime, former: DeadLetter | None) -> DeadLetter:
     attempts = former.attempts + 1 if former else 1
     first = former.first if former else now
     pause = min(FIRST_PAUSE * 2 ** min(attempts - 1, 10), LONGEST_PAUSE)
@@ -228,14 +232,14 @@ def _letter(channel: str, message: Message, reason: str, now: datetime, former: 
     )
 
 
-def _message_again(letter: DeadLetter) -> Message:
-    body = f"{letter.body}\n(Late: first tried {letter.first:%Y-%m-%d %H:%M} UTC.)"
-    # It was routed when it was first tried.
+def _late_message(letter: DeadLetter) -> Message:
+    body = f"{letter.body}\n(Delayed: first tried {letter.first:%Y-%m-%d %H:%M} UTC.)"
+    # The routes were applied at the first attempt.
     return Message(letter.incident, letter.title, body, letter.severity, LAKE, Role.OPERATIONS)
 
 
 def _send(channel: AppriseChannel, message: Message) -> str | None:
-    """None, or why it was not taken."""
+    """Send a message. Returns None, or why it was not accepted."""
     try:
         _attempts()(channel.send, message)
     except DeliveryError as error:

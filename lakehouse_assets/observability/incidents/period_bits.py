@@ -1,7 +1,7 @@
-"""Periods of one subject, counted one by one in little room: a bit each.
+"""Periods of one subject, stored as one bit each.
 
-An incident holds so many signals with their texts; of those beyond it is only kept which periods they are of. Ten
-years of days are 120 numbers.
+An incident keeps a limited number of signals in full, and only the periods of signals beyond the limit. Ten years of
+days take 120 numbers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from lakehouse_assets.clock import SavedTime
 from lakehouse_assets.observability.incidents.causes import Cause
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{2})", re.DOTALL)
-"""A day within its month, a month within its year."""
+"""A day in its month, or a month in its year."""
 
 Bits = dict[str, int]
 
 
 class FoldedPeriods(BaseModel):
-    """The periods of one source and subject that an incident keeps without their signals.
+    """Periods of one source and subject that an incident keeps without their signals.
 
-    ``cause``, ``text`` and ``run_id`` are of the latest signal, ``first`` and ``at`` the times of the earliest and the
-    latest (UTC). ``firing`` and ``cleared`` are the periods, none in both; a bit per period.
+    ``cause``, ``text`` and ``run_id`` are those of the latest signal; ``first`` and ``at`` are the times of the
+    earliest and the latest signal (UTC). ``firing`` and ``cleared`` have a bit per period; they do not overlap.
     """
 
     exchange: str
@@ -37,70 +37,70 @@ class FoldedPeriods(BaseModel):
     cleared: Bits = {}
 
     def __len__(self) -> int:
-        """How many are firing."""
+        """Number of firing periods."""
         return sum(bits.bit_count() for bits in self.firing.values())
 
-    def holds(self, period: str, *, cleared: bool = False) -> bool:
+    def contains(self, period: str, *, cleared: bool = False) -> bool:
         stem, bit = _place(period)
         return bool((self.cleared if cleared else self.firing).get(stem, 0) & bit)
 
     def periods(self, *, cleared: bool = False) -> Iterator[str]:
-        """Ascending."""
+        """The periods in ascending order."""
         for stem, bits in sorted((self.cleared if cleared else self.firing).items()):
             for number in range(bits.bit_length()):
                 if bits >> number & 1:
-                    yield f"{stem}-{number:02}" if number < _WHOLE else stem
+                    yield f"{stem}-{number:02}" if number < _UNNUMBERED else stem
 
     def put(self, period: str) -> None:
-        """It is firing."""
+        """Add a firing period."""
         stem, bit = _place(period)
-        _without(self.cleared, stem, bit)
+        _remove_bits(self.cleared, stem, bit)
         self.firing[stem] = self.firing.get(stem, 0) | bit
 
     def clear(self, period: str) -> None:
-        """It is right again, if it is one of these."""
+        """Move a period from firing to cleared; does nothing for other periods."""
         stem, bit = _place(period)
         if self.firing.get(stem, 0) & bit:
-            _without(self.firing, stem, bit)
+            _remove_bits(self.firing, stem, bit)
             self.cleared[stem] = self.cleared.get(stem, 0) | bit
 
     def clear_all(self) -> None:
         for period in list(self.periods()):
             self.clear(period)
 
-    def joined_with(self, other: FoldedPeriods | None) -> FoldedPeriods:
-        """The periods of both, firing where they are so in either, with what the later one says."""
+    def merged_with(self, other: FoldedPeriods | None) -> FoldedPeriods:
+        """The periods of both, firing if they fire in either, with cause and text of the later one."""
         if other is None:
             return self
-        firing = _united(self.firing, other.firing)
-        cleared = _united(self.cleared, other.cleared)
+        firing = _union(self.firing, other.firing)
+        cleared = _union(self.cleared, other.cleared)
         for stem, bits in firing.items():
-            _without(cleared, stem, bits)
-        latest = max(self, other, key=lambda each: each.at)
+            _remove_bits(cleared, stem, bits)
+        latest = max(self, other, key=lambda periods: periods.at)
         first = min(self.first, other.first)
         return latest.model_copy(update={"first": first, "firing": firing, "cleared": cleared})
 
-    def forget(self, period: str) -> None:
-        """It is another incident's."""
+    def remove(self, period: str) -> None:
+        """Remove a period that moves to another incident."""
         stem, bit = _place(period)
         for bits in (self.firing, self.cleared):
-            _without(bits, stem, bit)
+            _remove_bits(bits, stem, bit)
 
 
-_WHOLE = 100
-"""The bit of a text that is not numbered."""
+_UNNUMBERED = 100
+"""The bit of a period whose text has no number at its end."""
 
 
 def _place(period: str) -> tuple[str, int]:
     numbered = _NUMBERED.fullmatch(period)
-    return (period, 1 << _WHOLE) if numbered is None else (numbered["stem"], 1 << int(numbered["number"]))
+    return (period, 1 << _UNNUMBERED) if numbered is None else (numbered["stem"], 1 << int(numbered["number"]))
 
 
-def _united(one: Bits, other: Bits) -> Bits:
+def _union(one: Bits, other: Bits) -> Bits:
     return {stem: one.get(stem, 0) | other.get(stem, 0) for stem in (*one, *other)}
 
 
-def _without(bits: Bits, stem: str, bit: int) -> None:
+def _remove_bits(bits: Bits, stem: str, bit: int) -> None:
     rest = bits.get(stem, 0) & ~bit
     if rest:
         bits[stem] = rest

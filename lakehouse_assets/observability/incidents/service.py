@@ -1,7 +1,7 @@
-"""The desk where signals come in: they become incidents, people are told, and then it is written down.
+"""The incident service: takes signals, updates the incidents, notifies people, and then writes the incident state.
 
-In that order: a lake that does not answer must not silence its own alarm. Two desks may therefore tell
-the same twice, and neither ever tells nothing.
+It notifies before it writes, so that a lake that does not answer cannot silence its own alarm. Two services may
+therefore send the same notification twice, but none is lost.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Protocol
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.observability.incidents.lifecycle import Notice, mark_notified, notices, observe
 from lakehouse_assets.observability.incidents.model import IncidentState, Signal
-from lakehouse_assets.observability.incidents.notification import Delivery, Notifier, deliver_into
+from lakehouse_assets.observability.incidents.notification import Delivery, Notifier, record_delivery
 
 WRITE_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A book as it was read; ``version`` is the store's own, for writing it back. ``unsaved``: it is newer
-    than what is stored."""
+    """An incident state as it was read. ``version`` is the store's own, for writing it back; ``unsaved`` says that the
+    state is newer than the stored one."""
 
     book: IncidentState
     version: Any = None
@@ -30,18 +30,18 @@ class StoredState:
 
 
 class IncidentStore(Protocol):
-    """Where the book is kept between processes."""
+    """Keeps the incident state between processes."""
 
     def read(self, now: datetime) -> StoredState:
-        """The book as last written, empty where there is none."""
+        """The state as last written; an empty one at first."""
 
-    def write(self, book: IncidentState, kept: StoredState) -> bool:
-        """Replace what was read as ``kept``; False, and nothing written, where another writer was first."""
+    def write(self, state: IncidentState, stored: StoredState) -> bool:
+        """Replace the state that was read as ``stored``. Returns False and writes nothing after another write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What a tick did. ``told`` are the notices that people were sent."""
+    """Result of a tick. ``told`` are the notices that were sent."""
 
     book: IncidentState
     told: tuple[Notice, ...]
@@ -49,7 +49,7 @@ class Handled:
 
 
 class IncidentService:
-    """One writer of the book."""
+    """One writer of the incident state."""
 
     def __init__(self, store: IncidentStore, notifier: Notifier) -> None:
         self._store = store
@@ -59,35 +59,37 @@ class IncidentService:
         return self._store.read(now).book
 
     def handle(self, signals: Sequence[Signal], now: datetime) -> Handled:
-        """Take in signals, tell people what they are to know, write it down. Raises StoreError when it
-        cannot be written; what was told is told.
+        """Observe signals, send the notices that are due, and write the state.
 
-        What is said to be right of which nobody knew that it was wrong is left out: most of what goes on
-        is right, and the book has to stay small.
+        Raises StoreError if the state cannot be written, after the notices were sent. Recovery signals for problems
+        that were never raised are dropped, to keep the state small.
         """
-        kept = self._store.read(now)
-        # Of a machine whose clock is ahead; else nothing could clear it, or raise it again, for as long.
-        signals = [each if each.at <= now else each.model_copy(update={"at": now}) for each in signals]
+        stored = self._store.read(now)
+        # A signal from a machine whose clock is ahead counts as one of now; otherwise nothing could clear it before
+        # that time.
+        signals = [signal if signal.at <= now else signal.model_copy(update={"at": now}) for signal in signals]
         raised = {signal.key for signal in signals if signal.firing}
-        signals = [each for each in signals if each.key in raised or kept.book.holder(each.key) is not None]
-        seen = observe(kept.book, signals, now)
-        delivery = self._notifier.deliver(seen, notices(seen), now)
+        signals = [signal for signal in signals if signal.key in raised or stored.book.holder(signal.key) is not None]
+        observed = observe(stored.book, signals, now)
+        delivery = self._notifier.deliver(observed, notices(observed), now)
 
-        def act(book: IncidentState) -> IncidentState:
-            return deliver_into(mark_notified(observe(book, signals, now), delivery.told, now), delivery)
+        def change(state: IncidentState) -> IncidentState:
+            return record_delivery(mark_notified(observe(state, signals, now), delivery.notified, now), delivery)
 
-        return Handled(self._write(act, kept, now), delivery.told, delivery)
+        return Handled(self._write(change, stored, now), delivery.notified, delivery)
 
-    def change(self, act: Callable[[IncidentState], IncidentState], now: datetime) -> IncidentState:
-        """Do something by hand, such as acknowledging; raises what ``act`` raises, and StoreError."""
-        return self._write(act, self._store.read(now), now)
+    def change(self, change: Callable[[IncidentState], IncidentState], now: datetime) -> IncidentState:
+        """Apply a change by hand, such as an acknowledgement. Raises StoreError and what ``change`` raises."""
+        return self._write(change, self._store.read(now), now)
 
-    def _write(self, act: Callable[[IncidentState], IncidentState], kept: StoredState, now: datetime) -> IncidentState:
+    def _write(
+        self, change: Callable[[IncidentState], IncidentState], stored: StoredState, now: datetime
+    ) -> IncidentState:
         for _ in range(WRITE_ATTEMPTS):
-            book = act(kept.book)
-            if (book == kept.book and not kept.unsaved) or self._store.write(book, kept):
-                return book
-            kept = self._store.read(now)
+            state = change(stored.book)
+            if (state == stored.book and not stored.unsaved) or self._store.write(state, stored):
+                return state
+            stored = self._store.read(now)
         raise StoreError(
             "Writing the incident state",
             f"other writers were first {WRITE_ATTEMPTS} times; try again",

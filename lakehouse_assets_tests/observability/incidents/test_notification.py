@@ -41,10 +41,10 @@ class Memory:
     def read(self, _now: datetime) -> StoredState:
         return StoredState(self.book, self.book)
 
-    def write(self, book: IncidentState, kept: StoredState) -> bool:
+    def write(self, state: IncidentState, kept: StoredState) -> bool:
         if kept.version is not self.book:
             return False
-        self.book = book
+        self.book = state
         return True
 
 
@@ -53,16 +53,16 @@ def route(webhook: Webhook, path: str = TOKEN, **fields) -> Route:
     return Route(name=name, urls=(SecretStr(f"json://127.0.0.1:{webhook.port}/{path}"),), **fields)
 
 
-def test_a_webhook_and_a_mail_tell_what_since_when_and_where_to_look(webhook: Webhook, mailbox: Mailbox) -> None:
+def test_a_webhook_and_a_mail_have_problem_start_and_links(webhook: Webhook, mailbox: Mailbox) -> None:
     mail = f"mailto://127.0.0.1:{mailbox.port}?from=lake@example.org&to=oncall@example.org&mode=insecure"
     routes = [route(webhook), Route(name="mail", urls=(SecretStr(mail),))]
-    desk = IncidentService(Memory(), Notifier(routes, links=LINKS))
-    handled = desk.handle([signal(FAILS, text="3 of 9 objects failed", run_id="abc-1")], at(2))
+    service = IncidentService(Memory(), Notifier(routes, links=LINKS))
+    handled = service.handle([signal(FAILS, text="3 of 9 objects failed", run_id="abc-1")], at(2))
     assert handled.delivery.failed == ()
     [(path, document)] = webhook.received
     [sent] = mailbox.mails
     assert path == f"/{TOKEN}"
-    assert document["title"] == sent["subject"] == "[error] binance: objects cannot be brought into the lake (opened)"
+    assert document["title"] == sent["subject"] == "[error] binance: objects cannot be copied into the lake (opened)"
     body = sent.get_body(("plain", "html")).get_content()
     for text in (document["message"], body):
         assert f"{KLINES} 2024-03-04: 3 of 9 objects failed" in text
@@ -70,9 +70,9 @@ def test_a_webhook_and_a_mail_tell_what_since_when_and_where_to_look(webhook: We
         assert "https://dagster.example.org/runs/abc-1" in text
         assert f"https://dagster.example.org/assets/{KLINES}?view=partitions" in text
         assert f"lakehouse incidents ack {only(handled.book).id}" in text
-    desk.handle([signal(FAILS, 3, firing=False)], at(4))
-    desk.handle([], at(9))
-    assert webhook.titles[1:] == ["[error] binance: objects cannot be brought into the lake (resolved)"]
+    service.handle([signal(FAILS, 3, firing=False)], at(4))
+    service.handle([], at(9))
+    assert webhook.titles[1:] == ["[error] binance: objects cannot be copied into the lake (resolved)"]
 
 
 @pytest.mark.parametrize(
@@ -87,55 +87,55 @@ def test_a_webhook_and_a_mail_tell_what_since_when_and_where_to_look(webhook: We
         ({"roles": (Role.MANAGEMENT,), "exchanges": ("binance",)}, False),
     ],
 )
-def test_a_route_takes_what_meets_all_its_conditions(webhook: Webhook, fields, taken: bool) -> None:
+def test_a_route_takes_messages_that_meet_all_its_conditions(webhook: Webhook, fields, taken: bool) -> None:
     IncidentService(Memory(), Notifier([route(webhook, **fields)])).handle([signal(FAILS)], at(2))
     assert len(webhook.received) == taken
 
 
-def test_what_concerns_the_lake_concerns_every_exchange(webhook: Webhook) -> None:
-    desk = IncidentService(Memory(), Notifier([route(webhook, exchanges=("okx",))]))
-    desk.handle([signal(Cause.LAKE_REFUSES)], at(2))
-    assert webhook.titles == ["[critical] lake: the lake refuses or does not answer (opened)"]
+def test_incidents_of_the_lake_are_sent_to_routes_of_every_exchange(webhook: Webhook) -> None:
+    service = IncidentService(Memory(), Notifier([route(webhook, exchanges=("okx",))]))
+    service.handle([signal(Cause.LAKE_REFUSES)], at(2))
+    assert webhook.titles == ["[critical] lake: the lake refuses requests or does not answer (opened)"]
 
 
 def test_a_channel_that_is_down_leaves_a_dead_letter_that_is_delivered_later(webhook: Webhook) -> None:
-    desk = IncidentService(Memory(), Notifier([route(webhook)]))
+    service = IncidentService(Memory(), Notifier([route(webhook)]))
     webhook.status = 503
-    [letter] = desk.handle([signal(FAILS)], at(2)).book.dead_letters
+    [letter] = service.handle([signal(FAILS)], at(2)).book.dead_letters
     assert (letter.channel, letter.attempts, letter.incident) == ("hook#1", 1, "binance-transfer-fails-20240305-1")
     assert letter.again == at(2) + timedelta(seconds=30)
     webhook.status = 200
-    assert len(desk.handle([], at(2.1)).book.dead_letters) == 1
-    assert desk.handle([], at(3)).book.dead_letters == []
+    assert len(service.handle([], at(2.1)).book.dead_letters) == 1
+    assert service.handle([], at(3)).book.dead_letters == []
     [(_, document)] = webhook.received
-    assert "(Late: first tried 2024-03-05 12:02 UTC.)" in document["message"]
+    assert "(Delayed: first tried 2024-03-05 12:02 UTC.)" in document["message"]
 
 
-def test_pauses_between_attempts_grow_and_end_in_a_letter_that_stays(
+def test_pauses_between_attempts_grow_until_the_letter_is_kept_without_another(
     webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notification, "ATTEMPTS", 1)
     store = Memory()
-    desk = IncidentService(store, Notifier([route(webhook)]))
+    service = IncidentService(store, Notifier([route(webhook)]))
     webhook.status = 503
-    book = desk.handle([signal(FAILS)], at(2)).book
-    tried, now = [at(2)], at(2)
-    while book.dead_letters[0].again is not None:
-        now = book.dead_letters[0].again
-        book = acknowledge(book, only(book).id, Note(who="anna", at=now))
-        store.book = book
-        book = desk.handle([], now).book
-        tried.append(now)
-    pauses = [later - earlier for earlier, later in pairwise(tried)]
+    state = service.handle([signal(FAILS)], at(2)).book
+    attempts, now = [at(2)], at(2)
+    while state.dead_letters[0].again is not None:
+        now = state.dead_letters[0].again
+        state = acknowledge(state, only(state).id, Note(who="anna", at=now))
+        store.book = state
+        state = service.handle([], now).book
+        attempts.append(now)
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (timedelta(seconds=30), LONGEST_PAUSE)
-    assert GIVE_UP <= tried[-1] - tried[0] <= GIVE_UP + LONGEST_PAUSE
-    assert [letter.attempts for letter in book.dead_letters] == [len(tried)]
+    assert GIVE_UP <= attempts[-1] - attempts[0] <= GIVE_UP + LONGEST_PAUSE
+    assert [letter.attempts for letter in state.dead_letters] == [len(attempts)]
 
 
 def test_one_channel_that_is_down_does_not_silence_another(webhook: Webhook) -> None:
-    nowhere = Route(name="gone", urls=(SecretStr(f"json://127.0.0.1:{free_port()}/{TOKEN}"),))
-    handled = IncidentService(Memory(), Notifier([nowhere, route(webhook)])).handle([signal(FAILS)], at(2))
+    unreachable = Route(name="gone", urls=(SecretStr(f"json://127.0.0.1:{free_port()}/{TOKEN}"),))
+    handled = IncidentService(Memory(), Notifier([unreachable, route(webhook)])).handle([signal(FAILS)], at(2))
     assert len(webhook.received) == 1
     assert [letter.channel for letter in handled.book.dead_letters] == ["gone#1"]
 
@@ -157,7 +157,7 @@ def test_no_address_is_ever_shown(webhook: Webhook, caplog: pytest.LogCaptureFix
     assert TOKEN not in shown
 
 
-def test_alertmanager_groups_sends_by_mail_and_webhook_and_hears_of_the_end(
+def test_alertmanager_groups_sends_mail_and_webhook_and_is_sent_the_resolution(
     tmp_path: Path, webhook: Webhook, mailbox: Mailbox
 ) -> None:
     now = datetime.now(NOON.tzinfo)
@@ -169,8 +169,8 @@ def test_alertmanager_groups_sends_by_mail_and_webhook_and_hears_of_the_end(
     ]
     with alertmanager(tmp_path, webhook, mailbox) as url:
         notifier = Notifier([], alertmanager=Alertmanager(SecretStr(url)), links=LINKS)
-        desk = IncidentService(Memory(), notifier)
-        handled = desk.handle(storm, now)
+        service = IncidentService(Memory(), notifier)
+        handled = service.handle(storm, now)
         assert (handled.delivery.failed, len(handled.told)) == ((), 1)
         wait_for(lambda: webhook.received and mailbox.mails)
         [alert] = webhook.received[0][1]["alerts"]
@@ -186,34 +186,34 @@ def test_alertmanager_groups_sends_by_mail_and_webhook_and_hears_of_the_end(
         assert "40 signals of 4 assets" in alert["annotations"]["description"]
         assert mailbox.recipients == [["oncall@example.org"]]
         assert "lakehouse_transfer_fails" in mailbox.mails[0]["subject"]
-        clear = [each.model_copy(update={"firing": False, "at": now}) for each in storm]
-        desk.handle(clear, now)
-        desk._store.book.incidents[only(handled.book).id].quiet = now - timedelta(minutes=6)
-        assert desk.handle([], now).book.live() == []
+        clear = [failed.model_copy(update={"firing": False, "at": now}) for failed in storm]
+        service.handle(clear, now)
+        service._store.book.incidents[only(handled.book).id].quiet = now - timedelta(minutes=6)
+        assert service.handle([], now).book.live() == []
         wait_for(lambda: webhook.received[-1][1]["status"] == "resolved")
 
 
-def test_where_alertmanager_is_down_the_routes_stand_in(webhook: Webhook) -> None:
+def test_routes_are_used_while_alertmanager_is_down(webhook: Webhook) -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
-    desk = IncidentService(Memory(), Notifier([route(webhook)], alertmanager=gone))
-    handled = desk.handle([signal(FAILS)], at(2))
+    service = IncidentService(Memory(), Notifier([route(webhook)], alertmanager=gone))
+    handled = service.handle([signal(FAILS)], at(2))
     assert len(webhook.received) == len(handled.told) == 1
     assert [letter.channel for letter in handled.book.dead_letters] == ["alertmanager"]
 
 
-def test_what_nobody_took_stays_due() -> None:
+def test_a_notice_that_no_channel_accepted_stays_due() -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
-    desk = IncidentService(Memory(), Notifier([], alertmanager=gone))
-    handled = desk.handle([signal(FAILS)], at(2))
+    service = IncidentService(Memory(), Notifier([], alertmanager=gone))
+    handled = service.handle([signal(FAILS)], at(2))
     assert (handled.told, len(handled.book.dead_letters)) == ((), 1)
     assert only(handled.book).told is None
 
 
-def test_a_worse_incident_is_another_alert_and_ends_the_former_one() -> None:
+def test_a_worse_incident_is_a_new_alert_and_ends_the_former_one() -> None:
     store = Memory()
-    desk = IncidentService(store, Notifier())
-    desk.handle([signal(FAILS)], at(2))
-    worse = after(minute=241, book=store.book)
+    service = IncidentService(store, Notifier())
+    service.handle([signal(FAILS)], at(2))
+    worse = after(minute=241, state=store.book)
     alerts = alerts_of(worse, LINKS, at(241))
     assert [(alert["labels"]["severity"], alert["endsAt"] > at(241).isoformat()) for alert in alerts] == [
         ("critical", True),
@@ -221,18 +221,18 @@ def test_a_worse_incident_is_another_alert_and_ends_the_former_one() -> None:
     ]
 
 
-def test_two_desks_lose_nothing_of_each_other() -> None:
+def test_two_services_keep_each_others_signals() -> None:
     store = Memory()
     ours, theirs = IncidentService(store, Notifier()), IncidentService(store, Notifier())
 
-    class Between(Notifier):
-        """While ours tells people, the other desk writes."""
+    class WriteMeanwhile(Notifier):
+        """The other service writes while ours notifies."""
 
-        def deliver(self, book, due, now):
+        def deliver(self, state, due, now):
             theirs.handle([signal(FAILS, subject="binance/b")], now)
-            return super().deliver(book, due, now)
+            return super().deliver(state, due, now)
 
-    ours = IncidentService(store, Between())
-    book = ours.handle([signal(FAILS, subject="binance/a")], at(2)).book
-    assert {member.signal.subject for member in only(book).firing} == {"binance/a", "binance/b"}
-    assert store.book == book
+    ours = IncidentService(store, WriteMeanwhile())
+    state = ours.handle([signal(FAILS, subject="binance/a")], at(2)).book
+    assert {member.signal.subject for member in only(state).firing} == {"binance/a", "binance/b"}
+    assert store.book == state

@@ -121,7 +121,7 @@ def test_a_failed_partition_is_told_within_its_hold_and_resolved_when_it_materia
     assert it.live() == {Cause.TRANSFER_FAILS: {(name, BAD)}}
     [incident] = book.live()
     [document] = [document for _, document in webhook.received]
-    assert document["title"] == "[error] binance: objects cannot be brought into the lake (opened)"
+    assert document["title"] == "[error] binance: objects cannot be copied into the lake (opened)"
     assert f"https://dagster.example.org/runs/{incident.firing[0].signal.run_id}" in document["message"]
     assert f"{name}?view=partitions&partition={BAD}" in document["message"]
     assert f"{name} {BAD}: 1 of 1 objects" in document["message"]
@@ -169,7 +169,7 @@ def test_a_lake_that_is_away_does_not_silence_its_own_alarm(
     )
     it.tick()
     it.tick(later=timedelta(seconds=60))
-    assert webhook.titles == ["[critical] lake: the lake refuses or does not answer (opened)"]
+    assert webhook.titles == ["[critical] lake: the lake refuses requests or does not answer (opened)"]
     assert json.loads((it.fallback / "incidents.json").read_text())["ahead"]
     assert it.world.lake_files("_incidents/") == {}
     it.resources = there
