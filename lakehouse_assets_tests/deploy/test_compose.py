@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,13 @@ from dagster._core.instance.config import dagster_instance_config
 
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.deploy.rendered import DEPLOY
+from lakehouse_assets_tests.deploy.schemas import schema_errors
 
 FOLDER = DEPLOY / "docker"
 OURS = {"lakehouse-code", "webserver", "daemon", "exporter"}
 OTHERS = {"postgres", "store", "lakehouse-agent", "prometheus", "alertmanager", "openobserve", "grafana"}
+SCHEMA = "vendor.compose-spec"
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]+\}")
-
-
-def faults(path: Path) -> str:
-    """What the Compose specification's JSON schema, which check-jsonschema brings, finds in a file."""
-    program = Path(sys.executable).parent / "check-jsonschema"
-    argv = [str(program), "--builtin-schema", "vendor.compose-spec", str(path)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +39,10 @@ def services(document: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_schema_of_compose_finds_it_valid_and_would_tell(services: dict[str, Any], tmp_path: Path) -> None:
     assert services.keys() == OURS | OTHERS
-    assert faults(FOLDER / "compose.yaml") == ""
+    assert schema_errors(SCHEMA, FOLDER / "compose.yaml") == ""
     broken = tmp_path / "compose.yaml"
     broken.write_text((FOLDER / "compose.yaml").read_text().replace("read_only: true", "readonly: true", 1))
-    assert "'readonly' was unexpected" in faults(broken)
+    assert "'readonly' was unexpected" in schema_errors(SCHEMA, broken)
 
 
 def test_every_name_that_a_service_refers_to_is_declared(document: dict[str, Any]) -> None:
