@@ -1,4 +1,4 @@
-"""The README's code: what can run here is run, the rest is listed by name, and links lead somewhere."""
+"""The README's code: everything that can run here runs, the rest is listed with a reason, and links resolve."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from lakehouse_assets.settings import Settings, variables
 from lakehouse_assets_tests.paths import ROOT
 
 README = ROOT / "README.md"
+PAGES = [README, ROOT / ".github/CONTRIBUTING.md", *sorted((ROOT / "deploy/docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
     "python3 -m venv .venv && . .venv/bin/activate": "the project's own environment, so that uv run takes it",
     "pip install uv && uv run lakehouse demo": "cli/demo/test_run.py runs it",
-    "pip install uv && uv run --dev pytest": "this very command",
+    "pip install uv && uv run --dev pytest": "runs this test",
     "uv run lakehouse up": "cli/up/test_run.py runs it",
     "export LAKEHOUSE_LAKE_BUCKET=my-lakehouse LAKEHOUSE_LAKE_REGION=ap-northeast-1": "needs AWS",
     "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_ENDPOINT_URL=https://minio.example.com:9000": "needs MinIO",
-    "export LAKEHOUSE_LAKE_ACCESS_KEY_ID=... LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=...": "no key at all",
+    "export LAKEHOUSE_LAKE_ACCESS_KEY_ID=... LAKEHOUSE_LAKE_SECRET_ACCESS_KEY=...": "holds no keys",
     "export LAKEHOUSE_LAKE_BUCKET=lake LAKEHOUSE_LAKE_REGION=auto "
     "LAKEHOUSE_LAKE_ENDPOINT_URL=https://<account id>.r2.cloudflarestorage.com": "needs Cloudflare",
     "uv run lakehouse doctor": "cli/test_doctor.py runs it",
 }
-"""Commands of fences that are not tagged, and why nothing here executes them."""
+"""Commands of fences without the tag ``run``, and why no test executes them here."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,19 @@ class Fence:
 
     @property
     def commands(self) -> list[str]:
-        """A shell fence's lines, without comments, continued ones joined."""
+        """The commands of a shell fence: comments removed, continued lines joined."""
         lines = self.text.replace("\\\n", " ").splitlines()
         stripped = (re.sub(r"\s+# .*$", "", re.sub(r"^#.*$", "", line)).strip() for line in lines)
         return [re.sub(r"\s+", " ", line) for line in stripped if line]
 
 
 def fences() -> list[Fence]:
-    return [Fence(*found.groups()) for found in FENCE.finditer(README.read_text(encoding="utf-8"))]
+    return [Fence(*match.groups()) for match in FENCE.finditer(README.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A lake and an archive with what the README speaks of: January 2024 of two symbols, and its table."""
+    """An archive with the data of the README's examples (two symbols in January 2024), and an empty lake."""
     folder = tmp_path_factory.mktemp("readme")
     matrix = folder / "matrix.yaml"
     matrix.write_text(yaml.safe_dump({"datasets": [{"dataset": "binance/um/klines/daily", "intervals": ["1m", "1h"]}]}))
@@ -128,12 +129,12 @@ def _run(argv: list[str], environment: dict[str, str], folder: Path) -> None:
     assert done.returncode == 0, f"{shlex.join(argv)}\n{done.stdout}{done.stderr}"
 
 
-def test_what_is_not_run_is_known_by_name() -> None:
+def test_every_untagged_command_is_listed_with_a_reason() -> None:
     untagged = {
         command for fence in fences() if fence.language == "sh" and fence.tag != "run" for command in fence.commands
     }
     assert untagged == set(NOT_RUN)
-    assert {fence.language for fence in fences() if fence.tag != "run"} == {"sh", "yaml", ""}
+    assert {fence.language for fence in fences() if fence.tag != "run"} == {"sh", "yaml"}
 
 
 def test_the_matrix_of_the_readme_loads(tmp_path: Path) -> None:
@@ -144,21 +145,29 @@ def test_the_matrix_of_the_readme_loads(tmp_path: Path) -> None:
     assert entry.dataset.name == "binance/um/klines/daily"
 
 
-def test_every_link_into_the_project_leads_somewhere() -> None:
-    pages = [README, *sorted((README.parent / "deploy/docs").glob("*.md"))]
+def test_every_relative_link_resolves() -> None:
     broken = [
-        f"{page.name}: {target}"
-        for page in pages
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
-        if not (page.parent / target).exists()
+        f"{page.name}: {target}{anchor}"
+        for page in PAGES
+        for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)(#[^)]+)?\)", page.read_text(encoding="utf-8"))
+        if not (path := page.parent / target if target else page).exists() or (anchor and anchor not in anchors(path))
     ]
     assert broken == []
 
 
-def test_every_setting_that_is_named_exists() -> None:
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub derives them: lower case, no punctuation, dashes for spaces."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_setting_that_a_page_names_exists() -> None:
     known = set(variables(Settings))
     named = set()
-    for page in [README, *sorted((README.parent / "deploy/docs").glob("*.md"))]:
+    for page in PAGES:
         named |= set(re.findall(r"\bLAKEHOUSE_[A-Z0-9_]+[A-Z0-9]\b(?!_?\*)", page.read_text(encoding="utf-8")))
     others = {"LAKEHOUSE_DEBUG", "LAKEHOUSE_TEST_SERVERS", "LAKEHOUSE_TEST_SCREENSHOTS"}
-    assert sorted(name for name in named - known - others if not any(each.startswith(name) for each in known)) == []
+    assert (
+        sorted(name for name in named - known - others if not any(variable.startswith(name) for variable in known))
+        == []
+    )
