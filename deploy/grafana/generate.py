@@ -1,4 +1,4 @@
-"""Writes dashboards and rules beside this file, OpenObserve's, too: python deploy/grafana/generate.py [--check]"""
+"""Writes dashboards (also OpenObserve's), rules and the page of metrics: python deploy/grafana/generate.py [--check]"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEIGHTS = {"stat": 4}
 
 
 def documents() -> dict[str, str]:
-    """Every generated file's text, by its path beside this one."""
+    """The text of every generated file, by its path relative to this folder."""
     files = {f"dashboards/{plan.uid}.json": _dashboard(plan) for plan in DASHBOARDS}
     files |= {f"../openobserve/dashboards/{plan.uid}.json": openobserve(plan) for plan in DASHBOARDS}
     head = "# Generated from rules.py by generate.py.\n"
@@ -41,9 +41,9 @@ def _metrics_page() -> str:
         "# Metrics",
         "",
         "Written by `deploy/grafana/generate.py` from `lakehouse_assets/observability/telemetry/metrics.py`.",
-        "Metrics of a *process* are sent by each run, sensor and command for itself; those of the *records* by",
-        "`lakehouse exporter`, which reads manifests and the history of syncs: right after any restart, and the",
-        "ones to trust for totals.",
+        "Each run, sensor and command sends metrics of its own *process*. `lakehouse exporter` sends metrics of the",
+        "*records*, which it reads from manifests and the sync log: these stay right across restarts, so use them for",
+        "totals.",
         "",
         "| metric | in Prometheus | kind | unit | of | attributes | meaning |",
         "|---|---|---|---|---|---|---|",

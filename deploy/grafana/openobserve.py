@@ -1,7 +1,7 @@
-"""The same panels as native dashboards of OpenObserve, for its own UI.
+"""The same panels as OpenObserve's own dashboards.
 
-Format: dashboards of version 8 as OpenObserve exports and imports them (github.com/openobserve/dashboards
-has many). PromQL panels, 192 columns wide; ``$exchange`` is a text box with a regular expression.
+Format: version 8, as OpenObserve exports and imports dashboards (examples: github.com/openobserve/dashboards).
+PromQL panels, 192 columns wide; ``$exchange`` is a text box for a regular expression.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from panels import DashboardPlan, Panel
 
 _COLUMNS = 192 // 24
-"""Of OpenObserve's per one of Grafana's."""
+"""Columns of OpenObserve per column of Grafana."""
 
 _TYPES = {"stat": "metric", "timeseries": "line", "table": "table", "bars": "h-bar"}
 _HEIGHTS = {"stat": 9}
@@ -30,7 +30,7 @@ _UNITS = {
 
 
 def openobserve(plan: DashboardPlan) -> str:
-    """The document of a dashboard: a tab per row of panels."""
+    """A dashboard's document, with a tab per row of panels."""
     document = {
         "version": 8,
         "dashboardId": "",
@@ -124,5 +124,5 @@ def _query(legend: str, expression: str) -> dict[str, Any]:
 
 
 def _legend(text: str) -> str:
-    """With single braces around labels."""
+    """The legend with single braces around labels."""
     return text.replace("{{", "{").replace("}}", "}")

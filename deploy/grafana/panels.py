@@ -1,8 +1,7 @@
-"""What the dashboards show: panels as data, their expressions made from the table of metrics.
+"""The dashboards as data: panels, with expressions made from the table of metrics.
 
-``$exchange`` is a dashboard's variable (a regular expression), ``$__range`` and ``$__rate_interval``
-are Grafana's. Counts that must be right come from the lake's records; a process' own metrics
-tell of speed and trouble.
+``$exchange`` is a variable of each dashboard (a regular expression); ``$__range`` and ``$__rate_interval``
+are Grafana's. Totals come from metrics of the lake's records; metrics of processes show speed and problems.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from lakehouse_assets.observability.telemetry import metrics as m
 from lakehouse_assets.observability.telemetry.metrics import Metric
 
 DOLLARS_PER_OPERATION = 0.005 / 1000
-"""A PUT, COPY or LIST request of S3 Standard, us-east-1, list price of 2026."""
+"""Per PUT, COPY or LIST request: S3 Standard, us-east-1, list price of 2026."""
 
 DOLLARS_PER_BYTE = 0.09 / 1e9
-"""A byte out to the internet from us-east-1, list price of 2026, first 10 TB."""
+"""Per byte from us-east-1 to the internet: list price of 2026, first 10 TB."""
 
 Shape = Literal["stat", "timeseries", "table", "bars"]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. ``unit`` is Grafana's; ``queries`` are expressions by legend."""
+    """One panel. ``unit`` is a unit of Grafana's; ``queries`` maps legends to expressions."""
 
     title: str
     shape: Shape
@@ -45,7 +44,7 @@ class DashboardPlan:
 
 
 def name(metric: Metric, suffix: str = "", **labels: str) -> str:
-    """A selector of the metric's series, narrowed to the chosen exchanges where it has them."""
+    """A selector of the metric's series, limited to the chosen exchanges if the metric has that attribute."""
     chosen = {"exchange": '=~"$exchange"'} if "exchange" in metric.attributes else {}
     chosen |= {label: f'="{value}"' for label, value in labels.items()}
     matchers = ",".join(f"{label}{matcher}" for label, matcher in chosen.items())
@@ -53,12 +52,12 @@ def name(metric: Metric, suffix: str = "", **labels: str) -> str:
 
 
 def total(metric: Metric, *by: str, **labels: str) -> str:
-    """All that a counter of the records ever counted."""
+    """The total of a counter of the records."""
     return f"sum{_by(by)}({name(metric, **labels)})"
 
 
 def grown(metric: Metric, *by: str, over: str = "$__range", **labels: str) -> str:
-    """By how much a counter grew in the shown range."""
+    """The increase of a counter over a window, by default the shown one."""
     return f"sum{_by(by)}(increase({name(metric, **labels)}[{over}]))"
 
 
@@ -67,7 +66,7 @@ def rate(metric: Metric, *by: str, **labels: str) -> str:
 
 
 def now(metric: Metric, *by: str, **labels: str) -> str:
-    """A gauge, summed."""
+    """The current value of a gauge, summed."""
     return f"sum{_by(by)}({name(metric, **labels)})"
 
 
@@ -78,7 +77,7 @@ def slowest(metric: Metric, share: float, *by: str) -> str:
 
 
 def completeness(*by: str) -> str:
-    """Objects present per object published, of the synced periods."""
+    """Share of published objects that are in the lake, of the synced periods."""
     return f"{now(m.OBJECTS_PRESENT, *by)} / ({now(m.OBJECTS_EXPECTED, *by)} > 0)"
 
 
@@ -94,9 +93,9 @@ TABLE_LEGEND = "{{exchange}}/{{market}}/{{data_type}}"
 ENGINEERING = DashboardPlan(
     "lakehouse-engineering",
     "Lakehouse: data engineering",
-    "What syncs did: transfers, ways, retries, fallbacks.",
+    "What syncs did: transfers, modes, retries, fallbacks.",
     {
-        "What was done": (
+        "Totals": (
             Panel(
                 "Files copied",
                 "stat",
@@ -131,21 +130,21 @@ ENGINEERING = DashboardPlan(
                 4,
             ),
             Panel(
-                "Files by way",
+                "Files by mode",
                 "stat",
                 "short",
                 {"{{mode}}": total(m.OBJECTS_COPIED, "mode")},
-                "direct: server-side. relay: through memory. staged: over a disk.",
+                "direct: server-side. relay: through memory. staged: through a disk.",
                 4,
             ),
         ),
-        "In the shown range": (
+        "In the shown window": (
             Panel(
                 "Files copied",
                 "timeseries",
                 "short",
                 {DATASET_LEGEND: grown(m.OBJECTS_COPIED, *DATASET, over="$__rate_interval")},
-                "By data set.",
+                "By dataset.",
                 12,
             ),
             Panel(
@@ -153,7 +152,7 @@ ENGINEERING = DashboardPlan(
                 "timeseries",
                 "bytes",
                 {DATASET_LEGEND: grown(m.BYTES_COPIED, *DATASET, over="$__rate_interval")},
-                "By data set.",
+                "By dataset.",
                 12,
             ),
             Panel(
@@ -161,22 +160,22 @@ ENGINEERING = DashboardPlan(
                 "timeseries",
                 "short",
                 {"{{mode}} {{outcome}}": rate(m.TRANSFERRED, "mode", "outcome")},
-                "Per second, as each mover saw it.",
+                "Per second, as the movers counted them.",
                 8,
             ),
             Panel(
-                "Tried again",
+                "Retries",
                 "timeseries",
                 "short",
-                {"tried again": rate(m.RETRIES), "throttled": rate(m.THROTTLED)},
-                "Files per second that met a passing failure, and those that a store answered with SlowDown.",
+                {"retried": rate(m.RETRIES), "throttled": rate(m.THROTTLED)},
+                "Files per second: retried after a transient failure, and answered by the store with SlowDown.",
             ),
             Panel(
-                "Handed to another way",
+                "Fallbacks",
                 "timeseries",
                 "short",
                 {"to {{mode}}": rate(m.FALLBACKS, "mode")},
-                "Files per second whose first way failed.",
+                "Files per second that were handed to another mode, since the first one failed.",
             ),
         ),
         "Time": (
@@ -185,7 +184,7 @@ ENGINEERING = DashboardPlan(
                 "timeseries",
                 "s",
                 {"{{stage}}": slowest(m.STAGE_SECONDS, 0.95, "stage")},
-                "Listing, moving, looking again, committing.",
+                "Listing, moving, listing the lake again, committing.",
             ),
             Panel(
                 "Batches, 95 %",
@@ -208,7 +207,7 @@ ENGINEERING = DashboardPlan(
 OPERATIONS_ROLE = DashboardPlan(
     "lakehouse-operations",
     "Lakehouse: operations",
-    "Is it healthy, and if not, where.",
+    "Whether everything is healthy, and if not, where the problem is.",
     {
         "Now": (
             Panel(
@@ -240,15 +239,15 @@ OPERATIONS_ROLE = DashboardPlan(
                 "stat",
                 "s",
                 {"": f"max({name(m.DISCOVERY_LAG)})"},
-                "Time since the end of the newest complete period, of the data set that is furthest behind.",
+                "Time since the end of the newest complete period, for the dataset that is furthest behind.",
                 4,
             ),
             Panel(
-                "Data sets watched",
+                "Datasets watched",
                 "stat",
                 "short",
                 {"": f"count({name(m.COMPLETENESS)})"},
-                "Data sets of the matrix that the exporter reads.",
+                "Datasets of the matrix that the exporter reads.",
                 4,
             ),
             Panel(
@@ -256,7 +255,7 @@ OPERATIONS_ROLE = DashboardPlan(
                 "stat",
                 "short",
                 {"": f"sum({name(m.THROTTLED)}) or vector(0)"},
-                "Answers of SlowDown since vmagent's start.",
+                "Files that a store answered with SlowDown since vmagent started.",
                 4,
             ),
         ),
@@ -273,27 +272,27 @@ OPERATIONS_ROLE = DashboardPlan(
                 "timeseries",
                 "s",
                 {"{{exchange}} {{side}}": slowest(m.LISTING_SECONDS, 0.95, "exchange", "side")},
-                "One listing of a range.",
+                "One listing of a window of keys.",
             ),
             Panel(
                 "Tables, 95 %",
                 "timeseries",
                 "s",
                 {TABLE_LEGEND: slowest(m.TABLE_SECONDS, 0.95, *TABLE)},
-                "Writing the periods that are committed together.",
+                "Writing the periods of one commit.",
             ),
         ),
-        "Trouble": (
+        "Problems": (
             Panel(
                 "Failed copies",
                 "timeseries",
                 "short",
                 {DATASET_LEGEND: grown(m.OBJECTS_FAILED, *DATASET, over="$__rate_interval")},
-                "By data set.",
+                "By dataset.",
                 12,
             ),
             Panel(
-                "Behind, by data set",
+                "Behind, by dataset",
                 "bars",
                 "s",
                 {DATASET_LEGEND: f"max by ({', '.join(DATASET)}) ({name(m.DISCOVERY_LAG)})"},
@@ -307,17 +306,17 @@ OPERATIONS_ROLE = DashboardPlan(
 RESEARCH = DashboardPlan(
     "lakehouse-research",
     "Lakehouse: research",
-    "What data is there, how fresh, how far to be trusted.",
+    "Which data exists, how fresh it is, and how far it can be trusted.",
     {
-        "What is there": (
+        "What the lake has": (
             Panel("Objects", "stat", "short", {"": now(m.OBJECTS_PRESENT)}, "Archive objects in the lake.", 6),
-            Panel("Bytes", "stat", "bytes", {"": now(m.BYTES_PRESENT)}, "Of those objects.", 6),
+            Panel("Bytes", "stat", "bytes", {"": now(m.BYTES_PRESENT)}, "Bytes of these objects.", 6),
             Panel(
                 "Completeness",
                 "stat",
                 "percentunit",
                 {"": completeness()},
-                "Objects present per object published, of the synced periods.",
+                "Share of published objects that are in the lake, of the synced periods.",
                 6,
             ),
             Panel(
@@ -325,17 +324,17 @@ RESEARCH = DashboardPlan(
                 "stat",
                 "short",
                 {"": now(m.PERIODS, state="complete")},
-                "Days and months of which nothing is missing.",
+                "Days and months without a missing object.",
                 6,
             ),
         ),
-        "By data set": (
+        "By dataset": (
             Panel(
                 "Completeness",
                 "table",
                 "percentunit",
                 {DATASET_LEGEND: completeness(*DATASET)},
-                "1 is all that the exchange published.",
+                "1: everything that the exchange published.",
                 12,
             ),
             Panel(
@@ -351,7 +350,7 @@ RESEARCH = DashboardPlan(
                 "bars",
                 "short",
                 {"{{exchange}} {{state}}": now(m.INTEGRITY, "exchange", "state")},
-                "Objects by what is known of their bytes.",
+                "Objects by integrity state.",
                 12,
             ),
             Panel(
@@ -359,7 +358,7 @@ RESEARCH = DashboardPlan(
                 "bars",
                 "short",
                 {DATASET_LEGEND: f"{now(m.OBJECTS_EXPECTED, *DATASET)} - {now(m.OBJECTS_PRESENT, *DATASET)}"},
-                "Published, and not in the lake.",
+                "Published, but not in the lake.",
                 12,
             ),
         ),
@@ -385,7 +384,7 @@ RESEARCH = DashboardPlan(
                 "bars",
                 "short",
                 {TABLE_LEGEND: now(m.TABLE_ROWS_MISSING, *TABLE)},
-                "Rows that were due and are in no archive, known outages left out.",
+                "Rows that were due but are in no archive, except during known outages.",
                 12,
             ),
             Panel(
@@ -393,7 +392,7 @@ RESEARCH = DashboardPlan(
                 "bars",
                 "short",
                 {"{{exchange}}/{{market}}/{{data_type}} {{quantity}}": now(m.UNUSUAL, *TABLE, "quantity")},
-                "Of the newest seven periods, those that are unusual for the dataset's own past.",
+                "Periods among the newest seven that are unusual compared with the dataset's own past.",
                 12,
             ),
             Panel(
@@ -401,7 +400,7 @@ RESEARCH = DashboardPlan(
                 "bars",
                 "short",
                 {"{{exchange}} {{level}}": now(m.TABLE_QUALITY, "exchange", "level")},
-                "Periods of a symbol and interval, by what the quality checks found.",
+                "Periods of a symbol and interval, by result of the quality checks.",
                 12,
             ),
         ),
@@ -415,14 +414,14 @@ MANAGEMENT = DashboardPlan(
     {
         "Volume": (
             Panel("Bytes in the lake", "stat", "bytes", {"": now(m.BYTES_PRESENT)}, "Archive objects.", 6),
-            Panel("Growth in the shown range", "stat", "bytes", {"": grown(m.BYTES_COPIED)}, "Bytes copied.", 6),
+            Panel("Growth in the shown window", "stat", "bytes", {"": grown(m.BYTES_COPIED)}, "Bytes copied.", 6),
             Panel("Objects in the lake", "stat", "short", {"": now(m.OBJECTS_PRESENT)}, "Archive objects.", 6),
             Panel(
                 "Exchanges",
                 "stat",
                 "short",
                 {"": f"count(count by (exchange) ({name(m.COMPLETENESS)}))"},
-                "Of the matrix.",
+                "Exchanges of the matrix.",
                 6,
             ),
         ),
@@ -432,7 +431,7 @@ MANAGEMENT = DashboardPlan(
                 "stat",
                 "percentunit",
                 {"": completeness()},
-                "Objects present per object published.",
+                "Share of published objects that are in the lake.",
                 8,
             ),
             Panel(
@@ -440,14 +439,14 @@ MANAGEMENT = DashboardPlan(
                 "stat",
                 "percentunit",
                 {"": f"avg(avg_over_time({name(m.COMPLETENESS)}[30d]))"},
-                "Mean over time and data sets.",
+                "Mean over time and datasets.",
             ),
             Panel(
                 "Completeness, 90 days",
                 "stat",
                 "percentunit",
                 {"": f"avg(avg_over_time({name(m.COMPLETENESS)}[90d]))"},
-                "Mean over time and data sets.",
+                "Mean over time and datasets.",
             ),
         ),
         "Efficiency": (
@@ -456,7 +455,7 @@ MANAGEMENT = DashboardPlan(
                 "stat",
                 "short",
                 {"": total(m.OPERATIONS_SAVED)},
-                "Against list, get, write, read, put of each file.",
+                "Compared with list, get, write, read, put of each file.",
                 6,
             ),
             Panel(
@@ -464,7 +463,7 @@ MANAGEMENT = DashboardPlan(
                 "stat",
                 "bytes",
                 {"": total(m.NETWORK_BYTES_SAVED)},
-                "Bytes that did not pass through our network, against twice each file.",
+                "Bytes that did not pass through our network, compared with each file twice.",
                 6,
             ),
             Panel(

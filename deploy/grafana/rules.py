@@ -1,4 +1,4 @@
-"""Recording and alert rules for Prometheus, made from the table of metrics."""
+"""Recording and alert rules for Prometheus, built from the table of metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DATASET = "exchange, market, data_type, cadence"
 
 
 def _alert(name: str, expression: str, lasting: str, severity: str, *texts: str) -> dict[str, Any]:
-    """``texts`` are what is wrong and what to do."""
+    """An alert rule; ``texts`` are what is wrong and what to do about it."""
     summary, what_to_do = texts
     return {
         "alert": name,
@@ -22,7 +22,7 @@ def _alert(name: str, expression: str, lasting: str, severity: str, *texts: str)
 
 
 def rules() -> dict[str, Any]:
-    """The document of a Prometheus rule file."""
+    """The content of a Prometheus rule file."""
     present, expected = m.OBJECTS_PRESENT.prometheus_name, m.OBJECTS_EXPECTED.prometheus_name
     lag, dataset = (
         m.DISCOVERY_LAG.prometheus_name,
@@ -52,7 +52,7 @@ def rules() -> dict[str, Any]:
                         "15m",
                         "critical",
                         "No metrics of the lake's records arrive.",
-                        "Look at the exporter's log; without it no other rule can tell anything.",
+                        "See the exporter's log. No other rule works without its metrics.",
                     ),
                     _alert(
                         "LakehouseDatasetLate",
@@ -67,8 +67,8 @@ def rules() -> dict[str, Any]:
                         f'min by (exchange) ({lag}{{cadence="daily"}}) > 4 * 86400',
                         "1h",
                         "critical",
-                        "{{ $labels.exchange }}: no daily data set has had a complete day for 4 days.",
-                        "One cause for all its data sets: the exchange has stalled, or its listing cannot be read.",
+                        "{{ $labels.exchange }}: no daily dataset has had a complete day for 4 days.",
+                        "One cause for all its datasets: the exchange has stalled, or its archive cannot be listed.",
                     ),
                     _alert(
                         "LakehousePeriodsIncomplete",
@@ -84,7 +84,7 @@ def rules() -> dict[str, Any]:
                         "1d",
                         "info",
                         f"{dataset}: {{{{ $value }}}} objects contradict their checksum.",
-                        "They are kept out of tables and looked at again when the exchange changes them.",
+                        "They are kept out of tables, and checked again when the exchange changes them.",
                     ),
                     _alert(
                         "LakehouseIncidentCritical",
