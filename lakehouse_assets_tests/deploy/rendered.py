@@ -17,14 +17,18 @@ import kubernetes
 import pytest
 import yaml
 from dagster import DagsterRun
-from dagster._config import process_config, resolve_to_config_type
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
-from dagster._serdes import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 
+from lakehouse_assets.orchestration.dagster_internals import ConfigurableClassData
 from lakehouse_assets.orchestration.instance.run_coordinator import RunSizes, SizedRunCoordinator
+from lakehouse_assets_tests.dagster_internals import (
+    JobPythonOrigin,
+    ModuleCodePointer,
+    RepositoryPythonOrigin,
+    process_config,
+    resolve_to_config_type,
+)
 from lakehouse_assets_tests.paths import DEPLOY
 
 OVERLAYS = ("dev", "prod")

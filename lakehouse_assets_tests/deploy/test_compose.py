@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from dagster._core.instance.config import dagster_instance_config
 
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets_tests.dagster_internals import dagster_instance_config
 from lakehouse_assets_tests.deploy.rendered import DEPLOY
 from lakehouse_assets_tests.deploy.schemas import schema_errors
 

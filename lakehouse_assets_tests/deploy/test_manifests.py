@@ -9,12 +9,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from dagster._core.instance.config import dagster_instance_config
 from pydantic_settings import BaseSettings
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
 from lakehouse_assets.definitions import defs
 from lakehouse_assets.settings import Settings
+from lakehouse_assets_tests.dagster_internals import dagster_instance_config
 from lakehouse_assets_tests.deploy.rendered import (
     DEPLOY,
     OVERLAYS,

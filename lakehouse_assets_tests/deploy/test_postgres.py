@@ -18,13 +18,11 @@ import dagster as dg
 import grpc
 import pytest
 import yaml
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.utils import make_new_run_id
-from dagster._grpc.types import ExecuteRunArgs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets_tests.dagster_internals import ExecuteRunArgs, InstanceRef, make_new_run_id
 from lakehouse_assets_tests.deploy.rendered import rendered
 from lakehouse_assets_tests.orchestration.services import Services, running_services, tags_of, wait_for
 from lakehouse_assets_tests.postgres import Postgres, running_postgres

@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 from pydantic import SecretStr
 
@@ -33,6 +32,7 @@ from lakehouse_assets.settings import (
     Word,
     load_settings,
 )
+from lakehouse_assets_tests.dagster_internals import RepositorySnap
 from lakehouse_assets_tests.paths import ROOT
 
 GROUPS = {

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-from dagster._core.test_utils import create_run_for_test
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
@@ -17,6 +16,7 @@ from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAG
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.settings import DiscoverySettings
+from lakehouse_assets_tests.dagster_internals import create_run_for_test
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.world import World, days, scope
 

@@ -18,6 +18,7 @@ from lakehouse_assets.archive.period import Period
 from lakehouse_assets.cli.demo.archive import DemoDataset
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.check_names import COMPLETE
+from lakehouse_assets.orchestration.dagster_internals import NO_COMPUTE_LOGS
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 
@@ -128,10 +129,7 @@ def demo_dagster(home: Path, source: Bucket, lake: Bucket) -> Generator[DemoDags
         overrides = {
             "telemetry": {"enabled": False},
             # The default manager starts processes that capture stdout.
-            "compute_logs": {
-                "module": "dagster._core.storage.noop_compute_log_manager",
-                "class": "NoOpComputeLogManager",
-            },
+            "compute_logs": NO_COMPUTE_LOGS,
         }
         with dg.DagsterInstance.local_temp(str(home), overrides) as instance:
             yield DemoDagster(instance, source, lake)

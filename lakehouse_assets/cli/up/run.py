@@ -148,7 +148,9 @@ class _Up:
             [*python, "dagster_webserver", "-h", LOOPBACK, "-p", str(self._port), *workspace],
             environment,
         )
-        services.start("daemon", [*python, "dagster._daemon", "run", *workspace], environment)
+        from lakehouse_assets.orchestration.dagster_internals import DAEMON_MODULE  # noqa: PLC0415 - imports Dagster
+
+        services.start("daemon", [*python, DAEMON_MODULE, "run", *workspace], environment)
 
     def _turn_sensors_on(self, webserver: Webserver, state: ServiceState) -> None:
         """Those that nobody has stopped in the UI."""
@@ -168,11 +170,10 @@ class _Up:
 
 def _wait_for_socket(services: ServiceGroup, socket: Path) -> None:
     """Wait for the code server, since the other services look for it only when they start."""
-    from dagster._grpc.client import DagsterGrpcClient  # noqa: PLC0415
+    from lakehouse_assets.orchestration.dagster_internals import is_code_server_serving  # noqa: PLC0415
 
-    client = DagsterGrpcClient(socket=str(socket))
     deadline = time.monotonic() + READY_SECONDS
-    while not (socket.exists() and client.health_check_query() == "SERVING"):
+    while not is_code_server_serving(socket):
         services.check()
         if time.monotonic() > deadline:
             raise ServiceError(f"The code server did not answer within {READY_SECONDS:.0f} s.")

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from lakehouse_assets.archive.availability import BEHIND, Availability, AvailabilityStatus, availability, expectation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.check_names import PUBLISHED
+from lakehouse_assets.orchestration.dagster_internals import last_check_evaluation
 from lakehouse_assets.orchestration.discovery.cursor import DatasetState
 from lakehouse_assets.sync.changes import TrackedPeriods
 
@@ -140,12 +140,7 @@ def _hours(span: timedelta) -> float:
 
 def repeated(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
     """The check's last evaluation, for a run that was asked to evaluate it."""
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(key, PUBLISHED),
-        limit=1,
-        status={AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED},
-    )
-    last = records[0].evaluation if records else None
+    last = last_check_evaluation(instance, dg.AssetCheckKey(key, PUBLISHED))
     if last is None:
         return dg.AssetCheckEvaluation(
             asset_key=key,

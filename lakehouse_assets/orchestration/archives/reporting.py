@@ -13,15 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
 from lakehouse_assets.orchestration.check_names import COMPLETE
+from lakehouse_assets.orchestration.dagster_internals import forget_partition_status, latest_materializations
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.orchestration.error_metadata import implausible_listing_metadata
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
@@ -53,7 +51,7 @@ def report_sync(
             context.log_event(_event(context, dataset, lake, (report, period), code_version=code_version))
     _log_checks(context, dataset, lake, report)
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
-        forget_failures(context, key)
+        forget_partition_status(context.instance, key)
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if synced and failed:
         raise dg.Failure(
@@ -87,11 +85,6 @@ def _event(
     return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
 
 
-def forget_failures(context: Context, key: dg.AssetKey) -> None:
-    """Have the status of partitions worked out anew: one that failed before and is just not there now is missing."""
-    context.instance.wipe_asset_cached_status([key])
-
-
 def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tag by which Dagster counts a materialization towards the run's backfill."""
     return {BACKFILL_TAG: run.tags[BACKFILL_TAG]} if BACKFILL_TAG in run.tags else {}
@@ -104,7 +97,7 @@ def _log_checks(
     report: SyncReport,
 ) -> None:
     key = dg.AssetKey(dataset.asset_key)
-    targets = _latest_materializations(context.instance, key, {period.period for period in report.periods})
+    targets = latest_materializations(context.instance, key, {period.period for period in report.periods})
     for period in report.periods:
         evaluation: Any = dg.AssetCheckEvaluation(
             asset_key=key,
@@ -124,25 +117,6 @@ def _log_checks(
         )
         # Both contexts take it; the types of an op's do not say so.
         context.log_event(evaluation)
-
-
-def _latest_materializations(
-    instance: dg.DagsterInstance, key: dg.AssetKey, periods: set[str]
-) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """What the evaluations judge: of this run or, where a period was not materialized, of an earlier one."""
-    latest = instance.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, periods)
-    if not latest:
-        return {}
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, storage_ids=list(latest.values())), limit=len(latest)
-    ).records
-    return {
-        record.partition_key: AssetCheckEvaluationTargetMaterializationData(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        )
-        for record in records
-        if record.partition_key is not None
-    }
 
 
 def _verdict(dataset: Dataset, period: PeriodReport) -> str:

@@ -14,10 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster import AssetCheckEvaluation
 from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.errors import Side
@@ -25,6 +22,7 @@ from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
+from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
 from lakehouse_assets.orchestration.discovery.cursor import Problem, problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
 

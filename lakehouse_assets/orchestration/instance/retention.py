@@ -15,20 +15,19 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.events import ASSET_EVENTS
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.base import EventLogStorage
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    AssetEventTagsTable,
-    SqlEventLogStorageTable,
-)
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from pydantic import Field
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_internals import (
+    ASSET_EVENTS,
+    CheckExecutionsTable,
+    CheckExecutionStatus,
+    EventsTable,
+    EventTagsTable,
+    SqlEventLogStorage,
+    SqliteEventLogStorage,
+    active_backfill_ids,
+)
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.settings import SHORTEST_RETENTION_DAYS, RetentionSettings
 
@@ -36,7 +35,7 @@ from lakehouse_assets.settings import SHORTEST_RETENTION_DAYS, RetentionSettings
 
 JOB = "retention"
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_PLANNED = AssetCheckExecutionRecordStatus.PLANNED.value
+_PLANNED = CheckExecutionStatus.PLANNED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def delete_old_runs(
 
     Killed at any moment it leaves no events without a run: the next pass finds the run and goes on.
     """
-    events = _sql(instance.event_log_storage)
+    events = _sql_event_log(instance)
     old = list(instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before)))
     old.reverse()
     active = _runs_of_active_backfills(instance)
@@ -121,7 +120,7 @@ def delete_old_runs(
 
 def last_words(events: SqlEventLogStorage) -> set[str]:
     """Ids of the runs that hold the newest event of a kind on any partition, or the newest execution of a check."""
-    log, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
+    log, checks = EventsTable.c, CheckExecutionsTable.c
     newest_events = (
         sa.select(sa.func.max(log.id))
         .where(log.asset_key.is_not(None), log.dagster_event_type.in_([kind.value for kind in ASSET_EVENTS]))
@@ -144,7 +143,7 @@ def last_words(events: SqlEventLogStorage) -> set[str]:
 
 def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_ids: Sequence[str]) -> None:
     """The runs themselves last, so that whatever a killed pass left is found by the next."""
-    log, tags, checks = SqlEventLogStorageTable, AssetEventTagsTable, AssetCheckExecutionsTable
+    log, tags, checks = EventsTable, EventTagsTable, CheckExecutionsTable
     of_the_runs = sa.select(log.c.id).where(log.c.run_id.in_(run_ids))
     with events.index_connection() as connection:
         connection.execute(checks.delete().where(checks.c.run_id.in_(run_ids)))
@@ -158,8 +157,7 @@ def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_ids: S
 
 def _runs_of_active_backfills(instance: dg.DagsterInstance) -> set[str]:
     """A backfill in progress counts its runs."""
-    active = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
-    backfills = [each.backfill_id for each in instance.get_backfills(filters=BulkActionsFilter(statuses=active))]
+    backfills = active_backfill_ids(instance)
     return set(instance.get_run_ids(dg.RunsFilter(tags={BACKFILL_TAG: backfills}))) if backfills else set()
 
 
@@ -167,7 +165,8 @@ def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def _sql(storage: EventLogStorage) -> SqlEventLogStorage:
+def _sql_event_log(instance: dg.DagsterInstance) -> SqlEventLogStorage:
+    storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
-        raise InputError(f"Retention knows SQLite and Postgres, not {type(storage).__name__}.")
+        raise InputError(f"Retention supports SQLite and Postgres, not {type(storage).__name__}.")
     return storage

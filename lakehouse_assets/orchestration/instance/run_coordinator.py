@@ -32,10 +32,10 @@ from typing import Any, Self
 
 import dagster as dg
 from dagster import QueuedRunCoordinator, SubmitRunContext
-from dagster._serdes import ConfigurableClassData
 from dagster_k8s.job import get_user_defined_k8s_config
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_internals import ConfigurableClassData, instance_of
 
 K8S_TAG = "dagster-k8s/config"
 SIZE_TAG = "lakehouse/size"
@@ -157,7 +157,7 @@ class SizedRunCoordinator(QueuedRunCoordinator):
         run = context.dagster_run
         if K8S_TAG not in run.tags or SIZE_TAG in run.tags:
             tags = self.sizes.tags_of(run.job_name, _assets(run), int(run.tags.get(_RETRY_TAG, "0")))
-            self._instance.add_run_tags(run.run_id, tags)
+            instance_of(self).add_run_tags(run.run_id, tags)
         return super().submit_run(context)
 
 

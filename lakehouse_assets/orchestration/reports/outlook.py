@@ -7,12 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 import polars as pl
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from lakehouse_assets.archive.availability import REMEMBERED
 from lakehouse_assets.archive.dataset import Dataset
@@ -24,6 +21,7 @@ from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.lake.manifest_stats import ManifestStats
 from lakehouse_assets.lake.sync_log import read_history_if_any
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
+from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
@@ -100,27 +98,23 @@ class BackfillOutlook:
     end: Moment | None
 
 
-def backfills_of(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], now: datetime) -> Iterator[BackfillOutlook]:
+def backfills_of(instance: dg.DagsterInstance, graph: AssetGraph, now: datetime) -> Iterator[BackfillOutlook]:
     """Running backfills of assets. Learned from their own finished runs."""
-    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        if not backfill.is_asset_backfill:
-            continue
-        data = backfill.get_asset_backfill_data(graph)
-        total = data.target_subset.num_partitions_and_non_partitioned_assets
-        seconds = _seconds_each(instance, backfill)
-        done = min(len(seconds), total)
-        names = ", ".join(sorted(key.to_user_string() for key in data.target_subset.asset_keys))
-        yield BackfillOutlook(backfill.backfill_id, names, done, total, backfill_end(now, total - done, seconds))
+    for backfill in running_asset_backfills(instance, graph):
+        seconds = _seconds_per_partition(instance, backfill)
+        done = min(len(seconds), backfill.partitions)
+        end = backfill_end(now, backfill.partitions - done, seconds)
+        yield BackfillOutlook(backfill.id, ", ".join(backfill.assets), done, backfill.partitions, end)
 
 
-def _seconds_each(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> list[float]:
-    """Wall seconds from one finished partition to the next; those of one run share its time."""
+def _seconds_per_partition(instance: dg.DagsterInstance, backfill: AssetBackfill) -> list[float]:
+    """Wall seconds from one finished partition to the next; the partitions of one run share its time."""
     finished = sorted(
         (record.end_time, _partitions(record.dagster_run.tags))
-        for record in instance.get_run_records(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}))
+        for record in instance.get_run_records(dg.RunsFilter(tags={BACKFILL_TAG: backfill.id}))
         if record.end_time is not None
     )
-    last, seconds = backfill.backfill_timestamp, []
+    last, seconds = backfill.started, []
     for end, partitions in finished:
         seconds += [max(0.0, end - last) / partitions] * partitions
         last = max(last, end)

@@ -10,8 +10,9 @@ import polars as pl
 
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.archives.expected_check import expected_result, judge_rows
-from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags, forget_failures
+from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
+from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.quality.rows import Level, summarize
@@ -45,7 +46,7 @@ def report_build(
                 )
             )
     if report.total(BuildState.EMPTY):
-        forget_failures(context, key)
+        forget_partition_status(context.instance, key)
     yield _files_check(key, entry, report)
     yield _quality_check(key, report)
     whole = [period.period for period in report.periods if period.is_whole]

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
@@ -21,6 +20,7 @@ from lakehouse_assets.orchestration.archives.cost_guard import (
 )
 from lakehouse_assets.orchestration.discovery import sensors
 from lakehouse_assets.orchestration.run_requests import DATASET_TAG
+from lakehouse_assets_tests.dagster_internals import create_run_for_test
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.orchestration.watcher import SETTLE, Watcher, periods, resources_of

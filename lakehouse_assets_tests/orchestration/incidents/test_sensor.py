@@ -11,15 +11,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorType,
-    SensorInstigatorData,
-    TickData,
-    TickStatus,
-)
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import DatasetEntry
@@ -32,11 +23,21 @@ from lakehouse_assets.observability.incidents.notification import Notifier
 from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
+from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, Problem
 from lakehouse_assets.orchestration.incidents import sensor, signals
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets_tests.dagster_internals import (
+    InstigatorState,
+    InstigatorStatus,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+    SensorInstigatorData,
+    TickData,
+)
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days

@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_internals import SqlEventLogStorage
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.instance.retention import (
     build_retention_job,
@@ -20,6 +19,7 @@ from lakehouse_assets.orchestration.instance.retention import (
     delete_old_runs,
 )
 from lakehouse_assets.settings import RetentionSettings
+from lakehouse_assets_tests.dagster_internals import PartitionKeyFilter, get_and_update_asset_status_cache_value
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
 
 SCHEME = "postgresql+psycopg2"
@@ -107,16 +107,10 @@ def _seen(instance: dg.DagsterInstance) -> tuple[object, ...]:
         day: execution.run_id
         for day in DAYS.get_partition_keys()
         for execution in instance.event_log_storage.get_asset_check_execution_history(
-            CHECK, limit=1, partition_filter=_partition(day)
+            CHECK, limit=1, partition_filter=PartitionKeyFilter(key=day)
         )
     }
     return sorted(instance.get_materialized_partitions(KEY)), latest, checks
-
-
-def _partition(day: str) -> object:
-    from dagster._core.storage.event_log.base import PartitionKeyFilter  # noqa: PLC0415
-
-    return PartitionKeyFilter(key=day)
 
 
 def test_a_run_goes_when_later_ones_have_the_last_word_on_all_its_partitions(instance: dg.DagsterInstance) -> None:

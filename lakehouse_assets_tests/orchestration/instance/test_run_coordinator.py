@@ -12,12 +12,15 @@ import dagster as dg
 import pytest
 import yaml
 from dagster import SubmitRunContext
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.origin import RepositoryPythonOrigin
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.instance.run_coordinator import K8S_TAG, SIZE_TAG, SizedRunCoordinator
+from lakehouse_assets_tests.dagster_internals import (
+    ModuleCodePointer,
+    RegisteredCodeLocationOrigin,
+    RemoteRepositoryOrigin,
+    RepositoryPythonOrigin,
+)
 
 _CODE = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("lakehouse_assets.definitions", "defs"))
 

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 import pytest
-from dagster._core.execution.backfill import PartitionBackfill
 
 from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.dagster_internals import PartitionBackfill
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.reports.outlook import (
     backfills_of,

@@ -1,0 +1,171 @@
+"""What this package uses of Dagster beyond its public API.
+
+This is the only module that imports Dagster's private packages (``dagster._core`` and the like), so an upgrade of
+Dagster changes one file. Every name has a contract test in ``test_dagster_internals.py``. Written against 1.13.27.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as MaterializationTarget,
+)
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import ASSET_EVENTS
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
+from dagster._core.run_coordinator import RunCoordinator
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckExecutionStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as CheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetEventTagsTable as EventTagsTable
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as EventsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._serdes import ConfigurableClassData
+
+__all__ = [
+    "ASSET_EVENTS",
+    "DAEMON_MODULE",
+    "NO_COMPUTE_LOGS",
+    "AssetBackfill",
+    "AssetGraph",
+    "CheckExecutionStatus",
+    "CheckExecutionsTable",
+    "ConfigurableClassData",
+    "EventTagsTable",
+    "EventsTable",
+    "InstigatorTick",
+    "InstigatorType",
+    "MaterializationTarget",
+    "PartitionBackfill",
+    "SqlEventLogStorage",
+    "SqliteEventLogStorage",
+    "TickStatus",
+    "active_backfill_ids",
+    "forget_partition_status",
+    "instance_of",
+    "is_code_server_serving",
+    "last_check_evaluation",
+    "latest_materializations",
+    "running_asset_backfills",
+]
+
+# Aliases
+#
+# Retention needs the SQL tables, the two storages and ASSET_EVENTS: no public method tells which runs hold the newest
+# event of a partition, and `delete_run` leaves check executions behind.
+# The incident sensor reads sensors' ticks (InstigatorType, InstigatorTick, TickStatus), which have no public type.
+# AssetGraph and ConfigurableClassData are types of public arguments, and are not exported by `dagster`.
+
+DAEMON_MODULE = "dagster._daemon"
+"""Module to run with ``python -m``. The public name is a console script, which is not found in every environment."""
+
+NO_COMPUTE_LOGS = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+"""Value of ``compute_logs`` in dagster.yaml that captures no output of runs."""
+
+
+# Partitions and checks
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str]
+) -> dict[str, MaterializationTarget]:
+    """The latest materialization of each partition that has one, as the target of a check evaluation.
+
+    An evaluation that does not name the latest materialization counts as outdated in the UI. Dagster names it only
+    for checks that it evaluates itself, and no public method looks up many partitions at once.
+    """
+    latest = instance.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions)
+    )
+    if not latest:
+        return {}
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, storage_ids=list(latest.values())), limit=len(latest)
+    ).records
+    return {
+        record.partition_key: MaterializationTarget(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        for record in records
+        if record.partition_key is not None
+    }
+
+
+def forget_partition_status(instance: dg.DagsterInstance, key: dg.AssetKey) -> None:
+    """Make Dagster compute the status of an asset's partitions anew.
+
+    A partition that failed once and was neither materialized nor failed since stays failed in Dagster's cache. The
+    public `wipe_asset_partitions` would delete materializations.
+    """
+    instance.wipe_asset_cached_status([key])
+
+
+def last_check_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """The last evaluation of a check, None before the first. Executions without an evaluation are skipped.
+
+    The public API returns a check's results only within the run that made them.
+    """
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, status={CheckExecutionStatus.SUCCEEDED, CheckExecutionStatus.FAILED}
+    )
+    return records[0].evaluation if records else None
+
+
+# Backfills, which have no public type
+
+
+class AssetBackfill(NamedTuple):
+    """A backfill of assets that is running. ``started`` is in epoch seconds."""
+
+    id: str
+    started: float
+    assets: tuple[str, ...]
+    partitions: int
+
+
+def running_asset_backfills(instance: dg.DagsterInstance, graph: AssetGraph) -> Iterator[AssetBackfill]:
+    """Backfills of assets that are requested and not over."""
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        if not backfill.is_asset_backfill:
+            continue
+        target = backfill.get_asset_backfill_data(graph).target_subset
+        yield AssetBackfill(
+            id=backfill.backfill_id,
+            started=backfill.backfill_timestamp,
+            assets=tuple(sorted(key.to_user_string() for key in target.asset_keys)),
+            partitions=target.num_partitions_and_non_partitioned_assets,
+        )
+
+
+def active_backfill_ids(instance: dg.DagsterInstance) -> list[str]:
+    """Ids of the backfills, of assets and of jobs, that are not over."""
+    active = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
+    return [backfill.backfill_id for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=active))]
+
+
+# Processes
+
+
+def instance_of(coordinator: RunCoordinator) -> dg.DagsterInstance:
+    """The instance that a run coordinator belongs to. A coordinator of one's own has no public way to it."""
+    return coordinator._instance  # noqa: SLF001
+
+
+def is_code_server_serving(socket: Path) -> bool:
+    """Whether the code server that listens on a Unix socket answers. The public API has no client for it."""
+    return socket.exists() and DagsterGrpcClient(socket=str(socket)).health_check_query() == "SERVING"

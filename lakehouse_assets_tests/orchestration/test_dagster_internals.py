@@ -1,0 +1,237 @@
+"""The contract of every name in dagster_internals, on a real instance: an upgrade that breaks one fails here."""
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from lakehouse_assets.orchestration import dagster_internals as internals
+from lakehouse_assets.orchestration.instance.run_coordinator import RunSize, RunSizes, SizedRunCoordinator
+from lakehouse_assets_tests.dagster_internals import (
+    InstigatorState,
+    InstigatorStatus,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+    SensorInstigatorData,
+    TickData,
+    create_run_for_test,
+    get_and_update_asset_status_cache_value,
+)
+from lakehouse_assets_tests.paths import ROOT
+
+DAYS = dg.DailyPartitionsDefinition("2024-03-01", end_date="2024-03-05")
+KEY = dg.AssetKey(["binance", "um"])
+CHECK = dg.AssetCheckKey(KEY, "complete")
+
+PRIVATE = re.compile(r"\bdagster\._\w+")
+
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec(KEY, partitions_def=DAYS)],
+    check_specs=[dg.AssetCheckSpec("complete", asset=KEY)],
+    can_subset=True,
+)
+def archive(context: dg.AssetExecutionContext) -> Any:
+    """Materializes its partition, and fails where the run's tag says so."""
+    if "fail" in context.run.tags:
+        raise dg.Failure("refused", allow_retries=False)
+    context.log_event(dg.AssetMaterialization(KEY, partition=context.partition_key))
+    context.log_event(dg.AssetCheckEvaluation(asset_key=KEY, check_name="complete", passed=True, metadata={}))
+    yield from ()
+
+
+def _run(instance: dg.DagsterInstance, day: str, **tags: str) -> str:
+    return dg.materialize([archive], instance=instance, partition_key=day, tags=tags, raise_on_error=False).run_id
+
+
+def _add_backfill(instance: dg.DagsterInstance, graph: internals.AssetGraph, backfill_id: str) -> None:
+    instance.add_backfill(
+        internals.PartitionBackfill.from_asset_partitions(
+            backfill_id, graph, ["2024-03-01", "2024-03-02"], [KEY], 1_720_000_000.0, {},
+            instance, all_partitions=False, title=None, description=None, run_config=None,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture
+def graph() -> internals.AssetGraph:
+    return dg.Definitions([archive]).resolve_asset_graph()
+
+
+def test_no_other_module_names_a_private_module_of_dagster() -> None:
+    naming = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "lakehouse_assets").rglob("*.py")
+        if PRIVATE.search(path.read_text(encoding="utf-8"))
+    }
+    assert naming == {"lakehouse_assets/orchestration/dagster_internals.py"}
+
+
+def test_every_exported_name_is_in_a_test_of_this_module() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in internals.__all__ if f"internals.{name}" not in text] == []
+
+
+def test_the_latest_materialization_of_each_partition_is_found(instance: dg.DagsterInstance) -> None:
+    assert internals.latest_materializations(instance, KEY, {"2024-03-01"}) == {}
+    first = _run(instance, "2024-03-01")
+    second = _run(instance, "2024-03-01")
+    targets = internals.latest_materializations(instance, KEY, {"2024-03-01", "2024-03-02"})
+    assert first != second
+    assert {day: target.run_id for day, target in targets.items()} == {"2024-03-01": second}
+    target = targets["2024-03-01"]
+    assert isinstance(target, internals.MaterializationTarget)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=KEY, check_name="complete", passed=True, metadata={}, target_materialization_data=target
+    )
+    assert evaluation.target_materialization_data == target
+
+
+def test_a_forgotten_partition_status_is_computed_anew(instance: dg.DagsterInstance) -> None:
+    _run(instance, "2024-03-01", fail="yes")
+    status = get_and_update_asset_status_cache_value(instance, KEY, DAYS)
+    assert set(status.deserialize_failed_partition_subsets(DAYS).get_partition_keys()) == {"2024-03-01"}
+    internals.forget_partition_status(instance, KEY)
+    [record] = instance.get_asset_records([KEY])
+    assert record.asset_entry.cached_status is None
+
+
+def test_the_last_evaluation_of_a_check_is_found(instance: dg.DagsterInstance) -> None:
+    assert internals.last_check_evaluation(instance, CHECK) is None
+    _run(instance, "2024-03-01")
+    evaluation = internals.last_check_evaluation(instance, CHECK)
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert evaluation.passed
+    _run(instance, "2024-03-02", fail="yes")  # leaves the check planned and never evaluated
+    assert internals.last_check_evaluation(instance, CHECK) == evaluation
+
+
+# Dagster's own factory of backfills calls it.
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
+def test_a_running_backfill_of_assets_is_described(instance: dg.DagsterInstance, graph: internals.AssetGraph) -> None:
+    assert list(internals.running_asset_backfills(instance, graph)) == []
+    assert internals.active_backfill_ids(instance) == []
+    _add_backfill(instance, graph, "running")
+    assert list(internals.running_asset_backfills(instance, graph)) == [
+        internals.AssetBackfill("running", 1_720_000_000.0, ("binance/um",), 2)
+    ]
+    assert internals.active_backfill_ids(instance) == ["running"]
+
+
+def test_an_asset_graph_is_what_definitions_resolve_to(graph: internals.AssetGraph) -> None:
+    assert isinstance(graph, internals.AssetGraph)
+    assert graph.get(KEY).partitions_def == DAYS
+    assert set(graph.asset_check_keys) == {CHECK}
+
+
+def test_the_event_log_is_sql_with_these_tables(instance: dg.DagsterInstance) -> None:
+    events = instance.event_log_storage
+    assert isinstance(events, internals.SqlEventLogStorage)
+    assert isinstance(events, internals.SqliteEventLogStorage)
+    run_id = _run(instance, "2024-03-01")
+    log, checks, tags = internals.EventsTable.c, internals.CheckExecutionsTable.c, internals.EventTagsTable.c
+    kinds = {kind.value for kind in internals.ASSET_EVENTS}
+    assert dg.DagsterEventType.ASSET_MATERIALIZATION.value in kinds
+    with events.index_connection() as connection:
+        logged = connection.execute(
+            sa.select(log.asset_key, log.partition, log.dagster_event_type).where(
+                log.run_id == run_id, log.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value
+            )
+        ).all()
+        executed = connection.execute(
+            sa.select(checks.run_id, checks.check_name, checks.execution_status).where(checks.asset_key.is_not(None))
+        ).all()
+        connection.execute(sa.select(tags.event_id)).all()
+    assert logged == [(KEY.to_string(), "2024-03-01", "ASSET_MATERIALIZATION")]
+    statuses = (internals.CheckExecutionStatus.PLANNED, internals.CheckExecutionStatus.SUCCEEDED)
+    assert executed == [(run_id, "complete", status.value) for status in statuses]
+
+
+def test_ticks_of_a_sensor_are_read_by_its_state(instance: dg.DagsterInstance) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
+    origin = RemoteInstigatorOrigin(repository, "binance_discovery")
+    kind, data = internals.InstigatorType.SENSOR, SensorInstigatorData(min_interval=30, sensor_type=None)
+    instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))
+    [state] = instance.all_instigator_state(instigator_type=kind)
+    assert state.name == "binance_discovery"
+    now = datetime.now(UTC).timestamp()
+    instance.create_tick(
+        TickData(
+            state.instigator_origin_id,
+            state.name,
+            kind,
+            internals.TickStatus.SKIPPED,
+            now,
+            skip_reason="Nothing new.",
+            selector_id=state.selector_id,
+        )
+    )
+    statuses = [getattr(internals.TickStatus, name) for name in ("SKIPPED", "SUCCESS", "FAILURE")]
+    [tick] = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=statuses)
+    assert isinstance(tick, internals.InstigatorTick)
+    assert (tick.skip_reason, tick.timestamp, tick.error) == ("Nothing new.", now, None)
+
+
+def test_a_run_coordinator_knows_its_instance(instance: dg.DagsterInstance) -> None:
+    sizes = RunSizes((RunSize("small", {}),), (), "small")
+    coordinator = SizedRunCoordinator(sizes)
+    coordinator.register_instance(instance)
+    assert internals.instance_of(coordinator) is instance
+    run = create_run_for_test(instance)
+    internals.instance_of(coordinator).add_run_tags(run.run_id, {"lakehouse/size": "small"})
+    assert instance.get_run_by_id(run.run_id).tags["lakehouse/size"] == "small"
+
+
+def test_a_run_coordinator_is_loaded_with_its_class_data(tmp_path: Path) -> None:
+    data = internals.ConfigurableClassData(
+        "lakehouse_assets.orchestration.instance.run_coordinator",
+        "SizedRunCoordinator",
+        "sizes: [{name: small, k8s: {}}]\ndefault_size: small\nrules: []\nservice_accounts: []\n",
+    )
+    coordinator = data.rehydrate(as_type=dg.QueuedRunCoordinator)
+    assert isinstance(coordinator, SizedRunCoordinator)
+    assert coordinator.inst_data == data
+
+
+def test_an_instance_captures_no_output_of_runs(tmp_path: Path) -> None:
+    overrides = {"compute_logs": internals.NO_COMPUTE_LOGS, "telemetry": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides) as instance:
+        assert type(instance.compute_log_manager).__name__ == internals.NO_COMPUTE_LOGS["class"]
+
+
+def test_the_daemon_runs_as_a_module() -> None:
+    argv = [sys.executable, "-P", "-m", internals.DAEMON_MODULE, "run", "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert "--workspace" in done.stdout
+
+
+def test_a_code_server_says_when_it_serves(tmp_path: Path) -> None:
+    code, socket = tmp_path / "served.py", tmp_path / "s.sock"
+    code.write_text("import dagster as dg\ndefs = dg.Definitions()\n")
+    assert not internals.is_code_server_serving(socket)
+    argv = [sys.executable, "-m", "dagster", "code-server", "start", "-f", str(code), "--socket", str(socket)]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": ""}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(argv, stdout=log, stderr=log, env=environment, cwd=tmp_path) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not internals.is_code_server_serving(socket):
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
