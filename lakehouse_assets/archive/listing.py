@@ -28,7 +28,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.strays import UnrecognizedKeys
+from lakehouse_assets.archive.unrecognized import UnrecognizedKeys
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.observability.telemetry.metrics import (
     LISTING_KEYS,

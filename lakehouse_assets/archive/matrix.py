@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,40 +22,50 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
-    PrivateAttr,
     Strict,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
-from lakehouse_assets.archive.catalog.symbols import SymbolFacts, symbol_facts
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
 from lakehouse_assets.archive.matrix_errors import (
     Place,
     did_you_mean,
     dotted,
-    fault,
     faults,
     faults_of,
     parse_yaml,
-    skipped,
     unknown_key,
 )
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.matrix_fields import (
+    to_dataset,
+    to_first_period,
+    to_follow_from,
+    to_intervals,
+    to_partitions_per_run,
+    to_symbols,
+)
+from lakehouse_assets.archive.period import Period
+from lakehouse_assets.archive.symbol_filter import ALL, SymbolFilter, SymbolState
 from lakehouse_assets.errors import InputError
 
-ALL = "all"
-"""The word for every interval, or every symbol."""
+__all__ = [
+    "ALL",
+    "MAX_PARTITIONS_PER_RUN",
+    "ArchiveMatrix",
+    "DatasetEntry",
+    "OnBadFile",
+    "SymbolFilter",
+    "SymbolState",
+    "SyncMode",
+    "Verify",
+    "load_matrix",
+]
 
 MAX_PARTITIONS_PER_RUN = 366
-_PARTITIONS_PER_RUN = {Cadence.DAILY: 31, Cadence.MONTHLY: 12}
 
 _PACKAGED = "matrix.yaml"
-
-_Text: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
 class SyncMode(StrEnum):
@@ -80,13 +89,6 @@ class Verify(StrEnum):
     SAMPLED = "sampled"
 
 
-class SymbolState(StrEnum):
-    """Whether a symbol bears its exchange's mark of settlement."""
-
-    LISTED = "listed"
-    SETTLED = "settled"
-
-
 class OnBadFile(StrEnum):
     """What a quarantined or missing archive object does to its period of the table.
 
@@ -101,206 +103,6 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SymbolFilter(_Model):
-    """Which symbols of a dataset are wanted. An empty filter wants all of them.
-
-    A symbol is selected when its quote asset is among ``quote_assets`` (if any), a pattern of
-    ``include`` matches (if any), and none of ``exclude`` does. Patterns are those of fnmatch,
-    match the whole symbol, and heed upper and lower case. A symbol that ends with no known
-    quote asset is selected only by a filter without ``quote_assets``.
-
-    ``leveraged`` and ``stable_pairs``: true wants only those, false all but those, by the tables
-    of ``symbol_tables.py``. ``state`` heeds the exchange's mark of a contract that was wound up
-    (``CVCUSDTSETTLED``), not whether a symbol still trades: a filter's answer never changes with time,
-    so a delisted symbol stays wanted.
-    """
-
-    quote_assets: tuple[_Text, ...] = ()
-    include: tuple[_Text, ...] = ()
-    exclude: tuple[_Text, ...] = ()
-    leveraged: Annotated[bool | None, Strict()] = None
-    stable_pairs: Annotated[bool | None, Strict()] = None
-    state: SymbolState | None = None
-    _market: tuple[str, str] = PrivateAttr(default=("binance", "spot"))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _all(cls, value: Any) -> Any:
-        return {} if value == ALL else value
-
-    def of_market(self, exchange: str, market: str) -> Self:
-        """The same filter, reading quote assets as the given market has them."""
-        bound = self.model_copy()
-        bound._market = (exchange, market)  # noqa: SLF001
-        return bound
-
-    def __str__(self) -> str:
-        """For people: ``quoted in USDT, without `*SETTLED*```."""
-        parts = [
-            f"quoted in {', '.join(self.quote_assets)}" if self.quote_assets else "",
-            " or ".join(f"`{pattern}`" for pattern in self.include),
-        ]
-        parts += [
-            "" if wanted is None else f"{'only' if wanted else 'no'} {what}"
-            for what, wanted in (("leveraged tokens", self.leveraged), ("stable pairs", self.stable_pairs))
-        ]
-        parts.append(self.state or "")
-        chosen = ", ".join(filter(None, parts)) or "all"
-        return f"{chosen}, without {', '.join(f'`{pattern}`' for pattern in self.exclude)}" if self.exclude else chosen
-
-    def selects(self, symbol: str) -> bool:
-        """Whether the symbol is wanted."""
-        exchange, market = self._market
-        if self.quote_assets and exchange_named(exchange).quote_asset(symbol, market) not in self.quote_assets:
-            return False
-        kinds = (self.leveraged, self.stable_pairs, self.state)
-        if any(kind is not None for kind in kinds) and not self._is_of_kind(symbol_facts(exchange, market, symbol)):
-            return False
-        if self.include and not any(fnmatchcase(symbol, pattern) for pattern in self.include):
-            return False
-        return not any(fnmatchcase(symbol, pattern) for pattern in self.exclude)
-
-    def _is_of_kind(self, facts: SymbolFacts) -> bool:
-        wanted = (
-            (self.leveraged, facts.leveraged),
-            (self.stable_pairs, facts.stable_pair),
-            (None if self.state is None else self.state is SymbolState.SETTLED, facts.settled),
-        )
-        return all(asked is None or asked is fact for asked, fact in wanted)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The fields that select, in a form that heeds neither order nor repetition.
-
-        Fields of one of three states are left out where they say nothing, so that adding such a
-        field to this class changes no existing filter's identity.
-        """
-        fields = self.model_dump(mode="json", exclude_none=True)
-        return {name: sorted(set(value)) if isinstance(value, list) else value for name, value in fields.items()}
-
-
-# Validators of a dataset's fields. Each may look at the fields declared before its own; where
-# one of those is faulty it is `skipped`, so that only the cause is told.
-
-
-def _dataset_of(info: ValidationInfo) -> Dataset:
-    dataset = info.data.get("dataset")
-    if not isinstance(dataset, Dataset):
-        raise skipped()
-    return dataset
-
-
-def _dataset(value: Any) -> Any:
-    if isinstance(value, Dataset):
-        return value
-    if not isinstance(value, str):
-        raise fault(f"{value!r} is not a dataset; write it as binance/um/klines/daily")
-    try:
-        return Dataset.parse(value)
-    except InputError as error:
-        raise fault(str(error)) from None
-
-
-def _intervals(value: Any, info: ValidationInfo) -> tuple[str, ...]:
-    dataset = _dataset_of(info)
-    published = dataset.publication.intervals
-    name = dataset.name.rsplit("/", 1)[0]
-    choose = f"choose from {', '.join(published)}, or write all"
-    if not published:
-        if value:
-            raise fault(f"{name} has no intervals; remove the field")
-        return ()
-    if value is None or value in ((), []):
-        raise fault(f"{name} is published by interval; {choose}")
-    if value == ALL:
-        return published
-    if not isinstance(value, list | tuple):
-        raise fault(f"{value!r} is not a list; write [{published[0]}], or all")
-    found: list[tuple[Place, str]] = []
-    for index, interval in enumerate(value):
-        if interval not in published:
-            message = f"{name} is not published {dataset.cadence} at interval {interval!r}; {choose}"
-            found.append(((index,), message))
-        elif interval in value[:index]:
-            found.append(((index,), f"{interval!r} is listed twice"))
-    if found:
-        raise faults(found)
-    return tuple(interval for interval in published if interval in value)
-
-
-def _symbols(value: SymbolFilter, info: ValidationInfo) -> SymbolFilter:
-    dataset = _dataset_of(info)
-    if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value.model_dump() != SymbolFilter().model_dump():
-        raise fault(f"each file of {dataset} holds all symbols; remove the field")
-    quotes = dataset.source.quote_assets.get(dataset.market, ())
-    found: list[tuple[Place, str]] = []
-    for index, quote in enumerate(value.quote_assets):
-        if quote not in quotes:
-            what = f"{quote!r} is not a known quote asset of {dataset.group}{did_you_mean(quote, quotes)}"
-            found.append((("quote_assets", index), f"{what}; known are {', '.join(quotes)}"))
-    if found:
-        raise faults(found)
-    return value.of_market(dataset.exchange, dataset.market)
-
-
-def _day(value: Any, form: str) -> str:
-    """Text of a date as YAML or a caller may give it."""
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        return value
-    raise fault(f"{value!r} is not a date; write it as {form}")
-
-
-def _first_period(value: Any, info: ValidationInfo) -> Period:
-    dataset = _dataset_of(info)
-    publication = dataset.publication
-    published_first = Period.containing(dataset.cadence, publication.first)
-    if value is None:
-        return published_first
-    try:
-        form = "YYYY-MM-DD" if dataset.cadence is Cadence.DAILY else "YYYY-MM"
-        first = value if isinstance(value, Period) else dataset.period(_day(value, form))
-    except InputError as error:
-        raise fault(str(error)) from None
-    if first.cadence is not dataset.cadence:
-        raise fault(f"{first} is a {first.cadence} period, but {dataset} is published {dataset.cadence}")
-    if first < published_first:
-        if _is_default(info):
-            return published_first
-        raise fault(f"{dataset} begins with {published_first}; {first} is before that")
-    if publication.ended and first > Period.containing(dataset.cadence, publication.ended):
-        ended = Period.containing(dataset.cadence, publication.ended)
-        raise fault(f"{dataset} ended with {ended}; {first} is after that")
-    return first
-
-
-def _follow_from(value: Any, info: ValidationInfo) -> date | None:
-    first = info.data.get("first_period")
-    if not isinstance(first, Period):
-        raise skipped()
-    if value is None:
-        return None
-    try:
-        day = Period.parse(_day(value, "YYYY-MM-DD"), Cadence.DAILY).start
-    except InputError as error:
-        raise fault(str(error)) from None
-    if day < first.start:
-        if _is_default(info):
-            return first.start
-        raise fault(f"{day} is before the first period, {first}, of {info.data['dataset']}")
-    return day
-
-
-def _partitions_per_run(value: Any, info: ValidationInfo) -> Any:
-    return _PARTITIONS_PER_RUN[_dataset_of(info).cadence] if value is None else value
-
-
-def _is_default(info: ValidationInfo) -> bool:
-    """Whether the field's value comes from ``defaults``: then it means "or later, as published"."""
-    return bool(info.context) and info.field_name in info.context
-
-
 class DatasetEntry(_Model):
     """One dataset of the matrix, checked against what its exchange publishes.
 
@@ -309,19 +111,19 @@ class DatasetEntry(_Model):
     by it; runs that a person starts go on.
     """
 
-    dataset: Annotated[InstanceOf[Dataset], BeforeValidator(_dataset)]
-    intervals: Annotated[tuple[str, ...], BeforeValidator(_intervals)] = Field(default=None, validate_default=True)
-    symbols: Annotated[SymbolFilter, AfterValidator(_symbols)] = Field(
+    dataset: Annotated[InstanceOf[Dataset], BeforeValidator(to_dataset)]
+    intervals: Annotated[tuple[str, ...], BeforeValidator(to_intervals)] = Field(default=None, validate_default=True)
+    symbols: Annotated[SymbolFilter, AfterValidator(to_symbols)] = Field(
         default_factory=SymbolFilter, validate_default=True
     )
-    first_period: Annotated[InstanceOf[Period], BeforeValidator(_first_period)] = Field(
+    first_period: Annotated[InstanceOf[Period], BeforeValidator(to_first_period)] = Field(
         default=None, validate_default=True
     )
-    follow_from: Annotated[date | None, BeforeValidator(_follow_from)] = None
+    follow_from: Annotated[date | None, BeforeValidator(to_follow_from)] = None
     catch_up: Annotated[bool, Strict()] = False
     paused: Annotated[bool, Strict()] = False
     partitions_per_run: Annotated[
-        int, Strict(), Field(ge=1, le=MAX_PARTITIONS_PER_RUN), BeforeValidator(_partitions_per_run)
+        int, Strict(), Field(ge=1, le=MAX_PARTITIONS_PER_RUN), BeforeValidator(to_partitions_per_run)
     ] = Field(default=None, validate_default=True)
     mode: SyncMode = SyncMode.AUTO
     verify: Verify = Verify.ON_READ

@@ -26,7 +26,7 @@ from lakehouse_assets.archive.listing import (
     sidecar_keys,
 )
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.archive.strays import UnrecognizedKeys
+from lakehouse_assets.archive.unrecognized import UnrecognizedKeys
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
 import polars as pl
 
+from lakehouse_assets.archive.catalog.changes import CHANGE_SCHEMA, Change, alarming, summary_of
+from lakehouse_assets.archive.catalog.spans import COUNTS, DATASET, SPAN_SCHEMA, merged_spans
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
@@ -22,8 +24,20 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
 
-GAP_DAYS = 90
-"""A longer time without an object ends a span. Monthly data sets have had holes of two months."""
+__all__ = [
+    "DATASET",
+    "NO_DATASET",
+    "SPAN_SCHEMA",
+    "STRAY_SCHEMA",
+    "Catalog",
+    "Depth",
+    "PublicationState",
+    "against_matrix",
+    "alarming",
+    "changes_between",
+    "merged_spans",
+    "summary_of",
+]
 
 DEAD_DAYS = {Cadence.DAILY: 30, Cadence.MONTHLY: 92}
 """A dataset whose newest period ended longer ago is dead. Publishing has stalled for 8 days, and for months
@@ -33,37 +47,6 @@ QUIET_DAYS = {Cadence.DAILY: 7, Cadence.MONTHLY: 40}
 """A symbol that lags so far behind its dataset's newest period has gone quiet: delisted, or forgotten."""
 
 _UTC = pl.Datetime("us", "UTC")
-
-DATASET = ("market", "data_type", "cadence")
-FOLDER = (*DATASET, "symbol", "interval")
-"""What a span is of, beside its number."""
-
-SPAN_SCHEMA = pl.Schema(
-    {
-        "exchange": pl.String,
-        "market": pl.String,
-        "data_type": pl.String,
-        "cadence": pl.String,
-        "symbol": pl.String,
-        "interval": pl.String,
-        "span": pl.Int32,
-        "first": pl.Date,
-        "last": pl.Date,
-        "objects": pl.Int64,
-        "bytes": pl.Int64,
-        "sidecars": pl.Int64,
-        "sidecar_bytes": pl.Int64,
-        "last_modified": _UTC,
-        "exact": pl.Boolean,
-    }
-)
-"""One row per dataset, symbol, interval and span (1, 2, ...), in this order.
-
-``first`` and ``last`` are the first and the last day that the objects are of (of a monthly one: of the
-month). ``objects``, ``bytes`` (of objects, without sidecars) and the sidecars' are counted where ``exact``, else
-estimated. In a shallow catalog most rows tell a symbol's name alone: there ``interval``, ``first``, ``last`` and
-the counts are null.
-"""
 
 STRAY_SCHEMA = pl.Schema(
     {
@@ -83,9 +66,6 @@ STRAY_SCHEMA = pl.Schema(
 ``known``: the exchange's module names it as something to pass by. Where it does not, it may be a new
 data set. Where not ``exact``, ``objects`` is the first page alone: at least so many.
 """
-
-_COUNTS = ("objects", "bytes", "sidecars", "sidecar_bytes")
-DATASETS_AT_MOST = 20
 
 
 NO_DATASET = "no known data set lies there"
@@ -194,7 +174,7 @@ class Catalog:
                 pl.col("first").min(),
                 pl.col("last").max(),
                 not_ahead.max().alias("newest"),
-                *(pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in _COUNTS),
+                *(pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in COUNTS),
                 pl.col("exact").all(),
             )
             .with_columns(pl.col("newest").max().over(keys))
@@ -252,80 +232,8 @@ def _days(by_cadence: dict[Cadence, int]) -> pl.Expr:
     return pl.duration(days=chosen)
 
 
-# Spans
-
-
-def merged_spans(spans: pl.DataFrame, keys: Sequence[str] = FOLDER, *, gap_days: int = GAP_DAYS) -> pl.DataFrame:
-    """Unite spans of the same ``keys`` that touch, overlap, or lie no more than ``gap_days`` apart.
-
-    Columns ``first`` and ``last`` and the counts that are there; rows in any order. Rows without ``first`` are
-    united by themselves. Returned sorted by ``keys`` and ``first``, numbered in ``span``.
-    """
-    counts = [name for name in _COUNTS if name in spans.columns]
-    before = pl.col("last").cum_max().shift(1).over(keys)
-    is_new = (pl.col("first") - before > timedelta(days=gap_days)).fill_null(value=False)
-    # Sidecars hold spans together, but only objects say when one begins.
-    has_objects = (pl.col("objects") > 0).fill_null(value=True) if "objects" in spans.columns else pl.lit(value=True)
-    return (
-        spans.sort(*keys, "first", nulls_last=False)
-        .with_columns(is_new.cast(pl.Int32).cum_sum().over(keys).alias("span"))
-        .group_by(*keys, "span")
-        .agg(
-            pl.coalesce(pl.col("first").filter(has_objects).min(), pl.col("first").min()),
-            pl.coalesce(pl.col("last").filter(has_objects).max(), pl.col("last").max()),
-            *(pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in counts),
-            *(pl.col(name).max() for name in ("last_modified",) if name in spans.columns),
-            *(pl.col(name).all() for name in ("exact",) if name in spans.columns),
-        )
-        .with_columns((pl.col("span") + 1).cast(pl.Int32))
-        .sort(*keys, "span")
-    )
-
-
 # Differences
 
-CHANGE_SCHEMA = pl.Schema(
-    {"kind": pl.String, "market": pl.String, "name": pl.String, "datasets": pl.List(pl.String), "since": pl.Date}
-)
-"""``name`` is what changed: a symbol, an interval, a prefix, or empty for a whole dataset. ``datasets`` are those it
-changed in, without the exchange. ``since`` is the last day that it was seen, where it ended."""
-
-
-class Change(StrEnum):
-    """What may differ from the last catalog, and (the last seven) from the wanted matrix."""
-
-    NEW_DATASET = "new dataset"
-    NEW_PREFIX = "new prefix"
-    DATASET_GONE = "dataset gone"
-    DATASET_DEAD = "dataset dead"
-    DATASET_BACK = "dataset back"
-    NEW_INTERVAL = "new interval"
-    NEW_STRAY = "new stray"
-    NEW_SYMBOL = "new symbol"
-    SYMBOL_QUIET = "symbol quiet"
-    SYMBOL_GONE = "symbol gone"
-    NOT_COLLECTED = "available, not collected"
-    INTERVAL_NOT_COLLECTED = "interval available, not collected"
-    NOT_PUBLISHED = "wanted, not published"
-    INTERVAL_NOT_PUBLISHED = "interval wanted, not published"
-    NO_SYMBOL = "wanted, no symbol selected"
-    EARLIER = "begins before what this version knows"
-    EARLIER_NOT_COLLECTED = "earlier available, not collected"
-
-
-ALARMING = frozenset(
-    {
-        Change.NEW_DATASET,
-        Change.NEW_PREFIX,
-        Change.DATASET_GONE,
-        Change.DATASET_DEAD,
-        Change.NOT_PUBLISHED,
-        Change.INTERVAL_NOT_PUBLISHED,
-        Change.NO_SYMBOL,
-        Change.EARLIER,
-    }
-)
-"""Changes that ask for a decision. Symbols come and go every day."""
 
 _Row = tuple[Change, str, str, list[str], date | None]
 
@@ -457,18 +365,3 @@ def _earlier(catalog: Catalog, name: str, found: dict[str, Any], entry: DatasetE
 
 def _changes(rows: Sequence[_Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
-
-
-def alarming(changes: pl.DataFrame) -> pl.DataFrame:
-    """Those that ask for a decision."""
-    return changes.filter(pl.col("kind").is_in([kind.value for kind in ALARMING]))
-
-
-def summary_of(changes: pl.DataFrame) -> str:
-    """``2 new symbol: AUSDT, BUSDT; 1 dataset dead: um/bookTicker/daily``; "nothing" where there are none."""
-    said = []
-    for (kind,), group in changes.group_by("kind", maintain_order=True):
-        names = [row["name"] or ", ".join(row["datasets"]) for row in group.to_dicts()]
-        shown = ", ".join(names[:DATASETS_AT_MOST]) + (", ..." if len(names) > DATASETS_AT_MOST else "")
-        said.append(f"{len(names)} {kind}: {shown}")
-    return "; ".join(said) or "nothing"

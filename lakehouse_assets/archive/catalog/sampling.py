@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA
+from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import SymbolPlace, compiled
 from lakehouse_assets.archive.key_pages import KeyPages

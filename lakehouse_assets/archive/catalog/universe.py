@@ -13,7 +13,8 @@ from datetime import date
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import DATASET, Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.catalog import Catalog, Depth
+from lakehouse_assets.archive.catalog.spans import DATASET, merged_spans
 from lakehouse_assets.archive.catalog.symbol_tables import REUSED, Tenure
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS

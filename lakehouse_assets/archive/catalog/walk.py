@@ -23,13 +23,12 @@ import polars as pl
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
-    SPAN_SCHEMA,
     STRAY_SCHEMA,
     Catalog,
     Depth,
-    merged_spans,
 )
 from lakehouse_assets.archive.catalog.sampling import Sampler
+from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA, merged_spans
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, SymbolPlace, UnrecognizedKey

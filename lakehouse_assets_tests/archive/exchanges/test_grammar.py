@@ -25,7 +25,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
 )
 from lakehouse_assets.archive.listing import KEY_SCHEMA, _parse
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.archive.strays import UnrecognizedKeys
+from lakehouse_assets.archive.unrecognized import UnrecognizedKeys
 
 Made: TypeAlias = tuple[Exchange, Publication, str, str | None, Period, str | None]
 

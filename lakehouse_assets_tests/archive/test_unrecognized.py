@@ -10,7 +10,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
 from lakehouse_assets.archive.listing import KEYS_PARSED, Lister, folders_of
-from lakehouse_assets.archive.strays import NAMED, NAMED_ALIKE, UnrecognizedKeys
+from lakehouse_assets.archive.unrecognized import NAMED, NAMED_ALIKE, UnrecognizedKeys
 from lakehouse_assets.errors import printable
 from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
 from lakehouse_assets_tests.world import KLINES

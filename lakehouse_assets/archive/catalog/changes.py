@@ -1,0 +1,67 @@
+"""Changes: how a catalog differs from the one before it, or from the archive matrix."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import polars as pl
+
+DATASETS_AT_MOST = 20
+
+CHANGE_SCHEMA = pl.Schema(
+    {"kind": pl.String, "market": pl.String, "name": pl.String, "datasets": pl.List(pl.String), "since": pl.Date}
+)
+"""``name`` is what changed: a symbol, an interval, a prefix, or empty for a whole dataset. ``datasets`` are those it
+changed in, without the exchange. ``since`` is the last day that it was seen, where it ended."""
+
+
+class Change(StrEnum):
+    """What may differ from the last catalog, and (the last seven) from the wanted matrix."""
+
+    NEW_DATASET = "new dataset"
+    NEW_PREFIX = "new prefix"
+    DATASET_GONE = "dataset gone"
+    DATASET_DEAD = "dataset dead"
+    DATASET_BACK = "dataset back"
+    NEW_INTERVAL = "new interval"
+    NEW_STRAY = "new stray"
+    NEW_SYMBOL = "new symbol"
+    SYMBOL_QUIET = "symbol quiet"
+    SYMBOL_GONE = "symbol gone"
+    NOT_COLLECTED = "available, not collected"
+    INTERVAL_NOT_COLLECTED = "interval available, not collected"
+    NOT_PUBLISHED = "wanted, not published"
+    INTERVAL_NOT_PUBLISHED = "interval wanted, not published"
+    NO_SYMBOL = "wanted, no symbol selected"
+    EARLIER = "begins before what this version knows"
+    EARLIER_NOT_COLLECTED = "earlier available, not collected"
+
+
+ALARMING = frozenset(
+    {
+        Change.NEW_DATASET,
+        Change.NEW_PREFIX,
+        Change.DATASET_GONE,
+        Change.DATASET_DEAD,
+        Change.NOT_PUBLISHED,
+        Change.INTERVAL_NOT_PUBLISHED,
+        Change.NO_SYMBOL,
+        Change.EARLIER,
+    }
+)
+"""Changes that ask for a decision. Symbols come and go every day."""
+
+
+def alarming(changes: pl.DataFrame) -> pl.DataFrame:
+    """Those that ask for a decision."""
+    return changes.filter(pl.col("kind").is_in([kind.value for kind in ALARMING]))
+
+
+def summary_of(changes: pl.DataFrame) -> str:
+    """``2 new symbol: AUSDT, BUSDT; 1 dataset dead: um/bookTicker/daily``; "nothing" where there are none."""
+    said = []
+    for (kind,), group in changes.group_by("kind", maintain_order=True):
+        names = [row["name"] or ", ".join(row["datasets"]) for row in group.to_dicts()]
+        shown = ", ".join(names[:DATASETS_AT_MOST]) + (", ..." if len(names) > DATASETS_AT_MOST else "")
+        said.append(f"{len(names)} {kind}: {shown}")
+    return "; ".join(said) or "nothing"

@@ -1,0 +1,290 @@
+"""Layouts: where the files of a publication lie in a bucket, and how their keys read.
+
+A :class:`Layout` is made of one template of the publication's keys. Keys, folders and one regular expression follow
+from the template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from string import Formatter
+
+from lakehouse_assets.archive.period import Cadence, Period, period_range
+
+SYMBOL = (
+    r"[0-9A-Z_a-z"
+    r"\u00c0-\u05ff\u0606-\u061b\u061d-\u06dc\u06de-\u070e\u0710-\u088f\u0892-\u08e1\u08e3-\u115e"
+    r"\u1161-\u167f\u1681-\u180a\u1810-\u1fff\u2071-\u218f\u2c00-\u2dff\u2e80-\u2fff\u3005-\u3007"
+    r"\u3021-\u3163\u3165-\ud7ff\uf900-\ufdff\ufe20-\ufefe\uff10-\uffdc"
+    r"\U00020000-\U0003fffd]+"
+)
+"""Letters and digits of any script, marks on them, and underscores.
+
+No space, control, format or ASCII punctuation character: nothing that could leave its folder or
+read as other than it is. The ranges are spelt out because ``\\w`` means different characters to
+Python and to the Rust expressions of Polars (it differs on over 12,000), and both read keys.
+"""
+
+SYMBOL_WITH_DASHES = SYMBOL.replace("[", "[-", 1)
+"""The same with dashes, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
+
+SYMBOL_WITH_DOTS = rf"{SYMBOL}(?:\.{SYMBOL})*"
+"""The same with dots between them: ``BRK.B``."""
+
+INTERVAL = r"[0-9]+(?:s|mo|m|h|d|w)"
+
+ALL_SYMBOLS = "*"
+"""The symbol of an object that holds all symbols."""
+
+HOURS = tuple(f"{hour:02}" for hour in range(24))
+"""Parts of a day that is published by the hour."""
+
+SPAN_ABOVE = 100
+"""So many symbols of one folder are listed one by one; of more, many in one request."""
+
+_PAGE = 1000
+# Years 1000 to 2999: Python and Polars agree on what is a date there, and no period overflows.
+_DATE_PARTS = {"%Y": "[12][0-9]{3}", "%m": "[0-9]{2}", "%d": "[0-9]{2}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One (market, data type, cadence) that an exchange publishes.
+
+    ``intervals`` is empty where the data type has none. ``first`` is the first day known to be
+    published for the oldest symbol, ``ended`` the last one of a data set that is dead.
+    """
+
+    market: str
+    data_type: str
+    cadence: Cadence
+    first: date
+    intervals: tuple[str, ...] = ()
+    ended: date | None = None
+
+    @property
+    def id(self) -> tuple[str, str, Cadence]:
+        return (self.market, self.data_type, self.cadence)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A part of the bucket to list: keys below ``prefix`` from ``first`` up to those beginning with ``last``.
+
+    ``prefix`` ends with a slash, so that a folder never matches its siblings. ``first`` and
+    ``last`` are full key beginnings, in the bucket's (UTF-8) order. Where the range spans several
+    symbols, ``symbols`` are those that are wanted, and between them other periods may lie.
+    """
+
+    prefix: str
+    first: str
+    last: str
+    symbols: tuple[str, ...] | None = None
+
+
+class SymbolPlace(StrEnum):
+    """Where the symbols of a publication are found: the names of folders, the beginnings of file
+    names, or nowhere, since each file holds all of them."""
+
+    FOLDERS = "folders"
+    FILE_NAMES = "file names"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of one publication lie, and how their keys read.
+
+    ``template`` is a whole key with the fields ``{symbol}``, ``{interval}``, ``{period}``, ``{part}``
+    (a part of the period, such as an hour, in the file name after the period) and ``{month}``
+    (``YYYYMM``, a folder); ``{period}`` is in the file name, once, and written as
+    ``period_format`` says: %Y, %m and %d in this order, by default with dashes. A field that occurs
+    twice must say the same twice. Symbols are in a folder right below ``root``, or begin the file
+    name (up to a character that they do not have), or are not in the key at all. ``symbol`` and
+    ``interval`` are regular expressions that read alike in Python and Rust, without groups.
+    ``parts`` are all that a period may have, in order. A sidecar's key is the object's and
+    ``sidecar_suffix``; ``sidecar_of_stem``: the object's without the file's ending, and the suffix.
+    """
+
+    template: str
+    cadence: Cadence
+    period_format: str = ""
+    symbol: str = SYMBOL
+    interval: str = INTERVAL
+    parts: tuple[str, ...] = ()
+    sidecar_suffix: str = ""
+    sidecar_of_stem: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.period_format:
+            object.__setattr__(self, "period_format", self.cadence.key_format)
+
+    @cached_property
+    def head(self) -> str:
+        """What every key of the publication begins with."""
+        return self.template[: self.template.index("{")]
+
+    @cached_property
+    def root(self) -> str:
+        """The deepest folder that holds all of the publication (and perhaps others); ends with a slash."""
+        return self.head[: self.head.rindex("/") + 1]
+
+    @cached_property
+    def _folder(self) -> str:
+        return self.template[: self.template.rindex("/") + 1]
+
+    @cached_property
+    def _stem(self) -> str:
+        """The file name up to the period."""
+        return self.template[len(self._folder) : self.template.index("{period}")]
+
+    @cached_property
+    def suffix(self) -> str:
+        """The file name's end, after period and part: ``.csv.gz``."""
+        return self.template[self.template.rindex("}") + 1 :]
+
+    @cached_property
+    def symbol_place(self) -> SymbolPlace:
+        if "{symbol}" not in self.template:
+            return SymbolPlace.NOWHERE
+        return SymbolPlace.FOLDERS if "{symbol}" in self._folder else SymbolPlace.FILE_NAMES
+
+    @cached_property
+    def symbol_end(self) -> str:
+        """The character that ends a symbol at the beginning of a file name."""
+        return self._stem.removeprefix("{symbol}")[0]
+
+    @cached_property
+    def pattern(self) -> str:
+        """A regular expression of whole keys (and their sidecars), for Python and for Polars.
+
+        It has the groups ``period`` and, where the template has them, ``symbol``, ``interval``, ``part``
+        and ``sidecar``; what a key says a first time is in ``folder_symbol``, ``folder_interval``,
+        ``folder_month``.
+        """
+        period = self.period_format
+        for field_name, digits in _DATE_PARTS.items():
+            period = period.replace(field_name, digits)
+        forms = {
+            "symbol": self.symbol,
+            "interval": self.interval,
+            "period": period,
+            "part": "|".join(self.parts),
+            "month": _DATE_PARTS["%Y"] + _DATE_PARTS["%m"],
+        }
+        written, expression = "", ""
+        for text, name, _, _ in Formatter().parse(self.template):
+            written, expression = written + text, expression + re.escape(text)
+            if name is not None:
+                written += f"{{{name}}}"
+                again = f"{{{name}}}" in self.template[len(written) :]
+                group = f"folder_{name}" if again or name == "month" else name
+                expression += f"(?P<{group}>{forms[name]})"
+        if not self.sidecar_suffix:
+            return expression
+        sidecar = f"(?P<sidecar>{re.escape(self.sidecar_suffix)})"
+        if not self.sidecar_of_stem:
+            return f"{expression}{sidecar}?"
+        end = re.escape(self.suffix)
+        return f"{expression.removesuffix(end)}(?:{end}|{sidecar})"
+
+    @property
+    def sidecar_drops(self) -> str:
+        """The end of an object's key that its sidecar's has not."""
+        return self.suffix if self.sidecar_of_stem else ""
+
+    def sidecar_of(self, key: str) -> str:
+        """The key of an object's sidecar, where sidecars are published."""
+        return key.removesuffix(self.sidecar_drops) + self.sidecar_suffix
+
+    def period_text(self, period: Period) -> str:
+        """The period as keys write it."""
+        text = self.period_format
+        for field_name, value in zip(_DATE_PARTS, period.start.isoformat().split("-"), strict=True):
+            text = text.replace(field_name, value)
+        return text
+
+    def key_of(self, *, symbol: str, interval: str | None, period: Period, part: str | None = None) -> str:
+        """The key of one archive object."""
+        return self._filled(self.template, symbol, interval, period, part)
+
+    def folder_of(self, *, symbol: str, interval: str | None, first: Period, last: Period) -> Folder:
+        """The folder of one symbol (and interval), narrowed to a range of periods (of one month, where
+        months are folders)."""
+        prefix = self._filled(self._folder, symbol, interval, first)
+        stem = prefix + self._filled(self._stem, symbol, interval, first)
+        return Folder(prefix, stem + self.period_text(first), stem + self.period_text(last))
+
+    def folders(self, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period) -> list[Folder]:
+        """What to list for a range of periods: no folder twice, few requests, and little that is not asked for."""
+        choices: Sequence[str | None] = intervals if "{interval}" in self.template else (None,)
+        if self.symbol_place is SymbolPlace.FOLDERS:
+            return [
+                self.folder_of(symbol=symbol, interval=interval, first=first, last=last)
+                for symbol in symbols
+                for interval in choices
+            ]
+        if self.symbol_place is SymbolPlace.NOWHERE:
+            symbols = tuple(symbols)[:1]
+        spans = self._spans(sorted(symbols))
+        return [
+            self._span(span, interval, start, end)
+            for start, end in self._months(first, last)
+            for span in spans
+            for interval in choices
+        ]
+
+    def month_root(self, interval: str | None) -> str:
+        """The folder whose folders are the months of an interval; ends with a slash."""
+        return self._filled(self.template[: self.template.index("{month}")], "", interval)
+
+    def _spans(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
+        """Neighbouring symbols whose files of a month fill about a page."""
+        files = max(1, len(self.parts)) * (1 if self.cadence is Cadence.MONTHLY else 31)
+        size = 1 if len(symbols) <= SPAN_ABOVE else max(1, _PAGE // files)
+        return [tuple(symbols[start : start + size]) for start in range(0, len(symbols), size)]
+
+    def _span(self, symbols: Sequence[str], interval: str | None, first: Period, last: Period) -> Folder:
+        start = self.folder_of(symbol=symbols[0], interval=interval, first=first, last=last)
+        if len(symbols) == 1:
+            return start
+        end = self.folder_of(symbol=symbols[-1], interval=interval, first=first, last=last)
+        return Folder(start.prefix, start.first, end.last, tuple(symbols))
+
+    def _months(self, first: Period, last: Period) -> list[tuple[Period, Period]]:
+        """The range, cut by month where months are folders."""
+        if "{month}" not in self.template:
+            return [(first, last)]
+        months = period_range(*(Period.containing(Cadence.MONTHLY, each.start) for each in (first, last)))
+        starts = [max(first, Period.containing(self.cadence, month.start)) for month in months]
+        return [
+            (start, min(last, Period.containing(self.cadence, month.end).shifted(-1)))
+            for start, month in zip(starts, months, strict=True)
+        ]
+
+    def _filled(
+        self, template: str, symbol: str, interval: str | None, period: Period | None = None, part: str | None = None
+    ) -> str:
+        return template.format(
+            symbol=symbol,
+            interval=interval or "",
+            part=part or "",
+            period="" if period is None else self.period_text(period),
+            month="" if period is None else period.month.replace("-", ""),
+        )
+
+
+@lru_cache(maxsize=512)
+def compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def canonical_period(text: str) -> str:
+    """A period's text as partition keys have it, from its digits with or without dashes."""
+    digits = text.replace("-", "")
+    return "-".join(filter(None, (digits[:4], digits[4:6], digits[6:])))
