@@ -9,26 +9,26 @@ from enum import StrEnum
 
 
 class LakehouseError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the package's own errors."""
 
 
 class InputError(LakehouseError):
-    """An argument, matrix or setting cannot be used as it is."""
+    """An argument, a matrix or a setting is invalid."""
 
 
 class EmbeddedStoreError(LakehouseError):
-    """The object store on this machine does not start, or is not running."""
+    """The embedded object store does not start, or is not running."""
 
 
 class Side(StrEnum):
-    """The bucket that a request goes to: an exchange's, or the user's."""
+    """Whose bucket a request goes to: the exchange's or the user's."""
 
     SOURCE = "source"
     LAKE = "lake"
 
 
 class ErrorKind(StrEnum):
-    """What is wrong, as far as callers, incidents and hints tell errors apart."""
+    """What went wrong. Callers, incidents and hints decide by it."""
 
     ACCESS = "access"
     """The store refuses these credentials, or there are none."""
@@ -37,22 +37,22 @@ class ErrorKind(StrEnum):
     """The bucket or the object does not exist."""
 
     UNREACHABLE = "unreachable"
-    """No answer: the endpoint, the network, or a time limit."""
+    """No answer, because of the endpoint, the network or a time limit."""
 
     THROTTLED = "throttled"
     """The store asks for fewer requests."""
 
     SERVER = "server"
-    """The store fails by itself, or its answer breaks off."""
+    """The store failed internally, or its answer broke off."""
 
     CONFLICT = "conflict"
-    """Another writer was first."""
+    """Another writer changed the object first."""
 
     UNSUPPORTED = "unsupported"
-    """The store does not implement what a request needs."""
+    """The store does not implement a feature that the request needs."""
 
     IMPLAUSIBLE = "implausible"
-    """The answer cannot be true: a page that is no listing, or a listing that lacks too much."""
+    """The answer cannot be right: it is not a listing, or the listing lacks too many objects."""
 
     DAMAGED = "damaged"
     """A record in the lake cannot be read, although the store answers."""
@@ -61,10 +61,10 @@ class ErrorKind(StrEnum):
 
 
 class StoreError(LakehouseError):
-    """An object store refused a request, or failed it as often as it may be tried.
+    """An object store refused a request, or failed it in every attempt.
 
-    ``operation`` is what was tried, such as ``Listing``; the message reads "<operation> <URL> failed: <detail>.".
-    ``bucket`` is None where more than one object is concerned, and ``key`` empty where the whole bucket is.
+    ``operation`` is a gerund such as ``Listing``; the message reads "<operation> <URL> failed: <detail>.".
+    ``bucket`` is None if the error concerns several objects; ``key`` is empty if it concerns a whole bucket.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class StoreError(LakehouseError):
 
     @property
     def fields(self) -> dict[str, str]:
-        """For logs, spans and Dagster's metadata: ``error_operation``, ``error_side``, ``error_kind`` and, where they
-        are known, ``error_bucket`` and ``error_key``."""
+        """For logs, spans and Dagster's metadata: ``error_operation``, ``error_side``, ``error_kind`` and, if known,
+        ``error_bucket`` and ``error_key``."""
         values = {
             "operation": self.operation,
             "side": self.side.value,
@@ -101,7 +101,8 @@ class StoreError(LakehouseError):
 
 
 class DamagedError(StoreError):
-    """A record in the lake cannot be read, although the store answers. Trying again does not help; ``remedy`` does."""
+    """A record in the lake is damaged: the store answers, but the record is unreadable. Retrying does not help;
+    ``remedy`` says what does."""
 
     def __init__(self, operation: str, detail: object, *, bucket: str, key: str, remedy: str) -> None:
         super().__init__(operation, detail, side=Side.LAKE, bucket=bucket, key=key, kind=ErrorKind.DAMAGED)
@@ -117,8 +118,8 @@ class DamagedError(StoreError):
 
 
 def printable(text: str) -> str:
-    """A text from outside as it may be shown: control characters, and marks that turn the direction of writing (by
-    which a name can look like another one), are escaped."""
+    """An external text, safe to display: control characters and bidirectional marks (which can make one name look like
+    another) are escaped."""
     if text.isprintable():
         return text
     return "".join(

@@ -15,7 +15,7 @@ from statistics import quantiles
 
 from lakehouse_assets.archive.period import Cadence, Period
 
-LEARNED_FROM = 14
+MIN_PERIODS_TO_LEARN = 14
 """Periods after which a dataset's own history counts."""
 
 REMEMBERED = 60
@@ -87,7 +87,7 @@ def expectation(cadence: Cadence, published: Mapping[str, datetime]) -> Expectat
     default = DEFAULTS[cadence]
     newest = sorted(published)[-REMEMBERED:]
     lags = [(published[text] - _midnight(Period.parse(text, cadence))).total_seconds() for text in newest]
-    if len(lags) < LEARNED_FROM:
+    if len(lags) < MIN_PERIODS_TO_LEARN:
         return default
     first, _, third = quantiles(lags, n=4, method="inclusive")
     late = timedelta(seconds=third) + max(timedelta(seconds=3 * (third - first)), _MARGIN[cadence])

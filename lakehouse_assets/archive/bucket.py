@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 POOL_CONNECTIONS = 64
 
-CREDENTIALS_KEPT = timedelta(minutes=9)
+CREDENTIALS_TTL = timedelta(minutes=9)
 """How long obstore uses credentials of the default chain: botocore renews temporary ones that have
 less than 10 minutes left, so what it hands out is good for that long (obstore would keep them for 30)."""
 
@@ -87,7 +87,7 @@ class Credentials:
             "aws_session_token": self.session_token,
         }
 
-    def for_obstore(self) -> S3Credential:
+    def obstore_credential(self) -> S3Credential:
         """For an obstore store, as its credential provider."""
         return {
             "access_key_id": self.access_key_id,
@@ -173,7 +173,7 @@ class Bucket:
         return self.endpoint_url is not None and self.endpoint_url.startswith("http://")
 
     @property
-    def bodies_are_safe(self) -> bool:
+    def transport_is_secure(self) -> bool:
         """Whether nobody on the way can change a body: by TLS, or on this machine. Elsewhere its SHA-256 is signed,
         for which every body is hashed once more on both sides."""
         return not self.plain_http or is_loopback(scheme_and_host(self.endpoint_url or "")[1])
@@ -220,7 +220,7 @@ class Bucket:
         config = Config(
             s3={
                 "addressing_style": "path",
-                "payload_signing_enabled": not self.bodies_are_safe,
+                "payload_signing_enabled": not self.transport_is_secure,
                 "use_accelerate_endpoint": False,
                 "use_dualstack_endpoint": False,
             },
@@ -249,7 +249,7 @@ class Bucket:
             "virtual_hosted_style_request": False,
             "client_options": client_options,
             "retry_config": {"max_retries": self.max_attempts - 1},
-            "unsigned_payload": self.bodies_are_safe,
+            "unsigned_payload": self.transport_is_secure,
             "skip_signature": self.anonymous,
             "endpoint": self.endpoint,
             # Of the environment they would come before the endpoint, or change what is asked for.
@@ -260,10 +260,10 @@ class Bucket:
         if self.anonymous:
             return S3Store(self.name, **options)
         if self.credentials is None:
-            provider: Any = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_KEPT)
+            provider: Any = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_TTL)
         else:
             # Not as options: a session token of the environment would be added to keys that have none.
-            provider = self.credentials.for_obstore
+            provider = self.credentials.obstore_credential
         return S3Store(self.name, credential_provider=provider, **options)
 
     def environment(self) -> dict[str, str]:

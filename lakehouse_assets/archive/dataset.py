@@ -137,20 +137,6 @@ class Dataset:
         return f"{MANIFEST_FOLDER}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveObject:
-    """One published file as a listing shows it; ``last_modified`` is UTC, ``size`` in bytes."""
-
-    key: str
-    size: int
-    etag: str
-    last_modified: datetime
-    symbol: str
-    interval: str | None
-    period: Period
-    part: str | None = None
-
-
 def _cadence(text: str) -> Cadence:
     try:
         return Cadence(text)

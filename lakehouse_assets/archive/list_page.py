@@ -45,7 +45,7 @@ _OTHER = rf"(?:<(?!(?:{'|'.join(_FIELDS)})>)\w+>[^<]*</\w+>)*"
 
 _TIME = "%Y-%m-%dT%H:%M:%S%.fZ"
 _ALIASES = ("-s3alias", "--ol-s3")
-"""Names of access points, behind which a bucket has another name."""
+"""Name suffixes of access points, behind which a bucket has another name."""
 
 _DIGITS = 18
 """Of a size: more bytes than there are."""
@@ -63,7 +63,7 @@ class NotAListingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageRequest:
     """What a page was asked for: keys of a bucket that begin with a prefix."""
 
     bucket: str
@@ -84,7 +84,7 @@ class Page:
         return self.keys["key"].to_list()
 
 
-def read_page(body: bytes, asked: Asked) -> Page:
+def read_page(body: bytes, asked: PageRequest) -> Page:
     """Read an answer's body. Raises NotAListingError."""
     try:
         text = body.decode()
@@ -220,7 +220,7 @@ def _token(values: dict[str, str]) -> str | None:
     return values["NextContinuationToken"]
 
 
-def _believe(page: Page, values: dict[str, str], asked: Asked) -> None:
+def _believe(page: Page, values: dict[str, str], asked: PageRequest) -> None:
     names = [*page.names, *page.folders]
     count = values.get("KeyCount", "").strip()
     if count and count != str(len(names)):

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket, Credentials
 from lakehouse_assets.archive.errors import StoreFault, fault_of, fault_of_text, one_line, store_error
-from lakehouse_assets.archive.list_page import PAGE, Asked, NotAListingError, Page, read_page
+from lakehouse_assets.archive.list_page import PAGE, NotAListingError, Page, PageRequest, read_page
 from lakehouse_assets.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 
-MOST_BYTES = 16 * 1024**2
+MAX_ANSWER_BYTES = 16 * 1024**2
 """Of an answer: a thousand keys of 1,024 bytes, each byte of them escaped, take 5 MB."""
 
 _WAIT = wait_random_exponential(multiplier=0.1, max=5.0)
@@ -97,7 +97,7 @@ class ListRequests:
         status, body = self._send(f"{self._url}?{urlencode(query, quote_via=quote, safe='')}")
         if status != _OK:
             raise _Refused(_fault_of_answer(status, body))
-        return read_page(body, Asked(self._bucket.name, query["prefix"]))
+        return read_page(body, PageRequest(self._bucket.name, query["prefix"]))
 
     def _send(self, url: str) -> tuple[int, bytes]:
         request = AWSRequest("GET", url, stream_output=True)
@@ -105,14 +105,14 @@ class ListRequests:
             if not self._bucket.anonymous:
                 S3SigV4Auth(self._identity(), "s3", self._bucket.effective_region).add_auth(request)
             answer: Any = self._session.send(request.prepare())
-            body = answer.raw.read(MOST_BYTES + 1)
+            body = answer.raw.read(MAX_ANSWER_BYTES + 1)
             answer.raw.release_conn()
         except HTTPError as error:
             raise _Refused(StoreFault("Unreachable", one_line(str(error)))) from error
         except (BotoCoreError, OSError) as error:
             raise _Refused(fault_of(error)) from error
-        if len(body) > MOST_BYTES:
-            raise NotAListingError(f"the answer is longer than {MOST_BYTES} bytes")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise NotAListingError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
         return answer.status_code, body
 
     def _identity(self) -> Any:
@@ -147,7 +147,7 @@ def _may_pass(error: BaseException) -> bool:
 
 def _fault_of_answer(status: int, body: bytes) -> StoreFault:
     """What an answer with another status says: S3's own code, or the status."""
-    text = body[:MOST_BYTES].decode(errors="replace")
+    text = body[:MAX_ANSWER_BYTES].decode(errors="replace")
     if "<Code>" in text:
         return fault_of_text(text)
     said = one_line(text, 80)

@@ -86,7 +86,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class SymbolNames:
     """Symbols of a dataset, sorted, and the names in their place that are none by the exchange's grammar."""
 
     symbols: tuple[str, ...]
@@ -136,7 +136,7 @@ class Lister:
         intervals: Sequence[str] = (),
         first: Period | None = None,
         last: Period | None = None,
-    ) -> Names:
+    ) -> SymbolNames:
         """Symbols of the dataset, and what is none.
 
         Where symbols have folders, those of any time. Where they are the beginnings of file names in
@@ -145,7 +145,7 @@ class Lister:
         """
         layout = dataset.layout
         if layout.symbol_place is SymbolPlace.NOWHERE:
-            return Names((ALL_SYMBOLS,))
+            return SymbolNames((ALL_SYMBOLS,))
         if layout.symbol_place is SymbolPlace.FOLDERS:
             names = set(self._folders(layout.root))
         else:
@@ -153,7 +153,7 @@ class Lister:
                 months = self._months(dataset, intervals, first, last)
                 names = set().union(*pool.map(lambda month: set(self._beginnings(month, layout.symbol_end)), months))
         symbols = {name for name in names if compiled(layout.symbol).fullmatch(name)}
-        return Names(tuple(sorted(symbols)), tuple(sorted(names - symbols - _passed_by(dataset, names))))
+        return SymbolNames(tuple(sorted(symbols)), tuple(sorted(names - symbols - _passed_by(dataset, names))))
 
     def objects(self, dataset: Dataset, folders: Sequence[Folder]) -> Listing:
         """Archive objects of ``folders``, narrowed to each folder's range and symbols.
@@ -191,7 +191,7 @@ class Lister:
                 yield Listing(objects, tuple(strays.named), requests, strays.total)
 
     def _folders(self, prefix: str) -> list[str]:
-        """Names of the folders right below a prefix of the source."""
+        """SymbolNames of the folders right below a prefix of the source."""
         prefix = self._root + prefix
         found = (folder for page in self._pages.folder(prefix) for folder in page.folders)
         return [folder.removeprefix(prefix).removesuffix("/") for folder in found]
@@ -393,5 +393,5 @@ def _passed_by(dataset: Dataset, names: Iterable[str]) -> set[str]:
         name
         for name in names
         if any(head.startswith(f"{root}{name}/") for head in heads)
-        or any(not rule.last_resort and rule.pattern.match(f"{root}{name}/") for rule in source.stray_rules)
+        or any(not rule.last_resort and rule.pattern.match(f"{root}{name}/") for rule in source.unrecognized_rules)
     }

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from lakehouse_assets.errors import InputError
 
-LONGEST_PREFIX = 200
+MAX_PREFIX_LENGTH = 200
 """Bytes of S3's 1,024 that a prefix may take: keys of exchanges have up to some 200, and Delta's own names 200 more."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -48,8 +48,8 @@ def prefix(text: str) -> str:
         raise ValueError(f"has {wrong[0]!r}; letters A to Z, digits and - _ . are allowed, and / between parts")
     if text and any(part in {"", ".", ".."} for part in text.split("/")):
         raise ValueError("has an empty or dotted part; write it as a/b")
-    if len(text) > LONGEST_PREFIX:
-        raise ValueError(f"has {len(text)} characters; {LONGEST_PREFIX} are allowed, since a key has 1,024 at most")
+    if len(text) > MAX_PREFIX_LENGTH:
+        raise ValueError(f"has {len(text)} characters; {MAX_PREFIX_LENGTH} are allowed, since a key has 1,024 at most")
     return text
 
 

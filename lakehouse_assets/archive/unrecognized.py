@@ -15,9 +15,9 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
 
 NAMED = 100
-"""Strays that are named in all; of one reason NAMED_ALIKE, so that many of one do not hide another."""
+"""Strays that are named in all; of one reason NAMED_PER_REASON, so that many of one do not hide another."""
 
-NAMED_ALIKE = 20
+NAMED_PER_REASON = 20
 
 READ = 200
 """Strays of some folders whose reason is looked for; a key takes 20 µs."""
@@ -36,7 +36,7 @@ class UnrecognizedKeys:
         number = 0
         for stray in strays:
             number += 1
-            if len(self.named) < NAMED and self._alike[stray.reason] < NAMED_ALIKE:
+            if len(self.named) < NAMED and self._alike[stray.reason] < NAMED_PER_REASON:
                 self._alike[stray.reason] += 1
                 self.named.append(stray)
         self.total += number if total is None else total

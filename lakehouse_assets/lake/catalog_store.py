@@ -1,8 +1,8 @@
-"""Catalogs in the lake: every one is kept, and the symbols reference grows with them.
+"""Catalogs in the lake: every catalog is kept, and the symbols reference grows with them.
 
-Three Delta tables below ``_catalog/<exchange>/``: ``spans`` and ``strays`` get the rows of each catalog,
-``symbols`` is the reference as of the newest. The spans are written last: what they do not tell of has
-not happened.
+Three Delta tables below ``_catalog/<exchange>/``: ``spans`` and ``strays`` (the unrecognized keys) get the rows of each
+catalog, ``symbols`` is the reference as of the newest catalog. The spans are written last: a catalog without them does
+not exist for readers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, Depth
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named
@@ -25,22 +25,22 @@ CATALOG_FOLDER = "_catalog"
 
 _TAKEN = {"month": pl.String, "taken_at": pl.Datetime("us", "UTC"), "depth": pl.String}
 _SPANS = pl.Schema(_TAKEN | SPAN_SCHEMA)
-_STRAYS = pl.Schema(_TAKEN | STRAY_SCHEMA)
+_UNRECOGNIZED = pl.Schema(_TAKEN | UNRECOGNIZED_SCHEMA)
 """``month`` (of ``taken_at``, UTC) is the tables' partition."""
 
 
 def write_catalog(
     lake: Lake, catalog: Catalog, *, doubt: WithdrawalLimits | None = None, accept_withdrawals: bool = False
 ) -> pl.DataFrame:
-    """Keep a catalog of the whole archive; returns the symbols reference that it makes.
+    """Store a catalog of a complete archive; returns the updated symbols reference.
 
-    Raises StoreError for one in which nothing was found, and (unless ``accept_withdrawals``) for one that lacks many of
-    the symbols that were published: an archive does not vanish, but its listing may fail so.
+    Raises StoreError for an empty catalog, and (unless ``accept_withdrawals``) for one that lacks many of the symbols
+    that were published: an archive does not disappear, but a failing listing looks as if it did.
     """
     if catalog.spans.is_empty():
         raise StoreError(
             "Listing",
-            f"no known dataset of {catalog.exchange} was found, so this catalog is not written; check that listing",
+            f"no known dataset of {catalog.exchange} was found, so this catalog is not written; check the listing",
             side=Side.SOURCE,
             bucket=exchange_named(catalog.exchange).bucket,
             kind=ErrorKind.IMPLAUSIBLE,
@@ -52,7 +52,7 @@ def write_catalog(
     ]
     before = read_symbols(lake, catalog.exchange)
     if not accept_withdrawals:
-        _believe(catalog, before, doubt or WithdrawalLimits())
+        _require_plausible(catalog, before, doubt or WithdrawalLimits())
     symbols = reference(catalog, before)
     if not catalog.strays.is_empty():
         write_rows(
@@ -63,15 +63,15 @@ def write_catalog(
     return symbols
 
 
-def _believe(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) -> None:
+def _require_plausible(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) -> None:
     """Raises StoreError for a catalog that lacks too many of the symbols that are known to be published."""
     known = before.filter("published").select(*DATASET, "symbol").unique()
-    whole = [
+    compared = [
         row
         for row in known.select(DATASET).unique().iter_rows()
         if catalog.covers(row[0], row[1]) and catalog.names_all_symbols("/".join(row))
     ]
-    known = known.join(pl.DataFrame(whole, schema=known.select(DATASET).schema, orient="row"), on=DATASET)
+    known = known.join(pl.DataFrame(compared, schema=known.select(DATASET).schema, orient="row"), on=DATASET)
     lacking = known.join(catalog.spans, on=[*DATASET, "symbol"], how="anti").sort(*DATASET, "symbol")
     if not doubt.is_too_much(lacking.height, known.height):
         return
@@ -79,7 +79,7 @@ def _believe(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) ->
     raise StoreError(
         "Listing",
         f"it lacks {lacking.height} of {known.height} symbols that were published, such as {named}. This counts as an "
-        "outage, so this catalog is not written; if the exchange withdrew them, materialize the catalog with "
+        "outage, so the catalog is not written; if the exchange withdrew them, materialize the catalog with "
         "accept_withdrawals",
         side=Side.SOURCE,
         bucket=exchange_named(catalog.exchange).bucket,
@@ -88,22 +88,22 @@ def _believe(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) ->
 
 
 def read_catalog(lake: Lake, exchange: str) -> Catalog | None:
-    """The newest catalog of an exchange; None where there is none.
+    """The newest catalog of an exchange; None before the first.
 
-    One that a clock which was ahead took in the future is read only where there is no other.
+    A catalog dated in the future, by a clock that was ahead, is read only if there is no other.
     """
     exchange_named(exchange)
     spans = _newest_spans(lake, exchange, datetime.now(UTC))
     if spans.is_empty():
         return None
     taken_at: datetime = spans["taken_at"][0]
-    strays = read_rows(lake, _table(exchange, "strays"), _STRAYS, pl.col("month") == f"{taken_at:%Y-%m}")
+    unrecognized = read_rows(lake, _table(exchange, "strays"), _UNRECOGNIZED, pl.col("month") == f"{taken_at:%Y-%m}")
     return Catalog(
         exchange=exchange,
         taken_at=taken_at,
         depth=Depth(spans["depth"][0]),
         spans=spans.select(SPAN_SCHEMA.names()),
-        strays=strays.filter(pl.col("taken_at") == taken_at).select(STRAY_SCHEMA.names()),
+        strays=unrecognized.filter(pl.col("taken_at") == taken_at).select(UNRECOGNIZED_SCHEMA.names()),
     )
 
 
@@ -116,7 +116,7 @@ def read_symbols(lake: Lake, exchange: str) -> pl.DataFrame:
 def universe(
     lake: Lake, exchange: str, day: date, *, market: str | None = None, data_type: str | None = None
 ) -> pl.DataFrame:
-    """Symbols that an exchange published for a day, whatever became of them; see archive/catalog/universe.py."""
+    """The symbols that an exchange published for a day, delisted ones included; see archive/catalog/universe.py."""
     return universe_of(read_symbols(lake, exchange), day, market=market, data_type=data_type)
 
 
@@ -125,12 +125,12 @@ def _table(exchange: str, name: str) -> str:
 
 
 def _newest_spans(lake: Lake, exchange: str, now: datetime) -> pl.DataFrame:
-    """Only the month that they are in is read."""
+    """Reads only the month of the newest catalog."""
     month, taken_at = pl.col("month"), pl.col("taken_at")
-    of_now = f"{now:%Y-%m}"
-    past, ever = taken_at <= now, pl.lit(value=True)
+    this_month = f"{now:%Y-%m}"
+    past, always = taken_at <= now, pl.lit(value=True)
     spans = _SPANS.to_frame()
-    for months, times in ((month <= of_now, past), (month < of_now, past), (ever, ever)):
+    for months, times in ((month <= this_month, past), (month < this_month, past), (always, always)):
         newest_month = month == month.filter(months).max()
         spans = read_rows(lake, _table(exchange, "spans"), _SPANS, newest_month).filter(times)
         if not spans.is_empty():

@@ -1,4 +1,4 @@
-"""Coverage: what of a dataset is in the lake, by symbol and period, read from its manifest alone."""
+"""Coverage: how much of a dataset is in the lake, by symbol and period, from its manifest alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lakehouse_assets.lake.states import Integrity, ObjectState
 
 
 class DatasetCoverage(StrEnum):
-    """One symbol in one period: ``quarantined`` holds an object whose content contradicts its
-    checksum, ``not_published`` was synced, and the exchange lists nothing of it."""
+    """Coverage of one symbol in one period. ``quarantined``: the content of an object contradicts its checksum.
+    ``not_published``: it was synced, and the exchange lists no object of it."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
@@ -35,13 +35,13 @@ COVERAGE_SCHEMA = pl.Schema(
         "note": pl.String,
     }
 )
-"""One row per symbol and period of the manifest, sorted. Numbers of archive objects (one per interval
-or part). ``note`` is the first error or disagreement, null where nothing is wrong."""
+"""One row per symbol and period of the manifest, sorted. ``expected``, ``present`` and ``quarantined`` count archive
+objects (one per interval or part). ``note`` is the first error or checksum mismatch, else null."""
 
 
 def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.DataFrame:
-    """COVERAGE_SCHEMA of a dataset, or of one symbol. Raises StoreError, and InputError for a symbol
-    of which nothing was synced."""
+    """COVERAGE_SCHEMA of a dataset, or of one symbol. Raises StoreError, and InputError for a symbol that was never
+    synced."""
     manifest = Manifest(lake, dataset)
     files, scan = manifest.months()
     rows = scan(list(files))
@@ -76,6 +76,6 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
     ).cast(COVERAGE_SCHEMA)
     if symbol is not None and covered.is_empty():
         raise InputError(
-            f"Nothing of {symbol!r} was ever synced in {dataset}; lakehouse coverage {dataset} names what was."
+            f"{symbol!r} was never synced in {dataset}; `lakehouse coverage {dataset}` lists the symbols that were."
         )
     return covered

@@ -1,8 +1,8 @@
 """The coverage of one dataset as one self-contained page: a heat map of symbols and periods.
 
-Rows are run-length encoded and the page draws what is in sight, so that 700 symbols of five years
-of days take some hundred kilobytes and show at once. Names and notes are hostile input: they reach
-the page as JSON, which it writes as text only.
+Rows are run-length encoded, and the page draws only the visible part, so that five years of days of 700 symbols take
+a few hundred kilobytes and show at once. Symbol names and notes are hostile input: they reach the page as JSON, and
+the page writes them as text only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import period_range
 from lakehouse_assets.lake.coverage import DatasetCoverage
 
-EXCEPTIONS_TOLD = 20_000
-"""Cells whose numbers and notes a page carries; the others show their state only."""
+MAX_DETAILED_CELLS = 20_000
+"""Incomplete cells whose counts and notes the page carries; the others show their state only."""
 
 _LETTERS = {cover.value: letter for cover, letter in zip(DatasetCoverage, "abcde", strict=True)}
 _NEVER_SYNCED = "."
@@ -36,21 +36,21 @@ def coverage_page(dataset: Dataset, covered: pl.DataFrame, *, now: datetime | No
 
 def _document(dataset: Dataset, covered: pl.DataFrame, now: datetime) -> dict[str, object]:
     periods = _periods(dataset, covered)
-    faulty = covered.filter(
+    incomplete = covered.filter(
         ~pl.col("cover").is_in([DatasetCoverage.COMPLETE.value, DatasetCoverage.NOT_PUBLISHED.value])
     )
-    told = f"{covered['symbol'].n_unique()} symbols, as recorded at {now:%Y-%m-%d %H:%M} UTC."
-    if faulty.height > EXCEPTIONS_TOLD:
-        told += f" Numbers and notes are there for {EXCEPTIONS_TOLD} of {faulty.height} cells that are not complete."
+    summary = f"{covered['symbol'].n_unique()} symbols, as of {now:%Y-%m-%d %H:%M} UTC."
+    if incomplete.height > MAX_DETAILED_CELLS:
+        summary += f" Details are shown for {MAX_DETAILED_CELLS} of {incomplete.height} incomplete cells."
     return {
         "title": f"Coverage of {dataset}",
-        "told": told,
+        "summary": summary,
         "periods": periods,
         "counts": dict(covered.group_by("cover").len().iter_rows()),
         "rows": _rows(covered, periods),
         "exceptions": {
             f"{symbol} {period}": [present, expected, note]
-            for symbol, period, present, expected, note in faulty.head(EXCEPTIONS_TOLD)
+            for symbol, period, present, expected, note in incomplete.head(MAX_DETAILED_CELLS)
             .select("symbol", "period", "present", "expected", "note")
             .iter_rows()
         },
@@ -65,7 +65,7 @@ def _periods(dataset: Dataset, covered: pl.DataFrame) -> list[str]:
 
 
 def _rows(covered: pl.DataFrame, periods: list[str]) -> list[tuple[str, str]]:
-    """Per symbol its runs of equal states: ``a12c.3`` is twelve complete, one missing, three never synced."""
+    """The runs of equal states of each symbol: ``a12c.3`` is twelve complete, one missing, three never synced."""
     places = pl.DataFrame(
         {"period": periods, "place": range(len(periods))}, schema={"period": pl.String, "place": pl.Int64}
     )

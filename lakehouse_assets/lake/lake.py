@@ -1,4 +1,4 @@
-"""The lake: the user's bucket and the prefix below which this project writes."""
+"""The lake: the user's bucket, and the prefix below which this project writes."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class Lake:
         object.__setattr__(self, "prefix", f"{prefix}/" if prefix else "")
 
     def key(self, relative: str) -> str:
-        """The bucket's key of a path in the lake."""
+        """The bucket key of a path in the lake."""
         return self.prefix + relative
 
     def url(self, relative: str = "") -> str:
         return f"{self.bucket.url}/{self.key(relative)}"
 
     def error(self, operation: str, place: str, cause: BaseException | StoreFault) -> StoreError:
-        """A request for ``place`` that the lake refused or failed."""
+        """The error of a request for ``place`` that the lake refused or failed."""
         return store_error(operation, cause, side=Side.LAKE, bucket=self.bucket.name, key=self.key(place))
 
     def objects_below(self, folder: str) -> pl.DataFrame:
-        """What the lake has below a folder: KEY_SCHEMA, each ``key`` from the folder on. Raises StoreError."""
+        """The objects below a folder: KEY_SCHEMA, each ``key`` relative to the folder. Raises StoreError."""
         root = self.key(f"{folder}/")
         listed = pl.concat([KEY_SCHEMA.to_frame(), *KeyPages(self.bucket).below(root)])
         return listed.with_columns(pl.col("key").str.strip_prefix(root))
 
     @property
     def delta_options(self) -> dict[str, str]:
-        """Storage options for delta-rs: commits are conditional writes, so two writers never overwrite.
+        """Storage options for delta-rs. Commits are conditional writes, so two writers never overwrite each other.
 
-        Credentials are resolved now; a table object must not outlive temporary ones.
+        Credentials are resolved now; a table object must not outlive temporary credentials.
         """
         bucket = self.bucket
         options = {
@@ -59,49 +59,50 @@ class Lake:
             "allow_http": str(bucket.plain_http).lower(),
             "allow_invalid_certificates": str(not bucket.verify_tls).lower(),
             "aws_endpoint_url": bucket.endpoint,
-            # Of the environment they would come before the endpoint, or change what is asked for.
+            # Set explicitly: from the environment they would override the endpoint or change the requests.
             "aws_endpoint_url_s3": bucket.endpoint,
             "aws_skip_signature": "false",
             "aws_s3_express": "false",
             "aws_request_payer": "false",
-            # Of a proxy by AWS_PROXY_URL or PROXY_URL, which knows no NO_PROXY.
+            # For a proxy set by AWS_PROXY_URL or PROXY_URL, which ignores NO_PROXY.
             "proxy_excludes": f"{LOOPBACK},localhost",
         }
-        # Given credentials need no session: making one takes 30 ms, and a sync opens its manifest twice.
-        found = bucket.credentials or bucket.session().get_credentials()
-        if found is None:
+        # Static credentials need no session: creating one takes 30 ms, and a sync opens its manifest twice.
+        credentials = bucket.credentials or bucket.session().get_credentials()
+        if credentials is None:
             raise InputError(
                 f"No credentials for {self.url()}: set LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
                 "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain."
             )
-        if not isinstance(found, Credentials):
-            frozen = found.get_frozen_credentials()
-            found = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
-        options["aws_access_key_id"] = found.access_key_id
-        options["aws_secret_access_key"] = found.secret_access_key
-        if found.session_token:
-            options["aws_session_token"] = found.session_token
+        if not isinstance(credentials, Credentials):
+            frozen = credentials.get_frozen_credentials()
+            credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        options["aws_access_key_id"] = credentials.access_key_id
+        options["aws_secret_access_key"] = credentials.secret_access_key
+        if credentials.session_token:
+            options["aws_session_token"] = credentials.session_token
         elif foreign := [name for name in os.environ if name.lower() in TOKEN_VARIABLES and os.environ[name]]:
-            # An empty token in its place is refused by AWS and by R2.
+            # An empty token would override it, but AWS and R2 refuse that.
             raise InputError(
                 f"The variable {foreign[0]} is set, and delta-rs would send it to {self.url()} as the session token of "
-                "keys that have none: unset it for this process, or set LAKEHOUSE_LAKE_SESSION_TOKEN if it is theirs."
+                "keys that have none: unset it for this process, or, if it belongs to these keys, set "
+                "LAKEHOUSE_LAKE_SESSION_TOKEN to it."
             )
         return options
 
 
 @dataclass(frozen=True, slots=True)
 class Versioning:
-    """Whether the bucket keeps former versions itself. ``reason`` says how that is known."""
+    """Whether the bucket itself keeps former versions of objects. ``reason`` says how this is known."""
 
     enabled: bool
     reason: str
 
 
 def versioning_of(lake: Lake) -> Versioning:
-    """Ask the bucket. A refused question counts as off, so that former bytes are kept by us."""
+    """Ask the bucket. A refused request counts as off, so that we keep former versions ourselves."""
     try:
         status = lake.bucket.boto3_client().get_bucket_versioning(Bucket=lake.bucket.name).get("Status", "Off")
     except CLIENT_ERRORS as error:
-        return Versioning(enabled=False, reason=f"could not be asked: {fault_of(error)}")
+        return Versioning(enabled=False, reason=f"the bucket did not answer: {fault_of(error)}")
     return Versioning(enabled=status == "Enabled", reason=f"the bucket says {status}")

@@ -1,7 +1,7 @@
-"""What the manifests say of their periods, kept from look to look.
+"""Summaries of the manifests by period, cached between ticks of the sensor.
 
-A look asks every manifest what is whole. Opening a table takes 40 ms, asking it for newer commits
-4 ms; and of ten years of rows only the months whose files changed are read again.
+A tick asks every manifest which periods are complete. Opening a table takes 40 ms, checking it for newer commits
+4 ms. Of ten years of rows, only the months whose files changed are read again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import ObjectState
 
 REOPEN_SECONDS = 600.0
-"""A table is opened anew so often: it holds credentials, which may be temporary."""
+"""A table is reopened after this time: it holds credentials, which may be temporary."""
 
 _COUNTS = pl.Schema(
     {
@@ -39,9 +39,9 @@ _COUNTS = pl.Schema(
 class ManifestSummary:
     """One manifest, by period.
 
-    ``counts``: ``objects`` per ``period`` and ``state``, how many of them were ``missed`` in a listing that was not
-    believed, and the median of their last-modified times at
-    the source (UTC) as ``published``. ``symbols``: every symbol that has a row.
+    ``counts`` has a row per ``period`` and ``state``: the number of ``objects``, how many of them are ``missed``
+    (absent from a listing that was rejected as implausible), and ``published``, the median of their last-modified times
+    at the source (UTC). ``symbols``: every symbol that has a row.
     """
 
     counts: pl.DataFrame
@@ -49,49 +49,49 @@ class ManifestSummary:
 
     @cached_property
     def whole(self) -> dict[str, int]:
-        """Of each period of which all is in the lake (or withdrawn), the number of objects present."""
+        """The number of present objects of each complete period: all its objects are in the lake or withdrawn."""
         by_period = self.counts.group_by("period").agg(
             (pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value]) & (pl.col("missed") == 0))
             .all()
-            .alias("whole"),
+            .alias("complete"),
             pl.col("objects").filter(pl.col("state") == ObjectState.PRESENT).sum(),
         )
-        return dict(by_period.filter("whole").select("period", "objects").sort("period").iter_rows())
+        return dict(by_period.filter("complete").select("period", "objects").sort("period").iter_rows())
 
     @cached_property
     def published(self) -> dict[str, datetime]:
-        """When each period was published: the median of its objects. Ascending."""
-        there = self.counts.filter(pl.col("state") == ObjectState.PRESENT, pl.col("published").is_not_null())
-        return dict(there.select("period", "published").sort("period").iter_rows())
+        """When each period was published: the median over its objects. Periods ascend."""
+        present = self.counts.filter(pl.col("state") == ObjectState.PRESENT, pl.col("published").is_not_null())
+        return dict(present.select("period", "published").sort("period").iter_rows())
 
 
 @dataclass
-class _Kept:
-    """A manifest as it was read last; ``files`` are the table's, by month."""
+class _CachedManifest:
+    """A manifest as of its last read; ``files`` are the table's data files by month."""
 
     table: DeltaTable
     opened: float
     version: int
     files: dict[str, frozenset[str]]
-    known: ManifestSummary
+    summary: ManifestSummary
 
 
 @dataclass
 class ManifestCache:
-    """Reads manifests, each month of each once. For one process; safe for threads that read different ones."""
+    """Reads each month of each manifest once. For one process; threads may read different manifests concurrently."""
 
-    _kept: dict[str, _Kept] = field(default_factory=dict)
-    _met: dict[str, set[str]] = field(default_factory=dict)
+    _kept: dict[str, _CachedManifest] = field(default_factory=dict)
+    _seen: dict[str, set[str]] = field(default_factory=dict)
 
     def new_symbols(self, dataset: str, symbols: Sequence[str], known: frozenset[str]) -> list[str]:
-        """Those of the listed symbols that have no row, each told once; none while there are no rows at all."""
-        met = self._met.setdefault(dataset, set())
-        new = [symbol for symbol in symbols if symbol not in known and symbol not in met] if known else []
-        met.update(new)
+        """The listed symbols without a row in the manifest, each returned once; none while the manifest is empty."""
+        seen = self._seen.setdefault(dataset, set())
+        new = [symbol for symbol in symbols if symbol not in known and symbol not in seen] if known else []
+        seen.update(new)
         return new
 
     def known(self, manifest: Manifest) -> ManifestSummary:
-        """Raises StoreError when the manifest cannot be read."""
+        """The summary of a manifest. Raises StoreError if it cannot be read."""
         kept = self._kept.get(manifest.url)
         try:
             table = self._current(manifest, kept)
@@ -102,35 +102,35 @@ class ManifestCache:
         except READ_ERRORS as error:
             raise manifest.read_error(error) from error
 
-    def _current(self, manifest: Manifest, kept: _Kept | None) -> DeltaTable | None:
+    def _current(self, manifest: Manifest, kept: _CachedManifest | None) -> DeltaTable | None:
         if kept is None or time.monotonic() - kept.opened > REOPEN_SECONDS:
             return manifest.table()
         try:
             kept.table.update_incremental()
         except READ_ERRORS:
-            # Its credentials may have run out, or the table was made anew.
+            # Its credentials may have expired, or the table was recreated.
             return manifest.table()
         return kept.table
 
-    def _read(self, url: str, table: DeltaTable, kept: _Kept | None) -> ManifestSummary:
+    def _read(self, url: str, table: DeltaTable, kept: _CachedManifest | None) -> ManifestSummary:
         is_same = kept is not None and kept.table is table
         if kept is not None and is_same and kept.version == table.version():
-            return kept.known
+            return kept.summary
         files = files_by_month(table)
-        before = kept.files if kept is not None else {}
-        changed = [month for month, names in files.items() if before.get(month) != names]
-        counts, symbols = _months(table, changed)
+        files_before = kept.files if kept is not None else {}
+        changed = [month for month, names in files.items() if files_before.get(month) != names]
+        counts, symbols = _summarized_months(table, changed)
         if kept is not None:
-            stays = pl.col("month").is_in(list(files)) & ~pl.col("month").is_in(changed)
-            counts = pl.concat([kept.known.counts.filter(stays), counts])
-            symbols |= kept.known.symbols
-        known = ManifestSummary(counts, symbols)
+            unchanged = pl.col("month").is_in(list(files)) & ~pl.col("month").is_in(changed)
+            counts = pl.concat([kept.summary.counts.filter(unchanged), counts])
+            symbols |= kept.summary.symbols
+        summary = ManifestSummary(counts, symbols)
         opened = kept.opened if kept is not None and is_same else time.monotonic()
-        self._kept[url] = _Kept(table, opened, table.version(), files, known)
-        return known
+        self._kept[url] = _CachedManifest(table, opened, table.version(), files, summary)
+        return summary
 
 
-def _months(table: DeltaTable, months: list[str]) -> tuple[pl.DataFrame, frozenset[str]]:
+def _summarized_months(table: DeltaTable, months: list[str]) -> tuple[pl.DataFrame, frozenset[str]]:
     if not months:
         return _COUNTS.to_frame(), frozenset()
     scan = with_all(pl.scan_delta(table).filter(pl.col("month").is_in(months)), MANIFEST_SCHEMA)

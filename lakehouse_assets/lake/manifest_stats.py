@@ -1,7 +1,7 @@
-"""The census: per dataset and period, how much is in the lake and how far it is trusted.
+"""Manifest statistics: per dataset and period, how much is in the lake and how much of it is verified.
 
-It is read from manifests alone, and incrementally: a month is counted again only when the files
-of its partition have changed, so that looking every minute at 10^8 rows reads only what is new.
+They are computed from manifests alone, incrementally: a month is counted again only when the files of its partition
+have changed, so that polling 10^8 rows every minute reads only what is new.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
 
 COUNTED_STATES = tuple(state.value for state in ObjectState)
 
-CENSUS_SCHEMA = pl.Schema(
+MANIFEST_STATS_SCHEMA = pl.Schema(
     {
         "period": pl.String,
         "expected": pl.Int64,
@@ -29,40 +29,41 @@ CENSUS_SCHEMA = pl.Schema(
         "synced_at": pl.Datetime("us", "UTC"),
     }
 )
-"""One row per period of a manifest, sorted. Numbers of archive objects by state; ``expected`` are
-those that the source listed, ``bytes`` those of the present ones, ``doubted`` those that a listing lacked which was
-not believed, ``synced_at`` the last (UTC)."""
+"""One row per period of a manifest, sorted. Columns count archive objects by state. ``expected``: objects that the
+source listed; ``bytes``: size of the present objects; ``doubted``: objects missing from a listing that was rejected as
+implausible; ``synced_at``: the latest sync (UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Month:
     files: frozenset[str]
-    counted: pl.DataFrame
+    stats: pl.DataFrame
 
 
 class ManifestStats:
-    """Counts of one lake, remembered between calls."""
+    """Statistics of one lake's manifests, cached between calls."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._months: dict[Dataset, dict[str, _Month]] = {}
 
     def of(self, dataset: Dataset) -> pl.DataFrame:
-        """CENSUS_SCHEMA; empty where nothing was synced. Raises StoreError."""
+        """The statistics of a dataset, MANIFEST_STATS_SCHEMA; empty if nothing was synced. Raises StoreError."""
         manifest = Manifest(self._lake, dataset)
-        known = self._months.get(dataset, {})
+        cached = self._months.get(dataset, {})
         files, rows = manifest.months()
-        changed = [month for month, names in files.items() if month not in known or known[month].files != names]
-        counted = _by_month(manifest.collect(_counted(rows(changed)))) if changed else {}
+        changed = [month for month, names in files.items() if month not in cached or cached[month].files != names]
+        stats = _by_month(manifest.collect(_aggregated(rows(changed)))) if changed else {}
+        empty = MANIFEST_STATS_SCHEMA.to_frame()
         current = {
-            month: _Month(names, counted.get(month, CENSUS_SCHEMA.to_frame())) if month in changed else known[month]
+            month: _Month(names, stats.get(month, empty)) if month in changed else cached[month]
             for month, names in files.items()
         }
         self._months[dataset] = current
-        return pl.concat([CENSUS_SCHEMA.to_frame(), *(month.counted for _, month in sorted(current.items()))])
+        return pl.concat([empty, *(month.stats for _, month in sorted(current.items()))])
 
 
-def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
+def _aggregated(rows: pl.LazyFrame) -> pl.LazyFrame:
     state, present = pl.col("state"), pl.col("state") == ObjectState.PRESENT.value
     return (
         rows.group_by("month", "period")
@@ -79,8 +80,8 @@ def _counted(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _by_month(frame: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
-    """CENSUS_SCHEMA by month."""
+    """MANIFEST_STATS_SCHEMA by month."""
     return {
-        str(month): part.select(CENSUS_SCHEMA.names()).cast(CENSUS_SCHEMA)
+        str(month): part.select(MANIFEST_STATS_SCHEMA.names()).cast(MANIFEST_STATS_SCHEMA)
         for (month,), part in frame.group_by("month", maintain_order=True)
     }

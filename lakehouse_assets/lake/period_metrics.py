@@ -1,4 +1,4 @@
-"""What each period of a dataset amounts to, from manifest and history of syncs: the past that thresholds learn from."""
+"""Metrics of each period of a dataset, from its manifest and the sync log. Thresholds are learned from them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.lake.sync_log import read_history_if_any
 
 FOLLOWED_DAYS = 14
-"""A period that was copied longer after its publication than this was backfilled: its lag says nothing."""
+"""A period that was copied later than this after its publication was backfilled: its discovery lag is left out."""
 
-VOLUME_SCHEMA = pl.Schema(
+PERIOD_METRICS_SCHEMA = pl.Schema(
     {
         "period": pl.String,
         "objects": pl.Float64,
@@ -32,27 +32,27 @@ VOLUME_SCHEMA = pl.Schema(
 
 
 def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
-    """VOLUME_SCHEMA of the periods from ``since`` on, sorted. One read of the manifest and one of the syncs.
+    """PERIOD_METRICS_SCHEMA of the periods from ``since`` on, sorted. Reads the manifest and the sync log once each.
 
-    Of several syncs of a period, the one that copied most tells its seconds and throughput, all together
-    its retries, and the last one its failures.
+    If a period was synced several times, seconds and throughput are those of the sync that copied most bytes,
+    retries are summed, and failures are those of the last sync.
     """
-    held = _held(lake, dataset, since)
     return (
-        held.join(_syncs(lake, dataset, since), on="period", how="left")
+        _manifest_metrics(lake, dataset, since)
+        .join(_sync_metrics(lake, dataset, since), on="period", how="left")
         .sort("period")
-        .select(VOLUME_SCHEMA.names())
-        .cast(VOLUME_SCHEMA)
+        .select(PERIOD_METRICS_SCHEMA.names())
+        .cast(PERIOD_METRICS_SCHEMA)
     )
 
 
-def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
+def _manifest_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     lag = (pl.col("synced_at").max() - pl.col("source_last_modified").max()).dt.total_seconds()
     manifest = Manifest(lake, dataset)
     files, scan = manifest.months()
     months = [month for month in files if month >= since[:7]]
     if not months:
-        return pl.DataFrame(schema={name: VOLUME_SCHEMA[name] for name in list(VOLUME_SCHEMA)[:5]})
+        return pl.DataFrame(schema={name: PERIOD_METRICS_SCHEMA[name] for name in list(PERIOD_METRICS_SCHEMA)[:5]})
     return manifest.collect(
         scan(months)
         .filter(
@@ -71,16 +71,16 @@ def _held(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     )
 
 
-def _syncs(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
-    # A period is synced after it began, so no earlier month holds one.
+def _sync_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
+    # A period is synced after it begins, so earlier months of the log have no row of it.
     rows = read_history_if_any(lake, since=date.fromisoformat(f"{since[:7]}-01"), dataset=dataset.name)
-    of_most = pl.col("bytes_copied").arg_max()
+    largest_sync = pl.col("bytes_copied").arg_max()
     return (
         rows.filter(pl.col("period") >= since)
         .group_by("period")
         .agg(
-            pl.col("seconds").get(of_most),
-            (pl.col("bytes_copied") / pl.col("seconds")).get(of_most).alias("throughput"),
+            pl.col("seconds").get(largest_sync),
+            (pl.col("bytes_copied") / pl.col("seconds")).get(largest_sync).alias("throughput"),
             pl.col("retries").sum(),
             pl.col("objects_failed").last().alias("failures"),
         )

@@ -1,8 +1,8 @@
-"""The history of syncs: one row per period that a run changed or failed, in one Delta table.
+"""The sync log: one Delta table, with a row per period that a run changed or failed.
 
-The manifest says what is; this says what it took. The efficiency report sums it up, and
-thresholds learn from it; Dagster's event log would not do, since runs may be deleted. It is a statistic:
-a sync waits for it for seconds at most, and what cannot be recorded is told and forgotten.
+The manifest records the state of the lake; the sync log records what each sync cost. The efficiency report sums it
+up, and thresholds learn from it. Dagster's event log cannot serve for this, since runs may be deleted. The log is
+best-effort: a sync waits for it for seconds at most, and rows that cannot be written are logged and dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HISTORY_TABLE = "_manifest/_syncs"
 HISTORY_REMEDY = "Rebuild it: lakehouse rebuild-manifests _syncs. Syncs go on without it."
 
 RECORD_SECONDS = 10.0
-"""How long a sync tries to be first with its row, and the longest that it lets one take and still writes the next."""
+"""How long a sync retries a commit of its row. If a write took longer than this, the sync writes no further rows."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +55,12 @@ HISTORY_SCHEMA = pl.Schema(
     }
 )
 """``month`` (of ``synced_at``, UTC) is the table's partition; ``seconds`` is the period's share of its run;
-``retries`` is null in rows from before it was recorded."""
+``retries`` is null in rows written before the column existed."""
 
 
 @dataclass
 class SyncLogWriter:
-    """Records what the parts of a sync took. Never fails it, and after a failure tries nothing more."""
+    """Appends the windows of one sync to the log. It never fails the sync, and stops after the first failure."""
 
     lake: Lake
     run_id: str | None
@@ -72,19 +72,19 @@ class SyncLogWriter:
             return
         started = time.monotonic()
         try:
-            record_history(self.lake, report, run_id=self.run_id)
+            append_sync_log(self.lake, report, run_id=self.run_id)
         except StoreError as error:
             self._given_up = True
             count(RECORDS_LOST, 1, record=HISTORY_TABLE)
-            _log.warning("What the sync of %s took is not recorded: %s", report.dataset, error)
+            _log.warning("The sync of %s is not in the sync log: %s", report.dataset, error)
             return
         if (seconds := time.monotonic() - started) > RECORD_SECONDS:
             self._given_up = True
-            _log.warning("Recording a part took %.0f s; of the rest of this sync nothing is recorded.", seconds)
+            _log.warning("Writing the sync log took %.0f s; the rest of this sync is not logged.", seconds)
 
 
-def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int:
-    """Append the periods of which anything was copied or failed; returns how many. Raises StoreError."""
+def append_sync_log(lake: Lake, report: SyncReport, *, run_id: str | None) -> int:
+    """Append the periods in which objects were copied or failed; returns their number. Raises StoreError."""
     now = datetime.now(UTC)
     rows = [
         (
@@ -128,8 +128,9 @@ def record_history(lake: Lake, report: SyncReport, *, run_id: str | None) -> int
 def read_history(
     lake: Lake, *, since: date | None = None, dataset: str | None = None, options: dict[str, str] | None = None
 ) -> pl.DataFrame:
-    """HISTORY_SCHEMA, oldest first, of all syncs, or those from the month of ``since`` on, or those of a dataset;
-    empty where nothing was ever synced. ``options`` are further ones of delta-rs. Raises StoreError."""
+    """The rows of the log, HISTORY_SCHEMA, oldest first; empty before the first sync. ``since`` and ``dataset`` select
+    the rows from the month of a date on, and of one dataset. ``options`` are further storage options of delta-rs.
+    Raises StoreError."""
     where = pl.lit(value=True)
     if since is not None:
         where &= pl.col("month") >= f"{since:%Y-%m}"
@@ -140,18 +141,18 @@ def read_history(
 
 
 def read_history_if_any(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
-    """As :func:`read_history`; empty, with a warning, where it cannot be read soon."""
+    """As :func:`read_history`; empty, with a warning, if the log cannot be read within seconds."""
     try:
         return read_history(lake, since=since, dataset=dataset, options=HURRIED)
     except StoreError as error:
         count(RECORDS_LOST, 1, record=HISTORY_TABLE)
-        _log.warning("What syncs took is not known: %s", error)
+        _log.warning("The sync log cannot be read: %s", error)
         return HISTORY_SCHEMA.to_frame()
 
 
 def rebuild_history(lake: Lake) -> int:
-    """Begin a damaged history anew in its place, with the rows that its files still have; returns how many, 0 for one
-    that is whole. Raises StoreError."""
+    """Restart a damaged sync log in place, with the rows that its files still have. Returns the number of rows
+    recovered, 0 if the log is intact. Raises StoreError."""
     try:
         read_history(lake)
     except DamagedError:
@@ -162,22 +163,22 @@ def rebuild_history(lake: Lake) -> int:
     recovered = 0
     for month in sorted({file.month for file in files}):
         rows = HISTORY_SCHEMA.to_frame()
-        for more in rows_of(lake, [file for file in files if file.month == month], HISTORY_SCHEMA):
-            # Rows are in as many files as they were compacted into.
-            rows = pl.concat([rows, more]).unique()
+        for file_rows in rows_of(lake, [file for file in files if file.month == month], HISTORY_SCHEMA):
+            # A compaction leaves the old files, so a row may be in several.
+            rows = pl.concat([rows, file_rows]).unique()
         write_rows(lake, HISTORY_TABLE, rows.sort("synced_at"), remedy=HISTORY_REMEDY, partition_by=["month"])
         recovered += rows.height
     return recovered
 
 
 def compact_history(lake: Lake) -> None:
-    """Put the files of all months together; writers do it for the months that they find small."""
+    """Compact the files of every month, however many; a writer compacts only a bounded number in passing."""
     compact(lake, HISTORY_TABLE)
 
 
 @dataclass
 class SyncTotals:
-    """Sums over all syncs, remembered between calls: only months whose files changed are read again."""
+    """Sums over all syncs, cached between calls: only months whose files changed are read again."""
 
     lake: Lake
     _months: dict[str, tuple[frozenset[str], pl.DataFrame]] = field(default_factory=dict)
@@ -198,7 +199,7 @@ class SyncTotals:
             month: (names, totals.filter(pl.col("month") == month) if month in changed else self._months[month][1])
             for month, names in files.items()
         }
-        return pl.concat([totals.clear(), *(kept for _, kept in self._months.values())])
+        return pl.concat([totals.clear(), *(sums for _, sums in self._months.values())])
 
 
 def _totals(rows: pl.DataFrame) -> pl.DataFrame:
@@ -211,8 +212,8 @@ def _totals(rows: pl.DataFrame) -> pl.DataFrame:
 def efficiency(history: pl.DataFrame, *, by: str) -> pl.DataFrame:
     """Sums per ``day`` or ``month`` of ``synced_at`` (UTC), newest first.
 
-    Columns: ``when``, periods, objects, files by mode, bytes, seconds, ``bytes_per_second``,
-    operations and bytes over our network with what the traditional way would have taken beyond.
+    Columns: ``when``, periods, objects, files by mode, bytes, seconds, ``bytes_per_second``, operations and network
+    bytes, and how many more of both a download and upload of every object would have taken.
     """
     when = pl.col("synced_at").dt.strftime("%Y-%m-%d" if by == "day" else "%Y-%m")
     return (

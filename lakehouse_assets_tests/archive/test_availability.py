@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse_assets.archive.availability import (
     DEFAULTS,
-    LEARNED_FROM,
+    MIN_PERIODS_TO_LEARN,
     Availability,
     AvailabilityStatus,
     Expectation,
@@ -101,8 +101,8 @@ def hours(*values: float) -> list[timedelta]:
 
 @pytest.mark.parametrize("cadence", list(Cadence))
 def test_before_there_are_14_periods_the_defaults_hold(cadence: Cadence) -> None:
-    assert expectation(cadence, history(cadence, hours(*[3] * (LEARNED_FROM - 1)))) == DEFAULTS[cadence]
-    assert expectation(cadence, history(cadence, hours(*[3] * LEARNED_FROM))) != DEFAULTS[cadence]
+    assert expectation(cadence, history(cadence, hours(*[3] * (MIN_PERIODS_TO_LEARN - 1)))) == DEFAULTS[cadence]
+    assert expectation(cadence, history(cadence, hours(*[3] * MIN_PERIODS_TO_LEARN))) != DEFAULTS[cadence]
 
 
 def test_late_is_learned_from_when_periods_appeared() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lakehouse_assets.archive import list_requests
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.key_pages import EMPTY_PAGES, KeyPages
-from lakehouse_assets.archive.list_page import KEY_SCHEMA, Asked, NotAListingError, read_page
+from lakehouse_assets.archive.list_page import KEY_SCHEMA, NotAListingError, PageRequest, read_page
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets_tests.faults.listings import NO_LISTINGS, edited, replaced
@@ -20,7 +20,7 @@ from lakehouse_assets_tests.faults.proxy import LISTS, Answer, Forward, Proxy, R
 from lakehouse_assets_tests.world import World, client_of, days
 
 ROOT = "data/odd/"
-ASKED = Asked("bucket", ROOT)
+ASKED = PageRequest("bucket", ROOT)
 ENTRY = (
     "<Contents><Key>{key}</Key><LastModified>2024-03-02T08:11:22.000Z</LastModified><ETag>&quot;abc&quot;</ETag>"
     "<Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>"
@@ -254,6 +254,6 @@ def test_a_page_that_contradicts_what_was_asked_or_itself_is_none(body: bytes) -
 
 
 def test_an_empty_page_is_believed_behind_an_access_point_which_has_another_name() -> None:
-    found = read_page(page(name="another"), Asked("mine-abc-s3alias", ROOT)).keys
+    found = read_page(page(name="another"), PageRequest("mine-abc-s3alias", ROOT)).keys
     assert found.schema == KEY_SCHEMA
     assert found.equals(pl.DataFrame(schema=KEY_SCHEMA))

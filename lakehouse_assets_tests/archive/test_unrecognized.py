@@ -10,7 +10,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
 from lakehouse_assets.archive.listing import KEYS_PARSED, Lister, folders_of
-from lakehouse_assets.archive.unrecognized import NAMED, NAMED_ALIKE, UnrecognizedKeys
+from lakehouse_assets.archive.unrecognized import NAMED, NAMED_PER_REASON, UnrecognizedKeys
 from lakehouse_assets.errors import printable
 from lakehouse_assets_tests.benchmarks.support.listing_server import Rule, listing_server
 from lakehouse_assets_tests.world import KLINES
@@ -59,7 +59,7 @@ def test_many_of_a_reason_do_not_hide_another_reason() -> None:
         tally.add([UnrecognizedKey(f"a{number}", "one reason")])
     tally.add([UnrecognizedKey("b", "another")], total=5)
     assert tally.total == 1_005
-    assert [stray.reason for stray in tally.named] == ["one reason"] * NAMED_ALIKE + ["another"]
+    assert [stray.reason for stray in tally.named] == ["one reason"] * NAMED_PER_REASON + ["another"]
 
 
 ODD = ["a b", "$(x)", "a'b", 'a"b', "*", "%41", "a\\b", "\u202eTDSU", "A\u200bB", "A\tB", "A\nB", "..", "🚀USDT", "A.B"]

@@ -40,7 +40,7 @@ def test_wrong_arguments_are_reported_in_one_line(
     for arguments, message in (
         (("--html", "x.html"), "need a dataset"),
         (("binance/um/klines/dayly",), "did you mean"),
-        ((DATASET, "--symbol", "BTCUSDT"), "Nothing of 'BTCUSDT' was ever synced"),
+        ((DATASET, "--symbol", "BTCUSDT"), "'BTCUSDT' was never synced in"),
         ((DATASET, "--html", str(tmp_path / "no" / "where.html")), "cannot be written"),
     ):
         done = run_lakehouse("coverage", *arguments, env=environment)

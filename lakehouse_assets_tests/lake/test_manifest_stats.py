@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_stats import CENSUS_SCHEMA, ManifestStats
+from lakehouse_assets.lake.manifest_stats import MANIFEST_STATS_SCHEMA, ManifestStats
 from lakehouse_assets_tests.world import World, scope
 
 
@@ -20,7 +20,7 @@ def test_counts_per_period_and_state(world: World) -> None:
     with world.refused_writes(refused):
         world.engine(attempts=1).sync(scope(world.entry(), "2024-03-30", "2024-04-01"), mode="direct")
     census = ManifestStats(world.lake).of(world.entry().dataset)
-    assert census.schema == CENSUS_SCHEMA
+    assert census.schema == MANIFEST_STATS_SCHEMA
     assert census["period"].to_list() == ["2024-03-30", "2024-03-31", "2024-04-01"]
     whole, partly = row(census, "2024-03-30"), row(census, "2024-03-31")
     assert (whole["expected"], whole["present"], whole["bytes"], whole["failed"]) == (2, 2, 1000, 0)
@@ -67,4 +67,4 @@ def test_only_months_that_changed_are_read_again(world: World, monkeypatch: pyte
 
 
 def test_a_lake_without_manifests_counts_nothing(world: World) -> None:
-    assert ManifestStats(world.lake).of(world.entry().dataset).equals(CENSUS_SCHEMA.to_frame())
+    assert ManifestStats(world.lake).of(world.entry().dataset).equals(MANIFEST_STATS_SCHEMA.to_frame())

@@ -28,7 +28,7 @@ __all__ = [
     "DATASET",
     "NO_DATASET",
     "SPAN_SCHEMA",
-    "STRAY_SCHEMA",
+    "UNRECOGNIZED_SCHEMA",
     "Catalog",
     "Depth",
     "PublicationState",
@@ -48,7 +48,7 @@ QUIET_DAYS = {Cadence.DAILY: 7, Cadence.MONTHLY: 40}
 
 _UTC = pl.Datetime("us", "UTC")
 
-STRAY_SCHEMA = pl.Schema(
+UNRECOGNIZED_SCHEMA = pl.Schema(
     {
         "exchange": pl.String,
         "prefix": pl.String,
@@ -275,7 +275,7 @@ def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
     return [
         (Change.NEW_PREFIX, "", prefix, [], None)
         if reason == NO_DATASET
-        else (Change.NEW_STRAY, "", f"{prefix} ({reason})", [], None)
+        else (Change.NEW_UNRECOGNIZED, "", f"{prefix} ({reason})", [], None)
         for prefix, reason in unknown.iter_rows()
         if (prefix, reason) not in known
     ]

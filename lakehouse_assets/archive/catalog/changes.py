@@ -24,7 +24,7 @@ class Change(StrEnum):
     DATASET_DEAD = "dataset dead"
     DATASET_BACK = "dataset back"
     NEW_INTERVAL = "new interval"
-    NEW_STRAY = "new stray"
+    NEW_UNRECOGNIZED = "new stray"
     NEW_SYMBOL = "new symbol"
     SYMBOL_QUIET = "symbol quiet"
     SYMBOL_GONE = "symbol gone"

@@ -81,7 +81,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tenure:
+class TickerAssignment:
     """An asset's time under a code: days from ``since`` to ``until``, both included, open where None."""
 
     asset: str
@@ -89,18 +89,18 @@ class Tenure:
     until: date | None = None
 
 
-REUSED: Mapping[tuple[str, str, str], tuple[Tenure, ...]] = {
+REUSED_TICKERS: Mapping[tuple[str, str, str], tuple[TickerAssignment, ...]] = {
     **{
         # Litentry's contracts were settled, yet the archive repeats their last price until Lighter came.
         ("binance", market, "LIT"): (
-            Tenure("LITENTRY", until=date(2025, 1, 31)),
-            Tenure("LIGHTER", since=date(2025, 12, 23)),
+            TickerAssignment("LITENTRY", until=date(2025, 1, 31)),
+            TickerAssignment("LIGHTER", since=date(2025, 12, 23)),
         )
         for market in ("spot", "um")
     },
     ("binance", "spot", "LUNA"): (
-        Tenure("LUNC", until=date(2022, 5, 30)),
-        Tenure("LUNA2", since=date(2022, 5, 31)),
+        TickerAssignment("LUNC", until=date(2022, 5, 30)),
+        TickerAssignment("LUNA2", since=date(2022, 5, 31)),
     ),
 }
 """Assets that had one code after the other, by (exchange, market, base asset)."""

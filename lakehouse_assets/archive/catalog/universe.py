@@ -2,7 +2,7 @@
 
 The reference unites catalogs over time, so that a symbol is never forgotten, even when its objects
 are withdrawn. A *span* is an unbroken time; where a code passed from one asset to another the explicit
-table (``symbol_tables.REUSED``) cuts it, and each part has its own ``instrument``. A gap alone also makes two
+table (``symbol_tables.REUSED_TICKERS``) cuts it, and each part has its own ``instrument``. A gap alone also makes two
 spans, but says nothing of the asset: the instrument stays, and ``span`` tells them apart.
 """
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from lakehouse_assets.archive.catalog.catalog import Catalog, Depth
 from lakehouse_assets.archive.catalog.spans import DATASET, merged_spans
-from lakehouse_assets.archive.catalog.symbol_tables import REUSED, Tenure
+from lakehouse_assets.archive.catalog.symbol_tables import REUSED_TICKERS, TickerAssignment
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
 from lakehouse_assets.archive.period import Cadence
@@ -72,7 +72,7 @@ def reference(catalog: Catalog, before: pl.DataFrame | None = None) -> pl.DataFr
     rows = [
         row | facts
         for row in spans.to_dicts()
-        for facts in _tenures(catalog.exchange, row["market"], row["symbol"], row["first"], row["last"])
+        for facts in _facts_by_asset(catalog.exchange, row["market"], row["symbol"], row["first"], row["last"])
     ]
     return (
         pl.DataFrame(rows, schema={name: kind for name, kind in SYMBOL_SCHEMA.items() if name not in _LATER})
@@ -103,7 +103,7 @@ def _published(catalog: Catalog, known: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([found, others.with_columns(pl.col("published") & ~looked)])
 
 
-def _tenures(
+def _facts_by_asset(
     exchange: str, market: str, symbol: str, first: date | None, last: date | None
 ) -> Iterator[dict[str, object]]:
     """What a symbol was between two days: once, or once per asset that had its code."""
@@ -117,7 +117,7 @@ def _tenures(
         "leveraged": facts.leveraged,
         "stable_pair": facts.stable_pair,
     }
-    reused = REUSED.get((exchange, market, facts.base or ""))
+    reused = REUSED_TICKERS.get((exchange, market, facts.base or ""))
     if not reused or first is None or last is None:
         yield known | {"first": first, "last": last, "asset": facts.asset, "instrument": facts.instrument}
         return
@@ -128,7 +128,7 @@ def _tenures(
             yield known | {"first": start, "last": end, "asset": tenure.asset, "instrument": instrument}
 
 
-def _within(tenure: Tenure, first: date, last: date) -> tuple[date, date]:
+def _within(tenure: TickerAssignment, first: date, last: date) -> tuple[date, date]:
     return max(first, tenure.since or first), min(last, tenure.until or last)
 
 

@@ -23,7 +23,7 @@ import polars as pl
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
-    STRAY_SCHEMA,
+    UNRECOGNIZED_SCHEMA,
     Catalog,
     Depth,
 )
@@ -40,7 +40,7 @@ from lakehouse_assets.errors import InputError
 CONCURRENCY = 32
 
 _UNITE_ABOVE = 200_000
-_STRAYS_READ = 200
+_UNRECOGNIZED_READ = 200
 _REASONS = 500
 _PEEKS = 100
 
@@ -127,7 +127,7 @@ _Task: TypeAlias = "Callable[[], _Found]"
 
 
 @dataclass(slots=True)
-class _StrayCount:
+class _UnrecognizedCount:
     known: bool
     example: str
     objects: int = 0
@@ -141,7 +141,7 @@ class _Found:
     """What one task brings: spans, strays by prefix and reason, and what is still to do."""
 
     spans: list[pl.DataFrame] = field(default_factory=list)
-    strays: dict[tuple[str, str], _StrayCount] = field(default_factory=dict)
+    strays: dict[tuple[str, str], _UnrecognizedCount] = field(default_factory=dict)
     tasks: list[_Task] = field(default_factory=list)
     units: list[tuple[Dataset, str]] = field(default_factory=list)
 
@@ -169,7 +169,7 @@ class _Walk:
         self._on_progress = on_progress
         self._spans: list[pl.DataFrame] = []
         self._span_rows = 0
-        self._strays: dict[tuple[str, str], _StrayCount] = {}
+        self._strays: dict[tuple[str, str], _UnrecognizedCount] = {}
 
     def run(self) -> None:
         tasks: deque[_Task] = deque([partial(self._folder, "")])
@@ -210,7 +210,7 @@ class _Walk:
             )
             for (prefix, reason), stray in sorted(self._strays.items())
         ]
-        return pl.DataFrame(rows, schema=STRAY_SCHEMA, orient="row")
+        return pl.DataFrame(rows, schema=UNRECOGNIZED_SCHEMA, orient="row")
 
     def _take(self, found: _Found) -> None:
         for dataset, unit in found.units:
@@ -236,7 +236,7 @@ class _Walk:
             unknown += [each for each in page.folders if not self._go_on(each, found)]
         found.tasks += [partial(self._peek, each) for each in unknown[:_PEEKS]]
         if len(unknown) > _PEEKS:
-            count = _StrayCount(known=False, example=unknown[_PEEKS], objects=len(unknown) - _PEEKS, exact=False)
+            count = _UnrecognizedCount(known=False, example=unknown[_PEEKS], objects=len(unknown) - _PEEKS, exact=False)
             found.strays[prefix, f"{NO_DATASET} (folders beyond the first {_PEEKS})"] = count
         return found
 
@@ -271,12 +271,12 @@ class _Walk:
         known = next(
             (
                 rule
-                for rule in self._exchange.stray_rules
+                for rule in self._exchange.unrecognized_rules
                 if not rule.last_resort and (match := rule.pattern.match(example)) and match.end() <= len(prefix)
             ),
             None,
         )
-        count = _StrayCount(
+        count = _UnrecognizedCount(
             known=known is not None,
             example=example,
             objects=keys.height,
@@ -299,14 +299,14 @@ class _Walk:
                 found.spans.append(spans_of(dataset, mine))
             keys = keys.filter(~rows["fits"])
         for position, (key, size, modified) in enumerate(keys.select("key", "size", "last_modified").iter_rows()):
-            if position == _STRAYS_READ:
-                rest = _StrayCount(known=False, example=key, objects=keys.height - position)
+            if position == _UNRECOGNIZED_READ:
+                rest = _UnrecognizedCount(known=False, example=key, objects=keys.height - position)
                 _add(found.strays, (place, "not of a known data set's form, like others beside it"), rest)
                 return
             parsed = self._exchange.parse(key)
             if isinstance(parsed, UnrecognizedKey):
-                known = any(rule.reason == parsed.reason for rule in self._exchange.stray_rules)
-                stray = _StrayCount(known, key, objects=1, bytes=size, last_modified=modified)
+                known = any(rule.reason == parsed.reason for rule in self._exchange.unrecognized_rules)
+                stray = _UnrecognizedCount(known, key, objects=1, bytes=size, last_modified=modified)
                 _add(found.strays, (place, parsed.reason), stray)
 
 
@@ -353,12 +353,12 @@ def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _add(strays: dict[tuple[str, str], _StrayCount], place: tuple[str, str], more: _StrayCount) -> None:
+def _add(strays: dict[tuple[str, str], _UnrecognizedCount], place: tuple[str, str], more: _UnrecognizedCount) -> None:
     """Count more of a kind; beyond _REASONS kinds, under one."""
     if place not in strays and len(strays) >= _REASONS:
         place = ("", "strays of further kinds")
         more.known = False
-    count = strays.setdefault(place, _StrayCount(more.known, more.example))
+    count = strays.setdefault(place, _UnrecognizedCount(more.known, more.example))
     count.objects += more.objects
     count.bytes += more.bytes
     count.exact = count.exact and more.exact

@@ -16,7 +16,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
@@ -135,7 +135,7 @@ _SYMBOL_FORMS = {
     ),
 }
 
-_STRAYS = (
+_UNRECOGNIZED_RULES = (
     UnrecognizedRule(re.compile(r"^/"), "it begins with a slash: the frozen duplicate tree of 2021"),
     UnrecognizedRule(re.compile(r"^data2/"), "data2/ is the exchange's staging tree of 2020"),
     UnrecognizedRule(re.compile(r"^data3/"), "data3/ is an unannounced tree (um liquidation snapshots)"),
@@ -157,7 +157,7 @@ BINANCE = Exchange(
     region="ap-northeast-1",
     homepage="https://data.binance.vision",
     documentation="https://github.com/binance/binance-public-data",
-    terms=Terms("https://www.binance.com/en/terms"),
+    terms=TermsOfUse("https://www.binance.com/en/terms"),
     checksum=_CHECKSUM,
     publications=_PUBLICATIONS,
     layouts={publication.id: _layout(publication) for publication in _PUBLICATIONS},
@@ -170,7 +170,7 @@ BINANCE = Exchange(
     quote_assets=_QUOTE_ASSETS,
     pair_suffix=re.compile(r"(?:SETTLED[0-9]*|_.*)\Z"),
     symbol_forms=_SYMBOL_FORMS,
-    stray_rules=_STRAYS,
+    unrecognized_rules=_UNRECOGNIZED_RULES,
     caveats={
         "bookTicker": "The monthly file of 2024-04 holds 7 hours of BTCUSDT, and its checksum is right.",
         "metrics": "Half days and blank rows are common.",

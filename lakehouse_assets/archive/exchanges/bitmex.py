@@ -15,7 +15,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.period import Cadence
@@ -30,7 +30,7 @@ BITMEX = Exchange(
     region="eu-west-1",
     homepage="https://public.bitmex.com",
     documentation="https://public.bitmex.com",
-    terms=Terms("https://www.bitmex.com/app/terms"),
+    terms=TermsOfUse("https://www.bitmex.com/app/terms"),
     max_requests=32,
     publications=_PUBLICATIONS,
     layouts={
@@ -40,7 +40,7 @@ BITMEX = Exchange(
         for publication in _PUBLICATIONS
     },
     canaries={"derivatives": (ALL_SYMBOLS,)},
-    stray_rules=(
+    unrecognized_rules=(
         UnrecognizedRule(
             re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True
         ),

@@ -26,7 +26,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, DOLLARS, PAIR, QUARTER, Contract, form
@@ -69,7 +69,7 @@ BYBIT = Exchange(
     region="ap-southeast-1",
     homepage="https://public.bybit.com",
     documentation="https://www.bybit.com/derivatives/en/history-data",
-    terms=Terms("https://www.bybit.com/en/terms-service"),
+    terms=TermsOfUse("https://www.bybit.com/en/terms-service"),
     max_requests=64,
     publications=tuple(_TEMPLATES),
     layouts={
@@ -81,7 +81,7 @@ BYBIT = Exchange(
     # A delivery date (BTC-29DEC23, BTCUSDH23); spot symbols have none that end so.
     pair_suffix=re.compile(r"(?:-.*|[HMUZ][0-9]{2})\Z"),
     symbol_forms=_SYMBOL_FORMS,
-    stray_rules=(
+    unrecognized_rules=(
         UnrecognizedRule(
             re.compile(r"^kline_for_metatrader4/"), "its days are those of UTC+3 (candles for MetaTrader)"
         ),

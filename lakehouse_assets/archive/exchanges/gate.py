@@ -30,7 +30,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
@@ -94,7 +94,7 @@ GATE = Exchange(
     region="ap-northeast-1",
     homepage="https://www.gate.com",
     documentation="https://www.gate.com/developer/historical_quotes",
-    terms=Terms(
+    terms=TermsOfUse(
         "https://www.gate.com/legal/user-agreement",
         "Nothing beside the files says how they may be used; the exchange offers them for backtests, and its "
         "general terms apply.",
@@ -123,7 +123,7 @@ GATE = Exchange(
         "delivery_usdt": (form(PAIR + DATED, Contract.DELIVERY),),
         "tradfi": (form(PAIR, Contract.CFD),),
     },
-    stray_rules=(
+    unrecognized_rules=(
         UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
         UnrecognizedRule(re.compile(r"^(hk|malta)/"), "it is of another company's exchange"),
         UnrecognizedRule(re.compile(r"^(v2|futures_usd|future_usdt|gatepay)/"), "it is of a tree that ended in 2022"),

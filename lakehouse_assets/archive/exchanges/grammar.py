@@ -48,7 +48,7 @@ __all__ = [
     "ParsedKey",
     "Publication",
     "SymbolPlace",
-    "Terms",
+    "TermsOfUse",
     "UnrecognizedKey",
     "UnrecognizedRule",
     "compiled",
@@ -99,7 +99,7 @@ class Checksum:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TermsOfUse:
     """What is known of how the data may be used, in a sentence of ours, and the exchange's own terms."""
 
     url: str
@@ -126,7 +126,7 @@ class Exchange:
     endpoint_url: str | None = None
     homepage: str
     documentation: str
-    terms: Terms
+    terms: TermsOfUse
     checksum: Checksum | None = None
     timezone: str = "UTC"
     max_requests: int = 256
@@ -137,7 +137,7 @@ class Exchange:
     quote_assets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pair_suffix: re.Pattern[str] | None = None
     symbol_forms: Mapping[str, Sequence[SymbolForm]] = field(default_factory=dict)
-    stray_rules: Sequence[UnrecognizedRule] = field(default_factory=tuple)
+    unrecognized_rules: Sequence[UnrecognizedRule] = field(default_factory=tuple)
     caveats: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -209,7 +209,7 @@ class Exchange:
                     return found
                 reasons.append(found)
         # Of several layouts that begin alike, the one that read most of the key knows best.
-        known = next((reason for reason in reasons if reason), None) or self._stray_reason(key)
+        known = next((reason for reason in reasons if reason), None) or self._rule_reason(key)
         otherwise = "its name is not of the data set's form" if reasons else "it lies outside every known data set"
         return UnrecognizedKey(key, known or otherwise)
 
@@ -242,8 +242,8 @@ class Exchange:
             part=groups.get("part"),
         )
 
-    def _stray_reason(self, key: str) -> str | None:
-        for rule in self.stray_rules:
+    def _rule_reason(self, key: str) -> str | None:
+        for rule in self.unrecognized_rules:
             if rule.pattern.search(key):
                 return rule.reason
         return None

@@ -32,7 +32,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
@@ -137,7 +137,7 @@ HTX = Exchange(
     region="ap-northeast-1",
     homepage="https://www.htx.com/futures/data/landing_page/",
     documentation="https://www.htx.com/support/25034776369944/",
-    terms=Terms("https://www.htx.com/support/360000298561"),
+    terms=TermsOfUse("https://www.htx.com/support/360000298561"),
     checksum=_CHECKSUM,
     timezone="Asia/Shanghai",
     max_requests=64,
@@ -160,7 +160,7 @@ HTX = Exchange(
     },
     pair_suffix=re.compile(r"-(?:PERP|[0-9]{6}(?:-[CP]-[0-9]+)?)\Z"),
     symbol_forms=_SYMBOL_FORMS,
-    stray_rules=(
+    unrecognized_rules=(
         UnrecognizedRule(re.compile(r"(^|/)remark\.txt\Z"), "it describes the columns of a data set"),
         UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
         UnrecognizedRule(

@@ -27,7 +27,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Exchange,
     Layout,
     Publication,
-    Terms,
+    TermsOfUse,
     UnrecognizedRule,
 )
 from lakehouse_assets.archive.exchanges.spelling import DOLLARS, PAIR, QUARTER, Contract, form
@@ -75,7 +75,7 @@ KUCOIN = Exchange(
     region="ap-northeast-1",
     homepage="https://historical-data.kucoin.com",
     documentation="https://historical-data.kucoin.com",
-    terms=Terms("https://www.kucoin.com/legal/terms-of-use"),
+    terms=TermsOfUse("https://www.kucoin.com/legal/terms-of-use"),
     checksum=_CHECKSUM,
     # Another tool met connections that were never answered with many at a time.
     max_requests=16,
@@ -98,7 +98,7 @@ KUCOIN = Exchange(
             form(f"(?P<base>.+?){DOLLARS}M", Contract.PERPETUAL),
         ),
     },
-    stray_rules=(
+    unrecognized_rules=(
         UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
         UnrecognizedRule(
             re.compile(r"^(?!data/)"), "it is no archive file (web assets of the listing site)", last_resort=True

@@ -44,7 +44,7 @@ ALL_SYMBOLS = "*"
 HOURS = tuple(f"{hour:02}" for hour in range(24))
 """Parts of a day that is published by the hour."""
 
-SPAN_ABOVE = 100
+GROUP_SYMBOLS_ABOVE = 100
 """So many symbols of one folder are listed one by one; of more, many in one request."""
 
 _PAGE = 1000
@@ -246,7 +246,7 @@ class Layout:
     def _spans(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
         """Neighbouring symbols whose files of a month fill about a page."""
         files = max(1, len(self.parts)) * (1 if self.cadence is Cadence.MONTHLY else 31)
-        size = 1 if len(symbols) <= SPAN_ABOVE else max(1, _PAGE // files)
+        size = 1 if len(symbols) <= GROUP_SYMBOLS_ABOVE else max(1, _PAGE // files)
         return [tuple(symbols[start : start + size]) for start in range(0, len(symbols), size)]
 
     def _span(self, symbols: Sequence[str], interval: str | None, first: Period, last: Period) -> Folder:

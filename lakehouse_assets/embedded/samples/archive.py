@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import random
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,31 +86,6 @@ def sample_files(
         trades_per_day=trades_per_day,
         sidecars=sidecars,
     )
-
-
-def bulk_objects(
-    count: int,
-    size: int,
-    *,
-    sidecars: bool = False,
-    seed: int = 7,
-    market: str = "spot",
-    interval: str = "1m",
-    first: date = date(2024, 1, 1),
-    days: int = 31,
-) -> Iterator[SampleFile]:
-    """``count`` objects of ``size`` random bytes at valid keys of daily klines, for benchmarks.
-
-    Each symbol (``S00000USDT``, ``S00001USDT``, ...) has ``days`` objects from ``first`` on. They are
-    no zip files. ``sidecars`` adds a true sidecar after each object, not counted in ``count``.
-    """
-    for number in range(count):
-        period = Period(Cadence.DAILY, first + timedelta(days=number % days))
-        key = _key(market, "klines", f"S{number // days:05d}USDT", interval, period)
-        body = random.Random(f"{seed}/{number}").randbytes(size)  # noqa: S311 - content, no secret
-        yield SampleFile(key, body)
-        if sidecars:
-            yield sidecar(key, body, market)
 
 
 def sidecar(key: str, body: bytes, market: str) -> SampleFile:

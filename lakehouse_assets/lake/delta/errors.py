@@ -1,8 +1,7 @@
-"""Errors of the lake's Delta tables: what was tried, on which table, and what helps where it is damaged.
+"""Errors of the lake's Delta tables: the operation, the table, and the remedy if the table is damaged.
 
-A table is damaged when the store answers and what it holds is no whole table: a file of its log or of its
-rows is missing, or is not what it has to be. That never passes by itself, and what mends it differs
-from table to table, so whoever owns a table says it.
+A table is damaged if the store answers, but a file of the table's log or data is missing or invalid. Retrying does not
+help. The remedy differs from table to table, so the owner of a table provides it.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from lakehouse_assets.errors import DamagedError, StoreError
 from lakehouse_assets.lake.lake import Lake
 
 READ_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What reading or writing a Delta table raises. Polars panics at a Parquet file of a few bytes."""
+"""Exceptions of reading or writing a Delta table. Polars panics on a Parquet file of a few bytes."""
 
 _SHOWN = 100
-"""Characters of what a reader of Delta says: it lists every file of the log."""
+"""Characters shown of a Delta reader's message, which lists every file of the log."""
 
 _GONE = {"NoSuchKey", "NotFound", "404"}
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether it tells of the table's files, not of the store, another writer or the rows to be written."""
+    """Whether the error concerns the table's files, not the store, another writer or the rows to be written."""
     if isinstance(error, CommitFailedError | SchemaMismatchError):
         return False
     return isinstance(error, FileNotFoundError) or fault_of(error).code in {UNKNOWN, *_GONE}
 
 
 def table_error(operation: str, lake: Lake, place: str, error: BaseException, *, remedy: str) -> StoreError:
-    """The error of a table at ``place``; ``remedy`` says what repairs it where it is damaged."""
+    """The error for the table at ``place``; ``remedy`` is the advice if it is damaged."""
     fault = fault_of(error)
     if not is_damage(error):
         return lake.error(operation, place, fault)

@@ -1,4 +1,4 @@
-"""Opening one of the lake's Delta tables: a table that is not there is told from a listing that is none."""
+"""Opens one of the lake's Delta tables. A missing table is told apart from an answer that is no listing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOG = "_delta_log"
 def open_delta(
     lake: Lake, place: str, *, version: int | None = None, options: Mapping[str, str] | None = None
 ) -> DeltaTable | None:
-    """The table at a place of the lake, with the credentials of now; None where there is none.
+    """The table at a place of the lake, opened with the current credentials; None if there is no table.
 
-    ``options`` are further ones of delta-rs. Raises READ_ERRORS (lake/delta/errors.py), and StoreError where the lake
-    answers a listing with something else: delta-rs takes that for a place without a table.
+    ``options`` are further storage options of delta-rs. Raises READ_ERRORS (lake/delta/errors.py), and StoreError if
+    the lake answers with something other than a listing, which delta-rs takes for a missing table.
     """
     try:
         return DeltaTable(lake.url(place), version=version, storage_options=lake.delta_options | dict(options or {}))

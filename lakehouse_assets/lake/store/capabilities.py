@@ -1,7 +1,7 @@
-"""What a lake's store can do beyond reading and writing, found out by trying it on a small object.
+"""Probes what a lake's store can do beyond reading and writing, with requests on a small object.
 
-S3 is spoken by many stores, and each leaves something out or does not say that it does. An ability
-that is refused, and one that is only pretended, cost the same; each finding says what.
+Many stores implement S3, each incompletely: some refuse a request, some accept it and ignore part of it. Both count as
+a missing capability, and the finding says what the lack costs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.store.conditional_writes import CONDITIONS_NEEDED, fault_of_conditions
+from lakehouse_assets.lake.store.conditional_writes import CONDITIONS_NEEDED, probe_conditional_writes
 from lakehouse_assets.lake.store.health import Health, HealthFinding
 
 FOLDER = "_doctor"
@@ -29,34 +29,34 @@ _NOT_MET = {"412", "PreconditionFailed"}
 
 @dataclass(frozen=True, slots=True)
 class StoreCapability:
-    """``ask`` tries it and returns what is wrong, None where it holds; what the store refuses it raises.
-    ``health`` and ``advice`` are for a store that lacks it."""
+    """One capability. ``probe`` returns what is wrong, None if the store has it, and raises what the store refuses.
+    ``confirmation`` describes a store that has it; ``health`` and ``advice`` are for one that lacks it."""
 
     about: str
-    holds: str
-    ask: Callable[[Any, Lake], str | None]
+    confirmation: str
+    probe: Callable[[Any, Lake], str | None]
     health: Health
     advice: str
 
 
 def look_at_abilities(client: Any, lake: Lake) -> Iterator[HealthFinding]:
-    """Each ability in turn; PROBE has been written with BODY."""
-    fault = fault_of_conditions(lake, PROBE)
+    """A finding per capability. BODY must have been written to PROBE."""
+    fault = probe_conditional_writes(lake, PROBE)
     about = "lake: conditional writes"
     if fault is None:
-        yield HealthFinding(about, Health.OK, "the store keeps what is there")
+        yield HealthFinding(about, Health.OK, "the store refuses to overwrite an existing object")
     else:
         advice = fault.advice or (CONDITIONS_NEEDED if fault.is_of_request else POLICIES)
         yield HealthFinding(about, Health.ERROR, f"{fault.code}: {fault.message}", advice)
-    for ability in _ABILITIES:
+    for capability in _CAPABILITIES:
         try:
-            wrong = ability.ask(client, lake)
+            problem = capability.probe(client, lake)
         except CLIENT_ERRORS as error:
-            wrong = f"refused: {fault_of(error)}"
-        if wrong is None:
-            yield HealthFinding(ability.about, Health.OK, ability.holds)
+            problem = f"refused: {fault_of(error)}"
+        if problem is None:
+            yield HealthFinding(capability.about, Health.OK, capability.confirmation)
         else:
-            yield HealthFinding(ability.about, ability.health, wrong, ability.advice)
+            yield HealthFinding(capability.about, capability.health, problem, capability.advice)
 
 
 POLICIES = "see deploy/aws for the policies that syncs need"
@@ -67,7 +67,7 @@ def _place(lake: Lake, relative: str = PROBE) -> dict[str, Any]:
 
 
 def _is_refused(request: Callable[[], object]) -> bool:
-    """Whether a request whose condition is not met does nothing; raises what else is refused."""
+    """Whether the store refuses a request whose condition does not hold. Raises any other error."""
     try:
         request()
     except ClientError as error:
@@ -77,27 +77,27 @@ def _is_refused(request: Callable[[], object]) -> bool:
     return False
 
 
-def _etags(client: Any, lake: Lake) -> str | None:
+def _has_md5_etags(client: Any, lake: Lake) -> str | None:
     etag = client.head_object(**_place(lake))["ETag"].strip('"')
     return None if etag == _ETAG else f"the ETag of {len(BODY)} bytes is {etag}, not their MD5"
 
 
-def _replaces(client: Any, lake: Lake) -> str | None:
+def _replaces_conditionally(client: Any, lake: Lake) -> str | None:
     place = _place(lake)
     client.put_object(**place, Body=BODY, IfMatch=client.head_object(**place)["ETag"])
     if _is_refused(lambda: client.put_object(**place, Body=BODY, IfMatch=f'"{_OTHER_ETAG}"')):
         return None
-    return "the store replaces an object whatever its ETag is"
+    return "the store replaces an object whose ETag is another"
 
 
-def _copies(client: Any, lake: Lake) -> str | None:
+def _copies_conditionally(client: Any, lake: Lake) -> str | None:
     def copy(etag: str) -> object:
         return client.copy_object(**_place(lake, f"{PROBE}-copy"), CopySource=_place(lake), CopySourceIfMatch=etag)
 
     copy(client.head_object(**_place(lake))["ETag"])
     if _is_refused(lambda: copy(f'"{_OTHER_ETAG}"')):
         return None
-    return "the store copies an object whatever its ETag is"
+    return "the store copies an object whose ETag is another"
 
 
 def _uploads_parts(client: Any, lake: Lake) -> str | None:
@@ -128,7 +128,7 @@ def _in_parts(client: Any, lake: Lake, part: Callable[[dict[str, Any]], str]) ->
 
 
 def _lists(client: Any, lake: Lake) -> str | None:
-    """What was written here shows it: a key and others that begin with it."""
+    """Lists the probes: a key, and other keys that begin with it."""
     client.put_object(**_place(lake, f"{PROBE}-2"), Body=BODY)
     below = {"Bucket": lake.bucket.name, "Prefix": lake.key(PROBE)}
 
@@ -137,9 +137,9 @@ def _lists(client: Any, lake: Lake) -> str | None:
 
     listed = keys()
     if not {lake.key(PROBE), lake.key(f"{PROBE}-2")} <= set(listed):
-        return "what was just written is not in the listing"
+        return "the listing lacks objects that were just written"
     if listed != sorted(listed, key=str.encode):
-        return "keys are not listed in their order"
+        return "keys are not listed in order"
     if keys(StartAfter=lake.key(PROBE)) != [key for key in listed if key > lake.key(PROBE)]:
         return "start-after is ignored"
     return None
@@ -151,58 +151,58 @@ def _misses(client: Any, lake: Lake) -> str | None:
     except ClientError as error:
         code = fault_of(error).code
         return None if code in {"404", "NoSuchKey", "NotFound"} else f"a missing object is answered with {code}"
-    return "an object that was never written is there"
+    return "the store has an object that was never written"
 
 
-_ABILITIES = (
+_CAPABILITIES = (
     StoreCapability(
         "lake: ETags",
-        "are the MD5 of what is stored",
-        _etags,
+        "are the MD5 of the content",
+        _has_md5_etags,
         Health.NOTE,
-        "copies are compared by their sizes, and their bytes by: lakehouse verify",
+        "syncs compare copies by size only; `lakehouse verify` compares their bytes",
     ),
     StoreCapability(
         "lake: conditional replacement",
-        "the store replaces only what has the ETag that is named",
-        _replaces,
+        "the store replaces an object only if its ETag matches",
+        _replaces_conditionally,
         Health.WARNING,
-        "incidents and rewritten files are written with If-Match: two processes may overwrite each other's; update "
-        "the store",
+        "incidents and rewritten files are written with If-Match: without it, two processes may overwrite each "
+        "other's; update the store",
     ),
     StoreCapability(
         "lake: conditional copies",
-        "the store copies only what has the ETag that is named",
-        _copies,
+        "the store copies an object only if its ETag matches",
+        _copies_conditionally,
         Health.NOTE,
-        "where such copies are refused, former bytes of rewritten files are read and written instead",
+        "former versions of rewritten files are downloaded and uploaded instead of copied",
     ),
     StoreCapability(
         "lake: multipart uploads",
-        "can be made",
+        "the store accepts them",
         _uploads_parts,
         Health.WARNING,
         "objects over 16 MiB (LAKEHOUSE_SYNC_PART_BYTES) cannot be relayed; allow the requests, or use mode direct",
     ),
     StoreCapability(
         "lake: copies in parts",
-        "the store makes them",
+        "the store accepts them",
         _copies_parts,
         Health.NOTE,
-        "objects over 5 GiB are relayed: their bytes pass this machine",
+        "objects over 5 GiB are relayed: their bytes pass through this machine",
     ),
     StoreCapability(
         "lake: listing in order",
-        "by key, from any key on, with what was just written",
+        "sorted by key, from any key on, with objects that were just written",
         _lists,
         Health.ERROR,
-        "syncs and Delta tables go by the listing: use another store",
+        "syncs and Delta tables rely on the listing: use another store",
     ),
     StoreCapability(
         "lake: missing objects",
-        "are told from forbidden ones",
+        "are told apart from forbidden ones",
         _misses,
         Health.WARNING,
-        "allow s3:ListBucket on the lake; without it what is missing is taken for a refusal",
+        "allow s3:ListBucket on the lake; without it, a missing object looks like a refusal",
     ),
 )

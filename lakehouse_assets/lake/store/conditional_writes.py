@@ -1,12 +1,11 @@
-"""Whether the lake's store keeps what is there when it is told to: conditional writes.
+"""Probes whether the lake's store honours conditional writes.
 
-Manifests and tables are committed by writes that must not replace anything (If-None-Match). A store that
-refuses them takes every object and then no record of it; one that ignores them lets two runs at once lose each
-other's commits. So nothing is written before it is asked, by such a write to a place that has
-something already: one request, two for a new lake, once in a process. Nothing is remembered
-beyond that: to read a verdict would take a request as well.
+Manifests and tables are committed by writes that must not replace an object (If-None-Match). With a store that refuses
+them, a sync would copy every object and then fail to record it. With a store that ignores them, two concurrent runs
+would lose each other's commits. So before a process writes anything, it probes with such a write to an existing key:
+one request, two for a new lake. The result is not stored, since reading it would take a request as well.
 
-Of a copy a store may know less: conditions on what is there (If-Match), or on what is made of parts, are newer.
+Conditions on the destination of a copy (If-Match), or of a multipart upload, are newer and may be missing separately.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ from lakehouse_assets.lake.lake import Lake
 PLACE = f"{MANIFEST_FOLDER}/_conditional-write"
 
 CONDITIONS_NEEDED = (
-    "manifests and tables need writes that replace nothing (If-None-Match): without them two runs at once lose each "
-    "other's commits; update the store, or use one that has them"
+    "manifests and tables need conditional writes (If-None-Match): without them, two concurrent runs lose each "
+    "other's commits; update the store, or use one that supports them"
 )
 
 _CONFLICTS = {"409", "ConditionalRequestConflict", "OperationAborted"}
-"""Another one writes the same place now: the store knows conditions."""
+"""Another client writes the same key now, so the store does check conditions."""
 
-_keeping: set[tuple[str | None, str]] = set()
-"""Endpoints and buckets that keep conditional writes, as far as this process has asked."""
+_proven: set[tuple[str | None, str]] = set()
+"""Endpoints and buckets that this process has found to honour conditional writes."""
 
 _log = logging.getLogger(__name__)
 
 
 def require_conditional_writes(lake: Lake) -> None:
-    """Raises StoreError where the lake's store refuses or ignores them. A failure that passes is no answer."""
-    of_store = (lake.bucket.endpoint_url, lake.bucket.name)
-    if of_store in _keeping:
+    """Raises StoreError if the lake's store refuses or ignores conditional writes. A transient failure is ignored."""
+    store_id = (lake.bucket.endpoint_url, lake.bucket.name)
+    if store_id in _proven:
         return
-    fault = fault_of_conditions(lake)
+    fault = probe_conditional_writes(lake)
     if fault is None:
-        _keeping.add(of_store)
+        _proven.add(store_id)
     elif fault.is_final:
         needed = f"; {CONDITIONS_NEEDED}" if fault.is_of_request and fault.advice is None else ""
         detail = f"{fault}{needed}. Nothing was copied or recorded"
@@ -61,11 +60,11 @@ def require_conditional_writes(lake: Lake) -> None:
             kind=fault.kind,
         )
     else:
-        _log.info("Whether %s keeps conditional writes is not known: %s", lake.url(), fault)
+        _log.info("Could not probe conditional writes of %s: %s", lake.url(), fault)
 
 
-def fault_of_conditions(lake: Lake, place: str = PLACE) -> StoreFault | None:
-    """What the store says to conditional writes, None where it keeps them. ``place`` is written where it is empty."""
+def probe_conditional_writes(lake: Lake, place: str = PLACE) -> StoreFault | None:
+    """The fault of the store's conditional writes, None if it honours them. Creates ``place`` if it does not exist."""
     store = replace(lake.bucket, max_attempts=2).object_store()
     body = b"lakehouse: does this store keep what is there?"
     for _ in range(2):
@@ -76,13 +75,13 @@ def fault_of_conditions(lake: Lake, place: str = PLACE) -> StoreFault | None:
         except CLIENT_ERRORS as error:
             fault = replace(fault_of(error), of_lake=True)
             return None if fault.code in _CONFLICTS else fault
-    return StoreFault(CONDITION_IGNORED, "the store takes a write that must not replace anything, and replaces", True)
+    return StoreFault(CONDITION_IGNORED, "the store overwrites an object in spite of If-None-Match", True)
 
 
 def under(condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """A request of boto3's with its condition, and without where the store does not know that for such a request.
+    """Send a boto3 request with a condition, or without it if the store does not support it for this request.
 
-    What another run writes meanwhile is overwritten there; the listing after the transfer tells.
+    Without the condition, a concurrent write of another run is overwritten; the listing after the transfer reveals it.
     """
     try:
         return request(condition)

@@ -1,4 +1,4 @@
-"""What was found out about a lake or a source, how bad it is, and what to do about it."""
+"""Findings of `lakehouse doctor` about a lake or a source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """``about`` names what was looked at, ``found`` what it is, ``advice`` what to do about it."""
+    """``about`` names the subject, ``found`` the result, ``advice`` what to do about it."""
 
     about: str
     health: Health

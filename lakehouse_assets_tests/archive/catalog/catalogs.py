@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, STRAY_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, Depth
 
 TAKEN = datetime(2022, 7, 1, 12, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ def span(
 
 
 def stray(prefix: str, reason: str, *, known: bool = False) -> dict[str, Any]:
-    """A row of STRAY_SCHEMA."""
+    """A row of UNRECOGNIZED_SCHEMA."""
     return {
         "exchange": "binance",
         "prefix": prefix,
@@ -72,6 +72,6 @@ def catalog_of(
         taken_at=taken_at,
         depth=depth,
         spans=rows.select(SPAN_SCHEMA.names()).cast(SPAN_SCHEMA),
-        strays=pl.DataFrame(strays or [], schema=STRAY_SCHEMA, orient="row"),
+        strays=pl.DataFrame(strays or [], schema=UNRECOGNIZED_SCHEMA, orient="row"),
         markets=markets,
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.archive.catalog.symbol_tables import LEVERAGED, PEGS, REUSED
+from lakehouse_assets.archive.catalog.symbol_tables import LEVERAGED, PEGS, REUSED_TICKERS
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.binance import BINANCE
@@ -141,10 +141,10 @@ def test_a_stable_pair_has_one_currency_on_both_sides(symbol: str, is_stable: bo
 
 def test_the_tables_name_exchanges_and_markets_that_are_known() -> None:
     assert set(LEVERAGED) <= set(EXCHANGES)
-    assert all(market in EXCHANGES[exchange].markets for exchange, market, _ in REUSED)
+    assert all(market in EXCHANGES[exchange].markets for exchange, market, _ in REUSED_TICKERS)
     assert all(
         former.until and later.since and former.until < later.since
-        for tenures in REUSED.values()
+        for tenures in REUSED_TICKERS.values()
         for former, later in pairwise(tenures)
     )
     assert all(not tokens & set(PEGS) for tokens in LEVERAGED.values())

@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse_assets.archive import list_requests
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges import EXCHANGES
+from lakehouse_assets.archive.exchanges import EXCHANGES, layout
 from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange, Folder, SymbolPlace
 from lakehouse_assets.archive.listing import Lister, Listing, folders_of
 from lakehouse_assets.embedded.samples.objects import sample_objects
@@ -188,7 +188,7 @@ def test_many_symbols_are_listed_together_and_only_the_wanted_ones_come(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(store, "gate")
-    monkeypatch.setattr(layout, "SPAN_ABOVE", 2)
+    monkeypatch.setattr(layout, "GROUP_SYMBOLS_ABOVE", 2)
     names = [world.symbol(name) for name in ("A_USDT", "B_USDT", "C_USDT", "D_USDT")]
     published(world, DEALS, names, "2020-05", "2020-06")
     wanted = [names[0], names[1], names[3]]

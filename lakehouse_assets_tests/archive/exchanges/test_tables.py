@@ -62,7 +62,7 @@ def test_every_stray_rule_is_met_by_a_key_of_its_table() -> None:
     for name, table in TABLES.items():
         source = exchange_named(name)
         reasons = {stray.reason for key in table.strays if isinstance(stray := source.parse(key), UnrecognizedKey)}
-        assert {rule.reason for rule in source.stray_rules} <= reasons
+        assert {rule.reason for rule in source.unrecognized_rules} <= reasons
 
 
 def test_the_readme_s_table_says_what_is_declared() -> None:

@@ -205,7 +205,7 @@ def test_a_damaged_history_is_rebuilt_from_its_files(synced: World) -> None:
 def test_what_mends_a_table_follows_its_kind(world: World) -> None:
     for place in ("_catalog/binance/symbols", "tables/binance/um/klines"):
         world.overwrite_in_lake(f"{place}/_delta_log/{0:020}.json", b"no commit")
-    with pytest.raises(DamagedError, match=r"symbols failed: .*move it away: it is begun anew"):
+    with pytest.raises(DamagedError, match=r"symbols failed: .*move the table away: the next run creates a new one"):
         read_symbols(world.lake, "binance")
     with pytest.raises(DamagedError, match="move it away and materialize it anew"):
         open_table(world.lake, "tables/binance/um/klines")
