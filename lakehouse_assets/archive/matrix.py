@@ -1,8 +1,8 @@
-"""The archive matrix: the datasets a lake wants, each with its intervals, symbols and dates.
+"""The archive matrix: the datasets that a lake mirrors, each with its intervals, symbols and dates.
 
-It is written as YAML (see ``matrix.yaml`` beside this module) and read by :func:`load_matrix`.
-Whatever is wrong in it is told as an InputError, one line with every fault, each with the name
-of the file and the path inside it: ``matrix.yaml: datasets[2].intervals[0]: ...``.
+It is written as YAML (see ``matrix.yaml`` beside this module) and read by :func:`load_matrix`. An invalid matrix raises
+one InputError that lists every fault with the file's name and the path inside it:
+``matrix.yaml: datasets[2].intervals[0]: ...``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _PACKAGED = "matrix.yaml"
 
 
 class SyncMode(StrEnum):
-    """How a dataset's objects are brought into the lake."""
+    """How a dataset's objects are copied into the lake."""
 
     AUTO = "auto"
     DIRECT = "direct"
@@ -80,8 +80,7 @@ class SyncMode(StrEnum):
 class Verify(StrEnum):
     """When a dataset's copies are read and compared with their published checksums.
 
-    ``on_read``: by whoever reads them (tables), or when a person asks. ``full`` and ``sampled``
-    follow the archive asset.
+    ``on_read``: when a table reads them, or on request. ``full`` and ``sampled``: after each sync of the archive asset.
     """
 
     ON_READ = "on_read"
@@ -90,9 +89,9 @@ class Verify(StrEnum):
 
 
 class OnBadFile(StrEnum):
-    """What a quarantined or missing archive object does to its period of the table.
+    """What happens to a period of a table if an archive object of it is quarantined or missing.
 
-    ``write_what_is_good``: the others are written. ``block``: the period stays as it was.
+    ``write_what_is_good``: the other objects are written. ``block``: the period is not rewritten.
     """
 
     BLOCK = "block"
@@ -106,9 +105,8 @@ class _Model(BaseModel):
 class DatasetEntry(_Model):
     """One dataset of the matrix, checked against what its exchange publishes.
 
-    ``intervals`` are in the exchange's order, and empty where the data type has none.
-    ``follow_from`` None means: from the day the sensor first runs. A ``paused`` one is not watched
-    by it; runs that a person starts go on.
+    ``intervals`` are in the exchange's order, and empty if the data type has none. ``follow_from`` None means: from the
+    day on which the sensor first runs. The sensor skips a ``paused`` dataset; runs started by a person are unaffected.
     """
 
     dataset: Annotated[InstanceOf[Dataset], BeforeValidator(to_dataset)]
@@ -131,39 +129,40 @@ class DatasetEntry(_Model):
 
     @property
     def last_period(self) -> Period | None:
-        """The last period of a publication that ended; None while it goes on."""
+        """The last period of a publication that ended; None while it continues."""
         ended = self.dataset.publication.ended
         return None if ended is None else Period.containing(self.dataset.cadence, ended)
 
     @property
     def code_version(self) -> str:
-        """Twelve hex digits that change when what makes a period complete changes.
+        """Twelve hex digits that change with the definition of a complete period.
 
-        That is intervals and symbol filter; the order they are written in does not matter.
+        They depend on the intervals and the symbol filter, not on the order in which these are written.
         """
         wanted = {"intervals": sorted(self.intervals), **self.symbols.identity}
         return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class ArchiveMatrix(_Model):
-    """Every wanted dataset, each once, in the order written."""
+    """The datasets of the matrix, each once, in the order of the file."""
 
     entries: tuple[DatasetEntry, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        places: dict[Dataset, int] = {}
-        found: list[tuple[Place, str]] = []
+    def _datasets_are_unique(self) -> Self:
+        first_index: dict[Dataset, int] = {}
+        duplicates: list[tuple[Place, str]] = []
         for index, entry in enumerate(self.entries):
-            first = places.setdefault(entry.dataset, index)
+            first = first_index.setdefault(entry.dataset, index)
             if first != index:
-                found.append((("datasets", index, "dataset"), f"{entry.dataset} is already datasets[{first}]"))
-        if found:
-            raise faults(found)
+                text = f"{entry.dataset} is listed twice; datasets[{first}] is the same"
+                duplicates.append((("datasets", index, "dataset"), text))
+        if duplicates:
+            raise faults(duplicates)
         return self
 
     def entry(self, dataset_name: str) -> DatasetEntry:
-        """The entry of a dataset, or InputError naming those of the matrix."""
+        """The entry of a dataset. Raises an InputError that lists the datasets of the matrix."""
         names = [entry.dataset.name for entry in self.entries]
         if dataset_name in names:
             return self.entries[names.index(dataset_name)]
@@ -174,7 +173,7 @@ class ArchiveMatrix(_Model):
 
 
 class _File(_Model):
-    """The file's top level; entries are read one by one, once the defaults are applied."""
+    """The top level of the file; entries are validated one by one, after the defaults are applied."""
 
     defaults: dict[str, Any] = Field(default_factory=dict)
     datasets: list[dict[str, Any]] = Field(min_length=1)
@@ -186,11 +185,11 @@ _FILE_KEYS = {"": tuple(_File.model_fields), "datasets": _ENTRY_KEYS[""], "defau
 
 
 def load_matrix(path: Path | None = None) -> ArchiveMatrix:
-    """Read a matrix; None reads the one that the package brings.
+    """Read a matrix; None reads the packaged one.
 
-    ``defaults`` fill the fields that an entry lacks, as far as they can apply: intervals and symbols
-    only where the data type has some, ``first_period`` and ``follow_from`` no earlier than the
-    exchange publishes. Raises InputError with every fault found.
+    ``defaults`` fill the fields that an entry lacks, as far as they apply: intervals and symbols only if the data type
+    has any, ``first_period`` and ``follow_from`` no earlier than the exchange publishes. Raises InputError with every
+    fault of the file.
     """
     if path is None:
         name, source = (
@@ -204,55 +203,57 @@ def load_matrix(path: Path | None = None) -> ArchiveMatrix:
             raise InputError(f"The archive matrix {path} cannot be read: {error.strerror or error}.") from error
     document = parse_yaml(source, name)
     if not isinstance(document, dict):
-        raise InputError(f"{name}: the file is not a mapping; it begins with `datasets:`.")
+        raise InputError(f"{name}: the file is not a mapping; start it with `datasets:`.")
     try:
         return ArchiveMatrix(entries=_entries(_File.model_validate(document)))
     except ValidationError as error:
-        found = faults_of(error, _FILE_KEYS)
+        file_faults = faults_of(error, _FILE_KEYS)
     except _EntriesError as error:
-        found = error.found
-    # Fields from `defaults` are checked once per entry, and told once.
-    told = dict.fromkeys(": ".join(filter(None, (name, dotted(place), text.rstrip(".")))) for place, text in found)
-    raise InputError("; ".join(told))
+        file_faults = error.faults
+    # Fields from `defaults` are checked once per entry, but reported once.
+    lines = dict.fromkeys(
+        ": ".join(filter(None, (name, dotted(place), text.rstrip(".")))) for place, text in file_faults
+    )
+    raise InputError("; ".join(lines))
 
 
 class _EntriesError(Exception):
-    """Faults of all entries together."""
+    """The faults of all entries."""
 
-    def __init__(self, found: list[tuple[Place, str]]) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, entry_faults: list[tuple[Place, str]]) -> None:
+        super().__init__(entry_faults)
+        self.faults = entry_faults
 
 
 def _entries(file: _File) -> tuple[DatasetEntry, ...]:
     """Every entry with the defaults applied. Raises _EntriesError."""
-    found: list[tuple[Place, str]] = [
+    entry_faults: list[tuple[Place, str]] = [
         (("defaults", key), unknown_key(key, _DEFAULTABLE)) for key in file.defaults if key not in _DEFAULTABLE
     ]
     entries = []
-    for index, written in enumerate(file.datasets):
-        lacking = {key: file.defaults[key] for key in _DEFAULTABLE if key in file.defaults and key not in written}
-        for field in _inapplicable(written.get("dataset")):
-            lacking.pop(field, None)
+    for index, fields in enumerate(file.datasets):
+        defaults = {key: file.defaults[key] for key in _DEFAULTABLE if key in file.defaults and key not in fields}
+        for field in _inapplicable(fields.get("dataset")):
+            defaults.pop(field, None)
         try:
-            entries.append(DatasetEntry.model_validate(lacking | written, context=frozenset(lacking)))
+            entries.append(DatasetEntry.model_validate(defaults | fields, context=frozenset(defaults)))
         except ValidationError as error:
             for place, text in faults_of(error, _ENTRY_KEYS):
-                origin: Place = ("defaults",) if place[0] in lacking else ("datasets", index)
-                found.append(((*origin, *place), text))
-    if found:
-        raise _EntriesError(found)
+                origin: Place = ("defaults",) if place[0] in defaults else ("datasets", index)
+                entry_faults.append(((*origin, *place), text))
+    if entry_faults:
+        raise _EntriesError(entry_faults)
     return tuple(entries)
 
 
 def _inapplicable(dataset_name: object) -> list[str]:
-    """Fields that a dataset cannot have; none where its name is faulty, which is told elsewhere."""
+    """The fields that a dataset cannot have; none if its name is invalid, which is reported elsewhere."""
     try:
         dataset = Dataset.parse(str(dataset_name))
     except InputError:
         return []
-    lacks = {
+    is_inapplicable = {
         "intervals": not dataset.publication.intervals,
         "symbols": dataset.layout.symbol_place is SymbolPlace.NOWHERE,
     }
-    return [field for field, lacking in lacks.items() if lacking]
+    return [field for field, inapplicable in is_inapplicable.items() if inapplicable]

@@ -1,4 +1,4 @@
-"""Faults of a matrix file: strict YAML, and validation errors told by their path in the file."""
+"""Faults of a matrix file: strict YAML, and validation errors with their path in the file."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 def fault(message: str) -> PydanticCustomError:
-    """What a validator raises for the value it was given."""
+    """The exception for a validator to raise about its value."""
     return faults([((), message)])
 
 
-def faults(found: Iterable[tuple[Place, str]]) -> PydanticCustomError:
-    """What a validator raises for several faults, at places below the value it was given."""
-    found = tuple(found)
-    text = "; ".join(message for _, message in found) or "not checked"
-    # The types ask for literal text so that templates are not built from input; this one has no fields.
-    return PydanticCustomError(_FAULTS, text, {_FAULTS: found})  # ty: ignore[invalid-argument-type]
+def faults(messages: Iterable[tuple[Place, str]]) -> PydanticCustomError:
+    """The exception for a validator to raise about several places below its value."""
+    messages = tuple(messages)
+    text = "; ".join(message for _, message in messages) or "not checked"
+    # The signature asks for a literal so that templates are not built from input; this one has no fields.
+    return PydanticCustomError(_FAULTS, text, {_FAULTS: messages})  # ty: ignore[invalid-argument-type]
 
 
 def skipped() -> PydanticCustomError:
-    """What a validator raises when a field that it depends on is faulty: nothing is told twice."""
+    """The exception for a validator to raise if a field that it depends on is invalid: the cause is reported once."""
     return faults(())
 
 
 def faults_of(error: ValidationError, known_keys: Mapping[str, Sequence[str]]) -> list[tuple[Place, str]]:
-    """Every fault of a validation, as place and message in the words of a matrix's writer.
+    """Every fault of a validation as place and message, worded for somebody who writes YAML.
 
-    ``known_keys`` are the keys a mapping may have, by the field that holds it; the outermost is ``""``.
+    ``known_keys`` are the keys that a mapping may have, by the field that holds it; the outermost is ``""``.
     """
-    told: list[tuple[Place, str]] = []
+    messages: list[tuple[Place, str]] = []
     for details in error.errors(include_url=False):
         place: Place = details["loc"]
         if details["type"] == _FAULTS:
-            told += [((*place, *below), text) for below, text in details["ctx"][_FAULTS]]
+            messages += [((*place, *below), text) for below, text in details["ctx"][_FAULTS]]
         elif details["type"] == "invalid_key" or place[-1:] == ("[key]",):
-            # Pydantic's place is that of the key; the fault is the mapping's.
+            # Pydantic reports the place of the key; the fault belongs to the mapping.
             holder = place[:-1] if details["type"] == "invalid_key" else place[:-2]
-            told.append((holder, f"the key {details['input']!r} is not text; put it in quotes"))
+            messages.append((holder, f"the key {details['input']!r} is not text; put it in quotes"))
         elif details["type"] == "extra_forbidden":
-            told.append((place, unknown_key(place[-1], _keys_at(place[:-1], known_keys))))
+            messages.append((place, unknown_key(place[-1], _keys_at(place[:-1], known_keys))))
         else:
-            told.append((place, _message(details, known_keys)))
-    return told
+            messages.append((place, _message(details, known_keys)))
+    return messages
 
 
-# Pydantic's own error types speak of Python; these are the words for somebody who writes YAML.
+# Pydantic's own messages speak of Python; these are for somebody who writes YAML.
 _MESSAGES = {
     "missing": "is missing",
     "model_type": "{value} is not a mapping of {keys}",
@@ -70,15 +70,15 @@ _MESSAGES = {
     "string_too_short": "is empty",
     "string_type": "{value} is not text; put it in quotes",
     "bool_type": "{value} is neither true nor false",
-    "int_type": "{value} is not a whole number",
+    "int_type": "{value} is not an integer",
     "greater_than_equal": "{value} is out of range; write {ge} or more",
     "less_than_equal": "{value} is out of range; write {le} or less",
-    "enum": "{value} is not a known word; write {expected}",
+    "enum": "{value} is not allowed; write {expected}",
 }
 
 
 def _message(details: ErrorDetails, known_keys: Mapping[str, Sequence[str]]) -> str:
-    template = _MESSAGES.get(details["type"], "{value} cannot be used: {reason}")
+    template = _MESSAGES.get(details["type"], "{value} is invalid: {reason}")
     return template.format(
         **details.get("ctx", {}),
         value=repr(details["input"]),
@@ -93,19 +93,19 @@ def _keys_at(place: Place, known_keys: Mapping[str, Sequence[str]]) -> Sequence[
 
 
 def unknown_key(key: object, known: Sequence[str]) -> str:
-    """``unknown key (did you mean 'intervals'?); known are ...``."""
-    return f"unknown key{did_you_mean(str(key), known)}; known are {', '.join(known)}"
+    """``unknown key (did you mean 'intervals'?); the keys are ...``."""
+    return f"unknown key{did_you_mean(str(key), known)}; the keys are {', '.join(known)}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'intervals'?)"``, or nothing where no known word is close."""
+    """``" (did you mean 'intervals'?)"``, or nothing if no known word is similar."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
 
 
 def dotted(place: Place) -> str:
-    """``datasets[2].intervals[0]``. Keys that are not plain words are quoted, so it stays one line."""
+    """``datasets[2].intervals[0]``. Keys that are not plain words are quoted, so that the text stays on one line."""
     text = ""
     for part in place:
         if isinstance(part, int):
@@ -117,12 +117,12 @@ def dotted(place: Place) -> str:
 
 
 def parse_yaml(source: bytes, name: str) -> Any:
-    """Read YAML with every date left as text, and a key written twice refused.
+    """Read YAML. Dates stay text, and duplicate keys are refused.
 
-    Raises InputError with the line.
+    Raises InputError with the line number.
     """
     try:
-        # A SafeLoader: it makes plain values only.
+        # A SafeLoader, which creates plain values only.
         return yaml.load(source, _Loader)  # noqa: S506
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -140,7 +140,8 @@ def _one_line(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML reads 2024-01-01 as a date, 2024-01 as text, and fails on 2024-02-30 without a line."""
+    """Leaves dates as text: YAML would read 2024-01-01 as a date, 2024-01 as text, and report 2024-02-30 without its
+    line."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
@@ -154,6 +155,6 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                raise ConstructorError(problem=f"the key {key.value!r} is written twice", problem_mark=key.start_mark)
+                raise ConstructorError(problem=f"the key {key.value!r} is a duplicate", problem_mark=key.start_mark)
             seen.add(key.value)
         return node

@@ -54,15 +54,15 @@ def to_intervals(value: Any, info: ValidationInfo) -> tuple[str, ...]:
         return published
     if not isinstance(value, list | tuple):
         raise fault(f"{value!r} is not a list; write [{published[0]}], or all")
-    found: list[tuple[Place, str]] = []
+    unusable: list[tuple[Place, str]] = []
     for index, interval in enumerate(value):
         if interval not in published:
             message = f"{name} is not published {dataset.cadence} at interval {interval!r}; {choose}"
-            found.append(((index,), message))
+            unusable.append(((index,), message))
         elif interval in value[:index]:
-            found.append(((index,), f"{interval!r} is listed twice"))
-    if found:
-        raise faults(found)
+            unusable.append(((index,), f"{interval!r} is listed twice"))
+    if unusable:
+        raise faults(unusable)
     return tuple(interval for interval in published if interval in value)
 
 
@@ -71,18 +71,18 @@ def to_symbols(value: SymbolFilter, info: ValidationInfo) -> SymbolFilter:
     if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value.model_dump() != SymbolFilter().model_dump():
         raise fault(f"each file of {dataset} holds all symbols; remove the field")
     quotes = dataset.source.quote_assets.get(dataset.market, ())
-    found: list[tuple[Place, str]] = []
+    unknown: list[tuple[Place, str]] = []
     for index, quote in enumerate(value.quote_assets):
         if quote not in quotes:
-            what = f"{quote!r} is not a known quote asset of {dataset.group}{did_you_mean(quote, quotes)}"
-            found.append((("quote_assets", index), f"{what}; known are {', '.join(quotes)}"))
-    if found:
-        raise faults(found)
+            text = f"{quote!r} is not a quote asset of {dataset.group}{did_you_mean(quote, quotes)}"
+            unknown.append((("quote_assets", index), f"{text}; choose from {', '.join(quotes)}"))
+    if unknown:
+        raise faults(unknown)
     return value.of_market(dataset.exchange, dataset.market)
 
 
 def _day(value: Any, form: str) -> str:
-    """Text of a date as YAML or a caller may give it."""
+    """The text of a date, which YAML or a caller may give as a date or as text."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str):
@@ -106,10 +106,10 @@ def to_first_period(value: Any, info: ValidationInfo) -> Period:
     if first < published_first:
         if _is_default(info):
             return published_first
-        raise fault(f"{dataset} begins with {published_first}; {first} is before that")
+        raise fault(f"{first} is before {published_first}, the first period of {dataset}")
     if publication.ended and first > Period.containing(dataset.cadence, publication.ended):
         ended = Period.containing(dataset.cadence, publication.ended)
-        raise fault(f"{dataset} ended with {ended}; {first} is after that")
+        raise fault(f"{first} is after {ended}, the last period of {dataset}")
     return first
 
 
@@ -126,7 +126,7 @@ def to_follow_from(value: Any, info: ValidationInfo) -> date | None:
     if day < first.start:
         if _is_default(info):
             return first.start
-        raise fault(f"{day} is before the first period, {first}, of {info.data['dataset']}")
+        raise fault(f"{day} is before {first}, the first_period of {info.data['dataset']}")
     return day
 
 
@@ -135,5 +135,5 @@ def to_partitions_per_run(value: Any, info: ValidationInfo) -> Any:
 
 
 def _is_default(info: ValidationInfo) -> bool:
-    """Whether the field's value comes from ``defaults``: then it means "or later, as published"."""
+    """Whether the field's value comes from ``defaults``: then an early date means the first published one."""
     return bool(info.context) and info.field_name in info.context

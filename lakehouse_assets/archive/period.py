@@ -1,7 +1,7 @@
-"""Periods: the days and months by which exchanges cut their archives.
+"""Periods: the days and months into which exchanges divide their archives.
 
-A period's text is its partition key: ``2024-01-31`` (daily) or ``2024-01`` (monthly). Within a
-cadence the texts sort as the periods do, so frames hold them as plain strings.
+A period's text is its partition key: ``2024-01-31`` (daily) or ``2024-01`` (monthly). Within a cadence, the texts sort
+like the periods, so frames hold them as plain strings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 class Cadence(StrEnum):
-    """How an exchange cuts its files."""
+    """The length of the periods that an exchange publishes as files."""
 
     DAILY = "daily"
     MONTHLY = "monthly"
@@ -30,7 +30,7 @@ class Cadence(StrEnum):
 
     @classmethod
     def of(cls, text: str) -> Cadence:
-        """By which a period's text is cut."""
+        """The cadence of a period's text."""
         return cls.MONTHLY if _MONTH.fullmatch(text) else cls.DAILY
 
 
@@ -94,7 +94,7 @@ class Period:
 def period_range(first: Period, last: Period) -> list[Period]:
     """Every period from ``first`` to ``last``, both included. Raises InputError when reversed."""
     if first.cadence != last.cadence:
-        raise InputError(f"{first} and {last} are not of one cadence.")
+        raise InputError(f"{first} and {last} have different cadences.")
     if last < first:
         raise InputError(f"The range {first} to {last} ends before it starts.")
     periods = [first]

@@ -12,30 +12,28 @@ from lakehouse_assets.archive.catalog.symbols import SymbolFacts, symbol_facts
 from lakehouse_assets.archive.exchanges import exchange_named
 
 ALL = "all"
-"""The word for every interval, or every symbol."""
+"""The word that selects every interval, or every symbol."""
 
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
 class SymbolState(StrEnum):
-    """Whether a symbol bears its exchange's mark of settlement."""
+    """Whether a symbol carries its exchange's settlement mark."""
 
     LISTED = "listed"
     SETTLED = "settled"
 
 
 class SymbolFilter(BaseModel):
-    """Which symbols of a dataset are wanted. An empty filter wants all of them.
+    """Selects symbols of a dataset. An empty filter selects all of them.
 
-    A symbol is selected when its quote asset is among ``quote_assets`` (if any), a pattern of
-    ``include`` matches (if any), and none of ``exclude`` does. Patterns are those of fnmatch,
-    match the whole symbol, and heed upper and lower case. A symbol that ends with no known
-    quote asset is selected only by a filter without ``quote_assets``.
+    A symbol is selected if its quote asset is among ``quote_assets`` (if given), a pattern of ``include`` matches (if
+    given), and no pattern of ``exclude`` does. Patterns are those of fnmatch, match the whole symbol, and are
+    case-sensitive. A symbol that ends with no known quote asset is selected only by a filter without ``quote_assets``.
 
-    ``leveraged`` and ``stable_pairs``: true wants only those, false all but those, by the tables
-    of ``symbol_tables.py``. ``state`` heeds the exchange's mark of a contract that was wound up
-    (``CVCUSDTSETTLED``), not whether a symbol still trades: a filter's answer never changes with time,
-    so a delisted symbol stays wanted.
+    ``leveraged`` and ``stable_pairs``: true selects only those, false all others, by the tables of
+    ``symbol_tables.py``. ``state`` refers to the exchange's mark of a settled contract (``CVCUSDTSETTLED``), not to
+    whether a symbol still trades: a filter's result never changes with time, so a delisted symbol stays selected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,31 +48,31 @@ class SymbolFilter(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _all(cls, value: Any) -> Any:
+    def _from_all(cls, value: Any) -> Any:
         return {} if value == ALL else value
 
     def of_market(self, exchange: str, market: str) -> Self:
-        """The same filter, reading quote assets as the given market has them."""
+        """The same filter, with the quote assets of the given market."""
         bound = self.model_copy()
         bound._market = (exchange, market)  # noqa: SLF001
         return bound
 
     def __str__(self) -> str:
-        """For people: ``quoted in USDT, without `*SETTLED*```."""
+        """For display: ``quoted in USDT, without `*SETTLED*```."""
         parts = [
             f"quoted in {', '.join(self.quote_assets)}" if self.quote_assets else "",
             " or ".join(f"`{pattern}`" for pattern in self.include),
         ]
         parts += [
-            "" if wanted is None else f"{'only' if wanted else 'no'} {what}"
-            for what, wanted in (("leveraged tokens", self.leveraged), ("stable pairs", self.stable_pairs))
+            "" if wanted is None else f"{'only' if wanted else 'no'} {kind}"
+            for kind, wanted in (("leveraged tokens", self.leveraged), ("stable pairs", self.stable_pairs))
         ]
         parts.append(self.state or "")
         chosen = ", ".join(filter(None, parts)) or "all"
         return f"{chosen}, without {', '.join(f'`{pattern}`' for pattern in self.exclude)}" if self.exclude else chosen
 
     def selects(self, symbol: str) -> bool:
-        """Whether the symbol is wanted."""
+        """Whether the filter selects the symbol."""
         exchange, market = self._market
         if self.quote_assets and exchange_named(exchange).quote_asset(symbol, market) not in self.quote_assets:
             return False
@@ -91,14 +89,14 @@ class SymbolFilter(BaseModel):
             (self.stable_pairs, facts.stable_pair),
             (None if self.state is None else self.state is SymbolState.SETTLED, facts.settled),
         )
-        return all(asked is None or asked is fact for asked, fact in wanted)
+        return all(option is None or option is fact for option, fact in wanted)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The fields that select, in a form that heeds neither order nor repetition.
+        """The filter's fields, independent of order and repetition.
 
-        Fields of one of three states are left out where they say nothing, so that adding such a
-        field to this class changes no existing filter's identity.
+        Optional fields that are not set are left out, so that adding such a field to this class changes no existing
+        filter's identity.
         """
         fields = self.model_dump(mode="json", exclude_none=True)
         return {name: sorted(set(value)) if isinstance(value, list) else value for name, value in fields.items()}

@@ -68,7 +68,7 @@ def test_no_two_datasets_share_a_place_or_lie_within_each_other(place: str) -> N
             "'binance/um/klines' is not a dataset; write exchange/market/data type/cadence",
         ),
         ("", "'' is not a dataset"),
-        ("binanse/um/klines/daily", "Unknown exchange 'binanse'; known are binance"),
+        ("binanse/um/klines/daily", "Unknown exchange 'binanse'; choose from binance"),
         ("binance/swap/klines/daily", "binance has no market 'swap'; it has spot, um, cm, option"),
         (
             "binance/spot/metrics/daily",

@@ -361,8 +361,8 @@ def test_a_fault_of_the_defaults_is_told_once_however_many_entries_it_meets(load
 # Faults: what is written, and the whole message
 
 WHOLE_FILE = [
-    ("", "m.yaml: the file is not a mapping; it begins with `datasets:`."),
-    ("- dataset: x", "m.yaml: the file is not a mapping; it begins with `datasets:`."),
+    ("", "m.yaml: the file is not a mapping; start it with `datasets:`."),
+    ("- dataset: x", "m.yaml: the file is not a mapping; start it with `datasets:`."),
     ("datasets: []", "m.yaml: datasets: is empty"),
     ("datasets:", "m.yaml: datasets: None is not a list; write one entry per line, each beginning with a dash"),
     ("defaults: {}", "m.yaml: datasets: is missing"),
@@ -371,13 +371,13 @@ WHOLE_FILE = [
     ("datasets: [{7: x}]", "m.yaml: datasets[0]: the key 7 is not text; put it in quotes"),
     ("7: x\ndatasets: [{dataset: binance/um/metrics/daily}]", "m.yaml: the key 7 is not text; put it in quotes"),
     ("datsets: []\ndatasets: [{dataset: binance/um/metrics/daily}]",
-     "m.yaml: datsets: unknown key (did you mean 'datasets'?); known are defaults, datasets"),
+     "m.yaml: datsets: unknown key (did you mean 'datasets'?); the keys are defaults, datasets"),
     ("defaults: 5\ndatasets: [{dataset: binance/um/metrics/daily}]",
      f"m.yaml: defaults: 5 is not a mapping of {FIELDS}"),
     ("defaults: {dataset: x}\ndatasets: [{dataset: binance/um/metrics/daily}]",
-     f"m.yaml: defaults.dataset: unknown key; known are {FIELDS}"),
+     f"m.yaml: defaults.dataset: unknown key; the keys are {FIELDS}"),
     ("datasets:\n  - {dataset: [}", "m.yaml: line 2: invalid YAML: expected the node content, but found '}'."),
-    ("datasets:\n  - dataset: a\n    dataset: b", "m.yaml: line 3: invalid YAML: the key 'dataset' is written twice."),
+    ("datasets:\n  - dataset: a\n    dataset: b", "m.yaml: line 3: invalid YAML: the key 'dataset' is a duplicate."),
     ("datasets: " + "[" * 5000, "m.yaml: invalid YAML: it is nested too deeply."),
     ("datasets:\n\t- a", "m.yaml: line 2: invalid YAML: found character '\\t' that cannot start any token."),
     ("datasets: !!python/name:os.system x", ("m.yaml: line 1: invalid YAML: could not determine a constructor for "
@@ -389,15 +389,15 @@ DATASET = [
     (of("binance/um/klines"), ("dataset: 'binance/um/klines' is not a dataset; write exchange/market/data "
      "type/cadence, such as binance/um/klines/daily")),
     (of("binanse/um/klines/daily"),
-     "dataset: Unknown exchange 'binanse'; known are binance, bybit, gate, bitmex, htx, kucoin"),
+     "dataset: Unknown exchange 'binanse'; choose from binance, bybit, gate, bitmex, htx, kucoin"),
     (of("binance/umm/klines/daily"), "dataset: binance has no market 'umm'; it has spot, um, cm, option"),
     (of("binance/spot/metrics/daily"),
      "dataset: binance/spot has no data type 'metrics'; it has klines, aggTrades, trades"),
     (of("binance/um/fundingRate/daily"), "dataset: binance/um/fundingRate is not published daily, but monthly"),
     (of("binance/um/klines/weekly"), "dataset: 'weekly' is not a cadence; use daily or monthly"),
     (klines("interval: [1m]"),
-     f"interval: unknown key (did you mean 'intervals'?); known are dataset, {FIELDS}"),
-    (klines("'7': x"), f"'7': unknown key; known are dataset, {FIELDS}"),
+     f"interval: unknown key (did you mean 'intervals'?); the keys are dataset, {FIELDS}"),
+    (klines("'7': x"), f"'7': unknown key; the keys are dataset, {FIELDS}"),
 ]  # fmt: skip
 
 INTERVAL = [
@@ -421,15 +421,15 @@ SYMBOLS = [
     (klines("symbols: some"), f"symbols: 'some' is not a mapping of {FILTER}"),
     (klines("symbols:"), f"symbols: None is not a mapping of {FILTER}"),
     (klines("symbols: {includes: [A]}"),
-     f"symbols.includes: unknown key (did you mean 'include'?); known are {FILTER}"),
+     f"symbols.includes: unknown key (did you mean 'include'?); the keys are {FILTER}"),
     (klines("symbols: {7: [A]}"), "symbols: the key 7 is not text; put it in quotes"),
     (klines("symbols: {include: BTC}"), "symbols.include: 'BTC' is not a list; write it in [brackets]"),
     (klines("symbols: {exclude: [A, 1]}"), "symbols.exclude[1]: 1 is not text; put it in quotes"),
     (klines("symbols: {include: ['']}"), "symbols.include[0]: is empty"),
-    (klines("symbols: {quote_assets: [USDT, USDX]}"), ("symbols.quote_assets[1]: 'USDX' is not a known quote asset "
-     "of binance/um (did you mean 'USDT'?); known are BTC, BUSD, ETH, U, USD1, USDC, USDT")),
+    (klines("symbols: {quote_assets: [USDT, USDX]}"), ("symbols.quote_assets[1]: 'USDX' is not a quote asset "
+     "of binance/um (did you mean 'USDT'?); choose from BTC, BUSD, ETH, U, USD1, USDC, USDT")),
     (of("binance/cm/trades/daily", "symbols: {quote_assets: [EUR]}"),
-     "symbols.quote_assets[0]: 'EUR' is not a known quote asset of binance/cm; known are USD"),
+     "symbols.quote_assets[0]: 'EUR' is not a quote asset of binance/cm; choose from USD"),
 ]  # fmt: skip
 
 DATES = [
@@ -443,13 +443,13 @@ DATES = [
     (of("binance/um/fundingRate/monthly", "first_period: soon"),
      "first_period: 'soon' is not a monthly period; write it as YYYY-MM"),
     (klines("first_period: 2019-12-30"),
-     "first_period: binance/um/klines/daily begins with 2019-12-31; 2019-12-30 is before that"),
+     "first_period: 2019-12-30 is before 2019-12-31, the first period of binance/um/klines/daily"),
     (of("binance/um/bookTicker/daily", "first_period: 2024-03-31"),
-     "first_period: binance/um/bookTicker/daily ended with 2024-03-30; 2024-03-31 is after that"),
+     "first_period: 2024-03-31 is after 2024-03-30, the last period of binance/um/bookTicker/daily"),
     (klines("first_period: 2024-01-02, follow_from: 2024-01-01"),
-     "follow_from: 2024-01-01 is before the first period, 2024-01-02, of binance/um/klines/daily"),
+     "follow_from: 2024-01-01 is before 2024-01-02, the first_period of binance/um/klines/daily"),
     (klines("follow_from: 2019-01-01"),
-     "follow_from: 2019-01-01 is before the first period, 2019-12-31, of binance/um/klines/daily"),
+     "follow_from: 2019-01-01 is before 2019-12-31, the first_period of binance/um/klines/daily"),
     (klines("follow_from: true"), "follow_from: True is not a date; write it as YYYY-MM-DD"),
     (klines("follow_from: today"), "follow_from: 'today' is not a daily period; write it as YYYY-MM-DD"),
 ]  # fmt: skip
@@ -459,9 +459,9 @@ PLAIN = [
     (klines("catch_up: 1"), "catch_up: 1 is neither true nor false"),
     (klines("partitions_per_run: 0"), "partitions_per_run: 0 is out of range; write 1 or more"),
     (klines("partitions_per_run: 367"), "partitions_per_run: 367 is out of range; write 366 or less"),
-    (klines("partitions_per_run: '31'"), "partitions_per_run: '31' is not a whole number"),
-    (klines("partitions_per_run: true"), "partitions_per_run: True is not a whole number"),
-    (klines("mode: rely"), "mode: 'rely' is not a known word; write 'auto', 'direct', 'relay' or 'staged'"),
+    (klines("partitions_per_run: '31'"), "partitions_per_run: '31' is not an integer"),
+    (klines("partitions_per_run: true"), "partitions_per_run: True is not an integer"),
+    (klines("mode: rely"), "mode: 'rely' is not allowed; write 'auto', 'direct', 'relay' or 'staged'"),
 ]  # fmt: skip
 
 
@@ -510,7 +510,7 @@ def test_a_dataset_that_is_there_twice_is_refused(load: Load) -> None:
               - {dataset: binance/um/metrics/daily}
             """
         )
-    message = "m.yaml: datasets[2].dataset: binance/um/metrics/daily is already datasets[0]"
+    message = "m.yaml: datasets[2].dataset: binance/um/metrics/daily is listed twice; datasets[0] is the same"
     assert str(caught.value) == message
 
 

@@ -116,5 +116,5 @@ def test_a_reversed_range_is_refused() -> None:
 
 def test_a_range_of_two_cadences_is_refused() -> None:
     day, month = Period.parse("2024-02-01", Cadence.DAILY), Period.parse("2024-03", Cadence.MONTHLY)
-    with pytest.raises(InputError, match="not of one cadence"):
+    with pytest.raises(InputError, match="different cadences"):
         period_range(day, month)

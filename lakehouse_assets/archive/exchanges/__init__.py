@@ -1,4 +1,4 @@
-"""The exchanges whose archives this project knows, by name."""
+"""The supported exchanges, by name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ EXCHANGES: dict[str, Exchange] = {exchange.name: exchange for exchange in (BINAN
 
 
 def exchange_named(name: str) -> Exchange:
-    """The exchange, or InputError naming the known ones."""
+    """The exchange. Raises an InputError that lists the supported ones."""
     try:
         return EXCHANGES[name]
     except KeyError:
-        raise InputError(f"Unknown exchange {name!r}; known are {', '.join(EXCHANGES)}.") from None
+        raise InputError(f"Unknown exchange {name!r}; choose from {', '.join(EXCHANGES)}.") from None
