@@ -186,15 +186,15 @@ def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
     """Incidents that people were told of, and the weeks that it took, where every number is ordinary."""
     told = 0
     for seed in seeds:
-        book = IncidentState()
+        state = IncidentState()
         for now, signals in _weeks_of(load_matrix().entries, seed):
-            book = observe(book, signals, now)
+            state = observe(state, signals, now)
             # The next tick, after the hold and after resolved ones have settled.
             for later in (timedelta(minutes=2), timedelta(minutes=10)):
-                book = observe(book, [], now + later)
-                due = notices(book)
+                state = observe(state, [], now + later)
+                due = notices(state)
                 told += sum(notice.kind in {Kind.OPENED, Kind.REOPENED} for notice in due)
-                book = mark_notified(book, due, now + later)
+                state = mark_notified(state, due, now + later)
     return told, WEEKS * len(seeds)
 
 

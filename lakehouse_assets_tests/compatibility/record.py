@@ -128,7 +128,7 @@ class Recording:
             incident for incident in service.read(datetime.now(UTC)).live() if incident.cause is Cause.TRANSFER_FAILS
         ]
         note = Note(who="ada", at=datetime.now(UTC), text="The bucket policy is being fixed.")
-        service.change(lambda book: acknowledge(book, incident.id, note), datetime.now(UTC))
+        service.change(lambda state: acknowledge(state, incident.id, note), datetime.now(UTC))
 
     @property
     def incidents(self) -> LakeIncidentStore:
@@ -146,7 +146,7 @@ class Recording:
             },
             "incidents": [
                 [incident.id, incident.cause.value, incident.state]
-                for incident in self.incidents.read(datetime.now(UTC)).book.live()
+                for incident in self.incidents.read(datetime.now(UTC)).state.live()
             ],
             "cursors": self.cursors,
             "dataset": KLINES,

@@ -116,7 +116,7 @@ def test_the_table_is_read_and_no_period_of_it_is_outdated(former: Former) -> No
 
 
 def test_open_and_acknowledged_incidents_stay_so(former: Former) -> None:
-    state = LakeIncidentStore(former.lake, fallback=None).read(datetime.now(UTC)).book
+    state = LakeIncidentStore(former.lake, fallback=None).read(datetime.now(UTC)).state
     live = [[incident.id, incident.cause.value, incident.state] for incident in state.live()]
     assert live == former.facts["incidents"]
     [acknowledged] = [incident for incident in state.live() if incident.state == "acknowledged"]
@@ -163,5 +163,5 @@ def test_the_incident_sensor_goes_on_from_the_saved_cursor(former: Former, tmp_p
             resources={"lake": former.resources["lake"]},
         ) as context:
             build_incident_sensor()(context)
-    state = LakeIncidentStore(former.lake, fallback=None).read(datetime.now(UTC)).book
+    state = LakeIncidentStore(former.lake, fallback=None).read(datetime.now(UTC)).state
     assert {incident.id for incident in state.live()} == {incident[0] for incident in former.facts["incidents"]}

@@ -32,7 +32,7 @@ def test_a_writer_without_the_latest_version_writes_nothing(world: World) -> Non
     state = after(signal(FAILS), minute=2)
     assert ours.write(state, first)
     assert not theirs.write(IncidentState(), second)
-    assert theirs.read(at(0)).book == state
+    assert theirs.read(at(0)).state == state
     stale = ours.read(at(0))
     assert theirs.write(IncidentState(), theirs.read(at(0)))
     assert not ours.write(state, stale)
@@ -42,7 +42,7 @@ def test_two_services_write_one_state(world: World) -> None:
     services = [IncidentService(LakeIncidentStore(world.lake, None), Notifier()) for _ in range(2)]
     for number in range(6):
         services[number % 2].handle([signal(FAILS, subject=f"binance/{number}")], at(number))
-    assert len(only(LakeIncidentStore(world.lake, None).read(at(9)).book).firing) == 6
+    assert len(only(LakeIncidentStore(world.lake, None).read(at(9)).state).firing) == 6
 
 
 def test_a_local_copy_written_while_the_lake_was_unavailable_is_merged(world: World, tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_local_copy_written_while_the_lake_was_unavailable_is_merged(world: Wo
     service = IncidentService(LakeIncidentStore(world.lake, copy), Notifier())
     service.handle([signal(FAILS, subject="binance/before")], at(1))
     cut_off = IncidentService(LakeIncidentStore(unavailable(world.lake), copy), Notifier())
-    known = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).book
+    known = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).state
     assert {member.signal.subject for member in only(known).firing} == {"binance/before", "binance/while"}
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle(
         [signal(FAILS, 2, subject="binance/elsewhere")], at(3)
     )
     service.handle([], at(4))
-    state = LakeIncidentStore(world.lake, None).read(at(5)).book
+    state = LakeIncidentStore(world.lake, None).read(at(5)).state
     assert {member.signal.subject.partition("/")[2] for member in only(state).firing} == {
         "before",
         "while",
@@ -79,7 +79,7 @@ def test_a_failing_lake_and_a_failing_disk_are_an_error(world: World, tmp_path: 
 def test_an_unreadable_document_is_kept_beside_a_new_state(world: World) -> None:
     obstore.put(world.lake.bucket.object_store(), world.lake.key(STATE_KEY), b'{"incidents": 7}')
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
-    assert only(LakeIncidentStore(world.lake, None).read(at(3)).book).cause is FAILS
+    assert only(LakeIncidentStore(world.lake, None).read(at(3)).state).cause is FAILS
     [kept] = [key for key in world.lake_files("_incidents/") if "unreadable" in key]
     assert world.lake_body(kept) == b'{"incidents": 7}'
 
@@ -88,7 +88,7 @@ def test_a_new_process_reads_the_copy_while_the_lake_is_unavailable(world: World
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
     LakeIncidentStore(world.lake, tmp_path / "copy.json").read(at(3))
     kept = LakeIncidentStore(unavailable(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
-    assert only(kept.book).told is not None
+    assert only(kept.state).told is not None
 
 
 @pytest.mark.parametrize("is_unavailable", [False, True])
@@ -102,9 +102,9 @@ def test_times_written_by_a_clock_that_was_ahead_silence_no_alarm(
     # Cleared, and quiet, in the future.
     service.handle([signal(FAILS, year + 2, firing=False)], at(year + 2))
     for minute in (0, 10, 20):
-        state = service.handle([], at(minute)).book
+        state = service.handle([], at(minute)).state
     assert state.live() == [], "it is resolved when it has been quiet for long enough"
-    again = service.handle([signal(FAILS, 30)], at(30)).book
+    again = service.handle([signal(FAILS, 30)], at(30)).state
     assert len(only(again).firing) == 1
     assert only(again).opened == at(30)
 
@@ -119,7 +119,7 @@ def test_a_dead_letter_waits_at_most_an_hour_after_the_clock_was_ahead(
     )  # fmt: skip
     store = LakeIncidentStore(world.lake, None)
     store.write(state.model_copy(update={"dead_letters": [letter]}), store.read(at(0)))
-    [read] = store.read(at(0)).book.dead_letters
+    [read] = store.read(at(0)).state.dead_letters
     assert (read.first, read.again) == (at(0), at(60))
 
 
@@ -127,7 +127,7 @@ def test_a_dead_letter_waits_at_most_an_hour_after_the_clock_was_ahead(
 def test_a_signal_from_a_clock_that_is_ahead_counts_as_one_of_now(world: World, *, firing: bool) -> None:
     service = IncidentService(LakeIncidentStore(world.lake, None), Notifier())
     service.handle([signal(FAILS, 0)], at(5))
-    state = service.handle([signal(FAILS, 400 * 24 * 60, firing=firing)], at(6)).book
+    state = service.handle([signal(FAILS, 400 * 24 * 60, firing=firing)], at(6)).state
     [member] = only(state).members.values()
     assert (member.is_firing, member.cleared) == ((True, None) if firing else (False, at(6)))
-    assert len(only(service.handle([signal(FAILS, 8)], at(8)).book).firing) == 1
+    assert len(only(service.handle([signal(FAILS, 8)], at(8)).state).firing) == 1

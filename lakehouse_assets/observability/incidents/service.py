@@ -24,7 +24,7 @@ class StoredState:
     """An incident state as it was read. ``version`` is the store's own, for writing it back; ``unsaved`` says that the
     state is newer than the stored one."""
 
-    book: IncidentState
+    state: IncidentState
     version: Any = None
     unsaved: bool = False
 
@@ -43,7 +43,7 @@ class IncidentStore(Protocol):
 class Handled:
     """Result of a tick. ``told`` are the notices that were sent."""
 
-    book: IncidentState
+    state: IncidentState
     told: tuple[Notice, ...]
     delivery: Delivery
 
@@ -56,7 +56,7 @@ class IncidentService:
         self._notifier = notifier
 
     def read(self, now: datetime) -> IncidentState:
-        return self._store.read(now).book
+        return self._store.read(now).state
 
     def handle(self, signals: Sequence[Signal], now: datetime) -> Handled:
         """Observe signals, send the notices that are due, and write the state.
@@ -69,8 +69,8 @@ class IncidentService:
         # that time.
         signals = [signal if signal.at <= now else signal.model_copy(update={"at": now}) for signal in signals]
         raised = {signal.key for signal in signals if signal.firing}
-        signals = [signal for signal in signals if signal.key in raised or stored.book.holder(signal.key) is not None]
-        observed = observe(stored.book, signals, now)
+        signals = [signal for signal in signals if signal.key in raised or stored.state.holder(signal.key) is not None]
+        observed = observe(stored.state, signals, now)
         delivery = self._notifier.deliver(observed, notices(observed), now)
 
         def change(state: IncidentState) -> IncidentState:
@@ -86,8 +86,8 @@ class IncidentService:
         self, change: Callable[[IncidentState], IncidentState], stored: StoredState, now: datetime
     ) -> IncidentState:
         for _ in range(WRITE_ATTEMPTS):
-            state = change(stored.book)
-            if (state == stored.book and not stored.unsaved) or self._store.write(state, stored):
+            state = change(stored.state)
+            if (state == stored.state and not stored.unsaved) or self._store.write(state, stored):
                 return state
             stored = self._store.read(now)
         raise StoreError(

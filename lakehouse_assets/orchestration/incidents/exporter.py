@@ -146,7 +146,7 @@ class Exporter:
             yield metrics.TABLE_QUALITY, periods, table.attributes | {"level": level.value}
 
     def _of_incidents(self, now: datetime) -> Iterator[_Value]:
-        live = Counter(incident.severity for incident in self._incidents.read(now).book.live())
+        live = Counter(incident.severity for incident in self._incidents.read(now).state.live())
         for severity in Severity:
             yield metrics.INCIDENTS_OPEN, live[severity], {"severity": severity.value}
 

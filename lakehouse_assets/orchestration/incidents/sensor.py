@@ -1,4 +1,4 @@
-"""The sensor that makes incidents of trouble and tells people, and the page of them in the UI."""
+"""The sensor that turns problems into incidents and notifies people, and the asset that shows incidents in the UI."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,48 +20,48 @@ CLOSED_SHOWN = 50
 
 
 def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.SensorDefinition:
-    """One for everything; runs from the start, since an alarm that has to be switched on is none."""
+    """One sensor for all exchanges. It runs by default: an alarm that must be switched on first is missed."""
     settings = settings or IncidentSettings()
 
     @dg.sensor(
         name="incidents",
         minimum_interval_seconds=settings.tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Makes incidents of failed runs, failed checks and sensors in trouble, and tells people of them: "
-        "one incident per cause and exchange. See the asset reports/incidents, and `lakehouse incidents`.",
+        description="Raises incidents from failed runs, failed checks and failing sensors, and notifies people: "
+        "one incident per cause and exchange. See the asset reports/incidents, or run `lakehouse incidents`.",
     )
     def incident_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
         if context.repository_def is None:
             raise dg.DagsterInvariantViolationError("The sensor needs the code location's definitions.")
         target = lake.lake()
-        look = InstanceScan(
+        scan = InstanceScan(
             context.instance,
             context.repository_def.asset_graph,
             ScanCursor.read(context.cursor),
         )
-        desk = IncidentService(_book(context.instance, target), read_group(IncidentSettings).notifier())
-        handled = desk.handle(look.signals(), now())
-        _log(context, handled)
-        events = _page_if_new(look.cursor, handled.book)
-        return dg.SensorResult(skip_reason=_reason(handled.book), cursor=look.cursor.write(), asset_events=events)
+        service = IncidentService(_store(context.instance, target), read_group(IncidentSettings).notifier())
+        handled = service.handle(scan.signals(), now())
+        _log_notifications(context, handled)
+        events = _page_if_changed(scan.cursor, handled.state)
+        return dg.SensorResult(skip_reason=_reason(handled.state), cursor=scan.cursor.write(), asset_events=events)
 
     return incident_sensor
 
 
 def build_incident_report() -> dg.AssetsDefinition:
-    """The page of incidents. The sensor renews it when anything changed; materializing it does so at once."""
+    """The asset that shows incidents. The sensor updates it when incidents change, and so does materializing it."""
 
     @dg.asset(
         key=INCIDENTS,
         group_name="reports",
         kinds={"s3"},
         owners=["team:market-data"],
-        description="Incidents that are open, the latest that were resolved, and messages that nobody took. "
+        description="Open incidents, the latest resolved ones, and undelivered notifications. "
         "Acknowledge and resolve them with `lakehouse incidents`.",
     )
     def incident_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        book = _book(context.instance, lake.lake()).read(now()).book
-        return dg.MaterializeResult(metadata=page_of(book))
+        state = _store(context.instance, lake.lake()).read(now()).state
+        return dg.MaterializeResult(metadata=page_of(state))
 
     return incident_report
 
@@ -71,24 +71,24 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def page_of(book: IncidentState) -> dict[str, dg.MetadataValue]:
-    """The book as metadata."""
-    live = book.live()
+def page_of(state: IncidentState) -> dict[str, dg.MetadataValue]:
+    """The incident state as metadata."""
+    live = state.live()
     closed = sorted(
-        (incident for incident in book.incidents.values() if not incident.phase.is_live and incident.told),
+        (incident for incident in state.incidents.values() if not incident.phase.is_live and incident.told),
         key=lambda incident: incident.closed or incident.opened,
         reverse=True,
     )
     undelivered = (
-        ["| channel | incident | attempts | reason |", "|---|---|---|---|"] if book.dead_letters else ["None."]
+        ["| channel | incident | attempts | reason |", "|---|---|---|---|"] if state.dead_letters else ["None."]
     )
     undelivered += [
         f"| {letter.channel} | {letter.incident} | {letter.attempts} | {_cell(letter.reason)} |"
-        for letter in book.dead_letters
+        for letter in state.dead_letters
     ]
     return {
         "incidents_open": dg.MetadataValue.int(len(live)),
-        "messages_undelivered": dg.MetadataValue.int(len(book.dead_letters)),
+        "messages_undelivered": dg.MetadataValue.int(len(state.dead_letters)),
         "open": dg.MetadataValue.md(_table(live)),
         "resolved": dg.MetadataValue.md(_table(closed[:CLOSED_SHOWN])),
         "undelivered": dg.MetadataValue.md("\n".join(undelivered)),
@@ -110,34 +110,34 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", "<br>")
 
 
-def _page_if_new(cursor: ScanCursor, book: IncidentState) -> list[dg.AssetMaterialization]:
-    """Reported where incidents came, went or changed their state, not with every signal of an open one."""
+def _page_if_changed(cursor: ScanCursor, state: IncidentState) -> list[dg.AssetMaterialization]:
+    """Reported only if an incident was opened, closed or changed its state or severity, not for every signal of one."""
     shown = [
-        (incident.id, incident.state, incident.severity, incident.firing_count) for incident in book.incidents.values()
+        (incident.id, incident.state, incident.severity, incident.firing_count) for incident in state.incidents.values()
     ]
     if not shown and not cursor.page:
         return []
-    digest = hashlib.sha256(repr((sorted(shown), len(book.dead_letters))).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((sorted(shown), len(state.dead_letters))).encode()).hexdigest()[:16]
     if cursor.page == digest:
         return []
     cursor.page = digest
-    return [dg.AssetMaterialization(asset_key=INCIDENTS, metadata=page_of(book))]
+    return [dg.AssetMaterialization(asset_key=INCIDENTS, metadata=page_of(state))]
 
 
-def _book(instance: dg.DagsterInstance, lake: Lake) -> LakeIncidentStore:
+def _store(instance: dg.DagsterInstance, lake: Lake) -> LakeIncidentStore:
     folder = read_group(IncidentSettings).fallback_dir or Path(instance.storage_directory())
     return LakeIncidentStore(lake, folder / "incidents.json")
 
 
-def _log(context: dg.SensorEvaluationContext, handled: Handled) -> None:
+def _log_notifications(context: dg.SensorEvaluationContext, handled: Handled) -> None:
     for notice in handled.told:
         context.log.warning("%s (%s): %s", notice.incident.title, notice.kind, notice.incident.summary(1))
     for letter in handled.delivery.failed:
-        context.log.error("A message of %s was not delivered: %s", letter.incident, letter.reason)
+        context.log.error("A notification of %s was not delivered: %s", letter.incident, letter.reason)
 
 
-def _reason(book: IncidentState) -> str:
-    live = book.live()
+def _reason(state: IncidentState) -> str:
+    live = state.live()
     if not live:
         return "No incident is open."
     return f"{len(live)} incidents are open: " + "; ".join(

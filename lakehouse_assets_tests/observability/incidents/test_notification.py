@@ -36,15 +36,15 @@ class Memory:
     """A store in memory, with the same contract as the lake's."""
 
     def __init__(self) -> None:
-        self.book = IncidentState()
+        self.state = IncidentState()
 
     def read(self, _now: datetime) -> StoredState:
-        return StoredState(self.book, self.book)
+        return StoredState(self.state, self.state)
 
     def write(self, state: IncidentState, kept: StoredState) -> bool:
-        if kept.version is not self.book:
+        if kept.version is not self.state:
             return False
-        self.book = state
+        self.state = state
         return True
 
 
@@ -69,7 +69,7 @@ def test_a_webhook_and_a_mail_have_problem_start_and_links(webhook: Webhook, mai
         assert "since 2024-03-05 12:00 UTC" in text
         assert "https://dagster.example.org/runs/abc-1" in text
         assert f"https://dagster.example.org/assets/{KLINES}?view=partitions" in text
-        assert f"lakehouse incidents ack {only(handled.book).id}" in text
+        assert f"lakehouse incidents ack {only(handled.state).id}" in text
     service.handle([signal(FAILS, 3, firing=False)], at(4))
     service.handle([], at(9))
     assert webhook.titles[1:] == ["[error] binance: objects cannot be copied into the lake (resolved)"]
@@ -101,12 +101,12 @@ def test_incidents_of_the_lake_are_sent_to_routes_of_every_exchange(webhook: Web
 def test_a_channel_that_is_down_leaves_a_dead_letter_that_is_delivered_later(webhook: Webhook) -> None:
     service = IncidentService(Memory(), Notifier([route(webhook)]))
     webhook.status = 503
-    [letter] = service.handle([signal(FAILS)], at(2)).book.dead_letters
+    [letter] = service.handle([signal(FAILS)], at(2)).state.dead_letters
     assert (letter.channel, letter.attempts, letter.incident) == ("hook#1", 1, "binance-transfer-fails-20240305-1")
     assert letter.again == at(2) + timedelta(seconds=30)
     webhook.status = 200
-    assert len(service.handle([], at(2.1)).book.dead_letters) == 1
-    assert service.handle([], at(3)).book.dead_letters == []
+    assert len(service.handle([], at(2.1)).state.dead_letters) == 1
+    assert service.handle([], at(3)).state.dead_letters == []
     [(_, document)] = webhook.received
     assert "(Delayed: first tried 2024-03-05 12:02 UTC.)" in document["message"]
 
@@ -118,13 +118,13 @@ def test_pauses_between_attempts_grow_until_the_letter_is_kept_without_another(
     store = Memory()
     service = IncidentService(store, Notifier([route(webhook)]))
     webhook.status = 503
-    state = service.handle([signal(FAILS)], at(2)).book
+    state = service.handle([signal(FAILS)], at(2)).state
     attempts, now = [at(2)], at(2)
     while state.dead_letters[0].again is not None:
         now = state.dead_letters[0].again
         state = acknowledge(state, only(state).id, Note(who="anna", at=now))
-        store.book = state
-        state = service.handle([], now).book
+        store.state = state
+        state = service.handle([], now).state
         attempts.append(now)
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert pauses == sorted(pauses)
@@ -137,7 +137,7 @@ def test_one_channel_that_is_down_does_not_silence_another(webhook: Webhook) -> 
     unreachable = Route(name="gone", urls=(SecretStr(f"json://127.0.0.1:{free_port()}/{TOKEN}"),))
     handled = IncidentService(Memory(), Notifier([unreachable, route(webhook)])).handle([signal(FAILS)], at(2))
     assert len(webhook.received) == 1
-    assert [letter.channel for letter in handled.book.dead_letters] == ["gone#1"]
+    assert [letter.channel for letter in handled.state.dead_letters] == ["gone#1"]
 
 
 def test_no_address_is_ever_shown(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
@@ -147,12 +147,16 @@ def test_no_address_is_ever_shown(webhook: Webhook, caplog: pytest.LogCaptureFix
         [route(webhook)], alertmanager=Alertmanager(SecretStr(f"http://u:{TOKEN}@127.0.0.1:{free_port()}"))
     )
     handled = IncidentService(Memory(), notifier).handle([signal(FAILS)], at(2))
-    assert {letter.channel for letter in handled.book.dead_letters} == {"alertmanager", "hook#1"}
+    assert {letter.channel for letter in handled.state.dead_letters} == {"alertmanager", "hook#1"}
     with pytest.raises(InputError) as wrong:
         Notifier([Route(name="odd", urls=(SecretStr(f"nonsense://{TOKEN}"),))]).check()
     assert "odd#1" in str(wrong.value)
     shown = (
-        handled.book.model_dump_json() + repr(route(webhook)) + caplog.text + repr(wrong.value) + repr(handled.delivery)
+        handled.state.model_dump_json()
+        + repr(route(webhook))
+        + caplog.text
+        + repr(wrong.value)
+        + repr(handled.delivery)
     )
     assert TOKEN not in shown
 
@@ -182,14 +186,14 @@ def test_alertmanager_groups_sends_mail_and_webhook_and_is_sent_the_resolution(
             "cause": "transfer_fails",
         }
         assert alert["generatorURL"] == "https://dagster.example.org/runs/abc-1"
-        assert alert["annotations"]["incident"] == only(handled.book).id
+        assert alert["annotations"]["incident"] == only(handled.state).id
         assert "40 signals of 4 assets" in alert["annotations"]["description"]
         assert mailbox.recipients == [["oncall@example.org"]]
         assert "lakehouse_transfer_fails" in mailbox.mails[0]["subject"]
         clear = [failed.model_copy(update={"firing": False, "at": now}) for failed in storm]
         service.handle(clear, now)
-        service._store.book.incidents[only(handled.book).id].quiet = now - timedelta(minutes=6)
-        assert service.handle([], now).book.live() == []
+        service._store.state.incidents[only(handled.state).id].quiet = now - timedelta(minutes=6)
+        assert service.handle([], now).state.live() == []
         wait_for(lambda: webhook.received[-1][1]["status"] == "resolved")
 
 
@@ -198,22 +202,22 @@ def test_routes_are_used_while_alertmanager_is_down(webhook: Webhook) -> None:
     service = IncidentService(Memory(), Notifier([route(webhook)], alertmanager=gone))
     handled = service.handle([signal(FAILS)], at(2))
     assert len(webhook.received) == len(handled.told) == 1
-    assert [letter.channel for letter in handled.book.dead_letters] == ["alertmanager"]
+    assert [letter.channel for letter in handled.state.dead_letters] == ["alertmanager"]
 
 
 def test_a_notice_that_no_channel_accepted_stays_due() -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
     service = IncidentService(Memory(), Notifier([], alertmanager=gone))
     handled = service.handle([signal(FAILS)], at(2))
-    assert (handled.told, len(handled.book.dead_letters)) == ((), 1)
-    assert only(handled.book).told is None
+    assert (handled.told, len(handled.state.dead_letters)) == ((), 1)
+    assert only(handled.state).told is None
 
 
 def test_a_worse_incident_is_a_new_alert_and_ends_the_former_one() -> None:
     store = Memory()
     service = IncidentService(store, Notifier())
     service.handle([signal(FAILS)], at(2))
-    worse = after(minute=241, state=store.book)
+    worse = after(minute=241, state=store.state)
     alerts = alerts_of(worse, LINKS, at(241))
     assert [(alert["labels"]["severity"], alert["endsAt"] > at(241).isoformat()) for alert in alerts] == [
         ("critical", True),
@@ -233,6 +237,6 @@ def test_two_services_keep_each_others_signals() -> None:
             return super().deliver(state, due, now)
 
     ours = IncidentService(store, WriteMeanwhile())
-    state = ours.handle([signal(FAILS, subject="binance/a")], at(2)).book
+    state = ours.handle([signal(FAILS, subject="binance/a")], at(2)).state
     assert {member.signal.subject for member in only(state).firing} == {"binance/a", "binance/b"}
-    assert store.book == state
+    assert store.state == state

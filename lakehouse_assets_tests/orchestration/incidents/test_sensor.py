@@ -73,16 +73,16 @@ class Watch:
         ) as context:
             result = self.sensor(context)
         self.cursor, self.events = result.cursor, result.asset_events
-        return self.book
+        return self.state
 
     @property
-    def book(self) -> IncidentState:
-        return LakeIncidentStore(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).book
+    def state(self) -> IncidentState:
+        return LakeIncidentStore(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).state
 
     def live(self) -> dict[Cause, set[tuple[str, str | None]]]:
         return {
             incident.cause: {(member.signal.subject, member.signal.period) for member in incident.firing}
-            for incident in self.book.live()
+            for incident in self.state.live()
         }
 
 
@@ -117,10 +117,10 @@ def test_a_failed_partition_is_told_within_its_hold_and_resolved_when_it_materia
         assert not it.runner.run(it.entry, FIRST, LAST).success
     it.tick()
     assert webhook.received == []
-    book = it.tick(later=timedelta(seconds=60))
+    state = it.tick(later=timedelta(seconds=60))
     name = it.entry.dataset.name
     assert it.live() == {Cause.TRANSFER_FAILS: {(name, BAD)}}
-    [incident] = book.live()
+    [incident] = state.live()
     [document] = [document for _, document in webhook.received]
     assert document["title"] == "[error] binance: objects cannot be copied into the lake (opened)"
     assert f"https://dagster.example.org/runs/{incident.firing[0].signal.run_id}" in document["message"]
@@ -202,7 +202,7 @@ def test_a_failing_check_is_an_incident_until_it_passes(watch: Callable[..., Wat
     check(it, name, passed=False, asset=asset, text="bytes of 2024-03-01: 3 bytes, unusually low")
     it.tick()
     assert it.live() == {cause: {(asset, None)}}
-    [member] = it.book.live()[0].firing
+    [member] = it.state.live()[0].firing
     assert member.signal.text == "bytes of 2024-03-01: 3 bytes, unusually low"
     check(it, name, passed=True, asset=asset)
     it.tick(later=timedelta(seconds=61))
@@ -332,7 +332,7 @@ def test_what_a_person_resolved_is_told_and_stays_so(
     assert incident.severity is Severity.ERROR
     desk = IncidentService(LakeIncidentStore(it.world.lake, None), Notifier())
     note = Note(who="anna", at=datetime.now(UTC), text="the exchange knows")
-    desk.change(lambda book: resolve(book, incident.id, note), note.at)
+    desk.change(lambda state: resolve(state, incident.id, note), note.at)
     it.tick()
     assert it.live() == {}
     assert "Resolved by anna: the exchange knows." in webhook.received[-1][1]["message"]
