@@ -1,8 +1,8 @@
-"""Times that were saved: what lies in the future when it is read back counts as now.
+"""Types for saved times: a time that is in the future when it is read counts as now.
 
-A clock that was ahead once (a virtual machine that was resumed, a board without a battery) would otherwise silence
-whatever waits for a saved time to pass, for as long as the clock was ahead. A model declares its saved times with
-the types below, and is read with a `Clock` as its validation context; without one nothing is changed.
+If a clock was ahead once (a resumed virtual machine, a board without a battery), anything that waits for a saved time
+to pass would otherwise be silent for as long as the clock was ahead. A model declares its saved times with the types
+below and is validated with a `Clock` as context; without a `Clock`, times are not changed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ T = TypeVar("T", int, datetime)
 
 @dataclass(slots=True)
 class Clock:
-    """Now (UTC), for reading saved times; ``corrected`` counts those that were in the future."""
+    """The current time (UTC), for reading saved times. ``corrected`` counts the times that were in the future."""
 
     now: datetime
     corrected: int = 0
 
     def past(self, saved: T, latest: T) -> T:
-        """``saved``, or ``latest`` where that is earlier."""
+        """The earlier of ``saved`` and ``latest``."""
         self.corrected += saved > latest
         return min(saved, latest)
 
@@ -44,7 +44,7 @@ SavedSeconds = Annotated[int, AfterValidator(_seconds)]
 
 @dataclass(frozen=True, slots=True)
 class AtMostAhead:
-    """A saved time that is to come, such as that of the next attempt: at most so long from now."""
+    """Limits a saved future time, such as that of the next attempt, to at most ``longest`` from now."""
 
     longest: timedelta
 

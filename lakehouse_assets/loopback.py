@@ -1,4 +1,4 @@
-"""This machine, reached as such: no proxy of the environment is asked for it."""
+"""Connections to this machine, without the environment's proxies."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def is_loopback(host: str) -> bool:
 
 
 def exclude_from_proxies(*hosts: str, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Add this machine's names, and ``hosts``, to those for which the environment's proxies are not asked.
+    """Exclude this machine's names and ``hosts`` from the environment's proxies.
 
-    Every client reads the environment by itself, and so do child processes. Some read the upper case, some the lower.
-    Nothing is done where no proxy is named: with either variable, some clients stop asking the system for its own.
+    Sets both NO_PROXY and no_proxy, since clients and child processes read one or the other. Does nothing if the
+    environment names no proxy, because with either variable some clients ignore the system's own proxy settings.
     """
     if not any(name.lower() in _PROXIES and value for name, value in environment.items()):
         return
-    given = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
+    default = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
     for name in ("NO_PROXY", "no_proxy"):
-        excluded = [each.strip() for each in environment.get(name, given).split(",") if each.strip()]
+        excluded = [host.strip() for host in environment.get(name, default).split(",") if host.strip()]
         if "*" not in excluded:
             environment[name] = ",".join(dict.fromkeys([*excluded, *_NAMES, *hosts]))

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive this process, not even when it is killed."""
+"""Child processes that do not outlive this process, even if it is killed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Runs before the program takes its place under the same process id. The parent may have died before
-# the request was made, and then no signal would ever come: hence the look at getppid() after it.
+# Runs first, and is then replaced by the program under the same process id. getppid() is checked after the request,
+# because no signal would come if the parent had died before it.
 _TETHER = """\
 import ctypes, os, sys
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -29,16 +29,15 @@ except OSError as error:
 
 
 def tethered(argv: Sequence[str]) -> list[str]:
-    """``argv`` so wrapped that the program is killed (SIGKILL) when its starter is gone.
+    """Wrap ``argv`` so that the program is killed (SIGKILL) when the process that started it ends.
 
-    Process id, exit status, signals, file descriptors and environment are the program's own: the
-    wrapper replaces itself by it. A program that cannot be executed exits with 127. It costs about
-    10 ms per start. Children that the program starts itself are not covered.
+    Process id, exit status, signals, file descriptors and environment are those of the program, since the wrapper
+    replaces itself with it. A program that cannot be executed exits with 127. The wrapper costs about 10 ms per start.
+    It does not cover children of the program.
 
-    The kernel ties the signal to the *thread* that starts the program: that thread must live as long
-    as the program (it does where it waits for it). Where it does not, start it with `spawn_tethered`.
-    Call this in the process that starts the program, right before starting it. On systems other than
-    Linux the result is ``argv`` itself.
+    The kernel ties the signal to the *thread* that starts the program, so that thread must live as long as the program,
+    as it does if it waits for it. Otherwise use `spawn_tethered`. Call this in the process that starts the program,
+    immediately before starting it. On systems other than Linux the result is ``argv`` itself.
     """
     if sys.platform != "linux" or not sys.executable:
         return list(argv)
@@ -46,19 +45,18 @@ def tethered(argv: Sequence[str]) -> list[str]:
 
 
 def spawn_tethered(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a tethered program that survives the calling thread, but not this process.
+    """Start a tethered program that may outlive the calling thread, but not this process.
 
-    ``options`` are those of `subprocess.Popen`, and so are the errors raised. A thread of its own
-    starts the program and stays until it has ended; it does not reap it, so ``wait``, ``poll`` and
-    signals work on the result as on any other.
+    ``options`` and errors are those of `subprocess.Popen`. A separate thread starts the program and lives until it has
+    ended. The thread does not reap it, so ``wait``, ``poll`` and signals work as usual.
     """
     if sys.platform != "linux":
-        plain: Any = subprocess.Popen(list(argv), **options)
-        return plain
+        untethered: Any = subprocess.Popen(list(argv), **options)
+        return untethered
     started = threading.Event()
     outcome: list[subprocess.Popen[bytes] | BaseException] = []
 
-    def keep() -> None:
+    def run() -> None:
         try:
             process: Any = subprocess.Popen(tethered(argv), **options)
         except BaseException as error:  # noqa: BLE001 - raised by the caller below
@@ -71,9 +69,9 @@ def spawn_tethered(argv: Sequence[str], **options: Any) -> subprocess.Popen[byte
         try:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
-            return  # reaped by whoever called wait()
+            return  # wait() was called elsewhere
 
-    threading.Thread(target=keep, name="tether", daemon=True).start()
+    threading.Thread(target=run, name="tether", daemon=True).start()
     started.wait()
     [result] = outcome
     if isinstance(result, BaseException):

@@ -1,4 +1,4 @@
-"""Every panel and rule of the dashboards, asked of a real Prometheus after real runs: processes that come and go."""
+"""Every panel and rule of the dashboards, evaluated by a real Prometheus after real, short-lived runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KLINES, TABLE = "binance/um/klines/daily", "binance/um/klines/table"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 FIRST, MIDDLE, LAST = "2024-01-01", "2024-01-02", "2024-01-03"
 OBJECTS = 2 * 2 * 3
-"""Symbols, intervals, days."""
+"""2 symbols, 2 intervals, 3 days."""
 ROWS = 2 * 3 * (1440 + 24)
 
 VARIABLES = {"exchange": ".*", "__range": "10m", "__rate_interval": "1m", "__interval": "15s"}
@@ -43,7 +43,7 @@ VARIABLES = {"exchange": ".*", "__range": "10m", "__rate_interval": "1m", "__int
 
 @dataclass(frozen=True)
 class Shown:
-    """What was done, and where it can be asked for."""
+    """Figures of the workload, and the servers that received its telemetry."""
 
     prometheus: Backend
     bytes: int
@@ -54,7 +54,7 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """The workload: a sync, one that is throttled and falls back, a table, a tick; the exporter before and after."""
+    """The workload: a sync, a throttled sync that falls back, a table, a tick; the exporter before and after."""
     folder = tmp_path_factory.mktemp("dashboards")
     matrix = folder / "matrix.yaml"
     matrix.write_text(yaml.safe_dump({"datasets": [{"dataset": KLINES, "intervals": ["1m", "1h"]}]}))
@@ -103,7 +103,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         exporter = (str(Path(sys.executable).with_name("lakehouse")), "exporter", "--once")
         process(*exporter)
         workload("run", KLINES, FIRST, MIDDLE)
-        # Four objects are left: one and its sidecar are refused to the store's own copying.
+        # Four objects remain; the store refuses to copy one of them and its sidecar.
         refused = Rule(Refusal(403, "AccessDenied"), ("CopyObject",), "ETHUSDT-1h-2024-01-03.zip")
         slow = Rule(Refusal(503, "SlowDown"), WRITES, "archive/", most=3)
         with Proxy(store.endpoint_url, refused, slow).running() as proxy:
@@ -139,32 +139,34 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 
 
 def panels() -> Iterator[tuple[str, str]]:
-    """Title and expression, as Grafana asks with all exchanges chosen."""
+    """Title and expression of every panel, with Grafana's variables set to all exchanges."""
     for file in sorted((GRAFANA / "dashboards").glob("*.json")):
         for panel in json.loads(file.read_text())["panels"]:
             for target in panel.get("targets", ()):
-                yield f"{file.stem}: {panel['title']}", asked(target["expr"])
+                yield f"{file.stem}: {panel['title']}", expanded(target["expr"])
 
 
-def asked(expression: str) -> str:
-    return re.sub(r"\$\{?(\w+)\}?", lambda found: VARIABLES[found[1]], expression)
+def expanded(expression: str) -> str:
+    return re.sub(r"\$\{?(\w+)\}?", lambda match: VARIABLES[match[1]], expression)
 
 
 def headline(dashboard: str, title: str) -> str:
-    """The expression of a panel of that title, the one that shows a single number where there are several."""
-    found = json.loads((GRAFANA / f"dashboards/lakehouse-{dashboard}.json").read_text())["panels"]
-    [panel] = [each for each in found if each["title"] == title and each["type"] in {"stat", "table", "bargauge"}]
+    """The expression of the panel with this title; of several, the one that shows a single number."""
+    candidates = json.loads((GRAFANA / f"dashboards/lakehouse-{dashboard}.json").read_text())["panels"]
+    [panel] = [
+        panel for panel in candidates if panel["title"] == title and panel["type"] in {"stat", "table", "bargauge"}
+    ]
     [target] = panel["targets"]
-    return asked(target["expr"])
+    return expanded(target["expr"])
 
 
 def test_every_panel_has_data(shown: Shown) -> None:
-    """A misspelled metric is no error for Prometheus: it answers with no rows."""
+    """Prometheus answers a query for a misspelled metric with no rows, not with an error."""
     empty = [f"{title}: {expression}" for title, expression in panels() if not shown.prometheus.query(expression)]
     assert empty == []
 
 
-def test_the_headline_panels_are_what_was_done(shown: Shown) -> None:
+def test_the_headline_panels_have_the_figures_of_the_workload(shown: Shown) -> None:
     def value(name: str) -> float | None:
         return shown.prometheus.value(headline(*name.split(": ")))
 
@@ -182,7 +184,7 @@ def test_the_headline_panels_are_what_was_done(shown: Shown) -> None:
     assert ask('lakehouse_table_quality{level="ok"}') == OBJECTS
     assert ask('lakehouse_incidents_open{severity="critical"}') == 1
     assert ask('lakehouse_unusual{quantity="objects"}') == 0
-    # Of the processes: each copied and ended.
+    # Metrics of processes that have ended.
     assert ask('sum(lakehouse_transfer_files_total{outcome="copied"})') == 2 * OBJECTS
     assert ask('sum(lakehouse_transfer_files_total{mode="relay",outcome="copied"})') == 2
     assert ask("sum(lakehouse_transfer_fallbacks_total)") == 2
@@ -191,7 +193,7 @@ def test_the_headline_panels_are_what_was_done(shown: Shown) -> None:
 
 
 def test_series_are_the_same_after_a_restart_and_an_upgrade(shown: Shown) -> None:
-    """Two series of one number would be summed: the exporter ran twice, and no label tells its version."""
+    """The exporter ran twice. Two series of one number would be summed, so no label has its version."""
     for metric in ("lakehouse_objects_present", "lakehouse_listing_keys_total{side='source'}"):
         [series] = shown.prometheus.query(metric)
         assert not [label for label in series["metric"] if "version" in label and label != "scope_version"]

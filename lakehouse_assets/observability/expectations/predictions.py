@@ -1,6 +1,6 @@
-"""When is something to be expected: the next publication, the end of a backfill, a full budget.
+"""Predictions of the next publication, the end of a backfill, and the day on which a budget is used up.
 
-Every prediction is an interval with the value in its middle, and says from how much it was learned.
+Every prediction has an expected value, an interval, and the number of values that it was learned from.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from datetime import datetime, timedelta
 from statistics import fmean, quantiles, stdev
 
 NORMAL_90 = 1.645
-"""90 % of a normal distribution lie within so many standard deviations."""
+"""90 % of a normal distribution lie within this many standard deviations."""
 
 MINIMUM = 3
-"""Values below which nothing is predicted."""
+"""Least number of values for a prediction."""
 
 PERCENTILES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time (UTC) with the interval that holds it nine times in ten; ``latest`` is None where it may never come."""
+    """A predicted time (UTC) with its 90 % interval; ``latest`` is None if it may never come."""
 
     expected: datetime
     earliest: datetime
@@ -31,16 +31,16 @@ class Moment:
 
 
 def publication(period_end: datetime, lags: Sequence[timedelta]) -> Moment | None:
-    """When a period that ends then will be published; None for fewer than MINIMUM earlier ``lags``.
+    """When a period with this end will be published; None for fewer than MINIMUM earlier ``lags``.
 
-    The median and the 5th and 95th percentile of what earlier periods took after their end: lags
-    have a long right tail, so that their mean and deviation would say less. With fewer than twenty,
-    the ends are the shortest and the longest seen.
+    Uses the median and the 5th and 95th percentile of the time from the end of earlier periods to their publication,
+    since lags have a long right tail, which mean and deviation describe badly. With fewer than twenty lags, the
+    interval is from the shortest to the longest lag.
     """
     if len(lags) < MINIMUM:
         return None
     seconds = sorted(lag.total_seconds() for lag in lags)
-    # Beyond the first and last of the cuts, a small sample would be extrapolated.
+    # quantiles() extrapolates beyond the values of a small sample.
     cuts = [min(max(cut, seconds[0]), seconds[-1]) for cut in quantiles(seconds, n=PERCENTILES, method="exclusive")]
     return Moment(
         expected=period_end + timedelta(seconds=cuts[PERCENTILES // 2 - 1]),
@@ -51,10 +51,10 @@ def publication(period_end: datetime, lags: Sequence[timedelta]) -> Moment | Non
 
 
 def backfill_end(now: datetime, remaining: int, seconds_each: Sequence[float]) -> Moment | None:
-    """When ``remaining`` periods will be done, of which earlier ones took ``seconds_each`` from one to the next.
+    """When the ``remaining`` periods of a backfill will be finished.
 
-    ``seconds_each`` are wall seconds between finished periods, so that runs side by side count as
-    they come. The interval widens with the number left and with how little was seen; see :func:`_sum`.
+    ``seconds_each`` are wall-clock seconds from one finished period to the next, so that parallel runs are accounted
+    for. The interval is wider for more remaining periods and for fewer finished ones; see :func:`_sum`.
     """
     if len(seconds_each) < MINIMUM:
         return None
@@ -69,7 +69,7 @@ def backfill_end(now: datetime, remaining: int, seconds_each: Sequence[float]) -
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Days until a budget is used up, at the least and at the most; infinite where it may never be."""
+    """Days until a budget is used up, with bounds; infinite if that may never happen."""
 
     expected: float
     least: float
@@ -78,9 +78,9 @@ class Days:
 
 
 def days_until(budget: float, used: float, per_day: Sequence[float]) -> Days | None:
-    """Days until ``used`` grows to ``budget`` (bytes, or dollars), at what recent days added each.
+    """Days until ``used`` reaches ``budget`` (bytes or dollars), if it grows as on recent days.
 
-    None for fewer than MINIMUM days; all 0 where the budget is used up already.
+    None for fewer than MINIMUM days; all 0 if the budget is already used up.
     """
     if len(per_day) < MINIMUM:
         return None
@@ -97,11 +97,11 @@ def days_until(budget: float, used: float, per_day: Sequence[float]) -> Days | N
 
 
 def _sum(count: int, values: Sequence[float]) -> tuple[float, float]:
-    """What ``count`` more values will add up to, and the margin that holds it nine times in ten.
+    """The expected sum of ``count`` more values, and the margin of its 90 % interval.
 
-    The mean, not the median, since a sum of many has every long one in it. Its error has two parts:
-    each of the ``count`` varies (deviation times the root of count), and the mean itself was learned
-    from few (count times deviation over the root of their number).
+    Uses the mean, not the median, since a sum contains the long values too. The error has two parts: the ``count``
+    values vary (deviation times the root of count), and the mean is estimated from few values (count times deviation
+    over the root of their number).
     """
     deviation = stdev(values)
     error = deviation * math.sqrt(count + count**2 / len(values))
@@ -109,9 +109,9 @@ def _sum(count: int, values: Sequence[float]) -> tuple[float, float]:
 
 
 def _days(left: float, per_day: Sequence[float], deviations: float) -> float:
-    """Days n for which the mean of n days and so many deviations of their sum make ``left``.
+    """Number of days n in which the sum, offset by ``deviations`` standard deviations, reaches ``left``.
 
-    n * mean + deviations * s * sqrt(n + n^2 / k) = left, solved by halving.
+    Solves n * mean + deviations * s * sqrt(n + n^2 / k) = left by bisection.
     """
     mean, deviation, known = fmean(per_day), stdev(per_day), len(per_day)
 

@@ -1,4 +1,4 @@
-"""What is watched of every period: one table of quantities, their units, sides and floors."""
+"""The quantities that are checked for every period: units, sides and floors, in one table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Sides(StrEnum):
-    """Which deviations matter."""
+    """The directions in which a deviation matters."""
 
     LOW = "low"
     HIGH = "high"
@@ -17,13 +17,12 @@ class Sides(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """One number per period, and when a deviation of it is worth a look.
+    """One number per period, and which deviations of it are unusual.
 
-    ``relative_floor`` and ``absolute_floor``: a deviation from what is expected that is smaller than
-    either is never unusual, however steady the history was. ``by_ratio``: it varies in proportion
-    to its size (bytes), so that distances are taken on a logarithmic scale; otherwise by
-    differences (retries). ``at_least`` and ``at_most`` hold where history is too short to learn
-    from, None where nothing can be said then.
+    ``relative_floor`` and ``absolute_floor``: a deviation smaller than either is never unusual, however steady the
+    history is. ``by_ratio``: the number varies in proportion to its size (bytes), so distances are measured on a
+    logarithmic scale, otherwise as differences (retries). ``at_least`` and ``at_most`` are fixed limits for a history
+    that is too short to learn from; None for no limit.
     """
 
     name: str
@@ -96,7 +95,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity(
             name="retries",
             unit="retries",
-            meaning="requests tried again in the period's sync",
+            meaning="requests retried in the period's sync",
             sides=Sides.HIGH,
             relative_floor=1.0,
             absolute_floor=20,
@@ -106,7 +105,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity(
             name="failures",
             unit="objects",
-            meaning="objects of the period that could not be moved",
+            meaning="objects of the period that could not be copied",
             sides=Sides.HIGH,
             relative_floor=1.0,
             absolute_floor=5,

@@ -1,20 +1,19 @@
-"""Is a period's number unusual, judged by its own past? Pure, robust and explained in one sentence.
+"""Detects unusual numbers of a period by comparison with the series' own history. Pure functions.
 
-What is expected of a period is
+The expected value of a period is
 
-    level of the last six weeks + trend + what its weekday adds, give or take a limit
+    level of the last six weeks + trend + effect of the weekday, plus or minus a limit
 
-Every part is a median, so that a few odd days in the past neither move what is expected nor widen
-it: a weekday's part is the median distance of its days from the median of the week around them;
-the trend is the Theil-Sen slope, the median of the slopes of all pairs of days, here of pairs whole
-weeks apart (as in the seasonal Kendall slope of Hirsch, Slack and Smith 1982, so that the week
-cannot pass for a trend), and counts only where Kendall's test is sure of it. The least squares
-line would follow one spike; a median of weekly ratios sees only neighbouring weeks.
-The spread is the median absolute deviation (MAD) from all that, times 1.4826 (a normal
-distribution's standard deviation), of all weekdays together: sixteen days of one weekday would
-tell it badly.
+Every part is a median, so that a few outliers in the history neither shift the expected value nor widen the limit. The
+effect of a weekday is the median distance of its days from the median of the week around them. The trend is the
+Theil-Sen slope, the median of the slopes of all pairs of days, here of pairs that are whole weeks apart (as in the
+seasonal Kendall slope of Hirsch, Slack and Smith 1982, so that the weekly pattern is not taken for a trend); it is
+used only if Kendall's test is significant. A least squares line would follow a single spike; a median of weekly ratios
+compares only adjacent weeks. The spread is the median absolute deviation (MAD) from the expected values, times 1.4826
+(a normal distribution's standard deviation). It is computed over all weekdays together, since sixteen days of one
+weekday are too few.
 
-A level that has shifted and stayed becomes what is expected after ``adopt`` periods.
+A level shift that lasts becomes the expected level after ``adopt`` periods.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from typing import Literal
 from lakehouse_assets.observability.expectations.quantities import Quantity, Sides
 
 MAD_TO_DEVIATION = 1.4826
-"""A normal distribution's standard deviation is so many MADs."""
+"""The standard deviation of a normal distribution, in MADs."""
 
 WEEK = 7
 
 SHIFT_REACH = 3 * WEEK
-"""Periods on either side of a shift that are compared."""
+"""Number of periods before and after a shift that are compared."""
 
 Cadence = Literal["daily", "monthly"]
 
@@ -43,7 +42,7 @@ _Point = tuple[int, float]
 
 
 class ThresholdState(StrEnum):
-    """What a number is. ``learning``: history is too short, and no fixed limit says more."""
+    """State of a number. ``learning``: the history is too short, and there is no fixed limit."""
 
     USUAL = "usual"
     LOW = "low"
@@ -53,12 +52,13 @@ class ThresholdState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """How the detector judges. Defaults were chosen on the development seeds of the benchmark.
+    """Parameters of the detector. Defaults were chosen on the development seeds of the benchmark.
 
-    ``deviations``: a value is unusual beyond so many spreads. ``window``, ``level_window``: periods
-    of history for weekday, trend and spread, and for the level. ``minimum``: periods below which
-    only fixed limits hold. ``per_weekday``: days of each weekday before weekdays are told apart.
-    ``adopt``: periods after which a shifted level is the expected one.
+    ``deviations``: a value farther than this many spreads from the expected one is unusual. ``window``: periods of
+    history for weekday, trend and spread; ``level_window``: for the level. ``minimum``: with fewer periods, only the
+    fixed limits apply. ``per_weekday``: days of each weekday that are needed for weekday effects. ``adopt``: periods
+    after which a shifted level becomes the expected one. ``trend_certainty``: standard deviations of Kendall's test
+    from which on a trend is significant.
     """
 
     deviations: float = 3.6
@@ -71,15 +71,15 @@ class Parameters:
 
 
 MONTHLY = Parameters(window=36, level_window=12, minimum=6)
-"""Periods are months: no weekday, and a trend over three years."""
+"""Parameters for months: no weekday effects, and a trend over three years."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A judgement. ``low`` and ``high`` bound what was expected, None where a side does not matter.
+    """The result for one value. ``low`` and ``high`` bound the expected range; None for a side that does not matter.
 
-    ``score`` is the distance from ``expected`` in limits: beyond 1 the value is unusual.
-    ``history`` counts the periods that were learned from, ``since`` is the first of them.
+    ``score`` is the distance from ``expected``, divided by the limit: above 1 the value is unusual. ``history`` is the
+    number of periods that were used, ``since`` the first of them.
     """
 
     quantity: Quantity
@@ -101,24 +101,24 @@ class Verdict:
         return self.state in {ThresholdState.LOW, ThresholdState.HIGH}
 
     def __str__(self) -> str:
-        """One sentence: the value, what was expected, and the history that was used."""
-        what = f"{self.quantity.name} of {self.period}: {_amount(self.value)} {self.quantity.unit}"
+        """One sentence with the value, the expected range, and the history that was used."""
+        number = f"{self.quantity.name} of {self.period}: {_amount(self.value)} {self.quantity.unit}"
         if self.state is ThresholdState.LEARNING:
-            return f"{what}; {self.history} earlier periods are too few to say what is usual."
-        how = f"unusually {self.state}" if self.is_unusual else "as usual"
-        judged = f"{what}, {how}: expected {_range(self.low, self.high)}"
+            return f"{number}; {self.history} earlier periods are too few to tell what is usual."
+        state = f"unusually {self.state}" if self.is_unusual else "as usual"
+        result = f"{number}, {state}: expected {_range(self.low, self.high)}"
         if self.expected is None:
-            return f"{judged} (a fixed limit, as {self.history} earlier periods are too few to learn from)."
+            return f"{result} (a fixed limit, as {self.history} earlier periods are too few to learn from)."
         basis = f"median {_amount(self.expected)} of {self.history} periods since {self.since}"
         if self.weekday:
             basis += f", as on a {self.period:%A}"
         if self.growth:
             basis += f", changing by {self.growth:+.1%} a {'week' if self.cadence == 'daily' else 'month'}"
-        return f"{judged} ({basis})."
+        return f"{result} ({basis})."
 
 
 class AdaptiveThresholdDetector:
-    """Judges values by history. Holds parameters only."""
+    """Compares values with their history. Has no state except its parameters."""
 
     def __init__(self, parameters: Parameters | None = None) -> None:
         self._given = parameters
@@ -132,17 +132,16 @@ class AdaptiveThresholdDetector:
         *,
         cadence: Cadence = "daily",
     ) -> Verdict:
-        """Judge one value by the periods before it.
+        """Compare one value with the periods before it.
 
-        ``history`` has one (start of period, value) each, in any order; what is not before
-        ``period`` is left out, so a whole series may be given (a frame's ``iter_rows()``).
-        Periods may be missing.
+        ``history`` has a pair (start of period, value) per period, in any order. Periods not before ``period`` are
+        ignored, so the complete series may be given (a frame's ``iter_rows()``). Periods may be missing.
         """
         parameters = self._given or (MONTHLY if cadence == "monthly" else Parameters())
         now = _number(period, cadence)
         scale = _Scale(quantity)
-        past = sorted((_number(day, cadence), scale.of(known)) for day, known in history if day < period)
-        past = [(when, known) for when, known in past if when >= now - parameters.window]
+        past = sorted((_number(day, cadence), scale.of(earlier)) for day, earlier in history if day < period)
+        past = [(when, earlier) for when, earlier in past if when >= now - parameters.window]
         if len(past) < parameters.minimum:
             return _by_fixed_limits(quantity, period, value, len(past))
         model = _fit(past, now, parameters, scale, weekly=cadence == "daily")
@@ -196,7 +195,7 @@ def _by_fixed_limits(quantity: Quantity, period: date, value: float, history: in
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """The scale on which distances are taken: log(1 + value) where values vary by ratio."""
+    """The scale on which distances are measured: log(1 + value) for values that vary by ratio."""
 
     quantity: Quantity
 
@@ -207,10 +206,10 @@ class _Scale:
         return math.expm1(scaled) if self.quantity.by_ratio else scaled
 
     def floor(self, centre: float) -> float:
-        """The least deviation that matters, on this scale."""
+        """The smallest deviation that matters, on this scale."""
         expected = max(0.0, self.back(centre))
         least = max(self.quantity.relative_floor * expected, self.quantity.absolute_floor)
-        # By ratio, half of it is as far away as twice of it.
+        # On the logarithmic scale, half the value is as far away as twice the value.
         return self.of(expected + least) - self.of(expected)
 
 
@@ -225,7 +224,7 @@ class _Model:
 
 
 def _fit(past: Sequence[_Point], now: int, parameters: Parameters, scale: _Scale, *, weekly: bool) -> _Model:
-    """What is expected ``now`` of a series of (period number, scaled value), ascending."""
+    """Fit the model to a series of (period number, scaled value), ascending, for the period ``now``."""
     effects = _weekday_effects(past, parameters.per_weekday) if weekly else None
     flat = [(when, value - effects[when % WEEK]) for when, value in past] if effects else list(past)
     shift = _last_shift(flat, parameters, scale)
@@ -234,7 +233,7 @@ def _fit(past: Sequence[_Point], now: int, parameters: Parameters, scale: _Scale
     level = median(value + slope * (now - when) for when, value in flat[-parameters.level_window :])
     around = [abs(value + slope * (now - when) - level) for when, value in flat]
     if len(flat) < parameters.minimum:
-        # The few values since a shift say little of their spread; those before it do.
+        # The few values since a shift are not enough for the spread, so those before it are used as well.
         former = median(value for _, value in before)
         around += [abs(value - former) for _, value in before]
     return _Model(
@@ -248,17 +247,17 @@ def _fit(past: Sequence[_Point], now: int, parameters: Parameters, scale: _Scale
 
 
 def _spread(distances: Sequence[float]) -> float:
-    """A standard deviation from distances to a median of the same values, which lies too close by 1 / count."""
+    """Standard deviation from distances to the median of the same values, corrected for the small-sample bias."""
     count = len(distances)
     return MAD_TO_DEVIATION * median(distances) * count / (count - 1)
 
 
 def _weekday_effects(past: Sequence[_Point], needed: int) -> list[float] | None:
-    """What each weekday adds to the median of the week around it; None where weekdays do not differ."""
-    known = dict(past)
+    """Median distance of each weekday from the week around it; None if weekdays do not differ."""
+    values = dict(past)
     around: list[_Point] = []
     for when, value in past:
-        week = [known[day] for day in range(when - 3, when + 4) if day in known]
+        week = [values[day] for day in range(when - 3, when + 4) if day in values]
         if len(week) >= WEEK - 1:
             around.append((when % WEEK, value - median(week)))
     by_weekday = [[distance for weekday, distance in around if weekday == number] for number in range(WEEK)]
@@ -267,15 +266,15 @@ def _weekday_effects(past: Sequence[_Point], needed: int) -> list[float] | None:
     effects = [median(distances) for distances in by_weekday]
     with_weekdays = median(abs(distance - effects[weekday]) for weekday, distance in around)
     without = median(abs(distance) for _, distance in around)
-    # Seven medians always fit somewhat better than none.
+    # Seven medians always fit a little better than none.
     return effects if with_weekdays < 0.85 * without else None
 
 
 def _last_shift(flat: Sequence[_Point], parameters: Parameters, scale: _Scale) -> int:
-    """Where a series' level last shifted and stayed; 0 where it did not.
+    """Position at which the level of a series last shifted for good; 0 if it did not.
 
-    Three weeks (or what there is) before a point are compared with those after it; a drift that
-    goes on through both is a trend.
+    Compares the three weeks (or fewer at the ends) before a point with those after it. A drift in both is a trend, not
+    a shift.
     """
     values = [value for _, value in flat]
     best, start = 1.0, 0
@@ -294,7 +293,7 @@ def _last_shift(flat: Sequence[_Point], parameters: Parameters, scale: _Scale) -
 
 
 def _common_drift(before: Sequence[float], after: Sequence[float]) -> float:
-    """Change per period that both have, the lesser of the two; 0 where they go different ways."""
+    """Change per period common to both, the smaller of the two; 0 if their directions differ."""
     drifts = [
         (median(values[(len(values) + 1) // 2 :]) - median(values[: len(values) // 2])) / ((len(values) + 1) // 2)
         for values in (before, after)
@@ -303,9 +302,9 @@ def _common_drift(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def _slope(flat: Sequence[_Point], parameters: Parameters, *, apart: int) -> float:
-    """Theil-Sen slope per period over pairs that are multiples of ``apart`` away from each other.
+    """Theil-Sen slope per period over pairs whose distance is a multiple of ``apart``.
 
-    0 where Kendall's test is not sure of a trend.
+    0 if Kendall's test finds no significant trend.
     """
     slopes: list[float] = []
     variance = 0.0
@@ -325,7 +324,7 @@ def _slope(flat: Sequence[_Point], parameters: Parameters, *, apart: int) -> flo
 
 
 def _growth(scale: _Scale, model: _Model, steps: int) -> float:
-    """The trend over so many periods, as a share of what is expected."""
+    """The trend over ``steps`` periods, as a share of the expected value."""
     if not model.slope:
         return 0.0
     expected = scale.back(model.centre)
@@ -333,7 +332,7 @@ def _growth(scale: _Scale, model: _Model, steps: int) -> float:
 
 
 def _number(day: date, cadence: Cadence) -> int:
-    """Periods in a row have numbers in a row; days of one weekday are the same modulo 7."""
+    """Consecutive numbers for consecutive periods; days of one weekday are equal modulo 7."""
     return day.toordinal() if cadence == "daily" else 12 * day.year + day.month - 1
 
 

@@ -1,7 +1,7 @@
-"""Taking secrets out of a text before it is shown: logs, traces, metadata, exceptions.
+"""Removes secrets from texts before they are shown in logs, traces, metadata and exceptions.
 
-A secret is known by value, once :func:`register_secret` has been told it, or by its form: a
-signature or token in a URL, the user part of a URL, an Authorization header.
+A secret is recognized by its value, if it was registered with :func:`register_secret`, or by its form: a signature or
+token in a URL, the user part of a URL, or an Authorization header.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 MASK = "***"
 
 SHORTEST = 6
-"""Values below this length are not taken out of texts: they would blank ordinary words."""
+"""Shorter values are not removed, since that would mask ordinary words."""
 
 _FORMS = (
     re.compile(r"(?i)(X-Amz-(?:Signature|Security-Token|Credential)=)[^&\s\"'<>]+"),
@@ -24,14 +24,14 @@ _values: set[str] = set()
 
 
 def register_secret(value: str | None) -> None:
-    """Have a value taken out of every text from now on; None and short values are ignored."""
+    """Remove a value from every text from now on. None and short values are ignored."""
     if value is not None and len(value) >= SHORTEST:
         _values.add(value)
 
 
 def redact(text: str) -> str:
     """The text without secrets."""
-    # Longest first, so that a secret which contains another leaves nothing behind.
+    # Longest first, so that a secret which contains another one is removed completely.
     for value in sorted(_values, key=len, reverse=True):
         text = text.replace(value, MASK)
     for form in _FORMS:

@@ -1,4 +1,4 @@
-"""The SDK's providers, each made from the standard variables; imported only where something is exported."""
+"""The SDK's providers, configured by the standard variables. Imported only if something is exported."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from lakehouse_assets.observability.telemetry.metrics import SCOPE
 
 
 class Provider(Protocol):
-    """What every signal's provider can do."""
+    """Methods that the providers of all signals have."""
 
     def force_flush(self, timeout_millis: int = ...) -> object: ...
     def shutdown(self) -> None: ...
 
 
 def set_up(service: str, instance: str | None, signals: Sequence[str]) -> tuple[Provider, ...]:
-    """Make the signals' providers and tell the API of them. ``service`` is the ``service.name``, ``instance``
-    its ``service.instance.id``, one of its own for each process where none is given."""
+    """Create the signals' providers and register them with the API.
+
+    ``service`` is the ``service.name`` and ``instance`` the ``service.instance.id``, by default a new one per process.
+    """
     identity = {"service.name": service, "service.instance.id": instance or str(uuid.uuid4())}
     resource = Resource.create(identity | {"service.version": version("lakehouse-assets")})
     providers: list[Provider] = []
@@ -46,7 +48,7 @@ def set_up(service: str, instance: str | None, signals: Sequence[str]) -> tuple[
         BotocoreInstrumentor().instrument()
         providers.append(tracing)
     if "METRICS" in signals:
-        # Versions become labels: with them an upgrade would begin every series anew, beside the old one.
+        # Without the version, which would become a label: then each upgrade would start new series beside the old ones.
         named = Resource(identity).merge(OTELResourceDetector().detect())
         measuring = MeterProvider(resource=named, metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())])
         metrics.set_meter_provider(measuring)

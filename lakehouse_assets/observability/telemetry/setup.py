@@ -1,9 +1,9 @@
-"""OpenTelemetry's SDK, set up once per process from the standard ``OTEL_*`` variables.
+"""Set-up of OpenTelemetry's SDK, once per process, from the standard ``OTEL_*`` variables.
 
-Without an endpoint in the environment nothing is set up and the API's calls do nothing. With
-one, traces, metrics and logs go there by OTLP over HTTP; the exporters read endpoint, headers,
-timeout, interval and temporality from the environment by themselves. A receiver that is down
-costs a warning and the time limit of a flush, never a run.
+Without an endpoint in the environment nothing is set up, and calls of the API do nothing. With an endpoint, traces,
+metrics and logs are exported by OTLP over HTTP; the exporters read endpoint, headers, timeout, interval and
+temporality from the environment themselves. A receiver that is down causes a warning and the delay of a flush, but
+fails no run.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from lakehouse_assets.observability.telemetry.sdk import Provider
 
 FLUSH_MILLIS = 5_000
-"""A flush waits no longer for each signal."""
+"""Time limit of a flush per signal."""
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 _log = logging.getLogger(__name__)
 _lock = Lock()
 _providers: tuple[Provider, ...] | None = None
-"""None before the set-up; empty where nothing is exported."""
+"""None before the set-up; empty if nothing is exported."""
 
 
 def start_telemetry(service: str = "lakehouse", instance: str | None = None) -> bool:
-    """Set up the SDK in this process, once; returns whether anything is exported.
+    """Set up the SDK in this process, once. Returns whether anything is exported.
 
-    ``service`` is the ``service.name`` where ``OTEL_SERVICE_NAME`` does not give one. ``instance`` is the
-    ``service.instance.id`` of a service that runs once, so that its series go on when it is started
-    again; without it each process has an id of its own.
+    ``service`` is the ``service.name`` unless ``OTEL_SERVICE_NAME`` is set. ``instance`` is the
+    ``service.instance.id`` of a service that runs as a single process, so that its series continue after a restart;
+    without it each process gets its own id.
     """
     global _providers  # noqa: PLW0603 - one SDK per process is OpenTelemetry's own rule
     with _lock:
@@ -48,7 +48,7 @@ def start_telemetry(service: str = "lakehouse", instance: str | None = None) -> 
 
 
 def flush_telemetry() -> None:
-    """Send what is waiting; returns when it was sent or after the time limit. Never raises."""
+    """Send pending data, within the time limit. Never raises."""
     for provider in _providers or ():
         try:
             provider.force_flush(FLUSH_MILLIS)
@@ -57,7 +57,7 @@ def flush_telemetry() -> None:
 
 
 def _set_up(service: str, instance: str | None, signals: list[str]) -> tuple[Provider, ...]:
-    # Here, since importing SDK and exporters takes longer than many a command.
+    # A local import, since importing SDK and exporters takes longer than many commands.
     from lakehouse_assets.observability.telemetry.sdk import set_up  # noqa: PLC0415
 
     return set_up(service, instance, signals)
@@ -76,7 +76,7 @@ def _is_exported(signal: str, environment: Mapping[str, str]) -> bool:
     )
     if protocol not in (None, "", "http/protobuf"):
         _log.warning(
-            "OTEL_EXPORTER_OTLP_PROTOCOL is %r, but only http/protobuf is spoken here: no %s are exported.",
+            "OTEL_EXPORTER_OTLP_PROTOCOL is %r, but only http/protobuf is supported: no %s are exported.",
             protocol,
             signal.lower(),
         )

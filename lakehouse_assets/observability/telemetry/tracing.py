@@ -1,4 +1,4 @@
-"""Spans, by OpenTelemetry's API alone: without an SDK in the process they cost next to nothing."""
+"""Spans, created with OpenTelemetry's API only: without the SDK they cost almost nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _tracer = trace.get_tracer(SCOPE)
 
 @contextmanager
 def span(name: str, **attributes: str | float | bool | None) -> Generator[trace.Span]:
-    """A span around the body; an exception marks it as failed, without its secrets, and goes on.
+    """A span around the body. An exception marks it as failed, without secrets, and is raised again.
 
     Attributes that are None are left out.
     """
-    known = {key: value for key, value in attributes.items() if value is not None}
+    given = {key: value for key, value in attributes.items() if value is not None}
     with _tracer.start_as_current_span(
-        name, attributes=known, record_exception=False, set_status_on_exception=False
+        name, attributes=given, record_exception=False, set_status_on_exception=False
     ) as current:
         try:
             yield current
@@ -33,6 +33,6 @@ def span(name: str, **attributes: str | float | bool | None) -> Generator[trace.
 
 
 def trace_id() -> str | None:
-    """Of the current span, as 32 hex digits; None outside a recorded one."""
+    """The trace id of the current span, as 32 hex digits; None without a valid span."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None

@@ -1,4 +1,4 @@
-"""Predictions hold what comes about nine times in ten, and say nothing of what nobody knows."""
+"""Intervals of predictions are right about nine times in ten; without enough values there is no prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakehouse_assets.observability.expectations.predictions import backfill_end
 NOW = datetime(2024, 3, 5, tzinfo=UTC)
 
 
-def test_a_publication_is_expected_at_the_median_lag_within_the_tails() -> None:
+def test_a_publication_is_expected_at_the_median_lag() -> None:
     lags = [timedelta(hours=hours) for hours in [8, 8.5, 9, 9, 9, 9.5, 10, 10, 11, 30]]
     moment = publication(NOW, lags)
     assert moment.expected == NOW + timedelta(hours=9.25)
@@ -27,13 +27,13 @@ def test_nothing_is_predicted_from_two_values() -> None:
     assert days_until(100, 0, [1.0, 1.0]) is None
 
 
-def test_a_steady_backfill_ends_when_its_rate_says() -> None:
+def test_the_end_of_a_steady_backfill_follows_from_its_rate() -> None:
     moment = backfill_end(NOW, 100, [6.0] * 5)
     assert moment.expected == moment.earliest == moment.latest == NOW + timedelta(minutes=10)
     assert backfill_end(NOW, 0, [6.0, 9.0, 30.0]).latest == NOW
 
 
-def test_the_end_of_a_backfill_lies_in_its_interval_about_nine_times_in_ten() -> None:
+def test_a_backfill_ends_within_the_interval_about_nine_times_in_ten() -> None:
     rng = random.Random(7)
     inside = 0
     for _ in range(400):
@@ -60,12 +60,12 @@ def test_days_until_a_budget_are_bounded_by_good_and_bad_days() -> None:
 
 
 @pytest.mark.parametrize("per_day", [[0, 0, 0], [-1, -1, -1]])
-def test_what_does_not_grow_never_fills_a_budget(per_day: list[float]) -> None:
+def test_a_budget_without_growth_is_never_used_up(per_day: list[float]) -> None:
     assert days_until(100, 0, per_day).expected == math.inf
     assert days_until(100, 0, per_day).most == math.inf
 
 
-def test_a_budget_may_last_for_ever_where_days_differ_much() -> None:
+def test_a_budget_may_last_for_ever_if_days_differ_much() -> None:
     days = days_until(100, 0, [-20, 40, -30, 25, 10])
     assert (days.least < math.inf, days.most) == (True, math.inf)
 

@@ -1,4 +1,4 @@
-"""What the detector says of one value and its past."""
+"""Results of the detector for one value and its history."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_growing_series_is_expected_to_grow() -> None:
     assert judged(history, expected).growth == pytest.approx(1.01**7 - 1, abs=0.02)
 
 
-def test_odd_days_in_the_past_move_nothing() -> None:
+def test_outliers_in_the_history_do_not_shift_the_expected_value() -> None:
     clean = days(90)
     odd = [(day, value * (20 if number % 10 == 0 else 1)) for number, (day, value) in enumerate(clean)]
     without, with_odd = judged(clean, 1.4e6), judged(odd, 1.4e6)
@@ -72,19 +72,19 @@ def test_a_shifted_level_is_unusual_at_first_and_expected_after_four_days() -> N
 
 
 def test_history_may_have_gaps_and_any_order_and_be_a_frame() -> None:
-    history = [each for number, each in enumerate(days(100, lambda day: 5e5 if day % 7 >= 5 else 1e6)) if number % 5]
+    history = [point for number, point in enumerate(days(100, lambda day: 5e5 if day % 7 >= 5 else 1e6)) if number % 5]
     frame = pl.DataFrame(history[::-1], schema=["period", "value"], orient="row")
     assert judged(history, 2e6) == judged(list(frame.iter_rows()), 2e6)
     assert judged(history, 2e6).state is ThresholdState.HIGH
 
 
-def test_what_comes_after_the_period_is_not_its_history() -> None:
+def test_later_periods_are_not_part_of_the_history() -> None:
     history = days(60)
     period = history[40][0]
     assert judged(history, 1e6, period=period) == judged(history[:40], 1e6, period=period)
 
 
-def test_a_deviation_below_the_floor_is_usual_however_steady_the_past() -> None:
+def test_a_deviation_below_the_floor_is_usual_even_with_a_steady_history() -> None:
     history = [(day, 700.0) for day, _ in days(60)]
     assert judged(history, 690, "symbols").state is ThresholdState.USUAL
     assert judged(history, 670, "symbols").state is ThresholdState.LOW
@@ -108,7 +108,7 @@ def test_a_short_history_is_judged_by_fixed_limits_or_not_at_all() -> None:
     assert judged(days(13), 3, "failures").state is ThresholdState.HIGH
 
 
-def test_months_are_judged_by_months() -> None:
+def test_months_are_judged_by_earlier_months() -> None:
     history = [(date(2022 + month // 12, month % 12 + 1, 1), 1e6 * 1.05**month) for month in range(24)]
     after = date(2024, 1, 1)
     assert judged(history, 1e6 * 1.05**24, cadence="monthly", period=after).state is ThresholdState.USUAL
@@ -117,7 +117,7 @@ def test_months_are_judged_by_months() -> None:
     assert "changing by +5.0% a month" in str(low)
 
 
-def test_the_verdict_is_one_sentence_with_value_range_and_history() -> None:
+def test_the_verdict_text_has_value_range_and_history() -> None:
     history = [(day, 1_000_000.0 + 50_000 * (number % 3)) for number, (day, _) in enumerate(days(60))]
     assert str(judged(history, 2_000_000)) == (
         "bytes of 2024-03-01: 2,000,000 bytes, unusually high: expected 815,697 to 1,351,605 "
@@ -126,4 +126,4 @@ def test_the_verdict_is_one_sentence_with_value_range_and_history() -> None:
     slow, none, thin = judged(history, 900, "seconds"), judged(history[:5], 0), judged(history[:5], 7, "throughput")
     assert "as usual: expected at most 2,100,000 (median 1,050,000 of 60 periods" in str(slow)
     assert str(none).endswith("expected at least 1 (a fixed limit, as 5 earlier periods are too few to learn from).")
-    assert str(thin).endswith("5 earlier periods are too few to say what is usual.")
+    assert str(thin).endswith("5 earlier periods are too few to tell what is usual.")

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP receiver on loopback that keeps what it is sent."""
+"""An OTLP/HTTP receiver on loopback that keeps all requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUESTS = {
 
 @dataclass
 class Receiver:
-    """What came, decoded; ``raw`` are the bodies as sent."""
+    """The received requests, decoded; ``raw`` are their bodies."""
 
     endpoint: str = ""
     received: dict[str, list] = field(default_factory=lambda: {path: [] for path in REQUESTS})
@@ -39,7 +39,7 @@ class Receiver:
         ]
 
     def points(self, name: str) -> list:
-        """Data points of a metric, of every export."""
+        """Data points of a metric in all exports."""
         return [
             point
             for request in self.received["/v1/metrics"]
@@ -72,9 +72,9 @@ class Receiver:
         }
 
 
-def attributes(of) -> dict[str, object]:
-    """Attributes of a span, a point or a record."""
-    return {entry.key: getattr(entry.value, entry.value.WhichOneof("value")) for entry in of.attributes}
+def attributes(item) -> dict[str, object]:
+    """Attributes of a span, data point or log record."""
+    return {entry.key: getattr(entry.value, entry.value.WhichOneof("value")) for entry in item.attributes}
 
 
 @contextmanager

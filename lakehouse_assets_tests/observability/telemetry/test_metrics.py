@@ -37,7 +37,7 @@ def test_names_in_prometheus(metric: Metric, expected: str) -> None:
     assert metric.prometheus_name == expected
 
 
-def test_an_attribute_that_the_table_lacks_is_refused() -> None:
+def test_an_attribute_that_the_metric_does_not_have_is_refused() -> None:
     with pytest.raises(TypeError, match="has the attributes exchange, side, not exchange, symbol"):
         metrics.count(metrics.LISTING_KEYS, 1, exchange="binance", symbol="BTCUSDT")
     with pytest.raises(TypeError, match="has the attributes"):

@@ -1,4 +1,4 @@
-"""Counters of processes that end, and of the lake's records, arrive in a real Prometheus as they are."""
+"""Counters of short processes and of the lake's records arrive in a real Prometheus unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lakehouse_assets_tests.world import World, scope
 
 COUNT = """
 import sys
-from lakehouse_assets.observability import metrics, telemetry
-assert telemetry.start_telemetry()
+from lakehouse_assets.observability.telemetry import metrics, setup
+assert setup.start_telemetry()
 metrics.count(metrics.LISTING_KEYS, int(sys.argv[1]), exchange="binance", side="source")
 metrics.observe(metrics.TICK_SECONDS, 0.3, exchange="binance")
 """
@@ -43,7 +43,7 @@ def test_counters_of_short_processes_add_up_exactly(prometheus: Backend) -> None
     assert prometheus.value("lakehouse_sensor_tick_duration_seconds_count") == 3
 
 
-def test_the_exporter_shows_what_the_records_say(prometheus: Backend, world: World, tmp_path: Path) -> None:
+def test_the_exporter_exports_the_figures_of_the_records(prometheus: Backend, world: World, tmp_path: Path) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], ["2024-03-01", "2024-03-02"], size=700)
     with world.refused_writes(world.key("ETHUSDT", "2024-03-02")):
         world.engine(attempts=1).sync(scope(world.entry(), "2024-03-01", "2024-03-02"), mode="direct")

@@ -1,4 +1,4 @@
-"""The SDK's set-up, each in a process of its own as a run is, against a real OTLP receiver."""
+"""The SDK's set-up in separate processes, as in runs, against a real OTLP receiver."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lakehouse_assets_tests.observability.telemetry.otlp import attributes, rece
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env=kept | environment,
+        env=inherited | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -24,10 +24,10 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 WORK = """
     import logging
-    from lakehouse_assets.observability import metrics, telemetry, tracing
+    from lakehouse_assets.observability.telemetry import metrics, setup, tracing
     from lakehouse_assets.observability.telemetry.redaction import register_secret
-    on = telemetry.start_telemetry()
-    assert telemetry.start_telemetry() is on
+    on = setup.start_telemetry()
+    assert setup.start_telemetry() is on
     register_secret("planted-secret-value")
     try:
         with tracing.span("run", exchange="binance", symbol=None), tracing.span("list"):
@@ -65,7 +65,7 @@ def test_a_process_exports_traces_metrics_and_logs_before_it_ends() -> None:
     assert receiver.logs[0].trace_id.hex() == trace_id
 
 
-def test_no_planted_secret_is_in_what_is_sent_or_printed() -> None:
+def test_no_planted_secret_is_exported_or_printed() -> None:
     with receiving() as receiver:
         done = run(WORK, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
     assert receiver.received["/v1/traces"]
@@ -98,10 +98,10 @@ def test_a_receiver_that_is_down_does_not_fail_the_process() -> None:
     assert "planted-secret-value" not in done.stderr
 
 
-def test_disabled_and_foreign_protocols_export_nothing() -> None:
+def test_nothing_is_exported_if_disabled_or_with_an_unsupported_protocol() -> None:
     with receiving() as receiver:
         disabled = run(WORK, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_SDK_DISABLED="true")
-        foreign = run(WORK, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+        unsupported = run(WORK, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
         none = run(
             WORK,
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
@@ -110,5 +110,5 @@ def test_disabled_and_foreign_protocols_export_nothing() -> None:
             OTEL_LOGS_EXPORTER="none",
         )
     assert receiver.raw == []
-    assert [done.stdout.split()[-1] for done in (disabled, foreign, none)] == ["off", "off", "off"]
-    assert "only http/protobuf is spoken here" in foreign.stderr
+    assert [done.stdout.split()[-1] for done in (disabled, unsupported, none)] == ["off", "off", "off"]
+    assert "only http/protobuf is supported" in unsupported.stderr
