@@ -41,7 +41,7 @@ ENDPOINTS_NOT_READ = (
     "AWS_USE_FIPS_ENDPOINT",
     "S3_ENDPOINT_URL",
 )
-"""Variables from which some client would take its endpoint, and would then look for the exchanges' buckets there."""
+"""Some clients would take their endpoint from these, and look for the exchanges' buckets there too."""
 
 _MARKS = {Health.OK: "[green]ok[/]", Health.NOTE: "note", Health.WARNING: "[yellow]warning[/]"}
 _MARKS[Health.ERROR] = "[bold red]ERROR[/]"
@@ -139,16 +139,16 @@ def _shown(value: Any) -> str:
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[HealthFinding]:
-    known = set(variables(Settings)) | OTHER_VARIABLES
+    names = set(variables(Settings)) | OTHER_VARIABLES
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name in known or name.startswith(f"{PREFIX}TEST_"):
+        if not name.startswith(PREFIX) or name in names or name.startswith(f"{PREFIX}TEST_"):
             continue
-        near = difflib.get_close_matches(name, known, n=1)
+        similar = difflib.get_close_matches(name, names, n=1)
         yield HealthFinding(
             f"settings: {name}",
             Health.WARNING,
             "unknown setting; it is ignored",
-            f"did you mean {near[0]}?" if near else "see deploy/docs",
+            f"did you mean {similar[0]}?" if similar else "see deploy/docs",
         )
 
 

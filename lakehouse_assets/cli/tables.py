@@ -15,6 +15,7 @@ from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.sync import parse_names
 from lakehouse_assets.errors import InputError, Side
+from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
 from lakehouse_assets.tables.held import held_lineage
@@ -33,27 +34,7 @@ def run_tables(name: str | None, *, as_json: bool) -> int:
     lake = settings.lake.lake()
     if name is not None:
         return _show(Table.parse(name), as_json=as_json)
-    rows = []
-    for entry in tables_of(load_matrix(settings.matrix).entries):
-        table = entry.table
-        found = open_table(lake, table.place)
-        row: dict[str, Any] = {"table": table.name, "periods": 0, "first": None, "last": None, "symbols": 0}
-        row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
-        if found is not None:
-            written = held_lineage(lake, table, columns=["period", "symbol", "state"])
-            written = written.filter(pl.col("state") == ObjectUsage.WRITTEN)
-            files = files_of(found)
-            row |= {
-                "periods": written["period"].n_unique(),
-                "first": written["period"].min(),
-                "last": written["period"].max(),
-                "symbols": written["symbol"].n_unique(),
-                "rows": int(files["num_records"].sum()),
-                "files": files.height,
-                "bytes": int(files["size_bytes"].sum()),
-                "snapshot": snapshot_id(table, found),
-            }
-        rows.append(row)
+    rows = [_contents(lake, entry.table) for entry in tables_of(load_matrix(settings.matrix).entries)]
     if as_json:
         output.print_json({"tables": rows})
         return 0
@@ -61,41 +42,63 @@ def run_tables(name: str | None, *, as_json: bool) -> int:
         f"Tables of {lake.url()}", ["table", "periods"], ["symbols", "rows", "files", "size", "version"]
     )
     for row in rows:
-        span = f"{row['periods']}: {row['first']} to {row['last']}" if row["periods"] else "-"
+        periods = f"{row['periods']}: {row['first']} to {row['last']}" if row["periods"] else "-"
         version = row["snapshot"].rpartition("@")[2] if row["snapshot"] else "-"
         numbers = (f"{row[name]:,}" for name in ("symbols", "rows", "files"))
-        shown.add_row(row["table"], span, *numbers, output.size(row["bytes"]), version)
+        shown.add_row(row["table"], periods, *numbers, output.size(row["bytes"]), version)
     output.stdout().print(shown)
     return 0
 
 
+def _contents(lake: Lake, table: Table) -> dict[str, Any]:
+    """Counts of a table's periods, symbols, rows and files; zeros if it does not exist yet."""
+    delta_table = open_table(lake, table.place)
+    row: dict[str, Any] = {"table": table.name, "periods": 0, "first": None, "last": None, "symbols": 0}
+    row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
+    if delta_table is None:
+        return row
+    written = held_lineage(lake, table, columns=["period", "symbol", "state"])
+    written = written.filter(pl.col("state") == ObjectUsage.WRITTEN)
+    files = files_of(delta_table)
+    return row | {
+        "periods": written["period"].n_unique(),
+        "first": written["period"].min(),
+        "last": written["period"].max(),
+        "symbols": written["symbol"].n_unique(),
+        "rows": int(files["num_records"].sum()),
+        "files": files.height,
+        "bytes": int(files["size_bytes"].sum()),
+        "snapshot": snapshot_id(table, delta_table),
+    }
+
+
 def _show(table: Table, *, as_json: bool) -> int:
     """Show one table: its snapshot, and its contents by symbol and interval."""
-    found = snapshot(table.name)
-    held = coverage(table.name)
+    current = snapshot(table.name)
+    rows = coverage(table.name)
     if as_json:
         output.print_json(
             {
                 "table": table.name,
-                "snapshot": found.id,
-                "version": found.version,
-                "committed_at": found.committed_at.isoformat(),
-                "retention_days": found.retention_days,
+                "snapshot": current.id,
+                "version": current.version,
+                "committed_at": current.committed_at.isoformat(),
+                "retention_days": current.retention_days,
                 "coverage": [
                     {name: getattr(value, "isoformat", lambda value=value: value)() for name, value in row.items()}
-                    for row in held.iter_rows(named=True)
+                    for row in rows.iter_rows(named=True)
                 ],
             }
         )
         return 0
     numbers = ("periods", "rows", "from_monthly", "quarantined", "missing")
-    shown = output.table(f"{table}, snapshot {found.id}", ["symbol", "interval", "first", "last"], numbers)
-    for row in held.head(ROWS_SHOWN).iter_rows(named=True):
+    shown = output.table(f"{table}, snapshot {current.id}", ["symbol", "interval", "first", "last"], numbers)
+    for row in rows.head(ROWS_SHOWN).iter_rows(named=True):
         texts = (row["symbol"], row["interval"] or "", row["first_period"] or "-", row["last_period"] or "-")
         shown.add_row(*map(escape, texts), *(f"{row[name]:,}" for name in numbers))
     output.stdout().print(shown)
-    if held.height > ROWS_SHOWN:
-        output.stdout().print(f"and {held.height - ROWS_SHOWN} more; --json lists all.")
+    if rows.height > ROWS_SHOWN:
+        output.stdout().print(f"and {rows.height - ROWS_SHOWN} more; --json lists all.")
     return 0
 
 

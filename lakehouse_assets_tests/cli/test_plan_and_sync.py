@@ -52,10 +52,10 @@ def test_sync_copies_and_a_second_one_copies_nothing(
     ]
     mirrored = in_lake(store, f"cli/{tmp_path.name}/archive")
     assert len(mirrored) == 24
-    again = json.loads(run_lakehouse(*command, "--json", env=environment).stdout)
-    assert again["ok"] is True
-    assert again["total"]["copied"] == again["total"]["sidecars_copied"] == 0
-    assert again["total"]["present"] == 12
+    second = json.loads(run_lakehouse(*command, "--json", env=environment).stdout)
+    assert second["ok"] is True
+    assert second["total"]["copied"] == second["total"]["sidecars_copied"] == 0
+    assert second["total"]["present"] == 12
     assert in_lake(store, f"cli/{tmp_path.name}/archive") == mirrored
     plan = json.loads(run_lakehouse("plan", *command[1:6], "--json", env=environment).stdout)
     assert (plan["total"]["objects"], plan["total"]["present"]) == (0, 12)

@@ -128,9 +128,9 @@ def test_an_export_is_a_parquet_file_that_cites_its_snapshot(
     rows = pl.read_parquet(target)
     assert rows.columns == ["time", "close"]
     assert rows["time"].dt.date().unique().to_list() == [date(2024, 1, 2)]
-    again = run_lakehouse(*arguments, env=lake)
-    assert again.returncode == 2
-    assert "already exists" in again.stderr
+    second = run_lakehouse(*arguments, env=lake)
+    assert second.returncode == 2
+    assert "already exists" in second.stderr
     assert [path.name for path in tmp_path.iterdir() if "parquet" in path.name] == ["btc.parquet"]
 
 

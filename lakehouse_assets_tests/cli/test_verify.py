@@ -24,9 +24,9 @@ def test_verify_reads_each_content_once_and_reports_problems(
     first = json.loads(run_lakehouse("verify", *RANGE, "--json", env=environment).stdout)
     assert (first["ok"], first["objects_read"]) == (True, 12)
     assert first["states"]["2024-01-01"] == {"verified": 4}
-    again = run_lakehouse("verify", *RANGE, env=environment)
-    assert again.returncode == 0
-    assert "0 objects read" in again.stdout
+    second = run_lakehouse("verify", *RANGE, env=environment)
+    assert second.returncode == 0
+    assert "0 objects read" in second.stdout
 
     lake = store.lake().object_store()
     [key, *_rest] = [

@@ -38,6 +38,36 @@ def test_a_writer_without_the_latest_version_writes_nothing(world: World) -> Non
     assert not ours.write(state, stale)
 
 
+WRITTEN_BY_AN_OLDER_VERSION = b"""{"incidents": {"binance-transfer-fails-20240305-1": {
+    "id": "binance-transfer-fails-20240305-1", "cause": "transfer_fails", "scope": "binance", "severity": "error",
+    "phase": "open", "opened": "2024-03-05T12:00:00Z", "counted": 2,
+    "told": {"phase": "open", "severity": "error", "at": "2024-03-05T12:02:00Z"},
+    "members": {"sync|binance/a|2024-03-04": {
+        "signal": {"source": "sync", "cause": "transfer_fails", "exchange": "binance", "subject": "binance/a",
+            "period": "2024-03-04", "at": "2024-03-05T12:00:00Z", "text": "failed"},
+        "first": "2024-03-05T12:00:00Z"}},
+    "folded": {"sync|binance/b": {"exchange": "binance", "cause": "transfer_fails", "first": "2024-03-05T12:00:00Z",
+        "at": "2024-03-05T12:00:00Z", "firing": {"2024-03": 16}}}}},
+    "cleared": {"sync|binance/c|2024-03-04": "2024-03-05T12:01:00Z"},
+    "dead_letters": [{"channel": "mail", "incident": "i", "title": "t", "body": "b", "severity": "error",
+        "first": "2024-03-05T12:02:00Z", "again": "2024-03-05T12:03:00Z", "reason": "refused"}]}"""
+
+
+def test_a_document_of_an_older_version_is_read(world: World) -> None:
+    obstore.put(world.lake.bucket.object_store(), world.lake.key("_incidents/book.json"), WRITTEN_BY_AN_OLDER_VERSION)
+    state = LakeIncidentStore(world.lake, None).read(at(5)).state
+    incident = only(state)
+    assert (incident.told.at, incident.firing_count, list(incident.members)) == (
+        at(2),
+        2,
+        ["sync|binance/a|2024-03-04"],
+    )
+    assert list(incident.folded["sync|binance/b"].periods()) == ["2024-03-04"]
+    assert state.cleared == {"sync|binance/c|2024-03-04": at(1)}
+    assert [letter.again for letter in state.dead_letters] == [at(3)]
+    assert [key for key in world.lake_files("_incidents/") if "unreadable" in key] == []
+
+
 def test_two_services_write_one_state(world: World) -> None:
     services = [IncidentService(LakeIncidentStore(world.lake, None), Notifier()) for _ in range(2)]
     for number in range(6):
@@ -50,8 +80,8 @@ def test_a_local_copy_written_while_the_lake_was_unavailable_is_merged(world: Wo
     service = IncidentService(LakeIncidentStore(world.lake, copy), Notifier())
     service.handle([signal(FAILS, subject="binance/before")], at(1))
     cut_off = IncidentService(LakeIncidentStore(unavailable(world.lake), copy), Notifier())
-    known = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).state
-    assert {member.signal.subject for member in only(known).firing} == {"binance/before", "binance/while"}
+    local = cut_off.handle([signal(FAILS, subject="binance/while")], at(2)).state
+    assert {member.signal.subject for member in only(local).firing} == {"binance/before", "binance/while"}
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle(
         [signal(FAILS, 2, subject="binance/elsewhere")], at(3)
     )
@@ -80,15 +110,15 @@ def test_an_unreadable_document_is_kept_beside_a_new_state(world: World) -> None
     obstore.put(world.lake.bucket.object_store(), world.lake.key(STATE_KEY), b'{"incidents": 7}')
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
     assert only(LakeIncidentStore(world.lake, None).read(at(3)).state).cause is FAILS
-    [kept] = [key for key in world.lake_files("_incidents/") if "unreadable" in key]
-    assert world.lake_body(kept) == b'{"incidents": 7}'
+    [copy] = [key for key in world.lake_files("_incidents/") if "unreadable" in key]
+    assert world.lake_body(copy) == b'{"incidents": 7}'
 
 
 def test_a_new_process_reads_the_copy_while_the_lake_is_unavailable(world: World, tmp_path: Path) -> None:
     IncidentService(LakeIncidentStore(world.lake, None), Notifier()).handle([signal(FAILS)], at(2))
     LakeIncidentStore(world.lake, tmp_path / "copy.json").read(at(3))
-    kept = LakeIncidentStore(unavailable(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
-    assert only(kept.state).told is not None
+    stored = LakeIncidentStore(unavailable(world.lake), tmp_path / "copy.json").read(at(3) + timedelta(minutes=1))
+    assert only(stored.state).told is not None
 
 
 @pytest.mark.parametrize("is_unavailable", [False, True])
@@ -104,9 +134,9 @@ def test_times_written_by_a_clock_that_was_ahead_silence_no_alarm(
     for minute in (0, 10, 20):
         state = service.handle([], at(minute)).state
     assert state.live() == [], "it is resolved when it has been quiet for long enough"
-    again = service.handle([signal(FAILS, 30)], at(30)).state
-    assert len(only(again).firing) == 1
-    assert only(again).opened == at(30)
+    state = service.handle([signal(FAILS, 30)], at(30)).state
+    assert len(only(state).firing) == 1
+    assert only(state).opened == at(30)
 
 
 def test_a_dead_letter_waits_at_most_an_hour_after_the_clock_was_ahead(

@@ -138,11 +138,11 @@ def _former_claim(published: Published, changes: Changes, store: S3Store, before
         if _root(published) + key in before.mirror
     }
     new = set(after.superseded) - set(before.superseded)
-    kept = [key for key, body in places.items() if key in new and _read(store, key) == body]
+    equal = [key for key, body in places.items() if key in new and _read(store, key) == body]
     return Claim(
         "The rewritten file's former bytes are kept.",
-        sorted(kept) == sorted(new) and len(kept) == len(changes.rewritten.before),
-        f"{len(kept)} of {len(changes.rewritten.before)} files below {SUPERSEDED_FOLDER}/ equal",
+        sorted(equal) == sorted(new) and len(equal) == len(changes.rewritten.before),
+        f"{len(equal)} of {len(changes.rewritten.before)} files below {SUPERSEDED_FOLDER}/ equal",
     )
 
 

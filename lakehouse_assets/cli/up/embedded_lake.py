@@ -48,20 +48,22 @@ def publish_samples(store: EmbeddedStore, matrix: ArchiveMatrix, record: Path, t
 
     Publishes a week of days the first time, and later the days since the last start, as an exchange would.
     """
-    known = _read(record)
+    previous = _read(record)
     yesterday = today - timedelta(days=1)
     month = Period.containing(Cadence.MONTHLY, today).shifted(-1)
-    oldest = yesterday - timedelta(days=(LONGEST_CATCH_UP_DAYS if known else DAYS) - 1)
-    first = max(oldest, known.last + timedelta(days=1)) if known else oldest
-    new_month = known is None or str(month) not in known.months
+    oldest = yesterday - timedelta(days=(LONGEST_CATCH_UP_DAYS if previous else DAYS) - 1)
+    first = max(oldest, previous.last + timedelta(days=1)) if previous else oldest
+    new_month = previous is None or str(month) not in previous.months
     for entry in matrix.entries:
         if entry.dataset.cadence is Cadence.MONTHLY:
             files = _files(entry, month.start, month.start) if new_month else iter(())
         else:
             files = _files(entry, first, yesterday) if first <= yesterday else iter(())
         upload(store.admin_bucket(entry.dataset.source.bucket), files)
-    months = (*(known.months if known else ()), *([str(month)] if new_month else []))
-    published = SampleArchive(known.first if known else first, max(yesterday, known.last if known else first), months)
+    months = (*(previous.months if previous else ()), *([str(month)] if new_month else []))
+    published = SampleArchive(
+        previous.first if previous else first, max(yesterday, previous.last if previous else first), months
+    )
     _write(record, published)
     return published
 
@@ -105,9 +107,9 @@ def _detailed_files(entry: DatasetEntry, first: date, last: date) -> Iterator[Sa
 def _read(record: Path) -> SampleArchive | None:
     """None the first time, and for a record that a crash truncated."""
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
+        content = json.loads(record.read_text(encoding="utf-8"))
         return SampleArchive(
-            date.fromisoformat(known["first"]), date.fromisoformat(known["last"]), tuple(known["months"])
+            date.fromisoformat(content["first"]), date.fromisoformat(content["last"]), tuple(content["months"])
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -120,12 +122,12 @@ def _write(record: Path, published: SampleArchive) -> None:
 
 def embedded_environment(store: EmbeddedStore, environment: Mapping[str, str]) -> dict[str, str]:
     """``environment`` with its source, lake and maintenance settings replaced by those of the embedded store."""
-    kept = {
+    inherited = {
         name: value
         for name, value in environment.items()
         if not name.startswith(("LAKEHOUSE_LAKE_", "LAKEHOUSE_SOURCE_", "LAKEHOUSE_MAINTENANCE_"))
     }
-    return kept | {
+    return inherited | {
         "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
         "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
         "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,

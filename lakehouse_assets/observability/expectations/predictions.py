@@ -113,12 +113,12 @@ def _days(left: float, per_day: Sequence[float], deviations: float) -> float:
 
     Solves n * mean + deviations * s * sqrt(n + n^2 / k) = left by bisection.
     """
-    mean, deviation, known = fmean(per_day), stdev(per_day), len(per_day)
+    mean, deviation, count = fmean(per_day), stdev(per_day), len(per_day)
 
     def grown(days: float) -> float:
-        return days * mean + deviations * deviation * math.sqrt(days + days**2 / known)
+        return days * mean + deviations * deviation * math.sqrt(days + days**2 / count)
 
-    if mean + deviations * deviation / math.sqrt(known) <= 0:
+    if mean + deviations * deviation / math.sqrt(count) <= 0:
         return math.inf
     low, high = 0.0, 1.0
     while grown(high) < left:

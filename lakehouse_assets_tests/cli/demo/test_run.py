@@ -158,8 +158,8 @@ def test_a_tree_without_archive_objects_is_refused() -> None:
 
 def test_ranges_break_at_gaps_and_at_the_longest_run() -> None:
     days = [Period(Cadence.DAILY, date(2024, 1, day)) for day in (1, 2, 3, 4, 9)]
-    found = [(str(first), str(last)) for first, last in ranges(days, 3)]
-    assert found == [("2024-01-01", "2024-01-03"), ("2024-01-04", "2024-01-04"), ("2024-01-09", "2024-01-09")]
+    windows = [(str(first), str(last)) for first, last in ranges(days, 3)]
+    assert windows == [("2024-01-01", "2024-01-03"), ("2024-01-04", "2024-01-04"), ("2024-01-09", "2024-01-09")]
 
 
 def test_a_rewritten_file_keeps_its_size_and_gets_a_matching_sidecar() -> None:

@@ -102,7 +102,9 @@ def test_the_default_matrix_is_loaded_and_every_daemon_is_healthy(running: Up) -
         "{ assetNodes { assetKey { path } } instance { daemonHealth { allDaemonStatuses { required healthy } } } }"
     )
     assert ["binance", "um", "klines", "daily"] in [node["assetKey"]["path"] for node in data["assetNodes"]]
-    assert all(each["healthy"] for each in data["instance"]["daemonHealth"]["allDaemonStatuses"] if each["required"])
+    assert all(
+        daemon["healthy"] for daemon in data["instance"]["daemonHealth"]["allDaemonStatuses"] if daemon["required"]
+    )
 
 
 def test_the_sensors_are_running(running: Up) -> None:
@@ -111,7 +113,7 @@ def test_the_sensors_are_running(running: Up) -> None:
         ' repositoryLocationName: "lakehouse"})'
         " { __typename ... on Sensors { results { name sensorState { status } } } } }"
     )
-    sensors = {each["name"]: each["sensorState"]["status"] for each in data["sensorsOrError"]["results"]}
+    sensors = {sensor["name"]: sensor["sensorState"]["status"] for sensor in data["sensorsOrError"]["results"]}
     assert sensors == dict.fromkeys(("binance_discovery", "incidents", "tables_follow"), "RUNNING")
 
 
@@ -140,7 +142,7 @@ def test_a_partition_of_the_sample_archive_is_materialized_by_a_run(running: Up)
     assert run["status"] == "SUCCESS"
     [materialization] = run["assetMaterializations"]
     assert materialization["partition"] == first
-    copied = [each["intValue"] for each in materialization["metadataEntries"] if each["label"] == "objects_copied"]
+    copied = [entry["intValue"] for entry in materialization["metadataEntries"] if entry["label"] == "objects_copied"]
     assert copied == [2]
 
 
@@ -201,11 +203,11 @@ def test_a_backfill_that_a_power_cut_interrupts_completes_after_the_next_start(r
         " numPartitionsTargeted numPartitionsMaterialized } } } } } }"
     )
     deadline = time.monotonic() + 300
-    while not (found := running.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
-        assert time.monotonic() < deadline, found
+    while not (result := running.query(status)["partitionBackfillOrError"])["status"].startswith("COMPLETED"):
+        assert time.monotonic() < deadline, result
         time.sleep(0.5)
-    assert found["status"] == "COMPLETED_SUCCESS"
-    [counts] = found["assetBackfillData"]["assetBackfillStatuses"]
+    assert result["status"] == "COMPLETED_SUCCESS"
+    [counts] = result["assetBackfillData"]["assetBackfillStatuses"]
     assert counts == {"numPartitionsTargeted": len(partitions), "numPartitionsMaterialized": len(partitions)}
 
 

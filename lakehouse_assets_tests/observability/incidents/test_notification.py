@@ -33,7 +33,7 @@ FAILS = Cause.TRANSFER_FAILS
 
 
 class Memory:
-    """A store in memory, with the same contract as the lake's."""
+    """A store in memory, with the same contract as the lake's store."""
 
     def __init__(self) -> None:
         self.state = IncidentState()
@@ -41,8 +41,8 @@ class Memory:
     def read(self, _now: datetime) -> StoredState:
         return StoredState(self.state, self.state)
 
-    def write(self, state: IncidentState, kept: StoredState) -> bool:
-        if kept.version is not self.state:
+    def write(self, state: IncidentState, stored: StoredState) -> bool:
+        if stored.version is not self.state:
             return False
         self.state = state
         return True
