@@ -1,4 +1,4 @@
-"""What `uv run` installs: wheels alone, for every Python and machine that the project names, and nothing in excess."""
+"""What `uv run` installs: only wheels, for every supported Python version and machine, and no unneeded groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 
 
 def linux(machine: str) -> list[str]:
-    """A system with the C library of 2018, which is that of Debian 10."""
+    """Platform tags of a Linux with the C library of 2018 (Debian 10)."""
     names = [*(f"manylinux_2_{minor}" for minor in range(28, 4, -1)), "manylinux2014", "manylinux2010", "manylinux1"]
     return [f"{name}_{machine}" for name in names]
 
@@ -32,15 +32,15 @@ MACHINES = {
     "macos arm64": list(mac_platforms((14, 0), "arm64")),
 }
 WINDOWS_ALONE = {"psutil", "pywin32"}
-"""Dagster asks for them there."""
+"""Dependencies of Dagster on Windows."""
 
 BUILT = {("watchdog", "macos arm64", "3.14")}
-"""Compiled where it is installed; it downloads nothing."""
+"""Compiled during installation; the build downloads nothing."""
 
 
 @pytest.fixture(scope="module")
 def wheels() -> dict[str, set[Tag]]:
-    """The tags of the locked wheels of every package that a registry serves, whatever its version."""
+    """The tags of all locked wheels per package, over all its locked versions."""
     tags = defaultdict(set)
     for package in tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]:
         if package["source"] == {"editable": "."}:
@@ -50,7 +50,7 @@ def wheels() -> dict[str, set[Tag]]:
     return tags
 
 
-def taken_by(version: str, machine: str) -> Iterator[Tag]:
+def supported_tags(version: str, machine: str) -> Iterator[Tag]:
     python = tuple(map(int, version.split(".")))
     yield from cpython_tags(python, platforms=MACHINES[machine])
     yield from compatible_tags(python, f"cp{version.replace('.', '')}", MACHINES[machine])
@@ -58,23 +58,23 @@ def taken_by(version: str, machine: str) -> Iterator[Tag]:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_nothing_is_built_or_fetched_from_elsewhere(wheels: dict[str, set[Tag]], version: str, machine: str) -> None:
-    taken = set(taken_by(version, machine))
-    without = {name for name, tags in wheels.items() if not tags & taken}
+def test_every_package_has_a_wheel(wheels: dict[str, set[Tag]], version: str, machine: str) -> None:
+    supported = set(supported_tags(version, machine))
+    without = {name for name, tags in wheels.items() if not tags & supported}
     assert without - WINDOWS_ALONE == {name for name, *where in BUILT if where == [machine, version]}
 
 
-def test_the_python_versions_are_named_alike_everywhere() -> None:
+def test_classifiers_requirement_and_readme_name_the_same_python_versions() -> None:
     project = PROJECT["project"]
     classifier = "Programming Language :: Python :: "
-    named = [each.removeprefix(classifier) for each in project["classifiers"] if each.startswith(classifier)]
+    named = [name.removeprefix(classifier) for name in project["classifiers"] if name.startswith(classifier)]
     assert named == VERSIONS
     wanted = SpecifierSet(project["requires-python"])
     assert [f"3.{minor}" for minor in range(30) if f"3.{minor}" in wanted] == VERSIONS
     assert f"Python {VERSIONS[0]} to {VERSIONS[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_what_is_installed_by_default_is_what_the_demo_needs() -> None:
+def test_the_default_installation_has_what_the_demo_needs() -> None:
     groups: dict[str, Any] = PROJECT["dependency-groups"]
     assert PROJECT["tool"]["uv"]["default-groups"] == ["embedded"]
     assert groups["embedded"] == ["lakehouse-assets[embedded]"]
@@ -83,7 +83,7 @@ def test_what_is_installed_by_default_is_what_the_demo_needs() -> None:
     ]
 
 
-def test_ci_runs_the_tests_as_the_readme_says() -> None:
+def test_ci_uses_the_test_command_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [command] = re.findall(r"^pip install uv && (uv run .*pytest)", readme, re.MULTILINE)
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == command

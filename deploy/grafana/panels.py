@@ -168,7 +168,7 @@ ENGINEERING = DashboardPlan(
                 "timeseries",
                 "short",
                 {"retried": rate(m.RETRIES), "throttled": rate(m.THROTTLED)},
-                "Files per second: retried after a transient failure, and answered by the store with SlowDown.",
+                "Files per second: retried after a transient failure, and answered with SlowDown by a store.",
             ),
             Panel(
                 "Fallbacks",

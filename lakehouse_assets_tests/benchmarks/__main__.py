@@ -61,10 +61,12 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lakehouse_assets_tests.benchmarks")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="one benchmark; may be repeated")
-    parser.add_argument("--repeat", type=int, default=5, help="repetitions of which the median is shown")
-    parser.add_argument("--quick", action="store_true", help="smaller shapes, for a look")
-    parser.add_argument("--full", action="store_true", help="whole shapes where the default extrapolates")
-    parser.add_argument("--workers", type=int, default=engine.WORKERS, help="parallel copies, engine and s5cmd alike")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions; the median is shown")
+    parser.add_argument("--quick", action="store_true", help="smaller shapes, for a first impression")
+    parser.add_argument("--full", action="store_true", help="full size where the default extrapolates")
+    parser.add_argument(
+        "--workers", type=int, default=engine.WORKERS, help="parallel copies, for both engine and s5cmd"
+    )
     asked = parser.parse_args()
     console = Console(width=None if os.isatty(1) else 180, highlight=False)
     table = Table(

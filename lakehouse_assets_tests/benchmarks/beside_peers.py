@@ -1,10 +1,10 @@
-"""A whole sync (listings, copies, listing again, manifest) beside what people use today, on the same archive.
+"""A whole sync (listings, copies, second listing, manifest) compared with other tools on the same archive.
 
-At one endpoint the store copies by itself (direct); across two endpoints the bytes go through this machine
-(relay, with SHA-256 and MD5 of everything; peers compute none, or MD5 alone). The mode is given, since ``auto``
-would probe every fresh lake where it probes a real one once a week. Every repetition fills a fresh
-prefix of the lake; ways take turns. A peer gets the number of transfers that is fastest for it here, found by a trial
-each; ours is as it comes. Afterwards the lake must hold every object, whoever brought it.
+At one endpoint the store copies server-side (direct); between two endpoints the bytes pass through this machine
+(relay, with SHA-256 and MD5 of everything; peers compute none, or MD5 only). The mode is fixed, since ``auto``
+would probe every fresh lake, but probes a real one once a week. Every repetition fills a fresh prefix of the lake,
+and the tools take turns. A peer uses the number of transfers that is fastest for it here, determined by a trial
+each; ours uses its defaults. Afterwards the lake must have every object, whichever tool copied it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ QUICK = {
 IDLE = ("100,010 x 80 B", Shape(274, 365, 80))
 QUICK_IDLE = ("2,000 x 80 B", Shape(20, 100, 80))
 ACROSS_BUDGET = {"small": "0.7x", "medium": "1.0x", "large": "1.0x"}
-"""Of rclone's time."""
+"""Budgets, as a share of rclone's time."""
 
 ENGINE = "lakehouse sync"
 
 
 def run(size: str, repeat: int, *, across: bool, quick: bool, workers: int) -> list[Row]:
-    """Copying into an empty lake. Ratios are to rclone, or to the first peer that is there."""
+    """Copying into an empty lake. Ratios are to rclone, or to the first installed peer."""
     case, shape = (QUICK if quick else SHAPES)[size]
     there, missing = peers.found()
     with bench(shape, across=across) as archive:
@@ -55,7 +55,7 @@ def run(size: str, repeat: int, *, across: bool, quick: bool, workers: int) -> l
 
 
 def idle(repeat: int, *, quick: bool, workers: int) -> list[Row]:
-    """Looking at a lake that has everything: nothing may be copied."""
+    """A sync of a lake that has everything: nothing may be copied."""
     case, shape = QUICK_IDLE if quick else IDLE
     there, missing = peers.found()
     with bench(shape) as archive:
@@ -70,7 +70,7 @@ def idle(repeat: int, *, quick: bool, workers: int) -> list[Row]:
 
 
 def _filled(archive: Bench, work: Callable[[Lake], object]) -> Sample:
-    """A fresh place in the lake, filled; raises RuntimeError unless it has everything."""
+    """Fill a fresh prefix of the lake. Raises RuntimeError unless it then has every object."""
     lake = archive.new_lake
     taken = timed(lambda: work(lake))
     archive.check(lake)
@@ -82,7 +82,7 @@ def _at(archive: Bench, work: peers.Work, width: int) -> Callable[[Lake], object
 
 
 def _best_width(archive: Bench, peer: peers.Peer, work: peers.Work) -> int:
-    """The fastest of one trial each."""
+    """The number of transfers that is fastest, by one trial each."""
     if len(peer.widths) == 1:
         return peer.widths[0]
     return min(peer.widths, key=lambda width: _filled(archive, _at(archive, work, width)).seconds)

@@ -30,14 +30,14 @@ INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"
 DAYS = 596
 SOURCES, SOURCE_CONCURRENCY, SOURCE_SYMBOLS = 20, 4, 4
 SMALL, FULL = 70, 700
-"""Symbols: each has 14,304 keys, so that they are 1.0 and 10.0 million."""
+"""Numbers of symbols with 14,304 keys each, so 1.0 and 10.0 million keys."""
 
 KEYS_PER_SYMBOL = len(INTERVALS) * DAYS * 2
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """One walk in a process of its own: wall and processor seconds, peak memory before and after in MB."""
+    """One walk in a separate process: wall and processor seconds, peak memory before and after in MB."""
 
     keys: int
     requests: int
@@ -78,7 +78,7 @@ def run(*, quick: bool = False, full: bool = False) -> list[Row]:
 
 
 def rules_of(symbols: int) -> list[Rule]:
-    """Daily candles as Binance files them."""
+    """Keys of daily candles in Binance's layout."""
     first = date(2024, 1, 1)
     return [
         Rule(
@@ -109,7 +109,7 @@ def _walk(endpoint_url: str, concurrency: int) -> Catalog:
 
 
 def _probe(endpoint_url: str) -> None:
-    """In the process that is measured."""
+    """The main function of the measured process."""
     imported, used = peak_megabytes(), time.process_time()
     catalog = _walk(endpoint_url, CONCURRENCY)
     walked = {
@@ -124,7 +124,7 @@ def _probe(endpoint_url: str) -> None:
 
 
 def _many_sources() -> list[Row]:
-    """One source alone, then twenty in one process, each with its own bound of requests."""
+    """One source alone, then twenty in one process, each with its own limit of requests."""
     with listing_server(rules_of(SOURCE_SYMBOLS), delay=PAGE_SECONDS) as server:
         _walk(server.endpoint_url, SOURCE_CONCURRENCY)
         alone = _walk(server.endpoint_url, SOURCE_CONCURRENCY).seconds
@@ -144,12 +144,12 @@ def _many_sources() -> list[Row]:
     ]
 
 
-# What more keys would take
+# Extrapolation to more keys
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a cost is reckoned from."""
+    """Measured figures from which a cost is computed."""
 
     page_seconds: float
     processor_per_key: float
@@ -159,7 +159,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A walk of ``keys`` in ``units`` (symbols' folders), ``concurrency`` requests at a time."""
+    """The cost of a walk of ``keys`` in ``units`` (symbols' folders), ``concurrency`` requests at a time."""
 
     keys: int
     units: int
@@ -171,8 +171,8 @@ class Cost:
 
 
 def cost(keys: int, units: int, concurrency: int, measured: Measured) -> Cost:
-    """Pages are full ones, and half a page at the end of each unit; minutes are those of waiting for pages, or of the
-    one core that reads keys where that is longer."""
+    """Pages are full, plus half a page at the end of each unit. Minutes are the time of waiting for pages, or of the
+    one core that reads keys if that is longer."""
     pages = math.ceil(keys / PAGE + units / 2)
     processor = keys * measured.processor_per_key
     seconds = max(pages * measured.page_seconds / concurrency, processor)
@@ -182,7 +182,7 @@ def cost(keys: int, units: int, concurrency: int, measured: Measured) -> Cost:
 
 
 def cost_table(costs: Sequence[Cost]) -> str:
-    """Markdown, as in deploy/docs/scale.md."""
+    """The table of deploy/docs/scale.md."""
     lines = [
         "| keys | folders of symbols | requests at a time | pages | minutes | of processor | dollars |",
         "|---:|---:|---:|---:|---:|---:|---:|",
@@ -196,7 +196,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
 
 
 MEASURED = Measured(page_seconds=PAGE_SECONDS, processor_per_key=8e-6)
-"""Of deploy/docs/scale.md; processor time as a full run measured it, rounded up."""
+"""Inputs of deploy/docs/scale.md; processor time is that of a full run, rounded up."""
 
 COSTS = tuple(
     cost(keys, units, concurrency, MEASURED)

@@ -1,4 +1,4 @@
-"""What Dagster adds to a 31-partition range run: from its launch to its end, less the engine's own seconds.
+"""Dagster's overhead of a 31-partition range run: from launch to end, minus the engine's own seconds.
 
 A real deployment on a temporary home: ``dagster dev`` (webserver, daemon, queued runs, default launcher),
 the run launched through GraphQL as the UI does it.
@@ -80,7 +80,7 @@ def run(repeat: int) -> list[Row]:
 
 
 def _range_run(url: str) -> tuple[float, float, float]:
-    """Seconds from the launch to the end, seconds until it started, and the engine's seconds."""
+    """Seconds from launch to end, seconds until the run started, and the engine's seconds."""
     key = {"path": list(Dataset.parse(KLINES).asset_key)}
     selector = {
         "repositoryName": "__repository__",

@@ -1,4 +1,4 @@
-"""The engine, from the first listing to the manifest's commit, against s5cmd told the same list.
+"""The engine, from the first listing to the manifest's commit, compared with s5cmd on the same list.
 
 The mode is given, as beside peers: ``auto`` would probe every fresh lake.
 """
@@ -61,7 +61,7 @@ def _sync(archive: Bench, lake: Lake, workers: int) -> Sample:
 
 
 def _bare(archive: Bench, lake: Lake, workers: int) -> Sample:
-    """The list is written before the clock starts; what s5cmd prints goes nowhere."""
+    """Run s5cmd. The list is written before the clock starts, and the output is discarded."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as batch:
         for copy in archive.copies(lake):
             urls = (f"{archive.world.source.url}/{copy.source_key}", f"{lake.bucket.url}/{copy.lake_key}")

@@ -61,13 +61,13 @@ def _peak(archive: Bench) -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Of this program alone: rusage would count what forked it."""
+    """Peak memory of this program only: rusage would include the process that forked it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _probe(tag: str, last: str) -> None:
-    """In the process that is measured: a sync, and a second one that has nothing to do."""
+    """The main function of the measured process: a sync, and a second one with nothing to do."""
     settings = load_settings()
     entry = DatasetEntry.model_validate({"dataset": KLINES, "symbols": {"include": [f"{tag}*"]}, "intervals": ["1m"]})
     source: Bucket = settings.source.bucket(entry.dataset.source)

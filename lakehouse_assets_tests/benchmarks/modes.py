@@ -1,4 +1,4 @@
-"""Direct against staged, and against downloading and uploading one object at a time."""
+"""Direct compared with staged, and with downloading and uploading one object at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHAPES = {
 }
 WORKERS = (4, 16, 64, 256)
 TRIALS = 2
-"""Settings of s5cmd are tried so often per shape and mode; the one with the fastest trial is measured."""
+"""Trials per setting of s5cmd, shape and mode; the setting with the fastest trial is measured."""
 MOVERS = {"direct": DirectMover, "staged": StagedMover}
 ONE_BY_ONE = "one by one (boto3)"
 

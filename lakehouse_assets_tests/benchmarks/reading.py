@@ -1,4 +1,4 @@
-"""Archives to Parquet: reading them as tables do, against the floor, and against pandas with pyarrow.
+"""Archives to Parquet: reading them as tables do, compared with the floor, and with pandas and pyarrow.
 
 The floor unpacks with isal, parses with Polars into the file's own columns and writes Parquet: no digest,
 no check, no time, no column that the file does not have.
@@ -35,7 +35,7 @@ BUDGET = "1.25x"
 _MARKET = "um"
 _DAY = date(2024, 1, 10)
 _DISTINCT = 70
-"""Files of candles that are made; each is read ten times."""
+"""Number of generated candle files; each is read ten times."""
 
 
 def run(repeat: int, *, quick: bool = False) -> list[Row]:
@@ -70,7 +70,7 @@ def _compare(case: str, folder: Path, repeat: int) -> list[Row]:
 
 
 def _do(way: str, folder: Path) -> None:
-    """Turn the archives of a folder, which is called as their data type, into one Parquet file."""
+    """Write the archives of a folder, which is named after their data type, to one Parquet file."""
     schema = schema_of("binance", _MARKET, folder.name)
     WAYS[way](sorted(folder.glob("*.zip")), schema, folder / "out.parquet")
 
@@ -144,7 +144,7 @@ def _publish_klines(folder: Path, count: int) -> None:
 
 
 def _trades_text(size: int) -> bytes:
-    """Trades as of futures, with a header; of a seed."""
+    """A file of futures trades with a header, from a seed."""
     rng = random.Random(1)
     out = io.StringIO()
     out.write("id,price,qty,quote_qty,time,is_buyer_maker\n")
@@ -160,7 +160,7 @@ def _trades_text(size: int) -> bytes:
 
 
 def _peak(way: str, folder: Path) -> float:
-    """Megabytes of a process that does it once."""
+    """Peak memory in MB of a process that does it once."""
     command = [sys.executable, "-m", "lakehouse_assets_tests.benchmarks.reading", way, str(folder)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout)

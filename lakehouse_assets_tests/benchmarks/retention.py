@@ -1,4 +1,4 @@
-"""The retention job on 10,000 runs in Postgres: judging them, deleting nine in ten, and what the database weighs.
+"""The retention job on 10,000 runs in Postgres: time of classifying and deleting nine in ten, size of the database.
 
 One run is made by Dagster; the others are its rows again under other run ids, each a run over one of 1,000
 partitions, so that the last thousand have the last word and stay.
@@ -59,7 +59,7 @@ def _instance(postgres: Postgres, database: str) -> Iterator[dg.DagsterInstance]
 
 
 def _one_run(instance: dg.DagsterInstance) -> str:
-    """As an archive asset's run over one partition."""
+    """A run like that of an archive asset over one partition."""
     key = dg.AssetKey(["binance", "um", "klines", "daily"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)

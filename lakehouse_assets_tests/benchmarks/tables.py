@@ -1,4 +1,4 @@
-"""Tables: what a query reads of a year of candles, what a commit costs, and a day of trades in bounded memory."""
+"""Tables: bytes that a query reads from a year of candles, cost of a commit, a day of trades in bounded memory."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _days(first: date) -> list[date]:
 
 
 def _read_through_proxy(store: EmbeddedStore, lake: Lake, work: Callable[[Lake], object]) -> tuple[int, int]:
-    """Requests for Parquet files, and the bytes that they ask for."""
+    """Number of requests for Parquet files, and bytes that they request."""
     with Proxy(store.endpoint_url).running() as proxy:
         work(replace(lake, bucket=replace(lake.bucket, endpoint_url=proxy.endpoint_url)))
         ranges = [
@@ -92,7 +92,7 @@ def _read_through_proxy(store: EmbeddedStore, lake: Lake, work: Callable[[Lake],
 
 
 def _commits(store: EmbeddedStore, repeat: int) -> list[Row]:
-    """A small file a time, as following day by day does it; later commits have a longer log to read."""
+    """One small file per commit, as when following day by day; later commits read a longer log."""
     samples: dict[str, list[Sample]] = {"first 10": [], "after 100": []}
     for _ in range(repeat):
         lake = World(store).lake
@@ -135,7 +135,7 @@ def _unchanged(store: EmbeddedStore, repeat: int, *, symbols: int) -> list[Row]:
 
 
 def _trades(store: EmbeddedStore, *, files: int, large: int) -> list[Row]:
-    """Many symbols of 200,000 trades and one of many more, built in a process of its own."""
+    """Many symbols of 200,000 trades and one of many more, built in a separate process."""
     world = World(store)
     small, big = _trade_zip(200_000), _trade_zip(large)
     for number in range(files):
@@ -183,7 +183,7 @@ def _trade_zip(rows: int) -> bytes:
 
 
 def _probe(tag: str) -> None:
-    """In the process that is measured."""
+    """The main function of the measured process."""
     settings = load_settings()
     entry = DatasetEntry.model_validate({"dataset": TRADES, "symbols": {"include": [f"{tag}*"]}})
     [table] = tables_of([entry])

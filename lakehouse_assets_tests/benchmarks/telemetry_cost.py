@@ -1,4 +1,4 @@
-"""What telemetry costs a sync: how often its instruments are called, and what a call takes with and without an SDK.
+"""The cost of telemetry for a sync: number of calls of its instruments, and time per call with and without an SDK.
 
 Calls do not grow with objects: none is made per object, so the figure per 1,000 objects is an upper bound
 that larger syncs divide.
@@ -54,7 +54,7 @@ for work in (
 
 
 def run() -> list[Row]:
-    """Microseconds of processor time."""
+    """Microseconds of processor time per call."""
     calls, seconds = _calls()
     rows = []
     for way, sdk in (("no endpoint (API alone)", False), ("SDK, exported", True)):
@@ -77,7 +77,7 @@ def run() -> list[Row]:
 
 
 def _calls() -> tuple[Counter[str], float]:
-    """Calls of instruments in a sync that copies everything, and the processor time of the sync's own process."""
+    """Number of instrument calls in a sync that copies everything, and processor time of its process."""
     calls: Counter[str] = Counter()
     instrument = metrics._instrument
     start = tracing._tracer.start_as_current_span

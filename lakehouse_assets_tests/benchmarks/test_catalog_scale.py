@@ -1,4 +1,4 @@
-"""The page on scale says what the code reckons, and the benchmark's archive is what it says."""
+"""The page on scale has the computed figures, and the benchmark's archive has the stated size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakehouse_assets_tests.paths import DEPLOY
 PAGE = DEPLOY / "docs" / "scale.md"
 
 
-def test_the_page_holds_the_table_and_the_inputs_that_the_code_reckons_with() -> None:
+def test_the_page_has_the_computed_table_and_its_inputs() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert cost_table(COSTS) in text
     assert f"{MEASURED.page_seconds:g} s a page" in text
@@ -18,7 +18,7 @@ def test_the_page_holds_the_table_and_the_inputs_that_the_code_reckons_with() ->
     assert f"{MEASURED.dollars_per_1000_lists:g} dollars per 1,000" in text
 
 
-def test_a_cost_is_pages_waiting_and_dollars() -> None:
+def test_a_cost_has_pages_minutes_and_dollars() -> None:
     one = cost(1_000_000, 100, 10, Measured(page_seconds=2.0, processor_per_key=1e-6))
     assert (one.pages, one.dollars) == (1_050, pytest.approx(0.00525))
     assert one.minutes == pytest.approx(1_050 * 2 / 10 / 60)

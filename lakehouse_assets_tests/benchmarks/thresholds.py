@@ -1,4 +1,4 @@
-"""How well thresholds tell what is unusual from what is not, on labelled synthetic series.
+"""How well thresholds separate unusual days from usual ones, on labelled synthetic series.
 
 The detector's parameters were chosen on the development seeds of series.py; the figures are of the
 evaluation seeds, on which nothing was ever chosen. The other two ways got the same care: their one
@@ -32,7 +32,7 @@ from lakehouse_assets_tests.benchmarks.support.series import (
 
 Point = tuple[date, float]
 Judge = Callable[[Labelled], set[date]]
-"""The judged days of a series that a way calls unusual."""
+"""A detector: the evaluated days of a series that it calls unusual."""
 
 WINDOW = Parameters().window
 STL_DEVIATIONS = 5.0
@@ -64,7 +64,7 @@ class Score:
 
 
 def run(*, quick: bool = False, seeds: Sequence[int] = EVALUATION) -> list[Row]:
-    """A row per kind and way, and the false incidents of the packaged matrix. ``quick``: without the other ways."""
+    """A row per kind and detector, and false incidents of the packaged matrix. ``quick``: only our detector."""
     ways: dict[str, Judge] = {"adaptive": adaptive}
     if not quick:
         ways |= {"STL + MAD (statsmodels)": stl, "IsolationForest (scikit-learn)": forest}
@@ -105,7 +105,7 @@ def _row(kind: str, way: str, score: Score) -> Row:
     return Row(kind, way, score.recall, "recall", budget=">= 0.95" if way == "adaptive" else "", note=note)
 
 
-# The ways
+# The detectors
 
 
 def adaptive(series: Labelled) -> set[date]:
@@ -118,7 +118,7 @@ def adaptive(series: Labelled) -> set[date]:
 
 
 def stl(series: Labelled) -> set[date]:
-    """Seasonal-trend decomposition of the window before the day; its last trend and weekday are expected."""
+    """Seasonal-trend decomposition of the window before the day; expects its last trend and weekday effect."""
     return {day for day, deviations in stl_deviations(series) if deviations > STL_DEVIATIONS}
 
 
@@ -138,7 +138,7 @@ def stl_deviations(series: Labelled) -> Iterator[tuple[date, float]]:
 
 
 def forest(series: Labelled) -> set[date]:
-    """Trees that isolate odd days by distance from the last weeks' median and from a week ago; learned weekly."""
+    """An isolation forest on distances from the last weeks' median and from a week ago, trained weekly."""
     import numpy as np  # noqa: PLC0415 - of the group `benchmarks`
     from sklearn.ensemble import IsolationForest  # noqa: PLC0415
 
@@ -179,17 +179,17 @@ def _without_gaps(values: Sequence[Point]) -> list[float]:
     return filled
 
 
-# The packaged matrix with nothing wrong
+# The packaged matrix without faults
 
 
 def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
-    """Incidents that people were told of, and the weeks that it took, where every number is ordinary."""
+    """Notified incidents and simulated weeks, with only ordinary numbers."""
     told = 0
     for seed in seeds:
         state = IncidentState()
         for now, signals in _weeks_of(load_matrix().entries, seed):
             state = observe(state, signals, now)
-            # The next tick, after the hold and after resolved ones have settled.
+            # The next tick, after the hold and after resolved incidents have settled.
             for later in (timedelta(minutes=2), timedelta(minutes=10)):
                 state = observe(state, [], now + later)
                 due = notices(state)
@@ -199,7 +199,7 @@ def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
 
 
 def _weeks_of(entries: Sequence[DatasetEntry], seed: int) -> Iterator[tuple[datetime, list[Signal]]]:
-    """The check `expected` of every dataset, day by day."""
+    """Results of the check `expected` for every dataset, day by day."""
     first = date(2023, 1, 2)
     start = first + timedelta(days=WINDOW + 1)
     detector = AdaptiveThresholdDetector()
@@ -239,7 +239,7 @@ def _weeks_of(entries: Sequence[DatasetEntry], seed: int) -> Iterator[tuple[date
 
 
 def _ordinary(entry: DatasetEntry, rng: random.Random, first: date) -> dict[str, dict[date, float]]:
-    """Numbers of a dataset as they come: slow growth, a week, volatile stretches, heavy tails, slow machines."""
+    """Realistic numbers of a dataset: slow growth, weekdays, volatile periods, heavy tails, slow machines."""
     if entry.dataset.cadence is Cadence.MONTHLY:
         periods = [date(2020 + month // 12, month % 12 + 1, 1) for month in range(45)]
     else:

@@ -1,4 +1,4 @@
-"""A sensor's tick over many datasets of an archive whose listing takes its time.
+"""A sensor's tick over many datasets of an archive with slow listings.
 
 The archive is an exchange of this module's own (:mod:`listing_server` answers for it); its datasets'
 manifests, in which every published day is whole, lie in a real store. The tick runs in a process of its own.
@@ -42,7 +42,7 @@ FIRST, DAYS = date(2024, 1, 1), 31
 PAGE_SECONDS = 0.2
 SETTINGS = DiscoverySettings()
 _MODEL = ("um", "metrics", Cadence.DAILY)
-"""The publication that every one of the benchmark's is like."""
+"""The model of all publications of the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def run(*, quick: bool) -> list[Row]:
 
 
 def _dataset(data_type: str) -> Dataset:
-    """A dataset of the benchmark's exchange, which is Binance with a publication of any name."""
+    """A dataset of the benchmark's exchange: Binance with publications of any name."""
     known = EXCHANGES.get("bench", replace(BINANCE, name="bench", publications=(), layouts={}))
     if ("um", data_type, Cadence.DAILY) not in known.layouts:
         publication = replace(BINANCE.publication(*_MODEL), data_type=data_type)
@@ -107,7 +107,7 @@ def _dataset(data_type: str) -> Dataset:
 
 
 def _layout(data_type: str) -> Any:
-    """The model's layout with another data type in all that it says."""
+    """The model's layout with another data type throughout."""
     layout = BINANCE.layout(*_MODEL)
     said = {each.name: getattr(layout, each.name) for each in fields(layout)}
     renamed = {name: text.replace("metrics", data_type) for name, text in said.items() if isinstance(text, str)}
@@ -115,7 +115,7 @@ def _layout(data_type: str) -> Any:
 
 
 def _write_manifest(manifest: Manifest, size: Size) -> None:
-    """Everything that the server lists is present."""
+    """Record everything that the server lists as present."""
     dataset = _dataset(manifest.url.split("/")[-2])
     days = [dataset.period(str(FIRST + timedelta(days=day))) for day in range(DAYS)]
     modified = datetime.fromisoformat(MODIFIED)
@@ -164,7 +164,7 @@ def _reach(lake: Lake) -> dict[str, str]:
 
 
 def _probe(endpoint_url: str, reach: dict[str, str], size: Size) -> None:
-    """In the process that is measured: ticks of a sensor that has seen everything a minute before."""
+    """The main function of the measured process: ticks of a sensor that saw everything a minute ago."""
     source = Bucket(name="any", endpoint_url=endpoint_url, anonymous=True)
     credentials = Credentials(reach["access"], reach["secret"])
     bucket = Bucket(name=reach["name"], endpoint_url=reach["endpoint_url"], credentials=credentials)

@@ -1,4 +1,4 @@
-"""The build stage of deploy/docker/Dockerfile, executed without an engine.
+"""Executes the build stage of deploy/docker/Dockerfile without a container engine.
 
 Its COPY, ENV, WORKDIR and RUN instructions are carried out one after the other in a folder that stands for the
 root of the file system: every absolute path of the image is a path below it.
@@ -39,8 +39,8 @@ def stage(number: int) -> list[Instruction]:
 
 
 def execute(instructions: list[Instruction], root: Path) -> None:
-    """AssertionError with the output of a command that fails."""
-    # All that this machine needs to reach its registries, and nothing of the environment that runs the test.
+    """Run the instructions below ``root``. Raises AssertionError with the output of a command that fails."""
+    # What this machine needs to reach its registries, and nothing else of the test's environment.
     ours = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME"}
     variables = {name: value for name, value in os.environ.items() if name not in ours}
     folder = root

@@ -1,4 +1,4 @@
-"""IAM's judgement, as far as the policies of deploy/aws need it, and the action that a request to S3 is."""
+"""IAM's policy evaluation, as far as deploy/aws needs it, and the mapping from S3 requests to actions."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OF_BUCKET = {
     ("GET", "location"): "s3:GetBucketLocation",
     ("GET", "uploads"): "s3:ListBucketMultipartUploads",
 }
-"""S3's operations and the rights that they take (Amazon S3 API Reference, "Required permissions")."""
+"""S3's operations and the actions that they require (Amazon S3 API Reference, "Required permissions")."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One action on one resource. ``context`` holds the condition keys that matter."""
+    """One action on one resource. ``context`` has the condition keys that the policies use."""
 
     action: str
     resource: str
@@ -49,18 +49,18 @@ def policy(name: str) -> list[dict[str, Any]]:
 
 
 def allowed(statements: Sequence[Mapping[str, Any]], asked: Asked) -> bool:
-    """An explicit Deny wins; without an Allow the answer is no."""
+    """Whether the statements allow the request. An explicit Deny wins; the default is to deny."""
     effects = [statement["Effect"] for statement in statements if _applies(statement, asked)]
     return "Allow" in effects and "Deny" not in effects
 
 
 def denied(statements: Sequence[Mapping[str, Any]], asked: Asked) -> bool:
-    """Whether a statement denies explicitly, as a bucket's policy does."""
+    """Whether a statement denies the request explicitly, as a bucket policy does."""
     return any(statement["Effect"] == "Deny" and _applies(statement, asked) for statement in statements)
 
 
 def action_of(request: Request, name: str) -> Asked:
-    """What a recorded request asks for, as if its bucket had that name."""
+    """Action and resource of a recorded request, with ``name`` in place of its bucket."""
     operation = request.operation
     if operation == "OfBucket":
         asked_for = re.split("[=&]", request.target.partition("?")[2])[0]

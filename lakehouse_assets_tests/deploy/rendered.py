@@ -1,4 +1,4 @@
-"""The deployment as a cluster would get it: overlays rendered by kubectl, run pods made by dagster-k8s."""
+"""The deployment as a cluster gets it: overlays rendered by kubectl, run pods made by dagster-k8s."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod's template, whoever makes it, with its environment's ConfigMaps read."""
+    """A pod template of a workload or a run, with the ConfigMaps of its environment resolved."""
 
     name: str
     labels: Mapping[str, str]
     spec: Object
     replicas: int = 1
     environment: Mapping[str, str | None] = field(default_factory=dict)
-    """None for a value that is not in the rendered objects (a Secret's, a field's)."""
+    """None: the value is not in the rendered objects (from a Secret or a field)."""
 
     @property
     def part(self) -> str:
@@ -60,7 +60,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Rendered:
-    """An overlay."""
+    """The objects of a rendered overlay."""
 
     name: str
     objects: tuple[Object, ...]
@@ -74,7 +74,7 @@ class Rendered:
 
     @property
     def services(self) -> list[Pod]:
-        """Pods of Deployments and StatefulSets, at their largest number."""
+        """Pods of Deployments and StatefulSets, with their maximal number of replicas."""
         most = {
             scaler["spec"]["scaleTargetRef"]["name"]: scaler["spec"]["maxReplicas"]
             for scaler in self.of("HorizontalPodAutoscaler")
@@ -89,7 +89,7 @@ class Rendered:
         return yaml.safe_load(self.one("ConfigMap", "dagster-instance")["data"]["dagster.yaml"])
 
     def run_pod(self, *assets: str, job: str = "__ASSET_JOB", retry: int = 0) -> Pod:
-        """The pod of a run, as the deployed dagster.yaml and dagster-k8s' own code make it."""
+        """The pod of a run, made by dagster-k8s' own code from the deployed dagster.yaml."""
         job_object = self.run_job(*assets, job=job, retry=retry)
         return self._pod("run", job_object["spec"]["template"], None, job_object)
 
@@ -127,7 +127,7 @@ class Rendered:
 
     def _launcher(self) -> K8sRunLauncher:
         with TemporaryDirectory() as folder:
-            # Only how the API server is reached differs from a pod in the cluster.
+            # Differs from a pod in the cluster only in how the API server is reached.
             kubeconfig = Path(folder) / "config"
             kubeconfig.write_text(yaml.safe_dump(_KUBECONFIG), encoding="utf-8")
             config = self.dagster_yaml["run_launcher"]["config"]
@@ -168,7 +168,7 @@ class Rendered:
 
 @cache
 def rendered(overlay: str) -> Rendered:
-    """Render a copy, since secrets are made of files that only their examples are kept of."""
+    """Render a copy in which the examples of secret files are the files."""
     with TemporaryDirectory() as folder:
         tree = Path(folder) / "deploy"
         shutil.copytree(DEPLOY, tree)
@@ -179,7 +179,7 @@ def rendered(overlay: str) -> Rendered:
 
 
 def kubectl(*argv: str) -> str:
-    """The wheel's kubectl, not one that happens to be on PATH."""
+    """Run the kubectl of the installed wheel, not one that happens to be on PATH."""
     program = Path(sys.executable).parent / "kubectl"
     done = subprocess.run([str(program), *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -187,7 +187,7 @@ def kubectl(*argv: str) -> str:
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector (labels and `In` expressions) selects; an empty one selects everything."""
+    """Whether a label selector (labels and `In` expressions) matches; an empty one matches everything."""
     if any(labels.get(name) != value for name, value in selector.get("matchLabels", {}).items()):
         return False
     for expression in selector.get("matchExpressions", ()):
@@ -198,7 +198,7 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def quantity(text: str | int) -> float:
-    """Kubernetes' quantities: 250m, 512Mi, 2."""
+    """A quantity of Kubernetes (250m, 512Mi, 2) as a number."""
     units = {"m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
     for unit, factor in units.items():
         if str(text).endswith(unit):
@@ -207,7 +207,7 @@ def quantity(text: str | int) -> float:
 
 
 def requested(pods: Iterable[Pod], kind: str, resource: str) -> float:
-    """The sum over pods and their replicas; ``kind`` is requests or limits."""
+    """The sum of a resource over pods and their replicas; ``kind`` is requests or limits."""
     return sum(pod.replicas * quantity(pod.container["resources"][kind][resource]) for pod in pods)
 
 
@@ -222,7 +222,7 @@ _KUBECONFIG = {
 
 
 def _processed(config_type: Any, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As Dagster does when it loads the instance: validated, defaults filled in, variables read."""
+    """A configuration as Dagster loads it: validated, with defaults, variables resolved."""
     done = process_config(resolve_to_config_type(config_type), config)
     assert done.success, done.errors
     assert done.value is not None

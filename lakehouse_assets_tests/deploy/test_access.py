@@ -1,4 +1,4 @@
-"""Who may reach whom, and who may ask what of Kubernetes: exactly what the parts do, and no more."""
+"""Network policies and RBAC: exactly the flows and calls that the components need, and no more."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FLOWS = {
         ("prometheus", "agent", 8429),
     },
 }
-"""Every flow between two parts of the namespace: from, to, port. Nothing else may pass."""
+"""Every flow between two components of the namespace (from, to, port). Nothing else may pass."""
 
 WITH_DATABASE = {"webserver", "viewer", "daemon", "code", "run"}
 TO_THE_PUBLIC = {"webserver", "viewer", "code", "run", "exporter"}
@@ -50,7 +50,7 @@ CALLS = {
     "read_namespaced_pod_log": ("get", "pods/log"),
     "delete_namespaced_pod": None,  # of executors that make pods; the run launcher does not
 }
-"""What dagster-k8s asks of Kubernetes, and the right that it takes."""
+"""The calls that dagster-k8s makes to Kubernetes, and the right that each requires."""
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -63,14 +63,16 @@ def pods(overlay: Rendered) -> list[Pod]:
     return [*overlay.services, overlay.run_pod("binance/um/klines/daily")]
 
 
-def test_every_pod_is_denied_everything_and_selected_by_policies_both_ways(overlay: Rendered, pods: list[Pod]) -> None:
+def test_every_pod_is_denied_by_default_and_selected_by_ingress_and_egress_policies(
+    overlay: Rendered, pods: list[Pod]
+) -> None:
     deny = overlay.one("NetworkPolicy", "deny-all")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for pod in pods:
         assert matches(deny["podSelector"], pod.labels)
 
 
-def test_exactly_the_flows_that_are_needed_pass(overlay: Rendered, pods: list[Pod]) -> None:
+def test_exactly_the_required_flows_pass(overlay: Rendered, pods: list[Pod]) -> None:
     ports = {port for _, _, port in FLOWS[overlay.name]} | {22, 80, 443, 3000, 4180}
     passing = {
         (source.part, target.part, port)
@@ -80,7 +82,7 @@ def test_exactly_the_flows_that_are_needed_pass(overlay: Rendered, pods: list[Po
     assert passing == FLOWS[overlay.name]
 
 
-def test_who_reaches_beyond_the_namespace(overlay: Rendered, pods: list[Pod]) -> None:
+def test_only_the_listed_pods_reach_addresses_outside_the_namespace(overlay: Rendered, pods: list[Pod]) -> None:
     public = {pod.part for pod in pods if any(block["cidr"] == "0.0.0.0/0" for block in _blocks(overlay, pod, 443))}
     assert public == TO_THE_PUBLIC | ({"login", "login-viewer"} if overlay.name == "prod" else set())
     for pod in pods:
@@ -95,7 +97,7 @@ def test_who_reaches_beyond_the_namespace(overlay: Rendered, pods: list[Pod]) ->
         assert "192.0.2.0/32" not in str(list(_blocks(overlay, pod, 5432))), "the overlay says where it is"
 
 
-def test_people_come_through_the_login_alone() -> None:
+def test_people_reach_a_ui_only_through_the_login() -> None:
     overlay = rendered("prod")
     backends = {
         path["backend"]["service"]["name"]
@@ -124,7 +126,7 @@ def test_people_come_through_the_login_alone() -> None:
     assert entrances == {"login", "login-viewer"}
 
 
-def test_no_role_has_a_wildcard_and_none_is_for_the_whole_cluster(overlay: Rendered) -> None:
+def test_no_role_has_a_wildcard_or_covers_the_whole_cluster(overlay: Rendered) -> None:
     assert not overlay.of("ClusterRole")
     assert not overlay.of("ClusterRoleBinding")
     for role in overlay.of("Role"):
@@ -133,7 +135,7 @@ def test_no_role_has_a_wildcard_and_none_is_for_the_whole_cluster(overlay: Rende
             assert "secrets" not in rule["resources"]
 
 
-def test_the_daemon_has_the_rights_that_dagster_k8s_uses_and_no_others(overlay: Rendered) -> None:
+def test_the_daemon_has_exactly_the_rights_that_dagster_k8s_uses(overlay: Rendered) -> None:
     used = set(re.findall(r"self\.(?:batch|core)_api\.(\w+)", inspect.getsource(client)))
     assert used == CALLS.keys(), "dagster-k8s asks something else of Kubernetes now"
     needed = {right for right in CALLS.values() if right is not None}
@@ -142,7 +144,7 @@ def test_the_daemon_has_the_rights_that_dagster_k8s_uses_and_no_others(overlay: 
     assert granted - needed <= {("get", "jobs"), ("get", "events")}, "get beside list, for whoever looks"
 
 
-def test_the_webserver_may_only_cancel_and_all_others_nothing(overlay: Rendered, pods: list[Pod]) -> None:
+def test_the_webserver_may_only_cancel_runs_and_other_pods_have_no_rights(overlay: Rendered, pods: list[Pod]) -> None:
     webserver = set(_rights(overlay, "lakehouse-webserver"))
     assert {verb for verb, _ in webserver} == {"get", "list", "delete"}
     assert {("delete", "jobs")} == {right for right in webserver if right[0] == "delete"}
@@ -151,7 +153,7 @@ def test_the_webserver_may_only_cancel_and_all_others_nothing(overlay: Rendered,
 
 
 def _passes(overlay: Rendered, source: Pod, target: Pod, port: int) -> bool:
-    """As a cluster judges: some egress rule of the source and some ingress rule of the target must allow it."""
+    """Whether an egress rule of the source and an ingress rule of the target both allow it, as in a cluster."""
     out = any(_names(rule, "to", target.labels) for rule in _rules(overlay, source, "egress", port))
     return out and any(_names(rule, "from", source.labels) for rule in _rules(overlay, target, "ingress", port))
 
@@ -168,7 +170,7 @@ def _rules(overlay: Rendered, pod: Pod, direction: str, port: int) -> Iterator[O
 
 
 def _names(rule: Object, side: str, labels: Mapping[str, str]) -> bool:
-    """Whether a rule names a pod of the same namespace."""
+    """Whether a rule selects a pod of the same namespace."""
     return any(
         "podSelector" in peer and "namespaceSelector" not in peer and matches(peer["podSelector"], labels)
         for peer in rule[side]

@@ -1,4 +1,4 @@
-"""Checkov on both overlays and on a run's job: what it finds is mended, or excused with a reason."""
+"""Checkov on both overlays and on a run's job: every finding is fixed, or skipped with a reason."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IN_DEV = {
     "CKV_K8S_43": "tags; production names digests",
 }
 
-# Read on import: no test sees variables of this project.
+# Read on import, since no test sees variables of this project.
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
 
 
 def _checkov(*argv: str) -> Any:
-    """Its report, from an environment of its own: it is large, and its pins are not ours."""
+    """Checkov's report. It runs in a separate environment, since it is large and pins other versions."""
     program = shutil.which("uv")
-    how = f"checkov could not be had; for this test: pip install uv && uv tool run {CHECKOV} --version"
+    how = f"checkov is not available; for this test: pip install uv && uv tool run {CHECKOV} --version"
     if program is not None:
         done = subprocess.run(
             [program, "tool", "run", CHECKOV, *argv],
@@ -47,7 +47,7 @@ def _checkov(*argv: str) -> Any:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_checkov_finds_nothing_that_has_no_reason(overlay: str, tmp_path: Path) -> None:
+def test_checkov_finds_nothing_that_is_not_skipped_with_a_reason(overlay: str, tmp_path: Path) -> None:
     overlaid = rendered(overlay)
     job = overlaid.run_job("binance/um/klines/daily")
     job["metadata"]["namespace"] = "lakehouse"

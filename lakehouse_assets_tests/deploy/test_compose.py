@@ -1,4 +1,4 @@
-"""compose.yaml: by the Compose specification's own schema, and by what its services must be."""
+"""compose.yaml: valid by the Compose specification's schema, hardened, and consistent with its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def document() -> dict[str, Any]:
     lines = (FOLDER / ".env.example").read_text().splitlines()
     values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     text = VARIABLE.sub(lambda found: values[found[1]], (FOLDER / "compose.yaml").read_text())
-    assert "$" not in text, "a variable that says nothing to who forgot to set it"
+    assert "$" not in text, "a variable without an error message for when it is unset"
     return yaml.safe_load(text)
 
 
@@ -37,7 +37,7 @@ def services(document: dict[str, Any]) -> dict[str, Any]:
     return document["services"]
 
 
-def test_the_schema_of_compose_finds_it_valid_and_would_tell(services: dict[str, Any], tmp_path: Path) -> None:
+def test_the_file_is_valid_and_the_schema_rejects_a_misspelled_field(services: dict[str, Any], tmp_path: Path) -> None:
     assert services.keys() == OURS | OTHERS
     assert schema_errors(SCHEMA, FOLDER / "compose.yaml") == ""
     broken = tmp_path / "compose.yaml"
@@ -56,11 +56,11 @@ def test_every_name_that_a_service_refers_to_is_declared(document: dict[str, Any
 
 
 def mounts(service: dict[str, Any]) -> list[tuple[str, str]]:
-    """Sources of volumes, named or relative paths, and the rest of the line."""
+    """Sources of volumes (names or relative paths), and the rest of each line."""
     return [(source, rest) for source, _, rest in (each.partition(":") for each in service.get("volumes", ()))]
 
 
-def test_every_container_is_hardened_and_listens_on_loopback_alone(services: dict[str, Any]) -> None:
+def test_every_container_is_hardened_and_listens_on_loopback_only(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -70,7 +70,7 @@ def test_every_container_is_hardened_and_listens_on_loopback_alone(services: dic
         assert not service.get("image", "").endswith(":latest")
 
 
-def test_every_mounted_file_is_there(services: dict[str, Any]) -> None:
+def test_every_mounted_file_exists(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for relative, rest in mounts(service):
             if relative.startswith("."):
@@ -80,7 +80,7 @@ def test_every_mounted_file_is_there(services: dict[str, Any]) -> None:
                 assert rest.endswith(":ro"), f"{name}: {source}"
 
 
-def test_our_containers_have_settings_that_load_and_what_dagster_asks_for(
+def test_our_containers_have_valid_settings_and_every_variable_of_dagster_yaml(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copy(FOLDER / "dagster.yaml", tmp_path)
@@ -103,7 +103,7 @@ def test_our_containers_have_settings_that_load_and_what_dagster_asks_for(
         assert settings.retention.days == 90
 
 
-def test_the_agent_gets_the_aggregation_and_the_stores_arguments_are_those_of_the_cluster(
+def test_agent_and_store_have_the_same_arguments_as_in_the_cluster(
     services: dict[str, Any],
 ) -> None:
     dev = DEPLOY / "kubernetes/overlays/dev/store.yaml"

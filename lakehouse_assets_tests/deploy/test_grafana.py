@@ -1,4 +1,4 @@
-"""Dashboards and rules are generated, and ask for metrics that there are."""
+"""Dashboards and rules are up to date with their generator, and use existing metrics only."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def expressions() -> list[str]:
     return found + [rule["expr"] for group in groups for rule in group["rules"]]
 
 
-def test_what_is_committed_is_what_is_generated() -> None:
+def test_committed_files_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(GRAFANA / "generate.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_expression_asks_for_metrics_of_the_table() -> None:
+def test_every_expression_uses_metrics_of_the_table() -> None:
     asked = {name for text in expressions() for name in re.findall(r"\blakehouse_[a-z_]+", text)}
     assert len(asked) > 20
     assert asked <= KNOWN
 
 
-def test_there_is_a_dashboard_per_role_and_every_panel_says_what_it_shows() -> None:
+def test_there_is_a_dashboard_per_role_and_every_panel_has_a_description() -> None:
     files = {file.stem for file in (GRAFANA / "dashboards").glob("*.json")}
     assert files == {f"lakehouse-{role}" for role in ("engineering", "operations", "research", "management")}
     for file in (GRAFANA / "dashboards").glob("*.json"):
@@ -68,7 +68,7 @@ def test_openobserve_has_the_same_panels() -> None:
         assert all(panel["layout"]["x"] + panel["layout"]["w"] <= 192 for panel in panels)
 
 
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     done = subprocess.run(
         [program("promtool"), "check", "rules", "--lint-fatal", str(GRAFANA / "rules.yaml")],
         capture_output=True,

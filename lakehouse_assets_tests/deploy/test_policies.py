@@ -1,4 +1,4 @@
-"""deploy/aws: every request that the code makes is allowed to its identity, and no deletion that it must not make."""
+"""deploy/aws: the policies allow every request that the code makes, and no forbidden deletion."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PARTS = {"large_bytes": 5 * 1024**2, "part_bytes": 5 * 1024**2}
 
 @pytest.fixture
 def proxied(world: World) -> Iterator[tuple[World, Proxy]]:
-    """The world with its lake behind a proxy that remembers every request."""
+    """The world with its lake behind a proxy that records every request."""
     with Proxy(world.store.endpoint_url).running() as proxy:
         yield through(world, proxy), proxy
 
 
 def of_the_lake(world: World, proxy: Proxy) -> list[Asked]:
-    """What was asked of the lake's bucket, as of the bucket that the policies name; sorted, each once."""
+    """Distinct actions on the lake's bucket, sorted, with the bucket name of the policies."""
     bucket = world.lake.bucket.name
     asked = {
         (found.action, found.resource)
@@ -50,7 +50,7 @@ def of_the_lake(world: World, proxy: Proxy) -> list[Asked]:
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
-def test_the_sync_identity_may_do_all_that_a_sync_does(proxied: tuple[World, Proxy], mode: SyncMode) -> None:
+def test_the_sync_identity_may_do_everything_that_a_sync_does(proxied: tuple[World, Proxy], mode: SyncMode) -> None:
     world, proxy = proxied
     small, *_ = world.publish(["BTCUSDT"], [DAY])
     large = world.key("ETHUSDT", DAY)
@@ -67,7 +67,9 @@ def test_the_sync_identity_may_do_all_that_a_sync_does(proxied: tuple[World, Pro
     assert not any(denied(policy("bucket-policy"), _by(SYNC, each)) for each in asked)
 
 
-def test_the_reader_identity_may_do_all_that_exporter_and_verification_read(proxied: tuple[World, Proxy]) -> None:
+def test_the_reader_identity_may_read_everything_that_exporter_and_verification_read(
+    proxied: tuple[World, Proxy],
+) -> None:
     world, proxy = proxied
     world.publish(["BTCUSDT"], [DAY])
     world.engine().sync(scope(world.entry(), DAY))
@@ -83,7 +85,7 @@ def test_the_reader_identity_may_do_all_that_exporter_and_verification_read(prox
     assert all(allowed(policy("sync-policy"), each) for each in of_the_lake(world, proxy))
 
 
-def test_the_sync_identity_reads_the_exchanges_and_no_other_bucket_of_ours() -> None:
+def test_the_sync_identity_reads_the_exchanges_buckets_and_none_of_our_others() -> None:
     statements = policy("sync-policy")
     for action, resource in (("s3:ListBucket", "data.binance.vision"), ("s3:GetObject", "data.binance.vision/data/x")):
         assert allowed(statements, Asked(action, f"arn:aws:s3:::{resource}", FOREIGN))
@@ -103,7 +105,7 @@ def test_the_reader_may_not_write() -> None:
     assert not any("Put" in action for each in policy("reader-policy") for action in _actions(each))
 
 
-def test_maintenance_deletes_below_tables_alone() -> None:
+def test_maintenance_may_delete_below_tables_only() -> None:
     statements, bucket = policy("maintenance-policy"), policy("bucket-policy")
     for key, may in (
         ("tables/binance/um/klines/part.parquet", True),
@@ -120,7 +122,7 @@ def test_maintenance_deletes_below_tables_alone() -> None:
     assert not allowed(statements, put)
 
 
-def test_the_bucket_refuses_plain_http_and_deletions_by_whoever_has_the_right_by_mistake() -> None:
+def test_the_bucket_refuses_plain_http_and_deletions_by_identities_with_too_many_rights() -> None:
     bucket = policy("bucket-policy")
     archive, table = (f"arn:aws:s3:::{LAKE}/{key}" for key in ("archive/x", "tables/x"))
     assert denied(bucket, Asked("s3:GetObject", archive, {"aws:SecureTransport": "false"}))
@@ -142,14 +144,14 @@ def test_the_bucket_keeps_versions_and_nothing_of_the_archive_expires() -> None:
     for rule in rules.values():
         prefix = rule["Filter"].get("Prefix", "")
         expiration = rule.get("Expiration", {})
-        # What is current stays, whatever its age; a delete marker is not an object.
+        # Current versions stay, whatever their age; a delete marker is not an object.
         assert not {"Days", "Date"} & expiration.keys(), prefix
     superseded = rules["superseded-versions-of-the-archive"]
     assert superseded["Filter"] == {"Prefix": "archive/"}
     assert superseded["NoncurrentVersionExpiration"]["NoncurrentDays"] >= 365
 
 
-def test_a_role_is_for_one_service_account() -> None:
+def test_a_role_trusts_one_service_account_only() -> None:
     [statement] = _document("trust-policy")["Statement"]
     conditions = statement["Condition"]["StringEquals"]
     assert {value for key, value in conditions.items() if key.endswith(":sub")} == {

@@ -28,7 +28,7 @@ from lakehouse_assets_tests.orchestration.services import Services, running_serv
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
 from lakehouse_assets_tests.world import KLINES, World, days
 
-# A minute of it on a quiet machine; the backfill daemon alone looks every 30 s.
+# It takes a minute on an idle machine; the backfill daemon alone wakes up every 30 s.
 pytestmark = pytest.mark.timeout(900)
 
 BACKFILLED = days("2024-01-01", "2024-07-18")
@@ -50,7 +50,7 @@ class Deployment:
         )["runsOrError"]["results"]
 
     def counted(self, event: str) -> dict[str, int]:
-        """Events of a kind per partition, as they lie in Postgres."""
+        """Number of events of a kind per partition, read from Postgres."""
         rows = self.postgres.execute(
             self.database,
             f"select partition, count(*) from event_logs where dagster_event_type = '{event}' group by partition",
@@ -101,28 +101,28 @@ def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def backfill(deployment: Deployment) -> dict[str, Any]:
-    """A backfill in whose middle the daemon was killed, once it is over."""
+    """A finished backfill during which the daemon was killed."""
     services = deployment.services
     backfill_id = services.launch_backfill(KLINES, BACKFILLED)
 
     wait_for(lambda: _killed_in_the_middle(deployment), "runs that wait beside runs that began", seconds=300)
     left = [run for run in deployment.runs() if run["status"] == "QUEUED"]
     assert left, "nothing was left for the daemon to do"
-    # Runs in progress do not need it; those that wait go on waiting.
+    # Runs in progress do not need the daemon; queued ones keep waiting.
     wait_for(lambda: _none_in_progress(deployment), "the end of the runs in progress", seconds=300)
     assert {run["runId"] for run in deployment.runs() if run["status"] == "QUEUED"} == {run["runId"] for run in left}
     services.start("daemon")
     return services.finished_backfill(backfill_id, seconds=400)
 
 
-def test_a_backfill_of_200_partitions_ends_although_the_daemon_was_killed(backfill: dict[str, Any]) -> None:
+def test_a_backfill_of_200_partitions_completes_although_the_daemon_was_killed(backfill: dict[str, Any]) -> None:
     assert backfill["status"] == "COMPLETED_SUCCESS"
     [counts] = backfill["assetBackfillData"]["assetBackfillStatuses"]
     assert len(BACKFILLED) == 200
     assert (counts["numPartitionsTargeted"], counts["numPartitionsMaterialized"]) == (200, 200)
 
 
-def test_nothing_is_lost(deployment: Deployment, backfill: dict[str, Any]) -> None:
+def test_no_partition_is_lost(deployment: Deployment, backfill: dict[str, Any]) -> None:
     assert deployment.services.partitions(KLINES) == dict.fromkeys(BACKFILLED, "MATERIALIZED")
     assert deployment.services.checks(KLINES) == dict.fromkeys(BACKFILLED, "SUCCEEDED")
     keys = {deployment.world.key("BTCUSDT", day) for day in BACKFILLED}
@@ -130,7 +130,7 @@ def test_nothing_is_lost(deployment: Deployment, backfill: dict[str, Any]) -> No
     assert {name.removeprefix("archive/binance/") for name in there} == keys
 
 
-def test_nothing_is_materialized_twice(deployment: Deployment, backfill: dict[str, Any]) -> None:
+def test_no_partition_is_materialized_twice(deployment: Deployment, backfill: dict[str, Any]) -> None:
     assert deployment.counted("ASSET_MATERIALIZATION") == dict.fromkeys(BACKFILLED, 1)
     assert deployment.counted("ASSET_MATERIALIZATION_PLANNED") == dict.fromkeys(BACKFILLED, 1)
     ranges = sorted(tuple(tags_of(run)[name] for name in RANGE_TAGS) for run in backfill["runs"])
@@ -166,7 +166,7 @@ def test_the_code_server_answers_the_probes_of_its_deployment(deployment: Deploy
 def test_the_command_of_a_run_pod_runs_with_the_deployed_launcher_and_no_kubernetes(
     deployment: Deployment, backfill: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What dagster-k8s would put into the pod, executed here: the launcher in its configuration is never loaded."""
+    """The pod's command, executed here. The launcher in its configuration is never loaded."""
     for name, value in deployment.variables.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(rendered("prod").dagster_yaml), encoding="utf-8")
@@ -201,7 +201,7 @@ def test_the_command_of_a_run_pod_runs_with_the_deployed_launcher_and_no_kuberne
 
 
 def _killed_in_the_middle(deployment: Deployment) -> bool | None:
-    """Kill the daemon while runs wait beside runs that began.
+    """Kill the daemon while some runs are queued and others have started.
 
     It stands still while one looks. One that was about to queue a run would queue it only when it is back; and a run
     that it was about to launch would be found by run monitoring after 15 minutes: then it goes on.

@@ -1,5 +1,5 @@
-"""The alert rules over series as they would come, by promtool's own unit tests: each fires when it should, and
-not before, and not for what is in order."""
+"""The alert rules over realistic series, by promtool's unit tests: each fires on time, not earlier, and not for
+healthy data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = 'exchange="binance",market="um",data_type="klines",cadence="daily"'
 OTHER = 'exchange="binance",market="um",data_type="metrics",cadence="daily"'
 DAY = 86400
 
-# Alert: series by promtool's notation (a value per minute), minute before which it is silent, minute by which it fires.
+# Per alert: series in promtool's notation (a value per minute), last silent minute, minute by which it fires.
 CASES: dict[str, tuple[dict[str, str], int, int]] = {
     "LakehouseExporterSilent": ({}, 14, 16),
     "LakehouseDatasetLate": (
@@ -59,7 +59,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def promtool(folder: Path, series: dict[str, str], checks: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    """Run promtool's unit test of the rules; it fails where the alerts at a time are other than expected."""
+    """Run promtool's unit test of the rules; it fails if the alerts at a time are not the expected ones."""
     document = {
         "rule_files": [str(RULES)],
         "evaluation_interval": "1m",
@@ -91,7 +91,7 @@ def test_there_is_a_case_for_every_alert() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_when_it_should_and_not_before(name: str, tmp_path: Path) -> None:
+def test_an_alert_fires_on_time_and_not_earlier(name: str, tmp_path: Path) -> None:
     series, silent, fires = CASES[name]
     done = promtool(tmp_path, series, [firing(name, silent, count=0), firing(name, fires, count=1)])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,7 +99,7 @@ def test_an_alert_fires_when_it_should_and_not_before(name: str, tmp_path: Path)
     assert wrong.returncode != 0
 
 
-def test_nothing_fires_while_all_is_in_order(tmp_path: Path) -> None:
+def test_no_alert_fires_for_healthy_data(tmp_path: Path) -> None:
     quiet = [firing(name, minute, count=0) for name in alerts() for minute in (60, 2880)]
     done = promtool(tmp_path, IN_ORDER, quiet)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -14,7 +14,7 @@ from lakehouse_assets_tests.world import World, days
 
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> Archive:
-    """10 symbols on 60 days; one of the symbols has sidecars."""
+    """10 symbols with 60 days each; one of the symbols has sidecars."""
     return publish(World(store), 10, days("2024-01-01", "2024-02-29"), with_sidecars=1)
 
 
@@ -25,7 +25,7 @@ def archive(published: Archive) -> Archive:
 
 @pytest.fixture(scope="session")
 def usual_seconds(published: Archive) -> float:
-    """How long the sync takes when nobody kills it, from its first request to its end."""
+    """Seconds of a sync that is not killed, from its first request to its end."""
     victim = Victim(published.with_fresh_lake())
     assert victim.wait_for("listing")
     started = time.monotonic()
@@ -38,5 +38,5 @@ def usual_seconds(published: Archive) -> float:
 
 @pytest.fixture
 def small(world: World) -> Archive:
-    """Four symbols on ten days, two of the symbols with sidecars."""
+    """Four symbols with ten days each; two of the symbols have sidecars."""
     return publish(world, 4, days("2024-01-01", "2024-01-10"), with_sidecars=2)

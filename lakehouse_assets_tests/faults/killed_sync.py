@@ -3,8 +3,8 @@
     python -m lakehouse_assets_tests.faults.killed_sync --tag T --from 2024-01-01 --to 2024-01-31 --at moving:500
 
 Points are a stage of the engine (``listed``), a count of settled files (``moving:500``), a request of the
-manifest's commit (``commit:log``, see struck_commit), or ``never``: then it waits to be killed by somebody else,
-who can tell the time by the stages that it prints. Where the lake is and its credentials come from the environment.
+manifest's commit (``commit:log``, see struck_commit), or ``never``: the process then waits for a signal from
+outside, which can be timed by the stages that it prints. The environment has the lake and its credentials.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ DONE = "done"
 
 
 def killed() -> None:
-    """End this process as the kernel's out-of-memory killer would."""
+    """End this process with SIGKILL, like the kernel's out-of-memory killer."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def striking(point: str) -> OnProgress:
-    """Prints each stage and kills at the point."""
+    """A callback that prints each stage and kills the process at the point."""
     name, _, number = point.partition(":")
     printed: set[Stage] = set()
 
@@ -51,7 +51,7 @@ def striking(point: str) -> OnProgress:
 
 
 def through_relay(point: str) -> None:
-    """Lead the manifest's requests, and no others, through a relay that kills at the point."""
+    """Route only the manifest's requests through a relay that kills the process at the point."""
     relay: list[Relay] = []
     plain = Lake.delta_options.fget
 

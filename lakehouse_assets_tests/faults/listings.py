@@ -1,4 +1,4 @@
-"""What goes wrong with listings: pages changed on their way, by functions of their text."""
+"""Faulty listings: functions that change the text of a page on its way to the client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTENTS = re.compile("<Contents>.*?</Contents>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Edited:
-    """Pages of keys that begin so, changed; others as they are."""
+    """Changes pages of keys with a prefix, and no others."""
 
     edit: Callable[[str], str]
     below: str = ""
@@ -33,7 +33,7 @@ class Edited:
 
 @contextmanager
 def edited(bucket: Bucket, edit: Callable[[str], str], *, below: str = "") -> Iterator[Bucket]:
-    """The bucket behind an endpoint whose pages are changed."""
+    """The bucket behind an endpoint that changes its pages."""
     if bucket.endpoint_url is None:
         raise ValueError("a store on AWS has no proxy before it")
     with Proxy(bucket.endpoint_url, Rule(Edited(edit, below), LISTS)).running() as proxy:
@@ -41,7 +41,7 @@ def edited(bucket: Bucket, edit: Callable[[str], str], *, below: str = "") -> It
 
 
 def without(pattern: str) -> Callable[[str], str]:
-    """Pages without the entries whose text the pattern is found in; they count what is left."""
+    """Removes entries whose text matches the pattern, and corrects the page's count."""
 
     def edit(page: str) -> str:
         entries = re.compile("<(Contents|CommonPrefixes)>.*?</\\1>", re.DOTALL)
@@ -69,12 +69,12 @@ def another_kind(page: str) -> str:
 
 
 def twice(page: str) -> str:
-    """Every entry twice, one after the other."""
+    """Repeats every entry directly after itself."""
     return _CONTENTS.sub(lambda match: match.group() * 2, page)
 
 
 def page_twice(page: str) -> str:
-    """The whole page twice in one, and counted so."""
+    """Repeats all entries of the page, and counts them twice."""
     entries = "".join(_CONTENTS.findall(page))
     page = re.sub(r"<KeyCount>(\d+)", lambda match: f"<KeyCount>{2 * int(match.group(1))}", page)
     return page.replace(entries, entries * 2) if entries else page
@@ -86,7 +86,7 @@ def backwards(page: str) -> str:
 
 
 def elsewhere(page: str) -> str:
-    """Keys of another place."""
+    """Keys with another prefix."""
     return page.replace("<Key>", "<Key>x/")
 
 
@@ -95,17 +95,17 @@ def miscounted(page: str) -> str:
 
 
 def one_lost(page: str) -> str:
-    """An entry fewer than the page counts."""
+    """One entry fewer than the page counts."""
     return _CONTENTS.sub("", page, count=1)
 
 
 def cut_off(page: str) -> str:
-    """More keys are told of, and no way to them."""
+    """The page says that more keys follow, but has no token."""
     return page.replace("<IsTruncated>false", "<IsTruncated>true")
 
 
 def endless(page: str) -> str:
-    """There is always a next page."""
+    """Every page has a next page."""
     return cut_off(page).replace("</IsTruncated>", "</IsTruncated><NextContinuationToken>SAME</NextContinuationToken>")
 
 
@@ -115,7 +115,7 @@ def without_end(page: str) -> str:
 
 
 def replaced(tag: str, text: str) -> Callable[[str], str]:
-    """Every entry says something else in one field; nothing, where the text is empty."""
+    """Replaces one field of every entry; an empty text removes the field."""
     said = f"<{tag}>{text}</{tag}>" if text else ""
     return lambda page: re.sub(f"<{tag}>.*?</{tag}>", said, page)
 
@@ -144,4 +144,4 @@ NO_LISTINGS: dict[str, Callable[[str], str]] = {
     "no such time": replaced("LastModified", "2024-02-30T00:00:00.000Z"),
     "no key": replaced("Key", ""),
 }
-"""What an endpoint in trouble answers to a listing, by name. None of it is one."""
+"""Answers of a faulty endpoint to a listing request, by name. None of them is a valid listing."""

@@ -28,7 +28,7 @@ _OTHER = bytes(byte ^ 0x55 for byte in range(256))
 
 @dataclass(slots=True)
 class Request:
-    """One request as it came; ``key`` is without bucket, percent-decoded."""
+    """One request as received; ``key`` is without the bucket, percent-decoded."""
 
     method: str
     target: str
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def operation(self) -> str:
-        """The name that S3 gives it."""
+        """S3's name of the operation."""
         query = dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
         copies = self.header("x-amz-copy-source") is not None
         if not self.key:
@@ -64,7 +64,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer as it goes; Content-Length is written from the body unless ``length`` says otherwise."""
+    """One answer as sent; Content-Length is that of the body, unless ``length`` overrides it."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -84,7 +84,7 @@ Forward = Callable[[Request], "asyncio.Future[Answer]"]
 
 
 class Fault(Protocol):
-    """What a rule does instead of passing a request on."""
+    """What a rule does instead of forwarding a request."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer | None:
         """The answer; None resets the connection."""
@@ -93,7 +93,7 @@ class Fault(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """An S3 error, without asking the store."""
+    """An S3 error, without forwarding the request."""
 
     status: int
     code: str
@@ -104,7 +104,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Reset:
-    """The connection ends without an answer; ``done`` leaves the store to do what was asked."""
+    """The connection ends without an answer; with ``done`` the store executes the request first."""
 
     done: bool = False
 
@@ -119,13 +119,13 @@ class Truncated:
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
-        whole = len(answer.body)
-        return Answer(answer.status, answer.headers, answer.body[: whole // 2], length=whole, cut=True)
+        length = len(answer.body)
+        return Answer(answer.status, answer.headers, answer.body[: length // 2], length=length, cut=True)
 
 
 @dataclass(frozen=True)
 class Short:
-    """Half of the body, declared as if it were the whole."""
+    """Half of the body, with the Content-Length of that half."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
@@ -134,7 +134,7 @@ class Short:
 
 @dataclass(frozen=True)
 class Corrupt:
-    """Other bytes, of the right length."""
+    """The answer's body with other bytes of the same length."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
@@ -145,7 +145,7 @@ class Corrupt:
 
 @dataclass(frozen=True)
 class Garbled:
-    """Other bytes of the right length are handed on to the store."""
+    """The request's body reaches the store with other bytes of the same length."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         return await forward(replace(request, body=request.body.translate(_OTHER)))
@@ -162,7 +162,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Hang:
-    """Never an answer; the connection stays open until the client or the proxy ends it."""
+    """No answer; the connection stays open until the client or the proxy closes it."""
 
     async def strike(self, request: Request, forward: Forward) -> None:
         await asyncio.sleep(3600)
@@ -170,7 +170,7 @@ class Hang:
 
 @dataclass(frozen=True)
 class RefusesHeader:
-    """A store that does not know a header, and says so."""
+    """A store that rejects a header that it does not support."""
 
     name: str
     status: int = 501
@@ -184,8 +184,8 @@ class RefusesHeader:
 
 @dataclass(frozen=True)
 class IgnoresCondition:
-    """A store that does not look at If-None-Match, If-Match or x-amz-copy-source-if-match: it writes or copies
-    all the same. Done by ``client`` (boto3's), since the request as it came is signed with its condition."""
+    """A store that ignores If-None-Match, If-Match and x-amz-copy-source-if-match, and writes or copies anyway.
+    ``client`` (boto3) executes the request, since the signature of the original one covers its condition."""
 
     client: Any
     bucket: str
@@ -206,7 +206,7 @@ class IgnoresCondition:
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """Something happens elsewhere, then the request is passed on."""
+    """Runs a hook, then forwards the request."""
 
     happens: Callable[[], object]
 
@@ -217,8 +217,8 @@ class Meanwhile:
 
 @dataclass
 class Rule:
-    """Strikes every ``every``-th request of the operations whose key contains ``key`` (or is it), from the
-    ``first`` on (counted from 1), at most ``most`` times."""
+    """Injects a fault into every ``every``-th request of the operations whose key contains (or is) ``key``, starting
+    with the ``first`` one (counted from 1), at most ``most`` times."""
 
     fault: Fault
     operations: tuple[str, ...]
@@ -245,7 +245,7 @@ class Rule:
 
 
 class Proxy:
-    """``rules`` may be changed at any time; the first that strikes wins. ``page`` lowers the page size of
+    """``rules`` may be changed at any time; the first one that matches applies. ``page`` lowers the page size of
     anonymous listings, so that few keys make many pages."""
 
     def __init__(self, behind: str, *rules: Rule, page: int | None = None) -> None:
@@ -265,15 +265,15 @@ class Proxy:
 
     @property
     def struck(self) -> int:
-        """How often any of the rules struck."""
+        """Number of injected faults, over all rules."""
         return sum(rule.struck for rule in self.rules)
 
     def counts(self, key: str = "") -> Counter[str]:
-        """Requests by operation, of keys that contain ``key``."""
+        """Number of requests per operation, for keys that contain ``key``."""
         return Counter(request.operation for request in list(self.requests) if key in request.key)
 
     def heal(self) -> None:
-        """No more faults; what struck stays counted."""
+        """Inject no more faults; the number of injected ones stays."""
         for rule in self.rules:
             rule.most = 0
 
@@ -294,7 +294,7 @@ class Proxy:
             self._loop.close()
 
     def open(self) -> None:
-        """Listen; after :meth:`die` on the same port as before."""
+        """Listen; after :meth:`die`, on the same port as before."""
 
         async def start() -> None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=2**20, backlog=1024)
@@ -303,7 +303,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(start(), self._loop).result(10)
 
     def die(self) -> None:
-        """As a server that is killed: open connections end, new ones are refused."""
+        """Behave like a killed server: close open connections, refuse new ones."""
 
         async def stop() -> None:
             if self._server is not None:
@@ -317,7 +317,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
 
     def die_from_within(self) -> None:
-        """As :meth:`die`, for a rule's hook: it returns before everything has ended."""
+        """Like :meth:`die`, for a rule's hook: returns before all connections are closed."""
         self._loop.call_soon_threadsafe(self._kill)
 
     def _kill(self) -> None:
@@ -410,7 +410,7 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     if any(name.lower() == "expect" for name, _ in headers):
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = await _read_body(reader, headers, to_end=False)
-    # A chunked body is passed on whole.
+    # A chunked body is forwarded in one piece.
     plain = [(name, value) for name, value in headers if name.lower() != "transfer-encoding"]
     if len(plain) != len(headers):
         plain.append(("Content-Length", str(len(body))))

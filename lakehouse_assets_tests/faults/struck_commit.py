@@ -1,4 +1,4 @@
-"""A loopback relay in front of a store that calls back at a named request, before or after it is passed on.
+"""A loopback relay in front of a store that calls back at a chosen request, before or after forwarding it.
 
 Signatures hold: the Host header stays as the client wrote it, and the store signs with what it reads.
 """
@@ -17,7 +17,7 @@ _CHUNK = 65536
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """``method`` and ``path`` (a regular expression) name a request, ``answered`` whether the store gets it first."""
+    """A request by ``method`` and ``path`` (a regular expression); ``answered``: the store gets it first."""
 
     method: str
     path: str
@@ -34,12 +34,12 @@ STRIKES = {
     "log": Strike("PUT", r"/_delta_log/0{19}[1-9]\.json"),
     "answer": Strike("PUT", r"/_delta_log/0{19}[1-9]\.json", answered=True),
 }
-"""Where a manifest commit can be struck: before the table is made, before its rows are written,
-between rows and log, and when the log is written but nobody has been told."""
+"""Points at which a manifest commit can be interrupted: before the table is created, before its rows are written,
+between rows and log, and after the log is written but before the client has the answer."""
 
 
 class Relay:
-    """Passes requests on to ``endpoint_url`` until one is struck; then ``on_strike`` is called."""
+    """Forwards requests to ``endpoint_url`` until one matches; then calls ``on_strike``."""
 
     def __init__(self, endpoint_url: str, strike: Strike, on_strike: Callable[[], None]) -> None:
         parts = urlsplit(endpoint_url)

@@ -1,7 +1,7 @@
-"""The table of faults: each test tells a line of it.
+"""The table of faults: each test writes one line.
 
-Fault, how often it was injected, how the first run and the second ended. Lines go to standard
-output, and into the file that FAULT_TABLE names.
+A line has the fault, how often it was injected, and how the first and the second run ended. Lines go to standard
+output, and to the file that FAULT_TABLE names.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.report import SyncReport
 
 
-def tell(fault: str, injected: int, *runs: str) -> None:
-    """A line of the table."""
+def write_line(fault: str, injected: int, *runs: str) -> None:
+    """Write a line of the table."""
     line = " | ".join([fault, str(injected), *runs])
     print(line)
     if table := os.environ.get("FAULT_TABLE"):
@@ -22,8 +22,8 @@ def tell(fault: str, injected: int, *runs: str) -> None:
             file.write(f"{line}\n")
 
 
-def told(result: SyncReport | LakehouseError) -> str:
-    """How a run ended."""
+def result_text(result: SyncReport | LakehouseError) -> str:
+    """How a run ended, in a few words."""
     if isinstance(result, LakehouseError):
         text = str(result)
         return f"{type(result).__name__}: {text if len(text) < 90 else text[:87] + '...'}"

@@ -1,7 +1,7 @@
-"""Faults of source, lake and network: nothing is lost without a word, and a second sync heals it.
+"""Faults of source, lake and network: no loss stays unreported, and a second sync repairs it.
 
-Every trial ends so: the first run is complete or names what is missing, nothing wrong is marked
-present, and a run without faults completes the lake.
+In every trial the first run is complete or names what is missing, no wrong object is marked as present, and a run
+without faults completes the lake.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ARCHIVE = "archive/"
 
 
 @pytest.mark.parametrize("mode", WAYS)
-def test_a_lake_that_asks_to_slow_down_at_every_fourth_write_ends_complete(world: World, mode: SyncMode) -> None:
+def test_slow_down_on_every_fourth_write_ends_complete(world: World, mode: SyncMode) -> None:
     with trial(f"503 SlowDown, every 4th write ({mode})", world, Rule(Refusal(503, "SlowDown"), WRITES, every=4)) as t:
         report = t.first(mode)
         assert t.injected >= 14
@@ -44,8 +44,8 @@ def test_a_lake_that_asks_to_slow_down_at_every_fourth_write_ends_complete(world
         assert t.second(mode).total("copied") == 0
 
 
-def test_a_lake_that_slows_down_beyond_the_clients_patience_gets_fewer_and_later_requests(world: World) -> None:
-    """s5cmd without retries of its own: ours bring the rest."""
+def test_a_lake_that_stays_slow_gets_fewer_and_later_requests(world: World) -> None:
+    """s5cmd does not retry here: our own retries copy the rest."""
     rule = Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=20)
     with trial("503 SlowDown, s5cmd gives up", world, rule) as t:
         report = t.first(SyncMode.DIRECT, retries=0)
@@ -54,7 +54,7 @@ def test_a_lake_that_slows_down_beyond_the_clients_patience_gets_fewer_and_later
         t.second()
 
 
-def test_errors_on_listing_pages_are_tried_again(world: World) -> None:
+def test_errors_on_listing_pages_are_retried(world: World) -> None:
     rule = Rule(Refusal(500, "InternalError"), LISTS, every=3)
     with trial("500 on every 3rd listing page", world, rule, page=5) as t:
         report = t.first()
@@ -63,7 +63,7 @@ def test_errors_on_listing_pages_are_tried_again(world: World) -> None:
         t.second()
 
 
-def test_a_listing_that_stays_broken_ends_the_sync_by_name_and_copies_nothing(world: World) -> None:
+def test_a_listing_that_keeps_failing_ends_the_sync_with_its_name_and_copies_nothing(world: World) -> None:
     rule = Rule(Refusal(500, "InternalError"), LISTS, first=6)
     with trial("500 on all listing pages", world, rule, page=5, max_attempts=1) as t:
         error = t.first()
@@ -83,8 +83,8 @@ def test_broken_answers_to_reads_end_complete(world: World, mode: SyncMode, word
         t.second(mode)
 
 
-def test_a_read_that_is_short_without_a_word_is_not_stored_for_whole(world: World) -> None:
-    with trial("half a body, declared as whole (relay)", world, Rule(Short(), READS, "AUSDT-1m", most=7)) as t:
+def test_a_short_read_without_an_error_is_not_stored_as_complete(world: World) -> None:
+    with trial("half a body, declared as complete (relay)", world, Rule(Short(), READS, "AUSDT-1m", most=7)) as t:
         report = t.first(SyncMode.RELAY, attempts=1)
         assert report.total("present") < 28
         short = [failure for period in report.periods for failure in period.failures]
@@ -94,7 +94,7 @@ def test_a_read_that_is_short_without_a_word_is_not_stored_for_whole(world: Worl
 
 
 @pytest.mark.parametrize("mode", WAYS)
-def test_writes_of_which_the_answer_is_lost_end_complete(world: World, mode: SyncMode) -> None:
+def test_writes_whose_answer_is_lost_end_complete(world: World, mode: SyncMode) -> None:
     rule = Rule(Reset(done=True), WRITES, ARCHIVE, every=4)
     with trial(f"answer lost, every 4th write ({mode})", world, rule) as t:
         report = t.first(mode)
@@ -111,8 +111,8 @@ def test_latency_costs_time_and_nothing_else(world: World, mode: SyncMode) -> No
         t.second(mode)
 
 
-def test_a_listing_that_changes_while_it_is_read_is_caught_up_with(world: World) -> None:
-    """Objects come, go and are rewritten between two pages of one folder."""
+def test_a_second_sync_catches_up_with_a_listing_that_changed_while_it_was_read(world: World) -> None:
+    """Objects are added, removed and rewritten between two pages of one folder."""
     with trial("listing changes while being read", world, page=3) as t:
         gone, rewritten, late = t.keys[5], t.keys[6], world.key("AUSDT", "2024-03-02")
 
@@ -130,7 +130,9 @@ def test_a_listing_that_changes_while_it_is_read_is_caught_up_with(world: World)
 
 
 @pytest.mark.parametrize("mode", WAYS)
-def test_objects_that_go_or_are_rewritten_between_listing_and_copy_are_told(world: World, mode: SyncMode) -> None:
+def test_objects_that_are_withdrawn_or_rewritten_between_listing_and_copy_are_reported(
+    world: World, mode: SyncMode
+) -> None:
     with trial(f"deleted and rewritten before the copy ({mode})", world) as t:
         gone, rewritten = t.keys[0], t.keys[10]
 
@@ -151,7 +153,7 @@ def test_objects_that_go_or_are_rewritten_between_listing_and_copy_are_told(worl
         assert t.row(rewritten)["state"] == "present"
 
 
-def test_a_lake_that_refuses_writes_is_asked_once_per_object_and_by_one_mode(world: World) -> None:
+def test_a_lake_that_refuses_writes_gets_one_attempt_per_object_by_one_mode(world: World) -> None:
     rule = Rule(Refusal(403, "AccessDenied"), WRITES, ARCHIVE)
     with trial("lake refuses writes, 403", world, rule) as t:
         report = t.first(SyncMode.AUTO)
@@ -185,7 +187,7 @@ def test_a_source_that_dies_in_the_middle_is_named(world: World) -> None:
         there = t.rows().filter(pl.col("state") == "present")
         assert there.height > 0
         assert there["sha256"].null_count() == 0, "what had been copied was recorded without its digests"
-        # One may have been written when the source was lost, and not been told of.
+        # One may have been written when the source was lost, without being reported.
         written = {key for key in t.etags() if not key.endswith(".CHECKSUM")}
         assert set(there["key"]) <= written
         t.proxy.open()
@@ -193,7 +195,9 @@ def test_a_source_that_dies_in_the_middle_is_named(world: World) -> None:
 
 
 @pytest.mark.parametrize("mode", WAYS)
-def test_credentials_that_expire_in_the_middle_are_named_and_not_tried_thrice(world: World, mode: SyncMode) -> None:
+def test_credentials_that_expire_during_a_sync_are_named_and_not_retried_again_and_again(
+    world: World, mode: SyncMode
+) -> None:
     rule = Rule(Refusal(400, "ExpiredToken"), WRITES, ARCHIVE, first=20)
     with trial(f"credentials expire in the middle ({mode})", world, rule) as t:
         report = t.first(mode)
@@ -203,7 +207,7 @@ def test_credentials_that_expire_in_the_middle_are_named_and_not_tried_thrice(wo
         t.second(mode)
 
 
-def test_a_clock_that_is_off_is_named(world: World) -> None:
+def test_a_wrong_clock_is_named(world: World) -> None:
     rule = Rule(Refusal(403, "RequestTimeTooSkewed"), WRITES, ARCHIVE)
     with trial("clock skew", world, rule) as t:
         report = t.first()
@@ -212,7 +216,7 @@ def test_a_clock_that_is_off_is_named(world: World) -> None:
         t.second()
 
 
-def test_a_lake_that_hangs_is_given_up_in_time(world: World) -> None:
+def test_a_hanging_lake_ends_the_sync_in_time(world: World) -> None:
     rule = Rule(Hang(), WRITES, ARCHIVE, first=20)
     with trial("lake hangs (direct)", world, rule) as t:
         report = t.first(SyncMode.DIRECT, stall_seconds=1.0, attempts=2)
@@ -221,7 +225,7 @@ def test_a_lake_that_hangs_is_given_up_in_time(world: World) -> None:
         t.second()
 
 
-def test_a_source_that_hangs_is_given_up_in_time_by_the_relay(world: World) -> None:
+def test_a_hanging_source_ends_the_relay_in_time(world: World) -> None:
     rule = Rule(Hang(), READS, "data/futures", first=20)
     with trial("source hangs (relay)", world, rule, lake=False, max_attempts=1) as t:
         report = t.first(SyncMode.RELAY, stall_seconds=1.0, attempts=1, workers=8)
@@ -244,7 +248,7 @@ def test_corrupt_bytes_of_the_right_length_are_a_mismatch_and_replaced(world: Wo
 
 
 @pytest.mark.parametrize("which", ["object", "sidecar"])
-def test_bytes_that_arrive_otherwise_than_they_were_sent_are_no_copy(world: World, which: str) -> None:
+def test_bytes_that_change_on_their_way_are_not_a_copy(world: World, which: str) -> None:
     with trial(f"{which} corrupt on the way to the lake (relay)", world) as t:
         key = t.keys[0]
         file = key if which == "object" else f"{key}.CHECKSUM"
@@ -258,7 +262,7 @@ def test_bytes_that_arrive_otherwise_than_they_were_sent_are_no_copy(world: Worl
         assert world.lake_body(f"archive/binance/{key}") == t.bodies[key]
 
 
-def test_bytes_that_stay_other_than_their_etag_says_are_not_fetched_for_ever(world: World) -> None:
+def test_bytes_that_never_match_their_etag_are_not_fetched_forever(world: World) -> None:
     with trial("corrupt bytes on every read (relay)", world, symbols=("AUSDT",)) as t:
         key = t.keys[0]
         t.proxy.rules = [Rule(Corrupt(), READS, key, whole_key=True)]
@@ -268,13 +272,13 @@ def test_bytes_that_stay_other_than_their_etag_says_are_not_fetched_for_ever(wor
         assert (row["state"], row["integrity"], row["copy_differs"]) == ("present", "mismatch", True)
         t.proxy.heal()
         t.rewrite(key)
-        t.told[1:] = ["mismatch, copied once more and then left"]
+        t.results[1:] = ["mismatch, copied once more and then left"]
         assert t.second(SyncMode.RELAY).total("copied") == 1
         assert t.row(key)["integrity"] == "verified"
 
 
 @pytest.mark.parametrize("mode", THROUGH_US)
-def test_a_sidecar_that_comes_corrupt_is_fetched_again(world: World, mode: SyncMode) -> None:
+def test_a_corrupt_sidecar_is_fetched_again(world: World, mode: SyncMode) -> None:
     with trial(f"corrupt sidecar ({mode})", world, Rule(Corrupt(), READS, ".CHECKSUM", most=1)) as t:
         assert t.first(mode).total("sidecars_copied") == 28
         assert t.injected == 1

@@ -1,4 +1,4 @@
-"""Faults of what we run and where we run it: s5cmd, the scratch disk, credentials, buckets, whole servers."""
+"""Faults of tools and environment: s5cmd, the scratch disk, credentials, buckets, whole servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCHIVE = "archive/"
 
 @pytest.fixture
 def wrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Runs shell commands before s5cmd, in its process."""
+    """Installs shell commands that run before s5cmd, in its process."""
     real = s5cmd.executable()
 
     def install(before: str) -> None:
@@ -39,7 +39,7 @@ def wrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def signal_s5cmd(number: signal.Signals) -> None:
-    """A signal for the s5cmd that this process runs."""
+    """Send a signal to the s5cmd that this process runs."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -55,12 +55,12 @@ def kill_s5cmd() -> None:
 
 
 def stop_s5cmd() -> None:
-    """It stays and does nothing more."""
+    """The process stays, and does nothing more."""
     signal_s5cmd(signal.SIGSTOP)
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.STAGED])
-def test_an_s5cmd_that_is_killed_in_the_middle_is_started_again_for_the_rest(world: World, mode: SyncMode) -> None:
+def test_a_killed_s5cmd_is_started_again_for_the_rest(world: World, mode: SyncMode) -> None:
     rule = Rule(Meanwhile(kill_s5cmd), WRITES, ARCHIVE, first=20, most=1)
     with trial(f"s5cmd killed, SIGKILL ({mode})", world, rule) as t:
         report = t.first(mode, workers=4)
@@ -69,7 +69,7 @@ def test_an_s5cmd_that_is_killed_in_the_middle_is_started_again_for_the_rest(wor
         t.second(mode)
 
 
-def test_an_s5cmd_that_is_killed_each_time_leaves_the_rest_by_name(world: World) -> None:
+def test_objects_are_named_when_s5cmd_is_killed_every_time(world: World) -> None:
     rule = Rule(Meanwhile(kill_s5cmd), WRITES, ARCHIVE, first=20, most=1)
     with trial("s5cmd killed, one attempt", world, rule) as t:
         report = t.first(SyncMode.DIRECT, workers=4, attempts=1)
@@ -80,7 +80,7 @@ def test_an_s5cmd_that_is_killed_each_time_leaves_the_rest_by_name(world: World)
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.STAGED])
-def test_an_s5cmd_that_hangs_is_ended_and_started_again_for_the_rest(world: World, mode: SyncMode) -> None:
+def test_a_hanging_s5cmd_is_ended_and_started_again_for_the_rest(world: World, mode: SyncMode) -> None:
     rule = Rule(Meanwhile(stop_s5cmd), WRITES, ARCHIVE, first=20, most=1)
     with trial(f"s5cmd hangs ({mode})", world, rule) as t:
         report = t.first(mode, workers=4, stall_seconds=3.0)
@@ -89,10 +89,10 @@ def test_an_s5cmd_that_hangs_is_ended_and_started_again_for_the_rest(world: Worl
         t.second(mode)
 
 
-def test_a_scratch_disk_that_is_full_fails_what_does_not_fit_by_name(
+def test_a_full_scratch_disk_fails_the_objects_that_do_not_fit_by_name(
     world: World, wrapped: Callable[[str], None], tmp_path: Path
 ) -> None:
-    """A limit on the size of files stands for a full disk: it needs no rights."""
+    """A limit on file sizes simulates a full disk, since it needs no privileges."""
     with trial("scratch disk full (staged)", world, symbols=("AUSDT",), size=3000) as t:
         wrapped("ulimit -f 1")
         scratch = tmp_path / "scratch"
@@ -108,7 +108,7 @@ def test_a_scratch_disk_that_is_full_fails_what_does_not_fit_by_name(
         t.second(SyncMode.STAGED)
 
 
-def test_a_scratch_folder_that_is_gone_fails_by_name(world: World, tmp_path: Path) -> None:
+def test_a_missing_scratch_folder_is_named(world: World, tmp_path: Path) -> None:
     with trial("scratch folder gone (staged)", world, symbols=("AUSDT",)) as t:
         report = t.first(SyncMode.STAGED, scratch=tmp_path / "gone")
         t.injected = 1
@@ -135,7 +135,7 @@ def test_wrong_credentials_end_the_sync_before_anything_is_written(world: World)
 @pytest.mark.parametrize("side", ["lake", "source"])
 def test_a_missing_bucket_is_named(world: World, side: str) -> None:
     with trial(f"missing bucket ({side})", world) as t:
-        # The store tells only an administrator that a bucket is missing; others are refused.
+        # The store reports a missing bucket only to an administrator; it refuses others.
         missing = replace(world.store.admin_bucket("no-such-bucket"), endpoint_url=t.proxy.endpoint_url)
         if side == "lake":
             t.faulty.lake = Lake(missing, world.lake.prefix)
@@ -149,8 +149,8 @@ def test_a_missing_bucket_is_named(world: World, side: str) -> None:
         t.second()
 
 
-def test_a_source_server_that_ends_in_the_middle_and_comes_back(world: World, tmp_path: Path) -> None:
-    """Two real servers: the source's is killed while the relay reads, and started again on its port."""
+def test_a_source_server_that_dies_during_a_sync_and_comes_back(world: World, tmp_path: Path) -> None:
+    """Two real servers: the source's is killed while the relay reads, and restarted on the same port."""
     with EmbeddedStore(tmp_path / "source") as far:
         there = World(far)
         there.lake = world.lake
@@ -179,7 +179,7 @@ SIDECARS = {
 
 @pytest.mark.parametrize("mode", [SyncMode.RELAY, SyncMode.STAGED])
 @pytest.mark.parametrize("kind", SIDECARS)
-def test_a_bad_sidecar_is_a_state_that_its_correction_changes(world: World, kind: str, mode: SyncMode) -> None:
+def test_a_wrong_sidecar_is_recorded_until_it_is_corrected(world: World, kind: str, mode: SyncMode) -> None:
     body, state, note = SIDECARS[kind]
     with trial(f"sidecar {kind}, then corrected ({mode})", world, symbols=("AUSDT",)) as t:
         key = t.keys[0]
@@ -205,7 +205,7 @@ def test_a_bad_sidecar_is_a_state_that_its_correction_changes(world: World, kind
         assert corrected["sha256"] == first["sha256"]
 
 
-def test_a_reset_of_everything_for_a_while_costs_retries_only(world: World) -> None:
+def test_resets_of_all_connections_for_a_while_cost_only_retries(world: World) -> None:
     with trial("every connection reset, 10 times", world, Rule(Reset(), (*READS, *WRITES), "data/", most=10)) as t:
         assert t.first(SyncMode.AUTO).total("present") == 28
         t.second()

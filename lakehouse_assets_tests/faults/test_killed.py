@@ -1,4 +1,4 @@
-"""SIGKILL at named points and at any moment of a sync, and then a second one: nothing lost, nothing done twice."""
+"""SIGKILL at named points and at random moments of a sync, then a second sync: nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets_tests.faults.recovery import (
     assert_a_second_sync_does_the_rest,
     assert_nothing_wrong_is_present,
-    assert_the_manifest_is_whole,
+    assert_the_manifest_is_complete,
     left_by,
 )
 from lakehouse_assets_tests.faults.victim import SIDECAR, Archive, Victim
@@ -21,7 +21,7 @@ from lakehouse_assets_tests.world import KLINES
 MANIFEST = Dataset.parse(KLINES).manifest_prefix
 
 
-def test_killed_after_the_listing_a_sync_leaves_nothing_and_the_next_does_everything(archive: Archive) -> None:
+def test_a_sync_killed_after_the_listing_leaves_nothing_and_the_next_does_everything(archive: Archive) -> None:
     left = left_by(Victim(archive, "listed"), archive)
     assert left == {}
     assert_nothing_wrong_is_present(archive, left)
@@ -29,14 +29,14 @@ def test_killed_after_the_listing_a_sync_leaves_nothing_and_the_next_does_everyt
 
 
 @pytest.mark.parametrize("files", [1, 300])
-def test_killed_in_mid_batch_a_sync_stops_there_and_the_next_does_the_rest(archive: Archive, files: int) -> None:
+def test_a_sync_killed_in_a_batch_stops_there_and_the_next_does_the_rest(archive: Archive, files: int) -> None:
     left = left_by(Victim(archive, f"moving:{files}"), archive)
     assert files <= len(left) < len(archive.files)
     assert_nothing_wrong_is_present(archive, left)
     assert_a_second_sync_does_the_rest(archive, left, fault=f"killed at file {files}")
 
 
-def test_killed_at_every_step_to_the_commit_all_is_there_and_the_next_sync_only_records_it(archive: Archive) -> None:
+def test_a_sync_killed_before_its_commit_leaves_all_objects_and_the_next_only_records_them(archive: Archive) -> None:
     for point, written in (
         ("moved", []),
         ("committing", []),
@@ -52,18 +52,20 @@ def test_killed_at_every_step_to_the_commit_all_is_there_and_the_next_sync_only_
     assert_a_second_sync_does_the_rest(archive, left, fault="killed at 5 steps to the commit", injected=5)
 
 
-def test_killed_when_the_commit_is_made_but_not_yet_answered_the_next_commits_nothing(small: Archive) -> None:
+def test_after_a_kill_between_commit_and_answer_the_next_sync_commits_nothing(small: Archive) -> None:
     left = left_by(Victim(small, "commit:answer"), small)
-    assert_the_manifest_is_whole(small)
+    assert_the_manifest_is_complete(small)
     assert_a_second_sync_does_the_rest(small, left, fault="killed before the commit was answered")
     assert table(small).version() == 1
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_killed_at_any_moment_the_next_sync_does_the_rest(archive: Archive, usual_seconds: float, seed: int) -> None:
+def test_after_a_kill_at_any_moment_the_next_sync_does_the_rest(
+    archive: Archive, usual_seconds: float, seed: int
+) -> None:
     victim = Victim(archive)
     assert victim.wait_for("listing")
-    # One seed per tenth of the time: all of them together reach every stage.
+    # One seed per tenth of the time, so that together they reach every stage.
     time.sleep(usual_seconds * (seed + random.Random(seed).random()) / 10)
     victim.kill()
     left = left_by(victim, archive)
@@ -71,7 +73,7 @@ def test_killed_at_any_moment_the_next_sync_does_the_rest(archive: Archive, usua
     assert_a_second_sync_does_the_rest(archive, left, fault=f"killed at any moment, seed {seed}")
 
 
-def test_a_sidecar_that_came_before_its_object_is_not_copied_again(small: Archive) -> None:
+def test_a_sidecar_in_the_lake_without_its_object_is_not_copied_again(small: Archive) -> None:
     small.world.engine().sync(small.scope)
     key = next(key for key in small.files if f"{key}{SIDECAR}" in small.files)
     small.world.delete_in_lake(f"archive/binance/{key}")
@@ -79,7 +81,7 @@ def test_a_sidecar_that_came_before_its_object_is_not_copied_again(small: Archiv
 
 
 def manifest_files(archive: Archive) -> list[str]:
-    """Kinds of files in the manifest: versions of its log (``0.json``), ``parquet``."""
+    """Kinds of files in the manifest: versions of its log (``0.json``) and ``parquet``."""
     return sorted({_kind(name) for name in archive.in_lake(MANIFEST)})
 
 

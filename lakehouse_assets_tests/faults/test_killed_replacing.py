@@ -1,4 +1,4 @@
-"""SIGKILL while rewritten objects are replaced: at every moment their former bytes are somewhere in the lake."""
+"""SIGKILL while rewritten objects are replaced: their former bytes are in the lake at every moment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0
 
 @pytest.fixture
 def rewritten(world: World) -> tuple[Archive, Archive]:
-    """An archive that was mirrored and then rewritten, every file of it: as it was, and as it is."""
+    """An archive whose files were all mirrored and then rewritten: before and after."""
     periods = days("2024-03-01", "2024-03-10")
     before = publish(world, 8, periods, with_sidecars=8)
     world.engine().sync(before.scope)
@@ -30,7 +30,7 @@ def rewritten(world: World) -> tuple[Archive, Archive]:
 
 
 def assert_former_bytes_are_somewhere(before: Archive, *, moved: bool = False) -> None:
-    """In place or set aside; all of them set aside where ``moved``."""
+    """Former bytes are in place or below ``_superseded/``; with ``moved`` all of them are below it."""
     in_place, aside = before.in_lake(), before.in_lake("_superseded")
     for key, etag in before.files.items():
         place = DATASET.superseded_key(key, etag).removeprefix("_superseded/")
@@ -39,7 +39,7 @@ def assert_former_bytes_are_somewhere(before: Archive, *, moved: bool = False) -
 
 
 @pytest.mark.parametrize("kept", [1, 80])
-def test_killed_while_former_bytes_are_set_aside_none_is_lost(rewritten: tuple[Archive, Archive], kept: int) -> None:
+def test_a_kill_while_former_bytes_are_copied_aside_loses_none(rewritten: tuple[Archive, Archive], kept: int) -> None:
     before, now = rewritten
     victim = Victim(now)
     assert victim.wait_for("listed")
@@ -55,7 +55,9 @@ def test_killed_while_former_bytes_are_set_aside_none_is_lost(rewritten: tuple[A
 
 
 @pytest.mark.parametrize("point", ["moving:1", "moving:80", "committing", "commit:log"])
-def test_killed_while_objects_are_replaced_none_is_lost(rewritten: tuple[Archive, Archive], point: str) -> None:
+def test_a_kill_while_objects_are_replaced_loses_no_former_bytes(
+    rewritten: tuple[Archive, Archive], point: str
+) -> None:
     before, now = rewritten
     left = left_by(Victim(now, point), now)
     assert_former_bytes_are_somewhere(before, moved=True)
@@ -64,7 +66,7 @@ def test_killed_while_objects_are_replaced_none_is_lost(rewritten: tuple[Archive
     assert_former_bytes_are_somewhere(before, moved=True)
 
 
-def test_what_a_killed_run_replaced_is_recorded_by_the_next(rewritten: tuple[Archive, Archive]) -> None:
+def test_the_next_sync_records_what_a_killed_one_replaced(rewritten: tuple[Archive, Archive]) -> None:
     before, now = rewritten
     left_by(Victim(now, "committing"), now)
     now.world.engine().sync(now.scope, run_id="second")

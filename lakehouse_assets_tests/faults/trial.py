@@ -1,6 +1,6 @@
-"""A trial: a sync through a faulty proxy, what must hold after it, and the sync that heals it.
+"""A trial: a sync through a faulty proxy, assertions about its result, and the sync that repairs it.
 
-Each trial tells one line of the table of faults.
+Each trial writes one line of the table of faults.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from lakehouse_assets.lake.report import PeriodState, SyncReport
 from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.proxy import Proxy, Rule
-from lakehouse_assets_tests.faults.table import tell, told
+from lakehouse_assets_tests.faults.table import result_text, write_line
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 FIRST, LAST = "2024-03-01", "2024-03-07"
 SYMBOLS = ("AUSDT", "BUSDT", "CUSDT", "DUSDT")
 SIZE = 400
 QUICK: dict[str, Any] = {"retries": 2, "attempts": 3, "stall_seconds": 20.0, "deadline_seconds": 120.0}
-"""Limits that let a lost batch be lost soon."""
+"""Limits under which a batch fails quickly."""
 
 
 def through(world: World, proxy: Proxy, *, source: bool = True, lake: bool = True, max_attempts: int = 5) -> World:
-    """The same world, its source or its lake or both reached through the proxy."""
+    """The same world with its source, its lake or both behind the proxy."""
     other = copy.copy(world)
     changes: dict[str, Any] = {"endpoint_url": proxy.endpoint_url, "max_attempts": max_attempts}
     if source:
@@ -44,7 +44,7 @@ def through(world: World, proxy: Proxy, *, source: bool = True, lake: bool = Tru
 
 @dataclass
 class Trial:
-    """``world`` is healthy, ``faulty`` is the same one through the proxy."""
+    """``world`` is healthy; ``faulty`` is the same one behind the proxy."""
 
     fault: str
     world: World
@@ -54,9 +54,9 @@ class Trial:
     scope: Scope
     bodies: dict[str, bytes]
     injected: int = 0
-    told: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
     published: dict[str, bytes | None] = field(default_factory=dict)
-    """Sidecars that are not what they ought to be; None where there is none."""
+    """Sidecars with an unexpected content, by the object's key; None: no sidecar is published."""
 
     def first(
         self,
@@ -66,7 +66,7 @@ class Trial:
         heal: bool = True,
         **limits: Any,
     ) -> Any:
-        """Sync through the proxy: the report or the error, and no object wrongly marked present."""
+        """Sync through the proxy. Returns the report or the error, and asserts that no wrong object is present."""
 
         def on_progress(progress: Progress) -> None:
             if progress.stage is Stage.LISTED and at_listed is not None:
@@ -78,29 +78,29 @@ class Trial:
         except LakehouseError as error:
             result = error
         self.injected = self.proxy.struck
-        self.told.append(told(result))
+        self.results.append(result_text(result))
         if heal:
             self.proxy.heal()
         self.assert_nothing_wrong_is_present()
         return result
 
     def second(self, mode: SyncMode | None = None, *, faulty: bool = False, **limits: Any) -> SyncReport:
-        """Sync without faults: complete, verbatim, recorded as such. Tells the table."""
+        """Sync without faults, assert a complete, verbatim and recorded lake, and write the line of the table."""
         world = self.faulty if faulty else self.world
         report = world.engine(**QUICK | limits).sync(self.scope, mode=mode)
-        self.told.append(told(report))
+        self.results.append(result_text(report))
         assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
         etags = self.etags()
         assert {key: etags.get(key) for key in self.files} == {key: _md5(body) for key, body in self.files.items()}
         assert set(self.rows()["state"]) <= {"present", "vanished"}
         self.assert_nothing_wrong_is_present()
         assert self.world.engine().plan(self.scope).copies().is_empty()
-        tell(self.fault, self.injected, *self.told)
+        write_line(self.fault, self.injected, *self.results)
         return report
 
     @property
     def files(self) -> dict[str, bytes]:
-        """What the source publishes now: objects and sidecars."""
+        """All files that the source publishes now, objects and sidecars."""
         files = dict(self.bodies)
         for key, body in self.bodies.items():
             files[f"{key}.CHECKSUM"] = f"{hashlib.sha256(body).hexdigest()}  {key.rsplit('/', 1)[1]}\n".encode()
@@ -122,12 +122,12 @@ class Trial:
         return self.rows().row(by_predicate=pl.col("key") == key, named=True)
 
     def etags(self) -> dict[str, str]:
-        """The lake's archive files by source key."""
+        """ETags of the lake's archive files, by source key."""
         listed = self.world.lake_files("archive/binance/")
         return {key.removeprefix("archive/binance/"): etag.strip('"') for key, (etag, _) in listed.items()}
 
     def assert_nothing_wrong_is_present(self) -> None:
-        """What the manifest has as present is in the lake as the source publishes it, or a known mismatch."""
+        """Every object that the manifest marks as present is in the lake as published, or is a known mismatch."""
         etags = self.etags()
         for row in self.rows().filter(pl.col("state") == "present").to_dicts():
             key = row["key"]
@@ -151,7 +151,7 @@ def trial(
     symbols: tuple[str, ...] = SYMBOLS,
     size: int = SIZE,
 ) -> Iterator[Trial]:
-    """Publish a week of the symbols with sidecars, and put a proxy with the rules before the store."""
+    """Publish a week of the symbols with sidecars, and put a proxy with the rules in front of the store."""
     keys = world.publish(symbols, days(FIRST, LAST), size=size)
     with Proxy(behind or world.store.endpoint_url, *rules, page=page).running() as proxy:
         faulty = through(world, proxy, source=source, lake=lake, max_attempts=max_attempts)

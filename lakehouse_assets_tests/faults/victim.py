@@ -1,4 +1,4 @@
-"""A sync in a process of its own, to be killed, and what it leaves behind."""
+"""A sync in a separate process that a test kills, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Archive:
         return scope(self.world.entry(), self.first, self.last)
 
     def with_fresh_lake(self) -> Archive:
-        """The same archive before a lake that nobody has written to."""
+        """The same archive with an empty lake."""
         world = copy.copy(self.world)
         world.lake = Lake(world.lake.bucket, uuid.uuid4().hex)
         return Archive(world, self.first, self.last, self.files)
 
     def in_lake(self, below: str = "archive/binance") -> Files:
-        """Files below a folder of the lake, archive files by source key, with ETag and last-modified."""
+        """Files below a folder of the lake with ETag and last-modified; archive files by source key."""
         root = self.world.lake.key(f"{below}/")
         store = self.world.lake.bucket.object_store()
         return {
@@ -64,8 +64,8 @@ class Archive:
             for entry in page
         }
 
-    def whole(self, files: Files) -> Files:
-        """Those of the lake's files that have the content to be."""
+    def complete(self, files: Files) -> Files:
+        """The files of the lake that have the published content."""
         return {key: seen for key, seen in files.items() if self.files.get(key) == seen[0]}
 
 
@@ -83,7 +83,7 @@ class Victim:
         )
 
     def _environment(self, archive: Archive) -> dict[str, str]:
-        """TMPDIR reaches s5cmd as well, so that its processes can be told from those of other tests."""
+        """s5cmd inherits TMPDIR, which distinguishes its processes from those of other tests."""
         lake = archive.world.lake
         return os.environ | {
             "TMPDIR": self._mark.name,
@@ -97,15 +97,15 @@ class Victim:
         }
 
     def wait_for(self, word: str) -> bool:
-        """Whether it printed the word before it ended."""
+        """Whether the process printed the word before it ended."""
         return any(line.strip() == word for line in self.process.stdout)
 
     def kill(self) -> None:
-        """SIGKILL for it alone, not for its group."""
+        """Send SIGKILL to the process only, not to its group."""
         self.process.send_signal(signal.SIGKILL)
 
     def end(self) -> int:
-        """Its status, once it and every process that it started are gone."""
+        """The exit status, once the process and all its children have ended."""
         status = self.process.wait(PATIENCE_SECONDS)
         self.process.stdout.close()
         deadline = time.monotonic() + GONE_SECONDS
@@ -116,7 +116,7 @@ class Victim:
         return status
 
     def processes(self) -> list[str]:
-        """Command lines of living processes with this victim's mark in their environment."""
+        """Command lines of running processes with this victim's mark in their environment."""
         sign = f"TMPDIR={self._mark.name}".encode()
         return [line for entry in Path("/proc").glob("[0-9]*") if (line := _marked(entry, sign))]
 
@@ -141,7 +141,7 @@ def publish(world: World, symbols: int, periods: list[str], *, with_sidecars: in
 
 
 def objects(files: Iterable[str]) -> set[str]:
-    """The keys without those of sidecars."""
+    """The keys of objects, without sidecars."""
     return {key for key in files if not key.endswith(SIDECAR)}
 
 

@@ -1,4 +1,4 @@
-"""A benchmark's own store: an archive of a given shape, and a fresh place in the lake for every repetition."""
+"""A benchmark's own store: an archive of a given shape, and a fresh prefix of the lake for every repetition."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Bench:
 
     @property
     def new_lake(self) -> Lake:
-        """A prefix of the lake that nothing was written to."""
+        """An unused prefix of the lake."""
         return Lake(self.lake_store.lake(), uuid.uuid4().hex)
 
     @property
@@ -81,7 +81,7 @@ class Bench:
         return Engine(self.world.source, lake, EngineOptions(transfer=TransferOptions(workers=workers)))
 
     def copies(self, lake: Lake) -> list[Copy]:
-        """What a mover is told to bring into a lake."""
+        """The copies that a mover is to make."""
         return [Copy(key, lake.key(f"archive/binance/{key}"), self.shape.size) for key in self.keys]
 
 

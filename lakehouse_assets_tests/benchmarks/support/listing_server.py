@@ -78,7 +78,7 @@ def listing_server(rules: Sequence[Rule], *, delay: float = 0.0) -> Iterator[Ser
 
 
 class Tree:
-    """The rules' keys as folders that are made when they are looked into."""
+    """The rules' keys as folders, computed when they are listed."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
@@ -132,7 +132,7 @@ class Tree:
         return names, [found[name] for name in names]
 
     def _below(self, folder: str) -> tuple[tuple[int, int, tuple[tuple[str, str], ...]], ...]:
-        """The rules that have something in a folder: number, depth and the fields bound on the way."""
+        """The rules with keys in a folder: number, depth, and the fields bound by the path."""
         if not folder:
             return tuple((number, 0, ()) for number in range(len(self._rules)))
         parent, _, name = folder[:-1].rpartition("/")
@@ -232,7 +232,7 @@ async def _serve(rules: Sequence[Rule], delay: float) -> None:
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # The pipe is closed when whoever started it is gone.
+    # The pipe closes when the parent process has ended.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
 

@@ -1,4 +1,4 @@
-"""Measuring ways of doing the same work, so that one machine's noise meets all of them alike."""
+"""Measuring several ways of doing the same work, so that the machine's noise affects all of them alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 BLOCK = 512
-"""Bytes of a block in rusage, whatever the file system says."""
+"""Bytes per block in rusage, independent of the file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Row:
 
 
 Way = Callable[[int], Sample]
-"""Does the work for the given repetition and times the part that counts."""
+"""Does the work of a repetition, and measures the relevant part."""
 
 
 def timed(work: Callable[[], object]) -> Sample:
@@ -47,7 +47,7 @@ def timed(work: Callable[[], object]) -> Sample:
 
 
 def interleaved(ways: Mapping[str, Way], repeat: int) -> dict[str, list[Sample]]:
-    """Every way ``repeat`` times in turn, each repetition beginning with another one.
+    """Run every way ``repeat`` times in turn, starting each repetition with another one.
 
     What a store pays for having grown, or a neighbour for being noisy, then falls on all of them.
     """
@@ -71,7 +71,7 @@ def disk_bytes(samples: list[Sample]) -> int:
 
 
 def fastest_and_slowest(samples: list[Sample]) -> str:
-    """Of all repetitions."""
+    """Over all repetitions."""
     times = sorted(sample.seconds for sample in samples)
     return f"{times[0]:.2f} to {times[-1]:.2f} s"
 
@@ -83,7 +83,7 @@ def spread(samples: list[Sample]) -> str:
 
 
 def saved(ratio: float) -> str:
-    """Time saved by a way that takes ``ratio`` of another one's time."""
+    """The saving of a way that takes ``ratio`` of another one's time, as text."""
     return f"{1 - ratio:.0%} less time" if ratio < 1 else f"{ratio - 1:.0%} more time"
 
 

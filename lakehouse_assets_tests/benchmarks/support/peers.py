@@ -1,6 +1,6 @@
-"""What people use today, told to do the same work: rclone, ``aws s3 sync``, ``s5cmd sync``, each with its best flags.
+"""Other tools that do the same work: rclone, ``aws s3 sync``, ``s5cmd sync``, each with its best flags.
 
-Nothing of them runs in this process. A peer that cannot be found is named in the table.
+They run as separate processes. The table names a peer that is not installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RCLONE_FLAGS = (
 )
 
 Work = Callable[[Bench, Lake, int], None]
-"""Brings a bench's archive into a lake, with so many transfers at a time."""
+"""Copies a benchmark's archive into a lake, with a number of concurrent transfers."""
 
 
 class PeerMissingError(Exception):
@@ -111,7 +111,7 @@ def rclone() -> Peer:
 
 
 def s5cmd_sync() -> Peer:
-    """Across endpoints it cannot copy: it downloads, then uploads."""
+    """Between endpoints it cannot copy, so it downloads and then uploads."""
 
     def run(identity: Bucket, width: int, *arguments: str) -> None:
         tool = S5cmd(identity=identity, workers=width)
@@ -179,7 +179,7 @@ def _aws_program() -> str:
 
 
 def found() -> tuple[list[Peer], list[str]]:
-    """The peers that can be run, and of the others what is missing."""
+    """The installed peers, and what is missing for the others."""
     peers, missing = [], []
     for make in (rclone, s5cmd_sync, aws):
         try:

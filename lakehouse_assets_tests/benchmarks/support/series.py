@@ -1,4 +1,4 @@
-"""Labelled synthetic series: what a dataset's bytes per day may look like, with events planted where we know.
+"""Labelled synthetic series of a dataset's bytes per day, with events at known days.
 
 Noise is on a logarithmic scale. On the day of an event the value lies EVENT noise deviations (of 1.4826
 MADs) from what the series would have without noise: just that far, never farther.
@@ -15,18 +15,18 @@ from datetime import date, timedelta
 FIRST = date(2023, 1, 2)
 DAYS = 200
 JUDGED_FROM = 100
-"""Days before are history only, but for a new dataset."""
+"""Earlier days are only history, except for a new dataset."""
 
 EVENT = 5.0
 EVENTS = 6
 SETTLING = 7
-"""Days after a shifted level on which neither verdict counts as wrong."""
+"""Days after a level shift on which no result counts as wrong."""
 
 DEVELOPMENT = range(100, 110)
-"""Seeds on which the detector's parameters were chosen."""
+"""Seeds that were used to choose the detector's parameters."""
 
 EVALUATION = range(9000, 9010)
-"""Seeds on which figures are reported; nothing was ever chosen on them."""
+"""Seeds of the reported figures, which were never used to choose parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ KINDS: Mapping[str, Callable[[random.Random], Labelled]] = {
 
 
 def history_and_value(series: Labelled) -> Iterator[tuple[tuple[tuple[date, float], ...], date, float]]:
-    """What a detector is asked, day by day: all days before, the day, its value."""
+    """The inputs of a detector, day by day: all earlier days, the day, its value."""
     for position, (day, value) in enumerate(series.values):
         if day in series.judged:
             yield series.values[:position], day, value

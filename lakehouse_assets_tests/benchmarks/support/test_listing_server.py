@@ -1,4 +1,4 @@
-"""The benchmarks' listing server lists as a store does."""
+"""The benchmarks' listing server lists like an object store."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def client(bucket: Bucket) -> Any:
 @pytest.mark.parametrize(
     "after", ["", "data/klines/S1USDT/1h/S1USDT-1h-2024-05", "data/klines/S3USDT/", "trades/", "zzz"]
 )
-def test_keys_come_whole_and_in_order(client: Any, prefix: str, after: str) -> None:
+def test_listings_are_complete_and_ordered(client: Any, prefix: str, after: str) -> None:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket="any", Prefix=prefix, StartAfter=after)
     listed = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
     assert listed == [key for key in KEYS if key.startswith(prefix) and key > after]
@@ -71,7 +71,7 @@ def test_keys_come_whole_and_in_order(client: Any, prefix: str, after: str) -> N
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("prefix", ["", "data/klines/", "data/klines/S1USDT/", "data/klines/S1USDT", "deals/202401/"])
-def test_folders_come_with_a_delimiter(client: Any, prefix: str, size: int) -> None:
+def test_a_delimiter_lists_folders(client: Any, prefix: str, size: int) -> None:
     pages = client.get_paginator("list_objects_v2").paginate(
         Bucket="any", Prefix=prefix, Delimiter="/", PaginationConfig={"PageSize": size}
     )
@@ -88,7 +88,7 @@ def test_folders_come_with_a_delimiter(client: Any, prefix: str, size: int) -> N
     assert len(listed) == len(heads)
 
 
-def test_obstore_and_the_marker_of_the_first_version_agree(bucket: Bucket, client: Any, server: Server) -> None:
+def test_obstore_and_the_first_list_api_return_the_same_keys(bucket: Bucket, client: Any, server: Server) -> None:
     before = server.pages
     listed = [
         entry["path"]
