@@ -1,8 +1,8 @@
-"""Whether a dataset is published when it should be: on time, late, stalled, dead.
+"""Availability: whether a dataset is published on time, late, stalled or dead.
 
-Exchanges name no hours, so what is expected is learned from when the last periods appeared; before
-there are enough of them, the defaults are used. They are what Binance's archive is seen to do: a day is
-there by 10:00 UTC of the next one, a month by its eighth day; stalls of three to eight days happen.
+Exchanges announce no publication times, so the expectation is learned from when the last periods appeared; until there
+are enough of them, defaults apply. The defaults follow Binance's archive as observed: a day is published by 10:00 UTC
+of the next day, a month by the eighth day of the next month; stalls of three to eight days happen.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from statistics import quantiles
 from lakehouse_assets.archive.period import Cadence, Period
 
 MIN_PERIODS_TO_LEARN = 14
-"""Periods after which a dataset's own history counts."""
+"""Below this number of periods, the defaults apply."""
 
 REMEMBERED = 60
-"""Newest periods that it is learned from."""
+"""The expectation is learned from this number of newest periods."""
 
 
 class AvailabilityStatus(StrEnum):
-    """``dead``: the publication ended, or was silent for so long that it is taken for ended."""
+    """``dead``: the publication ended, or nothing was published for so long that it counts as ended."""
 
     ON_TIME = "on_time"
     LATE = "late"
@@ -36,9 +36,9 @@ BEHIND = frozenset({AvailabilityStatus.LATE, AvailabilityStatus.STALLED})
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """After the end of a period (midnight UTC): from when on it is late, and from when on stalled.
+    """How long after its end (midnight UTC) a period is late, and how long after it is stalled.
 
-    ``periods`` is the number of periods that it was learned from, 0 for the defaults.
+    ``periods`` is the number of periods that this was learned from, 0 for the defaults.
     """
 
     late: timedelta
@@ -50,7 +50,7 @@ DEFAULTS = {
     Cadence.DAILY: Expectation(late=timedelta(hours=10), stalled=timedelta(days=2)),
     Cadence.MONTHLY: Expectation(late=timedelta(days=7), stalled=timedelta(days=14)),
 }
-"""Day T: late from T+1 10:00 on, stalled from T+3 on. A month: from day 8 of the next one, and from day 15."""
+"""A day T is late from T+1 10:00 on and stalled from T+3 on; a month from day 8 and day 15 of the next month on."""
 
 _MARGIN = {Cadence.DAILY: timedelta(hours=2), Cadence.MONTHLY: timedelta(days=2)}
 _DEAD_AFTER = {Cadence.DAILY: timedelta(days=60), Cadence.MONTHLY: timedelta(days=180)}
@@ -58,11 +58,10 @@ _DEAD_AFTER = {Cadence.DAILY: timedelta(days=60), Cadence.MONTHLY: timedelta(day
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What is to be said of one dataset at one time.
+    """The availability of one dataset at one time.
 
-    ``newest`` is the last period known to be published, ``missing`` the first that should be and is not.
-    ``periods_behind`` counts the periods that should be there by now, ``behind`` is the time since the
-    first of them was due.
+    ``newest`` is the last published period, ``missing`` the first one that is due but not published. ``periods_behind``
+    counts the periods that are due but not published, ``behind`` is the time since the first of them was due.
     """
 
     standing: AvailabilityStatus
@@ -78,15 +77,15 @@ class Availability:
 
 
 def expectation(cadence: Cadence, published: Mapping[str, datetime]) -> Expectation:
-    """What to expect of a dataset whose ``published`` periods (texts) appeared at the given times (UTC).
+    """The expectation for a dataset whose ``published`` periods (texts) appeared at the given times (UTC).
 
-    Late is what is later than usual by Tukey's far fence: third quartile and three times the range
-    between the quartiles, at least an hour-scale margin; so a stall in the history widens it little.
-    Stalled comes after late as it does in the defaults.
+    A period is late beyond Tukey's far fence: the third quartile plus three times the interquartile range, or plus a
+    minimal margin if that is longer. So a stall in the history widens the expectation little. The time from late to
+    stalled is that of the defaults.
     """
     default = DEFAULTS[cadence]
     newest = sorted(published)[-REMEMBERED:]
-    lags = [(published[text] - _midnight(Period.parse(text, cadence))).total_seconds() for text in newest]
+    lags = [(published[text] - _end_of(Period.parse(text, cadence))).total_seconds() for text in newest]
     if len(lags) < MIN_PERIODS_TO_LEARN:
         return default
     first, _, third = quantiles(lags, n=4, method="inclusive")
@@ -97,25 +96,27 @@ def expectation(cadence: Cadence, published: Mapping[str, datetime]) -> Expectat
 def availability(
     expected: Expectation, *, newest: Period | None, first: Period, last: Period | None, now: datetime
 ) -> Availability:
-    """Judge a dataset watched from ``first`` on; ``last`` is the last period of one that ended, ``now`` in UTC."""
+    """Classify a dataset that is tracked from the period ``first`` on. ``last`` is the last period of a publication
+    that ended; ``now`` is in UTC."""
     if last is not None and newest is not None and newest >= last:
         return Availability(AvailabilityStatus.DEAD, expected, newest)
     missing = first if newest is None else max(first, newest.next())
-    due = _midnight(missing) + expected.late
+    due = _end_of(missing) + expected.late
     if now < due:
         return Availability(AvailabilityStatus.ON_TIME, expected, newest)
-    behind = 1
-    while behind < REMEMBERED and _midnight(missing.shifted(behind)) + expected.late <= now:
-        behind += 1
-    late = now - due
-    if late >= _DEAD_AFTER[missing.cadence] and newest is not None:
-        return Availability(AvailabilityStatus.DEAD, expected, newest, missing, behind, late)
-    is_stalled = now >= _midnight(missing) + expected.stalled
-    return Availability(
-        AvailabilityStatus.STALLED if is_stalled else AvailabilityStatus.LATE, expected, newest, missing, behind, late
-    )
+    periods_behind = 1
+    while periods_behind < REMEMBERED and _end_of(missing.shifted(periods_behind)) + expected.late <= now:
+        periods_behind += 1
+    behind = now - due
+    if behind >= _DEAD_AFTER[missing.cadence] and newest is not None:
+        status = AvailabilityStatus.DEAD
+    elif now >= _end_of(missing) + expected.stalled:
+        status = AvailabilityStatus.STALLED
+    else:
+        status = AvailabilityStatus.LATE
+    return Availability(status, expected, newest, missing, periods_behind, behind)
 
 
-def _midnight(period: Period) -> datetime:
-    """The end of a period."""
+def _end_of(period: Period) -> datetime:
+    """Midnight UTC at the end of a period."""
     return datetime.combine(period.end, time(), UTC)

@@ -1,8 +1,7 @@
-"""An S3 bucket and how to reach it: one description, from which every client is made.
+"""An S3 bucket and how to reach it: one description, from which every client is created.
 
-Three clients read the same description, so that none can reach a bucket that another cannot:
-boto3 (single requests), obstore (listings, streams) and s5cmd (batches; it takes its
-credentials from the environment only).
+Three clients are configured from it, so that all of them reach the same buckets: boto3 (single requests), obstore
+(listings, streams) and s5cmd (batches; it takes its credentials from the environment only).
 """
 
 from __future__ import annotations
@@ -36,35 +35,35 @@ if TYPE_CHECKING:
 POOL_CONNECTIONS = 64
 
 CREDENTIALS_TTL = timedelta(minutes=9)
-"""How long obstore uses credentials of the default chain: botocore renews temporary ones that have
-less than 10 minutes left, so what it hands out is good for that long (obstore would keep them for 30)."""
+"""How long obstore caches credentials of the default chain. botocore renews temporary credentials that have less than
+10 minutes left, so those it returns are valid for that long (obstore's own default is 30 minutes)."""
 
 
 _SERVICE_MODELS = create_loader()
-"""One for all sessions, since it keeps what it has read: S3's model takes 0.2 s of every client otherwise."""
+"""Shared by all sessions, since it caches service models: loading the model of S3 takes 0.2 s per client otherwise."""
 
 
 TOKEN_VARIABLES = {"aws_session_token", "aws_token", "session_token", "token"}
-"""Variables, in lower case, whose value delta-rs adds as a session token to keys that have none of their own."""
+"""Variables, in lower case, whose value delta-rs adds as a session token to keys without one."""
 
 _CHAIN_VARIABLES: dict[str, Callable[[str], str]] = {
     "AWS_ACCESS_KEY_ID": request_values.token,
     "AWS_SECRET_ACCESS_KEY": request_values.secret,
     "AWS_SESSION_TOKEN": request_values.token,
 }
-"""What the default chain takes from the environment as it stands."""
+"""Variables that the default chain uses verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Static credentials. They never appear in a repr, and from then on in no log, span or error."""
+    """Static credentials. They are left out of the repr, and registered to be redacted from logs, spans and errors."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raises InputError for what no request can carry."""
+        """Raises InputError for values that no request can carry."""
         rules = {
             "access_key_id": request_values.token,
             "secret_access_key": request_values.secret,
@@ -74,13 +73,13 @@ class Credentials:
             value = getattr(self, name)
             if name == "session_token" and not value:
                 continue
-            what = f"The {name} (LAKEHOUSE_LAKE_{name.upper()}, or that of the identity in use)"
+            what = f"The {name} (LAKEHOUSE_LAKE_{name.upper()}, or that of another identity)"
             object.__setattr__(self, name, held(rule, value, what))
         register_secret(self.secret_access_key)
         register_secret(self.session_token)
 
     def session_arguments(self) -> dict[str, Any]:
-        """For a boto3 session."""
+        """Arguments of a boto3 session."""
         return {
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
@@ -88,7 +87,7 @@ class Credentials:
         }
 
     def obstore_credential(self) -> S3Credential:
-        """For an obstore store, as its credential provider."""
+        """The credential provider of an obstore store."""
         return {
             "access_key_id": self.access_key_id,
             "secret_access_key": self.secret_access_key,
@@ -101,11 +100,11 @@ class Credentials:
 class Bucket:
     """A bucket, its endpoint and the identity that reads or writes it.
 
-    ``endpoint_url`` is None for AWS itself. Without ``credentials`` and not ``anonymous``, the
-    AWS default chain of the process is used (environment, ``profile``, web identity, instance
-    role). Plain HTTP is refused except on loopback or with ``allow_http``. ``max_attempts`` includes
-    the first attempt; s5cmd has its own number of retries. ``max_requests`` bounds requests at a time;
-    None is no bound of the bucket's own. From a bucket without ``server_side_copy`` no store copies.
+    ``endpoint_url`` is None for AWS itself. Without ``credentials``, and if not ``anonymous``, the AWS default chain of
+    the process applies (environment, ``profile``, web identity, instance role). Plain HTTP is refused except on
+    loopback or with ``allow_http``. ``max_attempts`` includes the first attempt; s5cmd has its own number of retries.
+    ``max_requests`` limits concurrent requests; None means no limit. Without ``server_side_copy``, objects are never
+    copied from the bucket by the store itself.
     """
 
     name: str
@@ -129,10 +128,10 @@ class Bucket:
                 what = f"The {field_name} {value!r} of bucket {self.name!r}"
                 object.__setattr__(self, field_name, held(rule, value, what))
         if self.endpoint_url is not None:
-            self._hold_endpoint(self.endpoint_url)
+            self._validate_endpoint(self.endpoint_url)
 
-    def _hold_endpoint(self, given: str) -> None:
-        url = held(request_values.endpoint, given, f"The endpoint of bucket {self.name}")
+    def _validate_endpoint(self, endpoint_url: str) -> None:
+        url = held(request_values.endpoint, endpoint_url, f"The endpoint of bucket {self.name}")
         object.__setattr__(self, "endpoint_url", url)
         scheme, host = scheme_and_host(url)
         if is_loopback(host):
@@ -145,7 +144,7 @@ class Bucket:
 
     @property
     def side(self) -> Side:
-        """Exchanges' buckets are read anonymously, a lake never is."""
+        """An exchange's bucket is always read anonymously, a lake never."""
         return Side.SOURCE if self.anonymous else Side.LAKE
 
     @property
@@ -155,15 +154,15 @@ class Bucket:
 
     @property
     def effective_region(self) -> str:
-        """The region requests are signed for; ``us-east-1`` where nothing says otherwise."""
+        """The region for which requests are signed, by default ``us-east-1``."""
         return self.region or "us-east-1"
 
     @property
     def endpoint(self) -> str:
-        """Where every request goes; AWS' own for the region where no other is given.
+        """The URL to which every request goes, by default that of AWS in the region.
 
-        All clients are told it, since each reads other variables that would lead it elsewhere by itself
-        (AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3, configuration files, AWS_USE_FIPS_ENDPOINT).
+        Every client gets it explicitly, since by default each reads different settings (AWS_ENDPOINT_URL and
+        AWS_ENDPOINT_URL_S3, configuration files, AWS_USE_FIPS_ENDPOINT).
         """
         domain = "amazonaws.com.cn" if self.effective_region.startswith("cn-") else "amazonaws.com"
         return self.endpoint_url or f"https://s3.{self.effective_region}.{domain}"
@@ -174,8 +173,8 @@ class Bucket:
 
     @property
     def transport_is_secure(self) -> bool:
-        """Whether nobody on the way can change a body: by TLS, or on this machine. Elsewhere its SHA-256 is signed,
-        for which every body is hashed once more on both sides."""
+        """Whether bodies cannot be changed in transit, because of TLS or loopback. Otherwise their SHA-256 is signed,
+        which costs one more hash on both sides."""
         return not self.plain_http or is_loopback(scheme_and_host(self.endpoint_url or "")[1])
 
     @property
@@ -183,40 +182,41 @@ class Bucket:
         return _provider(self.endpoint_url) == _provider(None)
 
     def same_provider_as(self, other: Bucket) -> bool:
-        """Whether one server can copy between the two (same endpoint; AWS counts as one)."""
+        """Whether one server can copy between the two buckets: same endpoint, or both on AWS."""
         return _provider(self.endpoint_url) == _provider(other.endpoint_url)
 
     def at_most(self, requests: int) -> int:
-        """So many requests at a time, or as many as the bucket allows."""
+        """The number of concurrent requests, reduced to the bucket's limit."""
         return requests if self.max_requests is None else min(requests, self.max_requests)
 
     def with_name(self, name: str) -> Bucket:
         return replace(self, name=name)
 
     def session(self) -> boto3.Session:
-        """A boto3 session of this identity. Raises InputError for a profile that does not exist, or a variable of the
-        default chain that no request can carry."""
-        given = self.credentials is not None or self.anonymous
-        for name, rule in () if given else _CHAIN_VARIABLES.items():
+        """A boto3 session of this identity. Raises InputError for a profile that does not exist, or for a variable of
+        the default chain that no request can carry."""
+        is_explicit = self.credentials is not None or self.anonymous
+        for name, rule in () if is_explicit else _CHAIN_VARIABLES.items():
             if (value := os.environ.get(name)) and held(rule, value, f"The variable {name}") != value:
-                raise InputError(f"The variable {name} has a blank or line break around it; set it without.")
-        # A given identity is not looked up: a stale AWS_PROFILE of the environment does not matter.
-        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if given else None)
+                raise InputError(f"The variable {name} has surrounding blanks or line breaks; remove them.")
+        # An explicit identity ignores profiles, so that a stale AWS_PROFILE does no harm.
+        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if is_explicit else None)
         core.register_component("data_loader", _SERVICE_MODELS)
         try:
             return boto3.Session(
                 botocore_session=core,
                 region_name=self.effective_region,
-                profile_name=None if given else self.profile,
+                profile_name=None if is_explicit else self.profile,
                 **(self.credentials.session_arguments() if self.credentials else {}),
             )
         except ProfileNotFound as error:
             raise InputError(
-                f"{error}; it is named by LAKEHOUSE_LAKE_PROFILE or AWS_PROFILE, for bucket {self.name}."
+                f"{error}; LAKEHOUSE_LAKE_PROFILE or AWS_PROFILE names it for bucket {self.name}."
             ) from error
 
     def boto3_client(self) -> S3Client:
-        """A boto3 S3 client: path-style, so that dotted names pass TLS; thread-safe."""
+        """A boto3 S3 client, thread-safe. It uses path-style URLs, since dotted bucket names do not match TLS
+        certificates."""
         config = Config(
             s3={
                 "addressing_style": "path",
@@ -226,7 +226,7 @@ class Bucket:
             },
             use_dualstack_endpoint=False,
             use_fips_endpoint=False,
-            # boto3 calls the number of retries max_attempts; this one includes the first attempt.
+            # boto3's max_attempts counts retries only; this setting includes the first attempt.
             retries={"total_max_attempts": self.max_attempts, "mode": "standard"},
             max_pool_connections=POOL_CONNECTIONS,
             request_checksum_calculation="when_required",
@@ -237,7 +237,7 @@ class Bucket:
         return self.session().client("s3", endpoint_url=self.endpoint, verify=self.verify_tls, config=config)
 
     def object_store(self, *, timeout: timedelta | None = None) -> S3Store:
-        """An obstore store: path-style, same identity, ``max_attempts`` attempts per request."""
+        """An obstore store of the same identity, path-style, with ``max_attempts`` attempts per request."""
         client_options: dict[str, Any] = {
             "allow_http": self.plain_http,
             "allow_invalid_certificates": not self.verify_tls,
@@ -252,7 +252,7 @@ class Bucket:
             "unsigned_payload": self.transport_is_secure,
             "skip_signature": self.anonymous,
             "endpoint": self.endpoint,
-            # Of the environment they would come before the endpoint, or change what is asked for.
+            # Set explicitly: from the environment they would override the endpoint or change the requests.
             "aws_endpoint_url_s3": self.endpoint,
             "s3_express": False,
             "request_payer": False,
@@ -262,12 +262,12 @@ class Bucket:
         if self.credentials is None:
             provider: Any = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_TTL)
         else:
-            # Not as options: a session token of the environment would be added to keys that have none.
+            # Not as options: obstore would add a session token of the environment to keys without one.
             provider = self.credentials.obstore_credential
         return S3Store(self.name, credential_provider=provider, **options)
 
     def environment(self) -> dict[str, str]:
-        """The ``AWS_*`` variables that give a child process this identity."""
+        """The ``AWS_*`` variables that pass this identity to a child process."""
         if self.credentials is None:
             return {"AWS_PROFILE": self.profile} if self.profile else {}
         return {
@@ -278,7 +278,7 @@ class Bucket:
 
 
 def _provider(endpoint_url: str | None) -> str:
-    """What serves an endpoint: ``aws``, or the endpoint itself."""
+    """The provider of an endpoint: ``aws``, or the endpoint itself."""
     if endpoint_url is None or (urlsplit(endpoint_url).hostname or "").endswith(".amazonaws.com"):
         return "aws"
     return endpoint_url.rstrip("/")

@@ -1,7 +1,7 @@
-"""Datasets and archive objects: the names of everything, derived in one place.
+"""Datasets and the names derived from them.
 
-A dataset is (exchange, market, data type, cadence). Its asset key, group, pool, its folders in
-the source and its places in the lake all follow from those four words, here and nowhere else.
+A dataset is (exchange, market, data type, cadence). Its asset key, group and pool, its folders in the source and its
+folders in the lake all follow from these four words, in this module only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUPERSEDED_FOLDER = "_superseded"
 
 @dataclass(frozen=True, order=True)
 class Dataset:
-    """One archive asset. Making one that the exchange does not publish raises InputError."""
+    """One archive asset. Raises InputError for a dataset that the exchange does not publish."""
 
     exchange: str
     market: str
@@ -35,7 +35,7 @@ class Dataset:
 
     @classmethod
     def parse(cls, name: str) -> Dataset:
-        """Read ``binance/um/klines/daily``. Raises InputError naming what exists."""
+        """Read ``binance/um/klines/daily``. Raises an InputError that lists the valid choices."""
         parts = name.strip("/").split("/")
         if len(parts) != len(cls.__dataclass_fields__):
             raise InputError(
@@ -65,7 +65,7 @@ class Dataset:
 
     @property
     def pool(self) -> str:
-        """One pool per exchange: runs of one source share its request ceiling."""
+        """One pool per exchange: runs that read one source share its request limit."""
         return f"archive_{self.exchange}"
 
     # The source
@@ -84,14 +84,14 @@ class Dataset:
 
     @property
     def caveat(self) -> str | None:
-        """What whoever reads the files should know; None where nothing is known to be odd."""
+        """A known peculiarity of the files; None if there is none."""
         return self.source.caveats.get(self.data_type)
 
     @property
     def source_prefix(self) -> str:
-        """The deepest folder in the source bucket that holds all of the dataset; ends with a slash.
+        """The deepest folder in the source bucket that contains the complete dataset; ends with a slash.
 
-        Some exchanges keep other datasets in it, too.
+        At some exchanges it contains other datasets, too.
         """
         return self.layout.root
 
@@ -104,14 +104,14 @@ class Dataset:
         return Period.parse(text, self.cadence)
 
     def end_of(self, period: Period) -> datetime:
-        """When a period of the exchange's calendar is over, in UTC."""
+        """When a period of the exchange's calendar ends, in UTC."""
         return self.source.bounds(period)[1]
 
     # The lake; keys are relative to the lake's own prefix
 
     @property
     def lake_root(self) -> str:
-        """Where the exchange's keys live verbatim: ``archive/binance/``."""
+        """The folder with the exchange's keys, verbatim: ``archive/binance/``."""
         return f"{ARCHIVE_FOLDER}/{self.exchange}/"
 
     @property
@@ -119,16 +119,16 @@ class Dataset:
         return self.lake_root + self.source_prefix
 
     def lake_key(self, source_key: str) -> str:
-        """Lake key of a source key."""
+        """The lake key of a source key."""
         return self.lake_root + source_key
 
     @property
     def superseded_prefix(self) -> str:
-        """Where former bytes of the dataset's objects are kept."""
+        """The folder with superseded versions of the dataset's objects."""
         return f"{SUPERSEDED_FOLDER}/{self.exchange}/{self.source_prefix}"
 
     def superseded_key(self, source_key: str, etag: str) -> str:
-        """Where a rewritten object's former bytes are kept; one key per content."""
+        """The key of a superseded version of an object; one key per content."""
         return f"{SUPERSEDED_FOLDER}/{self.exchange}/{source_key}/{etag}"
 
     @property

@@ -1,6 +1,6 @@
-"""Object store errors, reduced to what a reader needs: a code, one line, whether to try again.
+"""Object store errors, reduced to a code, one line of text, and whether a retry makes sense.
 
-obstore, boto3 and s5cmd word the same refusal in three ways; here they become one.
+obstore, boto3 and s5cmd word the same refusal differently; this module unifies them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lakehouse_assets.errors import ErrorKind, Side, StoreError, printable
 from lakehouse_assets.observability.telemetry.redaction import redact
 
 CLIENT_ERRORS = (ClientError, BotoCoreError, ObstoreError)
-"""What the clients raise; turn it into a StoreError with :func:`store_error`."""
+"""The clients' exceptions; :func:`store_error` turns them into a StoreError."""
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"\bstatus code:?[\s\u21b3]+(\d{3})\b")  # delta-rs puts an arrow between the two
 _REQUEST_IDS = re.compile(r"\s*status code: \d+, request id: .*$", re.DOTALL)
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs draws its errors for a terminal
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs formats its errors for a terminal
 _S5CMD_CODE = re.compile(r"^([A-Z]\w+): ")
 
 UNKNOWN = "Unknown"
-"""The code of what no store said: an error of a client's own."""
+"""The code of a client's own error, which has no code of the store."""
 
 CONDITION_IGNORED = "ConditionIgnored"
-"""The code of a store that does what it was told to do only under a condition that does not hold."""
+"""The code of a store that ignores a request's condition."""
 
 _OF_REQUEST = {
     CONDITION_IGNORED,
@@ -122,15 +122,15 @@ _KINDS: dict[str, ErrorKind] = {
 _ADVICE = {
     "AccessDenied": "check the credentials and the bucket's policy",
     "AuthorizationHeaderMalformed": "check the bucket's region",
-    "ExpiredToken": "the temporary credentials ran out; renew them",
+    "ExpiredToken": "the temporary credentials expired; renew them",
     "InvalidAccessKeyId": "check the access key",
-    "InvalidRequest": "the bucket demands what such a request does not have; Object Lock with a default retention "
-    "demands checksums, which are not sent: use a bucket without",
-    "MissingContentMD5": "the bucket demands checksums, which are not sent: use one that does not",
+    "InvalidRequest": "the bucket requires something that this request lacks; Object Lock with a default retention "
+    "requires checksums, which are not sent: use a bucket without it",
+    "MissingContentMD5": "the bucket requires checksums, which are not sent: use a bucket that does not",
     "NoCredentials": "set credentials (for the lake: LAKEHOUSE_LAKE_ACCESS_KEY_ID and "
     "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY, or the AWS default chain)",
     "NoSuchBucket": "check the bucket's name and region",
-    "NotAListing": "the endpoint is in trouble, or a proxy answers for it; nothing is concluded from that",
+    "NotAListing": "the endpoint is failing, or a proxy answers for it; the answer is ignored",
     "PermanentRedirect": "check the bucket's region",
     "RequestTimeTooSkewed": "set this machine's clock",
     "SignatureDoesNotMatch": "check the secret key",
@@ -140,9 +140,9 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """A refused or failed request: S3's error code (or ours), what the server said, what to do.
+    """A refused or failed request: S3's error code (or our own), the server's message, and advice.
 
-    ``of_lake``: it is known that the lake refused or failed, not the source.
+    ``of_lake``: the lake refused or failed the request, not the source.
     """
 
     code: str
@@ -151,18 +151,18 @@ class StoreFault:
 
     @property
     def is_final(self) -> bool:
-        """Whether trying the same again is pointless."""
+        """Whether a retry is pointless."""
         return self.code in _FINAL
 
     @property
     def is_of_object(self) -> bool:
-        """Whether it concerns one object only, so that others may well succeed."""
+        """Whether the fault concerns one object only, so that others may succeed."""
         return self.code in _OF_OBJECT
 
     @classmethod
     def overtaking(cls) -> StoreFault:
-        """A write that the lake refused because it had another object by then than when it was listed."""
-        return cls(_OVERTAKEN, "another run has written the lake's object meanwhile", of_lake=True)
+        """A write that the lake refused because the object has changed since it was listed."""
+        return cls(_OVERTAKEN, "another run has changed the object in the lake meanwhile", of_lake=True)
 
     @property
     def is_overtaking(self) -> bool:
@@ -170,27 +170,28 @@ class StoreFault:
 
     @property
     def is_refused_condition(self) -> bool:
-        """Whether a condition did not hold, or another write was under way, for which AWS has a code of its own."""
+        """Whether the request's condition did not hold, or a concurrent write was in progress (AWS has a separate code
+        for that)."""
         return self.code in {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 
     @property
     def is_unknown_to_store(self) -> bool:
-        """Whether the store does not know what was asked, such as a condition."""
+        """Whether the store does not implement a part of the request, such as a condition."""
         return self.code in {"NotImplemented", "501"}
 
     @property
     def is_of_request(self) -> bool:
-        """Whether the store does not know this kind of request, or a header of it; another kind may do the same."""
+        """Whether the store does not support this kind of request, or a header of it; another kind may work."""
         return self.code in _OF_REQUEST
 
     @property
     def is_throttle(self) -> bool:
-        """Whether the store asks for fewer requests."""
+        """Whether the store throttles requests."""
         return self.code in _THROTTLES
 
     @property
     def is_passing(self) -> bool:
-        """Whether it is of the kind that passes by itself, even when nothing got through yet."""
+        """Whether the fault is transient, even if no request has succeeded yet."""
         return self.code in _PASSING
 
     @property
@@ -236,13 +237,13 @@ def fault_of_text(text: str) -> StoreFault:
 def store_error(
     operation: str, cause: BaseException | StoreFault, *, side: Side, bucket: str | None = None, key: str = ""
 ) -> StoreError:
-    """The StoreError of a client's exception, or of a fault."""
+    """The StoreError for a client's exception or a fault."""
     fault = cause if isinstance(cause, StoreFault) else fault_of(cause)
     return StoreError(operation, fault, side=side, bucket=bucket, key=key, kind=fault.kind)
 
 
 def _code_by_words(text: str) -> str:
-    # obstore follows no redirect, since the signature is the first region's.
+    # obstore does not follow redirects, since the signature is for the first region.
     if "Received redirect" in text:
         return "PermanentRedirect"
     if _is_unreachable(text):
@@ -264,11 +265,11 @@ def _says(text: str, signs: tuple[str, ...]) -> bool:
 
 
 _READ = 8192
-"""Characters of a text that are looked at; looking for secrets in a megabyte takes minutes."""
+"""Characters of a text that are examined; searching a megabyte for secrets takes minutes."""
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """What was said, as an error may repeat it: on one line, not endless, without secrets."""
-    # What a server or a client says may repeat what it was sent, and be of any length.
+    """A message from outside, safe to show: on one line, shortened, without secrets."""
+    # A server's or client's message may repeat what it received, at any length.
     line = printable(" ".join(redact(_COLOURS.sub("", text[:_READ])).split()).rstrip("."))
     return line if len(line) <= limit else line[: limit - 1] + "…"

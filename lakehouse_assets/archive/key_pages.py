@@ -1,8 +1,8 @@
-"""Keys of a bucket as they are, whatever they mean: pages in order, each once.
+"""Lists the keys of a bucket page by page, whatever they mean.
 
-Every listing of this project comes from here, of a source and of a lake. A page is believed by itself in
-``list_page.py``; here it is by its neighbours: keys ascend, so that none comes twice, and a token leads on. What
-does not raises: a part of a listing would look like missing data, and a page twice like more of it.
+Every listing of a source or a lake comes from here. ``list_page.py`` validates each page by itself; this module
+validates the sequence: keys ascend, so that none comes twice, and every token leads to a new page. Anything else
+raises, since an incomplete listing would look like missing data, and a repeated page like more data.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lakehouse_assets.archive.list_page import PAGE, Page
 from lakehouse_assets.archive.list_requests import ListRequests
 
 BATCH = 8 * PAGE
-"""Keys of one frame of a whole folder: enough that Polars' fixed costs do not matter, little enough to hold many."""
+"""Keys per frame: enough to outweigh Polars' fixed costs, few enough to hold many frames in memory."""
 
 EMPTY_PAGES = 100
-"""In a row, each with a token for the next: S3 answers so where much was deleted, and not for ever."""
+"""Consecutive empty pages that are accepted. S3 returns some where many objects were deleted, but not endlessly."""
 
 
 class KeyPages:
-    """Lists one bucket; for many threads. Every method raises StoreError. ``requests`` and ``keys`` count up."""
+    """Lists one bucket; thread-safe. Every method raises StoreError. ``requests`` and ``keys`` are running totals."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.keys = 0
@@ -38,7 +38,7 @@ class KeyPages:
         return self._requests.requests
 
     def pages(self, prefix: str, *, after: str = "", delimiter: str = "") -> Iterator[Page]:
-        """The pages of what begins with a prefix and comes after a key, in order; at least one."""
+        """The pages of keys that begin with a prefix and come after a key, in order; at least one page."""
         order = _Order()
         token: str | None = None
         empty = 0
@@ -51,7 +51,7 @@ class KeyPages:
             if page.token is not None and page.token == token:
                 problem = "a page's token leads back to itself"
             elif empty > EMPTY_PAGES:
-                problem = f"{EMPTY_PAGES} pages in a row were empty, and none was the last"
+                problem = f"{EMPTY_PAGES} pages in a row were empty, and none of them was the last"
             if problem:
                 raise self._requests.error(prefix, StoreFault("NotAListing", problem))
             yield page
@@ -61,74 +61,75 @@ class KeyPages:
 
     def below(self, prefix: str) -> Iterator[pl.DataFrame]:
         """All keys below a prefix, in order; frames of KEY_SCHEMA."""
-        held: list[pl.DataFrame] = []
+        batch: list[pl.DataFrame] = []
         for page in self.pages(prefix):
-            held.append(page.keys)
-            if len(held) * PAGE >= BATCH:
-                yield pl.concat(held)
-                held = []
-        if any(frame.height for frame in held):
-            yield pl.concat(held)
+            batch.append(page.keys)
+            if len(batch) * PAGE >= BATCH:
+                yield pl.concat(batch)
+                batch = []
+        if any(frame.height for frame in batch):
+            yield pl.concat(batch)
 
     def first(self, prefix: str, after: str) -> tuple[pl.DataFrame, bool]:
-        """The first page of keys below a prefix and after a key, and whether it is all of them."""
+        """The first page of keys below a prefix and after a key, and whether it is the only one."""
         page = next(self.pages(prefix, after=after))
         return page.keys, page.token is None
 
     def folder(self, prefix: str) -> Iterator[Page]:
-        """Pages of a folder: the keys right in it, and the folders in it."""
+        """The pages of a folder: the keys and the folders directly in it."""
         return self.pages(prefix, delimiter="/")
 
     def names_until(self, prefix: str, end: str) -> Iterator[str]:
-        """What the names below a prefix begin with, up to a character.
+        """The distinct beginnings of the names below a prefix, up to the character ``end``.
 
-        Each page begins after the last name of the one before it, and not where its token says:
-        SeaweedFS' token of a page that ends with such a name lists it again, for ever. A store that does
-        not know such delimiters lists the keys themselves.
+        Each request starts after the last name of the page before, not at its token: on SeaweedFS, the token of a page
+        that ends with such a name lists the name again, endlessly. A store that does not support such a delimiter
+        returns the keys themselves.
         """
         after = prefix
         while True:
             page = self._requests.page(prefix, after=after, delimiter=end)
-            found = [*page.folders, *page.names]
-            yield from (name.removeprefix(prefix).partition(end)[0] for name in found)
+            names = [*page.folders, *page.names]
+            yield from (name.removeprefix(prefix).partition(end)[0] for name in names)
             if page.token is None:
                 return
-            # The first key that could follow those that begin so.
+            # The first key that can follow all keys with this beginning.
             last = max(*(name[:-1] + chr(ord(end) + 1) for name in page.folders), *page.names, "")
             if last <= after:
-                problem = f"a page that is not the last leads no further than {after!r}"
+                problem = f"a page that is not the last does not go beyond {after!r}"
                 raise self._requests.error(prefix, StoreFault("NotAListing", problem))
             after = last
 
 
 class _Order:
-    """Whether keys (and folders) ascend through the pages: as S3 sorts, or folder by folder, as SeaweedFS does."""
+    """Checks that keys and folders ascend across pages, in S3's order or folder by folder, as SeaweedFS sorts."""
 
     def __init__(self) -> None:
-        self._ascents = (_Ascent(), _Ascent()), (_Ascent(_folder_by_folder), _Ascent(_folder_by_folder))
-        self._holds = [True, True]
+        self._sequences = (_Ascending(), _Ascending()), (_Ascending(_folder_by_folder), _Ascending(_folder_by_folder))
+        self._is_kept = [True, True]
 
     def problem(self, page: Page) -> str | None:
-        """What is wrong with the next page; None where nothing is."""
-        for number, ascents in enumerate(self._ascents):
-            for ascent, names in zip(ascents, (page.names, page.folders), strict=True):
-                self._holds[number] &= ascent.goes_on(names)
-        return None if any(self._holds) else "its keys do not ascend: one comes twice, or a page does"
+        """The problem of the next page; None if there is none."""
+        for number, sequences in enumerate(self._sequences):
+            for sequence, names in zip(sequences, (page.names, page.folders), strict=True):
+                self._is_kept[number] &= sequence.continues(names)
+        return None if any(self._is_kept) else "its keys do not ascend: a key or a page is repeated"
 
 
-class _Ascent:
-    """One sequence; ``form`` makes names that ascend as texts do."""
+class _Ascending:
+    """One ascending sequence of names; ``to_sortable`` turns names into texts that sort in the store's order."""
 
-    def __init__(self, form: Callable[[Sequence[str]], Sequence[str]] = lambda names: names) -> None:
-        self._form = form
+    def __init__(self, to_sortable: Callable[[Sequence[str]], Sequence[str]] = lambda names: names) -> None:
+        self._to_sortable = to_sortable
         self._last: str | None = None
 
-    def goes_on(self, names: Sequence[str]) -> bool:
+    def continues(self, names: Sequence[str]) -> bool:
+        """Whether the names ascend and come after the last name seen."""
         if not names:
             return True
-        names = self._form(names)
-        before, self._last = self._last, names[-1]
-        return (before is None or before < names[0]) and all(map(lt, names, names[1:]))
+        names = self._to_sortable(names)
+        last, self._last = self._last, names[-1]
+        return (last is None or last < names[0]) and all(map(lt, names, names[1:]))
 
 
 def _folder_by_folder(names: Sequence[str]) -> list[str]:

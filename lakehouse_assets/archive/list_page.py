@@ -1,11 +1,11 @@
-"""One page of a bucket's listing (ListObjectsV2), read from the XML and believed only when it is one.
+"""Reads and validates one page of a bucket's listing (ListObjectsV2).
 
-An endpoint in trouble answers 200 with a login page, an empty result, or half a page; taken at its word,
-that is an archive from which everything was withdrawn. What does not say of itself that it is this page of
-this bucket raises, and so does what contradicts itself: a listing is whole or it is none.
+A failing endpoint may answer 200 with a login page, an empty result, or half a page, which would look like an archive
+from which everything was withdrawn. So an answer raises unless it identifies itself as the requested page of the
+requested bucket and is consistent: a listing is complete, or it fails.
 
-Entries of the usual form are read by one regular expression, five times as fast as by an XML parser; the rest of
-the page, and any page with an entry of another form, is the parser's.
+Entries of the usual form are read by one regular expression, five times as fast as an XML parser. The parser reads the
+rest of the page, and every page with an entry of another form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import polars as pl
 from lakehouse_assets.archive.errors import StoreFault, one_line
 
 PAGE = 1000
-"""Keys per page: S3's ceiling."""
+"""Keys per page: S3's maximum."""
 
 KEY_SCHEMA = pl.Schema(
     {
@@ -34,28 +34,28 @@ KEY_SCHEMA = pl.Schema(
         "last_modified": pl.Datetime("us", "UTC"),
     }
 )
-"""One row per key as the store lists it; ``size`` in bytes. ETags without quotes, null where the store tells none
-that speaks of the bytes (a weak one does not)."""
+"""One row per key, as the store lists it; ``size`` in bytes. ETags have no quotes, and are null if the store gives none
+or a weak one, which does not identify the bytes."""
 
 _FIELDS = {"Key": "key", "Size": "size", "ETag": "etag", "LastModified": "last_modified"}
 _NEEDED = ("Key", "Size", "LastModified")
 _LEAF = re.compile(r"<(\w+)>[^<]*</\1>")
 _OTHER = rf"(?:<(?!(?:{'|'.join(_FIELDS)})>)\w+>[^<]*</\w+>)*"
-"""Children of an entry that nobody asks for: storage class, checksum type."""
+"""Children of an entry that are ignored: storage class, checksum type."""
 
 _TIME = "%Y-%m-%dT%H:%M:%S%.fZ"
 _ALIASES = ("-s3alias", "--ol-s3")
-"""Name suffixes of access points, behind which a bucket has another name."""
+"""Name suffixes of access points, which answer with the name of the bucket behind them."""
 
 _DIGITS = 18
-"""Of a size: more bytes than there are."""
+"""Maximal digits of a size; no object is larger."""
 
 _Row = tuple[Any, ...]
-"""Texts in the order of _FIELDS, None where there is none."""
+"""Texts in the order of _FIELDS; None for a missing one."""
 
 
 class NotAListingError(Exception):
-    """An answer that is no page of the listing that was asked for."""
+    """An answer that is not a page of the requested listing."""
 
     @property
     def fault(self) -> StoreFault:
@@ -64,7 +64,7 @@ class NotAListingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """What a page was asked for: keys of a bucket that begin with a prefix."""
+    """The request of a page: keys of a bucket that begin with a prefix."""
 
     bucket: str
     prefix: str
@@ -72,7 +72,8 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class Page:
-    """``keys`` has KEY_SCHEMA, ``folders`` are the common prefixes; ``token`` asks for the next page, None ends it."""
+    """One page: ``keys`` has KEY_SCHEMA, ``folders`` are the common prefixes; ``token`` requests the next page, and is
+    None on the last."""
 
     keys: pl.DataFrame
     folders: tuple[str, ...]
@@ -80,17 +81,16 @@ class Page:
 
     @cached_property
     def names(self) -> list[str]:
-        """The keys alone."""
         return self.keys["key"].to_list()
 
 
-def read_page(body: bytes, asked: PageRequest) -> Page:
-    """Read an answer's body. Raises NotAListingError."""
+def read_page(body: bytes, request: PageRequest) -> Page:
+    """Read the body of an answer. Raises NotAListingError."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        raise NotAListingError("the answer is no text") from None
-    rows, rest = _taken_out(text)
+        raise NotAListingError("the answer is not text") from None
+    rows, rest = _extract_entries(text)
     head = _root(rest, text)
     values = {_name(child): child.text or "" for child in head}
     is_encoded = values.get("EncodingType") == "url"
@@ -101,15 +101,15 @@ def read_page(body: bytes, asked: PageRequest) -> Page:
         tuple(_decoded(folders, is_encoded=is_encoded)),
         _token(values),
     )
-    _believe(page, values, asked)
+    _validate(page, values, request)
     return page
 
 
 # Reading
 
 
-def _taken_out(text: str) -> tuple[list[_Row], str]:
-    """The entries, in order of _FIELDS, and the page without them; none where any is not of the usual form."""
+def _extract_entries(text: str) -> tuple[list[_Row], str]:
+    """The entries, in the order of _FIELDS, and the page without them; no entries if one is not of the usual form."""
     start = text.find("<Contents>")
     if start < 0 or "<!" in text:
         return [], text
@@ -131,31 +131,31 @@ def _taken_out(text: str) -> tuple[list[_Row], str]:
 
 @lru_cache(maxsize=64)
 def _entry(order: tuple[str, ...]) -> re.Pattern[str]:
-    """An entry with its fields in this order, and whatever else between them."""
+    """A pattern of an entry with its fields in this order, and ignored children between them."""
     fields = (f"(?:<{name}>([^<]*)</{name}>)" + ("" if name in _NEEDED else "?") for name in order)
     return re.compile(f"<Contents>{_OTHER}{_OTHER.join(fields)}{_OTHER}</Contents>")
 
 
 def _root(rest: str, text: str) -> ET.Element:
     if "<!DOCTYPE" in rest or "<!ENTITY" in rest:
-        raise NotAListingError(f"the answer is a document of another kind: {_beginning(text)}")
+        raise NotAListingError(f"the answer is another kind of document: {_beginning(text)}")
     try:
         root = ET.fromstring(rest)  # noqa: S314 - without a document type there are no entities to expand
     except ET.ParseError as error:
-        raise NotAListingError(f"the answer is no whole XML ({error}): {_beginning(text)}") from None
+        raise NotAListingError(f"the answer is not complete XML ({error}): {_beginning(text)}") from None
     if _name(root) != "ListBucketResult":
-        raise NotAListingError(f"the answer is no list of keys: {_beginning(text)}")
+        raise NotAListingError(f"the answer is not a list of keys: {_beginning(text)}")
     return root
 
 
 def _name(element: ET.Element) -> str:
-    """Without its namespace, which stores write differently."""
+    """The element's name without its namespace, which differs between stores."""
     return element.tag.rpartition("}")[2]
 
 
 def _row(entry: ET.Element) -> _Row:
-    found = {_name(child): child.text or "" for child in entry}
-    return tuple(found.get(name) for name in _FIELDS)
+    values = {_name(child): child.text or "" for child in entry}
+    return tuple(values.get(name) for name in _FIELDS)
 
 
 def _prefix_of(entry: ET.Element) -> str:
@@ -163,17 +163,17 @@ def _prefix_of(entry: ET.Element) -> str:
 
 
 def _decoded(texts: Iterable[str], *, is_encoded: bool) -> list[str]:
-    """Keys as they are: a page that says so has them as URLs do, since XML cannot hold every character."""
+    """The keys, URL-decoded if the page says that they are encoded. XML cannot represent every character."""
     if not is_encoded:
         return list(texts)
     try:
         return [unquote_plus(text, errors="strict") if "%" in text or "+" in text else text for text in texts]
     except UnicodeDecodeError as error:
-        raise NotAListingError(f"a key is no UTF-8: {error}") from None
+        raise NotAListingError(f"a key is not UTF-8: {error}") from None
 
 
 def _frame(rows: Sequence[_Row], *, is_encoded: bool) -> pl.DataFrame:
-    # In Python but for the times: on the few keys of most pages Polars' fixed costs are the larger.
+    # Mostly in plain Python: most pages have few keys, for which Polars' fixed costs are larger.
     keys, sizes, etags, times = zip(*rows, strict=True) if rows else ((), (), (), ())
     for tag, values in zip(_FIELDS, (keys, sizes, etags, times), strict=True):
         if tag in _NEEDED and None in values:
@@ -190,12 +190,12 @@ def _frame(rows: Sequence[_Row], *, is_encoded: bool) -> pl.DataFrame:
     try:
         return frame.with_columns(pl.col("last_modified").str.to_datetime(_TIME, time_unit="us", time_zone="UTC"))
     except pl.exceptions.PolarsError as error:
-        raise NotAListingError(f"a time is none: {one_line(str(error), 120)}") from None
+        raise NotAListingError(f"a time cannot be read: {one_line(str(error), 120)}") from None
 
 
 def _size(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-        raise NotAListingError(f"{one_line(text, 40)!r} is no size")
+        raise NotAListingError(f"{one_line(text, 40)!r} is not a size")
     return int(text)
 
 
@@ -206,7 +206,7 @@ def _etag(text: str | None) -> str | None:
     return None if bare.startswith("W/") else bare or None
 
 
-# Believing
+# Validating
 
 
 def _token(values: dict[str, str]) -> str | None:
@@ -216,26 +216,26 @@ def _token(values: dict[str, str]) -> str | None:
     if is_truncated == "false":
         return None
     if not values.get("NextContinuationToken"):
-        raise NotAListingError("the page says that there are more keys, and not how to ask for them")
+        raise NotAListingError("the page says that there are more keys, but has no token for them")
     return values["NextContinuationToken"]
 
 
-def _believe(page: Page, values: dict[str, str], asked: PageRequest) -> None:
+def _validate(page: Page, values: dict[str, str], request: PageRequest) -> None:
     names = [*page.names, *page.folders]
     count = values.get("KeyCount", "").strip()
     if count and count != str(len(names)):
-        raise NotAListingError(f"the page counts {one_line(count, 20)} keys and has {len(names)}")
-    if any(not name.startswith(asked.prefix) for name in names):
-        odd = next(name for name in names if not name.startswith(asked.prefix))
-        raise NotAListingError(f"{odd!r} is not below {asked.prefix!r}")
+        raise NotAListingError(f"the page claims {one_line(count, 20)} keys but has {len(names)}")
+    if any(not name.startswith(request.prefix) for name in names):
+        foreign = next(name for name in names if not name.startswith(request.prefix))
+        raise NotAListingError(f"{foreign!r} is not below {request.prefix!r}")
     if names:
         return
-    # Nothing but the page itself says that it is of this bucket and this prefix.
-    prefix = values.get("Prefix")
-    if prefix is None or asked.prefix not in {prefix, unquote_plus(prefix)}:
-        raise NotAListingError(f"an empty page of {prefix!r} came instead of one of {asked.prefix!r}")
-    if values.get("Name") != asked.bucket and not asked.bucket.endswith(_ALIASES):
-        raise NotAListingError(f"an empty page of the bucket {values.get('Name')!r} came instead of {asked.bucket!r}")
+    # An empty page has no keys that would show its bucket and prefix.
+    prefix, bucket = values.get("Prefix"), values.get("Name")
+    if prefix is None or request.prefix not in {prefix, unquote_plus(prefix)}:
+        raise NotAListingError(f"the answer is an empty page of {prefix!r} instead of {request.prefix!r}")
+    if bucket != request.bucket and not request.bucket.endswith(_ALIASES):
+        raise NotAListingError(f"the answer is an empty page of the bucket {bucket!r} instead of {request.bucket!r}")
 
 
 def _beginning(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Requests for pages of a bucket's listing: signed, sent, and asked again while the answer is none.
+"""Requests pages of a bucket's listing: signs, sends and retries.
 
-Not by boto3, whose reading of a page takes longer than the store's writing of it, and not by obstore, which
-takes any XML for a page, shows neither its end nor its token, and refuses a folder for one odd key.
+boto3 takes longer to parse a page than the store takes to write it. obstore accepts any XML as a page, hides the page's
+end and token, and fails a complete folder because of one unusual key. Hence requests of our own.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lakehouse_assets.archive.list_page import PAGE, NotAListingError, Page, Pag
 from lakehouse_assets.errors import StoreError
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials as FoundCredentials
+    from botocore.credentials import Credentials as ChainCredentials
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 
 MAX_ANSWER_BYTES = 16 * 1024**2
-"""Of an answer: a thousand keys of 1,024 bytes, each byte of them escaped, take 5 MB."""
+"""Maximal size of an answer; a thousand keys of 1,024 bytes, with each byte escaped, take 5 MB."""
 
 _WAIT = wait_random_exponential(multiplier=0.1, max=5.0)
 _OK = 200
@@ -44,7 +44,7 @@ class _Refused(Exception):  # noqa: N818 - carries a fault to where the attempts
 
 
 class ListRequests:
-    """Asks one bucket for pages; for many threads. ``requests`` counts the pages that came."""
+    """Requests pages of one bucket; thread-safe. ``requests`` counts the received pages."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.requests = 0
@@ -59,11 +59,11 @@ class ListRequests:
         self._lock = threading.Lock()
 
     def page(self, prefix: str, *, after: str = "", token: str | None = None, delimiter: str = "") -> Page:
-        """One page of keys that begin with ``prefix``: those that come after a key, or that a page's token stands for.
+        """One page of keys that begin with ``prefix``, after the key ``after`` or from a page's ``token`` on.
 
-        What is no page of it is asked for again, as often as the bucket allows. Raises StoreError.
+        An invalid answer is retried up to the bucket's number of attempts. Raises StoreError.
         """
-        asked = {
+        parameters = {
             "list-type": "2",
             "encoding-type": "url",
             "max-keys": str(PAGE),
@@ -72,7 +72,7 @@ class ListRequests:
             "continuation-token": token or "",
             "start-after": "" if token else after,
         }
-        query = {name: value for name, value in asked.items() if value or name == "prefix"}
+        query = {name: value for name, value in parameters.items() if value or name == "prefix"}
         attempts = Retrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(self._bucket.max_attempts),
@@ -90,7 +90,7 @@ class ListRequests:
         return page
 
     def error(self, prefix: str, fault: StoreFault) -> StoreError:
-        """That a prefix could not be listed."""
+        """The error of listing a prefix."""
         return store_error("Listing", fault, side=self._bucket.side, bucket=self._bucket.name, key=prefix)
 
     def _once(self, query: Mapping[str, str]) -> Page:
@@ -116,27 +116,26 @@ class ListRequests:
         return answer.status_code, body
 
     def _identity(self) -> Any:
-        """What requests are signed with now: temporary credentials are renewed where they are found."""
-        given = self._bucket.credentials
-        if isinstance(given, Credentials):
-            return _Signing(given)
-        found = self._found
-        if found is None:
+        """The current signing credentials; those of the default chain are renewed as they expire."""
+        static = self._bucket.credentials
+        if isinstance(static, Credentials):
+            return _SigningCredentials(static)
+        if self._chain_credentials is None:
             raise NoCredentialsError
-        return found.get_frozen_credentials()
+        return self._chain_credentials.get_frozen_credentials()
 
     @cached_property
-    def _found(self) -> FoundCredentials | None:
+    def _chain_credentials(self) -> ChainCredentials | None:
         return self._bucket.session().get_credentials()
 
 
-class _Signing:
-    """Given credentials by the names that botocore signs with."""
+class _SigningCredentials:
+    """Static credentials with the attribute names of botocore's signer."""
 
-    def __init__(self, given: Credentials) -> None:
-        self.access_key = given.access_key_id
-        self.secret_key = given.secret_access_key
-        self.token = given.session_token
+    def __init__(self, credentials: Credentials) -> None:
+        self.access_key = credentials.access_key_id
+        self.secret_key = credentials.secret_access_key
+        self.token = credentials.session_token
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -146,9 +145,9 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _fault_of_answer(status: int, body: bytes) -> StoreFault:
-    """What an answer with another status says: S3's own code, or the status."""
+    """The fault of an answer with an error status: S3's own code, or the status."""
     text = body[:MAX_ANSWER_BYTES].decode(errors="replace")
     if "<Code>" in text:
         return fault_of_text(text)
-    said = one_line(text, 80)
-    return StoreFault(str(status), f"the endpoint answered {status}" + (f": {said}" if said else ""))
+    excerpt = one_line(text, 80)
+    return StoreFault(str(status), f"the endpoint answered {status}" + (f": {excerpt}" if excerpt else ""))

@@ -1,8 +1,8 @@
-"""Listing a range of a dataset's periods, in a source or in a lake, into frames.
+"""Lists a range of a dataset's periods, in a source or in a lake, into frames.
 
-Folders are listed concurrently, each from the first key of the range to the last, so a day of
-a symbol costs one request however long its history is. A listing is whole or it raises
-(``key_pages.py``): a part of one would look like missing data.
+Folders are listed concurrently, each from the first to the last key of the range, so a day of a symbol costs one
+request however long its history is. A listing is complete or raises (``key_pages.py``), since a partial one would look
+like missing data.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from lakehouse_assets.observability.telemetry.metrics import (
 )
 
 FOLDERS_PARSED = 64
-"""Folders whose pages become objects at once: one query each would take longer than the requests do."""
+"""Folders whose pages are parsed together: one query per folder would take longer than the requests."""
 
 KEYS_PARSED = 8 * PAGE
-"""Keys at which that is enough: a folder may hold ten years."""
+"""Keys after which a batch is parsed, however few folders it has: a folder may hold ten years."""
 
 OBJECT_SCHEMA = pl.Schema(
     {
@@ -56,27 +56,27 @@ OBJECT_SCHEMA = pl.Schema(
         "sidecar_last_modified": pl.Datetime("us", "UTC"),
     }
 )
-"""One row per archive object, its sidecar beside it (null where there is none).
+"""One row per archive object with its sidecar (null if it has none).
 
-``interval`` is null where the data type has none, ``part`` (such as the hour) where a period is one
-object. ``symbol`` is ``*`` where an object holds all of them.
+``interval`` is null if the data type has none, ``part`` (such as the hour) if a period is one object. ``symbol`` is
+``*`` if an object contains all symbols.
 
-In a lake's listing a sidecar may be there before its object, as a killed run leaves it: then the
-object's ``size``, ``etag`` and ``last_modified`` are null.
+In the listing of a lake, a killed run may have left a sidecar without its object: then the object's ``size``, ``etag``
+and ``last_modified`` are null.
 """
 
 _DASHED = {Cadence.DAILY: ("^(....)(..)(..)$", "${1}-${2}-${3}"), Cadence.MONTHLY: ("^(....)(..)$", "${1}-${2}")}
-"""How the digits of a date become a period's text."""
+"""Pattern and replacement that turn the digits of a date into a period's text."""
 
 IDENTITY = ("period", "symbol", "interval", "part")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Archive objects of a range, strays met on the way, and what it cost.
+    """Archive objects of a range, unrecognized keys beside them, and the number of requests.
 
-    ``objects`` has OBJECT_SCHEMA and one row per key; ``key`` is the source key, also when a
-    lake was listed. ``strays`` are the first ones of ``strays_total``.
+    ``objects`` has OBJECT_SCHEMA and one row per key; ``key`` is the source key, also in the listing of a lake.
+    ``strays`` are the first of ``strays_total`` unrecognized keys.
     """
 
     objects: pl.DataFrame
@@ -87,7 +87,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class SymbolNames:
-    """Symbols of a dataset, sorted, and the names in their place that are none by the exchange's grammar."""
+    """The symbols of a dataset, sorted; ``odd`` are names in their place that do not match the exchange's grammar."""
 
     symbols: tuple[str, ...]
     odd: tuple[str, ...] = ()
@@ -95,21 +95,21 @@ class SymbolNames:
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """A folder's pages, how many there were, and the strays of those that were read already."""
+    """A folder's pages, the number of requests, and the unrecognized keys of the pages that were parsed already."""
 
     keys: list[pl.DataFrame]
     requests: int
-    strays: UnrecognizedKeys
+    unrecognized: UnrecognizedKeys
 
 
 _Listed = tuple[Folder, _Pages]
 
 
 class Lister:
-    """Lists one bucket with one connection pool and a bounded number of requests at a time.
+    """Lists one bucket with one connection pool and a limited number of concurrent requests.
 
-    ``root`` is put before every source key: empty for a source, the lake's prefix for a lake.
-    ``concurrency`` is cut to what the bucket allows.
+    ``root`` is the prefix of every source key: empty for a source, the lake's prefix for a lake. ``concurrency`` is
+    reduced to the bucket's limit.
     """
 
     def __init__(self, bucket: Bucket, *, root: str = "", concurrency: int = 32) -> None:
@@ -126,7 +126,7 @@ class Lister:
         first: Period | None = None,
         last: Period | None = None,
     ) -> tuple[str, ...]:
-        """As :meth:`names`, without those that are no symbol."""
+        """The symbols of :meth:`names`."""
         return self.names(dataset, intervals=intervals, first=first, last=last).symbols
 
     def names(
@@ -137,11 +137,11 @@ class Lister:
         first: Period | None = None,
         last: Period | None = None,
     ) -> SymbolNames:
-        """Symbols of the dataset, and what is none.
+        """The symbols of the dataset, and names in their place that are not symbols.
 
-        Where symbols have folders, those of any time. Where they are the beginnings of file names in
-        folders of months, those of the range (without one: of any time) and the intervals (all).
-        ``*`` alone where every object holds all symbols.
+        If symbols are folders, the result covers all periods. If they are the beginnings of file names in folders of
+        months, it covers the given range of periods and intervals (by default all). If every object contains all
+        symbols, it is ``*`` alone.
         """
         layout = dataset.layout
         if layout.symbol_place is SymbolPlace.NOWHERE:
@@ -153,94 +153,94 @@ class Lister:
                 months = self._months(dataset, intervals, first, last)
                 names = set().union(*pool.map(lambda month: set(self._beginnings(month, layout.symbol_end)), months))
         symbols = {name for name in names if compiled(layout.symbol).fullmatch(name)}
-        return SymbolNames(tuple(sorted(symbols)), tuple(sorted(names - symbols - _passed_by(dataset, names))))
+        return SymbolNames(tuple(sorted(symbols)), tuple(sorted(names - symbols - _known_folders(dataset, names))))
 
     def objects(self, dataset: Dataset, folders: Sequence[Folder]) -> Listing:
-        """Archive objects of ``folders``, narrowed to each folder's range and symbols.
+        """Archive objects of ``folders``, filtered by each folder's range and symbols.
 
-        A folder that spans several symbols may bring other periods of its month.
+        A folder with several symbols may include other periods of its month.
         """
-        listed = list(self.batches(dataset, folders))
-        strays = UnrecognizedKeys()
-        for batch in listed:
-            strays.add(batch.strays, batch.strays_total)
+        batches = list(self.batches(dataset, folders))
+        unrecognized = UnrecognizedKeys()
+        for batch in batches:
+            unrecognized.add(batch.strays, batch.strays_total)
         return Listing(
-            pl.concat([OBJECT_SCHEMA.to_frame(), *(batch.objects for batch in listed)]),
-            tuple(strays.named),
-            sum(batch.requests for batch in listed),
-            strays.total,
+            pl.concat([OBJECT_SCHEMA.to_frame(), *(batch.objects for batch in batches)]),
+            tuple(unrecognized.named),
+            sum(batch.requests for batch in batches),
+            unrecognized.total,
         )
 
     def batches(self, dataset: Dataset, folders: Sequence[Folder]) -> Iterator[Listing]:
-        """As :meth:`objects`, some folders at a time, in order."""
+        """As :meth:`objects`, in batches of folders, in order."""
         wanted = list({symbol for folder in folders if folder.symbols for symbol in folder.symbols})
         place = {"exchange": dataset.exchange, "side": "lake" if self._root else "source"}
         with timed(LISTING_SECONDS, **place), ThreadPoolExecutor(max_workers=self._concurrency) as pool:
-            for some in _batched(zip(folders, pool.map(partial(self._keys, dataset), folders), strict=True)):
-                keys = self._narrowed((folder, pages.keys) for folder, pages in some)
-                strays = UnrecognizedKeys()
-                for _, pages in some:
-                    strays.add(pages.strays.named, pages.strays.total)
-                objects = _parse(dataset, keys, strays, lone_sidecars=bool(self._root))
-                self._believe(objects)
-                requests = sum(pages.requests for _, pages in some)
+            for batch in _batched(zip(folders, pool.map(partial(self._keys, dataset), folders), strict=True)):
+                keys = self._in_range((folder, pages.keys) for folder, pages in batch)
+                unrecognized = UnrecognizedKeys()
+                for _, pages in batch:
+                    unrecognized.add(pages.unrecognized.named, pages.unrecognized.total)
+                objects = _parse(dataset, keys, unrecognized, lone_sidecars=bool(self._root))
+                self._require_etags(objects)
+                requests = sum(pages.requests for _, pages in batch)
                 count(LISTING_REQUESTS, requests, **place)
                 count(LISTING_KEYS, keys.height, **place)
                 if wanted:
                     objects = objects.filter(pl.col("symbol").is_in(wanted))
-                yield Listing(objects, tuple(strays.named), requests, strays.total)
+                yield Listing(objects, tuple(unrecognized.named), requests, unrecognized.total)
 
     def _folders(self, prefix: str) -> list[str]:
-        """SymbolNames of the folders right below a prefix of the source."""
+        """Names of the folders directly below a prefix of the source."""
         prefix = self._root + prefix
-        found = (folder for page in self._pages.folder(prefix) for folder in page.folders)
-        return [folder.removeprefix(prefix).removesuffix("/") for folder in found]
+        folders = (folder for page in self._pages.folder(prefix) for folder in page.folders)
+        return [folder.removeprefix(prefix).removesuffix("/") for folder in folders]
 
     def _months(
         self, dataset: Dataset, intervals: Sequence[str], first: Period | None, last: Period | None
     ) -> list[str]:
-        """Folders of the months that are there and in the range."""
+        """The existing folders of months in the range."""
         roots = [
             dataset.layout.month_root(interval) for interval in intervals or dataset.publication.intervals or (None,)
         ]
-        least = "" if first is None else first.month.replace("-", "")
-        most = "~" if last is None else last.month.replace("-", "")
-        return [f"{root}{name}/" for root in roots for name in self._folders(root) if least <= name <= most]
+        start = "" if first is None else first.month.replace("-", "")
+        end = "~" if last is None else last.month.replace("-", "")
+        return [f"{root}{name}/" for root in roots for name in self._folders(root) if start <= name <= end]
 
     def _beginnings(self, prefix: str, end: str) -> Iterator[str]:
-        """What the names below a prefix of the source begin with, up to a character."""
+        """The distinct beginnings of the names below a prefix of the source, up to the character ``end``."""
         return self._pages.names_until(self._root + prefix, end)
 
     def _keys(self, dataset: Dataset, folder: Folder) -> _Pages:
-        """Pages up to the first key past the folder's range. Of many only what is of the dataset is held."""
-        read: list[pl.DataFrame] = []
-        kept: list[pl.DataFrame] = []
-        strays = UnrecognizedKeys()
-        requests = held = 0
-        beyond = self._root + folder.last
+        """Pages up to the first key past the folder's range. Of many pages, only keys of the dataset are kept."""
+        parsed: list[pl.DataFrame] = []
+        unparsed: list[pl.DataFrame] = []
+        unrecognized = UnrecognizedKeys()
+        requests = unparsed_keys = 0
+        end = self._root + folder.last
         for page in self._pages.pages(self._root + folder.prefix, after=self._root + folder.first):
             requests += 1
             if page.keys.is_empty():
                 continue
-            kept.append(page.keys)
-            held += page.keys.height
-            if held >= KEYS_PARSED:
-                rows = read_keys(dataset, self._narrowed([(folder, kept)]))
-                strays.add_keys(dataset, rows.filter(~pl.col("fits"))["key"])
-                read.append(rows.filter("fits").select(KEY_SCHEMA.names()))
-                kept, held = [], 0
+            unparsed.append(page.keys)
+            unparsed_keys += page.keys.height
+            if unparsed_keys >= KEYS_PARSED:
+                rows = read_keys(dataset, self._in_range([(folder, unparsed)]))
+                unrecognized.add_keys(dataset, rows.filter(~pl.col("fits"))["key"])
+                parsed.append(rows.filter("fits").select(KEY_SCHEMA.names()))
+                unparsed, unparsed_keys = [], 0
             last = page.keys.item(-1, "key")
-            if last > beyond and not last.startswith(beyond):
+            if last > end and not last.startswith(end):
                 break
-        return _Pages([*read, *kept], requests, strays)
+        return _Pages([*parsed, *unparsed], requests, unrecognized)
 
-    def _believe(self, objects: pl.DataFrame) -> None:
-        """Raises StoreError for a lake that tells no ETags: nothing else tells one copy from another."""
-        untold = objects.filter(pl.col("size").is_not_null() & pl.col("etag").is_null())
-        if self._root and not untold.is_empty():
+    def _require_etags(self, objects: pl.DataFrame) -> None:
+        """Raises StoreError for a lake without ETags: nothing else identifies a copy's content."""
+        without_etag = objects.filter(pl.col("size").is_not_null() & pl.col("etag").is_null())
+        if self._root and not without_etag.is_empty():
             raise StoreError(
                 "Listing",
-                f"the store gives no ETag of {untold.item(0, 'key')!r}, without which copies cannot be compared; "
+                f"the store gives no ETag of {without_etag.item(0, 'key')!r}, so copies cannot be compared; "
                 "use a store that gives ETags",
                 side=Side.LAKE,
                 bucket=self._bucket.name,
@@ -248,8 +248,8 @@ class Lister:
                 kind=ErrorKind.UNSUPPORTED,
             )
 
-    def _narrowed(self, collected: Iterable[tuple[Folder, Sequence[pl.DataFrame]]]) -> pl.DataFrame:
-        """Each folder's pages as KEY_SCHEMA, with source keys, without what lies past its range."""
+    def _in_range(self, collected: Iterable[tuple[Folder, Sequence[pl.DataFrame]]]) -> pl.DataFrame:
+        """The keys of each folder's pages within its range: KEY_SCHEMA, with source keys."""
         listed = [(folder, page) for folder, pages in collected for page in pages]
         if not listed:
             return KEY_SCHEMA.to_frame()
@@ -271,12 +271,12 @@ class Lister:
 
 
 def _batched(listed: Iterable[_Listed]) -> Iterator[list[_Listed]]:
-    """Folders to parse together."""
+    """Batches of folders to parse together."""
     batch: list[_Listed] = []
     keys = 0
-    for one in listed:
-        batch.append(one)
-        keys += sum(page.height for page in one[1].keys)
+    for folder, pages in listed:
+        batch.append((folder, pages))
+        keys += sum(page.height for page in pages.keys)
         if len(batch) == FOLDERS_PARSED or keys >= KEYS_PARSED:
             yield batch
             batch, keys = [], 0
@@ -294,25 +294,25 @@ def folders_of(
 def selected_symbols(
     listed: Iterable[str], selects: Callable[[str], bool], also: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Listed symbols that a filter selects, and ``also`` those that are known from elsewhere."""
+    """The symbols that a filter selects from a listing and from other sources (``also``)."""
     return tuple(sorted({symbol for symbol in (*listed, *also) if selects(symbol)}))
 
 
 def content_digest(objects: pl.DataFrame) -> str:
-    """SHA-256 (first 16 hex digits) over keys, sizes and source ETags, sidecars included; any order of rows."""
+    """SHA-256 (first 16 hex digits) over keys, sizes and source ETags, sidecars included, in any order of rows."""
     return _digest_of(objects.select(CONTENT_LINE.alias("line"))["line"].sort())
 
 
 def content_digests(objects: pl.DataFrame, periods: Sequence[str]) -> dict[str, str]:
     """The content digest of each period's objects."""
     lines = objects.select("period", CONTENT_LINE.alias("line")).group_by("period").agg(pl.col("line").sort())
-    return dict.fromkeys(periods, _digest_of(())) | {period: _digest_of(some) for period, some in lines.iter_rows()}
+    return dict.fromkeys(periods, _digest_of(())) | {period: _digest_of(texts) for period, texts in lines.iter_rows()}
 
 
 CONTENT_LINE = pl.concat_str(
-    "key", "size", *(pl.col(f"{each}etag").fill_null("") for each in ("", "sidecar_")), separator="\t"
+    "key", "size", *(pl.col(name).fill_null("") for name in ("etag", "sidecar_etag")), separator="\t"
 )
-"""A text that changes with an object's content."""
+"""A text that changes with the object's content."""
 
 
 def _digest_of(lines: Iterable[str]) -> str:
@@ -320,17 +320,17 @@ def _digest_of(lines: Iterable[str]) -> str:
 
 
 def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
-    """Every row of ``keys`` (a column ``key``, and any others) with what its key says of a dataset's object.
+    """Parse keys (a column ``key``, and any others) by a dataset's layout.
 
-    Adds IDENTITY, ``date`` (the period's first day), ``is_sidecar``, and ``fits``: whether it is of the dataset at all;
-    where it is not, the others mean nothing.
+    Adds IDENTITY, ``date`` (the period's first day), ``is_sidecar``, and ``fits``: whether the key belongs to the
+    dataset. If it does not, the other columns are meaningless.
     """
     rows = keys.with_columns(
         pl.col("key").str.extract_groups(f"^(?:{dataset.layout.pattern})$").alias("parsed")
     ).unnest("parsed")
-    lacking = {"symbol": ALL_SYMBOLS, "interval": None, "part": None, "sidecar": None}
+    defaults = {"symbol": ALL_SYMBOLS, "interval": None, "part": None, "sidecar": None}
     rows = rows.with_columns(
-        pl.lit(value, pl.String).alias(name) for name, value in lacking.items() if name not in rows.columns
+        pl.lit(value, pl.String).alias(name) for name, value in defaults.items() if name not in rows.columns
     )
     if dataset.layout.period_format != dataset.cadence.key_format:
         digits, dashed = _DASHED[dataset.cadence]
@@ -339,9 +339,9 @@ def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
     day = period_date.str.to_date("%Y-%m-%d", strict=False)
     fits = pl.col("symbol").is_not_null() & day.is_not_null()
     month = pl.col("period").str.slice(0, 7).str.replace("-", "", literal=True)
-    for twin, said in {"symbol": pl.col("symbol"), "interval": pl.col("interval"), "month": month}.items():
-        if f"folder_{twin}" in rows.columns:
-            fits &= pl.col(f"folder_{twin}") == said
+    for field, in_file_name in {"symbol": pl.col("symbol"), "interval": pl.col("interval"), "month": month}.items():
+        if f"folder_{field}" in rows.columns:
+            fits &= pl.col(f"folder_{field}") == in_file_name
     if dataset.publication.intervals:
         fits &= pl.col("interval").is_in(dataset.publication.intervals)
     is_sidecar = pl.col("sidecar").is_not_null() & (pl.col("sidecar") != "")
@@ -351,20 +351,22 @@ def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
 
 
 def sidecar_keys(layout: Layout) -> pl.Expr:
-    """Of each object's ``key`` that of its sidecar; null where the exchange publishes none."""
+    """The key of the sidecar of each object's ``key``; null if the exchange publishes no sidecars."""
     if not layout.sidecar_suffix:
         return pl.lit(None, pl.String)
     return pl.col("key").str.strip_suffix(layout.sidecar_drops) + layout.sidecar_suffix
 
 
-def _parse(dataset: Dataset, keys: pl.DataFrame, strays: UnrecognizedKeys, *, lone_sidecars: bool) -> pl.DataFrame:
-    """The archive objects of listed keys (sidecars joined on); the others are added to the strays.
+def _parse(
+    dataset: Dataset, keys: pl.DataFrame, unrecognized: UnrecognizedKeys, *, lone_sidecars: bool
+) -> pl.DataFrame:
+    """The archive objects of listed keys, with their sidecars; other keys are added to ``unrecognized``.
 
-    A sidecar without its object is a stray, or a row of its own where ``lone_sidecars``.
+    A sidecar without its object is unrecognized, or with ``lone_sidecars`` a row of its own.
     """
     rows = read_keys(dataset, keys)
     fits, is_sidecar = pl.col("fits"), pl.col("is_sidecar")
-    strays.add_keys(dataset, rows.filter(~fits)["key"])
+    unrecognized.add_keys(dataset, rows.filter(~fits)["key"])
     rows = rows.filter(fits)
     layout = dataset.layout
     sidecars = rows.filter(is_sidecar).select(
@@ -379,14 +381,14 @@ def _parse(dataset: Dataset, keys: pl.DataFrame, strays: UnrecognizedKeys, *, lo
     if lone_sidecars:
         objects = pl.concat([objects, orphans], how="diagonal")
     else:
-        strays.add(
+        unrecognized.add(
             UnrecognizedKey(layout.sidecar_of(key), "it is a sidecar without its object") for key in orphans["key"]
         )
     return objects.select(OBJECT_SCHEMA.names()).cast(OBJECT_SCHEMA)
 
 
-def _passed_by(dataset: Dataset, names: Iterable[str]) -> set[str]:
-    """Folders beside the symbols' that the exchange's module knows: of other data sets, or passed by for a reason."""
+def _known_folders(dataset: Dataset, names: Iterable[str]) -> set[str]:
+    """Folders beside those of symbols that the exchange's module knows: of other datasets, or ignored by a rule."""
     root, source = dataset.layout.root, dataset.source
     heads = [layout.head for layout in source.layouts.values()]
     return {

@@ -1,7 +1,8 @@
-"""What may go into a URL or a header: everything that a user sets and a request carries is held to a rule of here.
+"""Rules for values that users set and that go into URLs or headers of requests.
 
-A rule returns the value as it is used, without blanks and line breaks around it (a secret that was mounted from a file
-ends with one), or raises ValueError with what is wrong, and never with a secret. `held` makes it an InputError.
+A rule returns the value stripped of surrounding whitespace (a secret that is mounted from a file ends with a line
+break), or raises ValueError, whose message says what is wrong and never contains a secret. `held` turns that into an
+InputError.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from lakehouse_assets.errors import InputError
 
 MAX_PREFIX_LENGTH = 200
-"""Bytes of S3's 1,024 that a prefix may take: keys of exchanges have up to some 200, and Delta's own names 200 more."""
+"""Bytes of a prefix. S3 allows keys of 1,024 bytes; an exchange's keys take some 200, Delta's file names 200 more."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _REGION = re.compile(r"[A-Za-z0-9-]+")
@@ -31,7 +32,7 @@ _NO_URL = f"is not a URL; {_WRITE_IT}"
 
 
 def held(rule: Callable[[str], str], value: str, what: str) -> str:
-    """The value by a rule. Raises InputError, whose subject is ``what``."""
+    """The value as the rule returns it. Raises InputError, whose message begins with ``what``."""
     try:
         return rule(value)
     except ValueError as fault:
@@ -39,65 +40,67 @@ def held(rule: Callable[[str], str], value: str, what: str) -> str:
 
 
 def prefix(text: str) -> str:
-    """A prefix of the lake, without slashes around it.
+    """A prefix of the lake, without surrounding slashes.
 
-    Elsewhere ``#``, ``?`` and ``%`` divide or encode URLs, ``=`` makes a partition of a folder, ``[*]`` a pattern.
+    Other tools give a meaning to ``#``, ``?`` and ``%`` (URLs), ``=`` (partition folders) and ``[*]`` (patterns).
     """
     text = text.strip().strip("/")
     if wrong := _NOT_IN_A_PREFIX.search(text):
-        raise ValueError(f"has {wrong[0]!r}; letters A to Z, digits and - _ . are allowed, and / between parts")
+        raise ValueError(f"contains {wrong[0]!r}; use letters A to Z, digits and - _ . only, with / between folders")
     if text and any(part in {"", ".", ".."} for part in text.split("/")):
-        raise ValueError("has an empty or dotted part; write it as a/b")
+        raise ValueError("has an empty or dotted folder name; write it as a/b")
     if len(text) > MAX_PREFIX_LENGTH:
-        raise ValueError(f"has {len(text)} characters; {MAX_PREFIX_LENGTH} are allowed, since a key has 1,024 at most")
+        raise ValueError(
+            f"has {len(text)} characters; use at most {MAX_PREFIX_LENGTH}, since keys are limited to 1,024"
+        )
     return text
 
 
 def bucket(text: str) -> str:
     """The name of a bucket."""
-    return _matching(_BUCKET, text, "is no name of a bucket; letters A to Z, digits and - _ . are allowed")
+    return _matching(_BUCKET, text, "is not a bucket name; use letters A to Z, digits and - _ . only")
 
 
 def region(text: str) -> str:
     """The name of a region."""
-    return _matching(_REGION, text, "is no region; it reads like eu-west-1")
+    return _matching(_REGION, text, "is not a region; write it as eu-west-1")
 
 
 def word(text: str) -> str:
     """A storage class or a canned ACL."""
-    return _matching(_WORD, text, "has a character that no name of S3's has")
+    return _matching(_WORD, text, "contains a character that no such name of S3 has")
 
 
 def token(text: str) -> str:
-    """What goes into a header as it is: an access key, a session or bearer token, a KMS key."""
-    return _matching(_PRINTABLE, text, "is empty, or has a blank, a line break or a character that is not ASCII")
+    """A value that goes into a header verbatim: an access key, a session or bearer token, a KMS key."""
+    return _matching(_PRINTABLE, text, "is empty, or contains a blank, a line break or a non-ASCII character")
 
 
 def secret(text: str) -> str:
-    """A secret key; it signs and is not sent."""
-    return _matching(_PRINTABLE_OR_BLANK, text, "is empty, or has a line break or a character that is not ASCII")
+    """A secret key; it signs requests and is never sent."""
+    return _matching(_PRINTABLE_OR_BLANK, text, "is empty, or contains a line break or a non-ASCII character")
 
 
 def profile(text: str) -> str:
     """A profile of the AWS configuration files."""
     text = text.strip()
     if _CONTROL.search(text):
-        raise ValueError("has a line break or control character")
+        raise ValueError("contains a line break or control character")
     return text
 
 
 def endpoint(text: str) -> str:
-    """The URL of a server whose requests we sign, or to which we add a path, without a slash at its end."""
+    """The URL of a server, without a trailing slash; its requests are signed, or paths are appended to it."""
     return _url(text, userinfo=False)
 
 
 def address(text: str) -> str:
-    """As `endpoint`, of a server that may be told a user and a password in the URL."""
+    """As `endpoint`, for a server that accepts a user and a password in the URL."""
     return _url(text, userinfo=True)
 
 
 def scheme_and_host(url: str) -> tuple[str, str]:
-    """Both empty for what is no URL or has no possible port."""
+    """The scheme and the host of a URL; both empty if the text is not a URL or its port is invalid."""
     try:
         parts = urlsplit(url)
         possible = parts.port != 0
@@ -109,14 +112,14 @@ def scheme_and_host(url: str) -> tuple[str, str]:
 def _url(text: str, *, userinfo: bool) -> str:
     text = text.strip()
     if not _PRINTABLE.fullmatch(text):
-        raise ValueError(f"has a blank, a line break or a character that is not ASCII; {_WRITE_IT}")
+        raise ValueError(f"contains a blank, a line break or a non-ASCII character; {_WRITE_IT}")
     scheme, host = scheme_and_host(text)
     if scheme not in {"http", "https"} or not host:
         raise ValueError(_NO_URL)
     parts = urlsplit(text)
     user, at, netloc = parts.netloc.rpartition("@")
     if at and not userinfo:
-        raise ValueError("has a user or password in it, which no request takes from there; give keys by their settings")
+        raise ValueError("contains a user or password, which requests do not use; set the keys by their own settings")
     if parts.query or parts.fragment or text.endswith(("?", "#")):
         raise ValueError("has a query or fragment; write it without ? and #")
     if not (_is_ipv6(host) if netloc.startswith("[") else _HOST.fullmatch(host)) or not _PATH.fullmatch(parts.path):

@@ -130,7 +130,7 @@ def test_what_no_header_can_carry_is_refused_by_the_name_of_its_variable(
     ],
 )
 def test_keys_that_no_request_can_carry_are_refused_unseen(make: Callable[[str], Credentials], value: str) -> None:
-    with pytest.raises(InputError, match="line break or a character that is not ASCII") as error:
+    with pytest.raises(InputError, match="line break or a non-ASCII character") as error:
         make(value)
     assert SECRET not in str(error.value)
 

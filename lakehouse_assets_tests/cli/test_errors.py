@@ -140,7 +140,7 @@ def test_a_lake_that_does_not_answer_is_one_line_and_status_1(run_lakehouse: Run
     ("what", "answer", "advice"),
     [
         ("no rights", Refusal(403, "AccessDenied"), "check the credentials and the bucket's policy"),
-        ("expired token", Refusal(400, "ExpiredToken"), "the temporary credentials ran out; renew them"),
+        ("expired token", Refusal(400, "ExpiredToken"), "the temporary credentials expired; renew them"),
         ("wrong region", Refusal(301, "PermanentRedirect"), "check the bucket's region"),
         ("wrong region", Refusal(400, "AuthorizationHeaderMalformed"), "check the bucket's region"),
         ("wrong secret", Refusal(403, "SignatureDoesNotMatch"), "check the secret key"),

@@ -1,8 +1,7 @@
-"""The catalog of an archive: what an exchange publishes, as one walk of its bucket found it.
+"""The catalog of an archive: what an exchange publishes, according to one walk of its bucket.
 
-Rows are *spans*: an unbroken time of one symbol (and interval) in one dataset. A gap of more than
-GAP_DAYS makes two, since a symbol that comes back may be another asset. Everything else (datasets,
-liveness, a matrix) follows from the spans; nothing here makes a request.
+Its rows are spans (``spans.py``). Everything else (datasets, symbols, publication states, a matrix, the differences
+from another catalog or from the matrix) is derived from the spans; nothing here makes a request.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ __all__ = [
 ]
 
 DEAD_DAYS = {Cadence.DAILY: 30, Cadence.MONTHLY: 92}
-"""A dataset whose newest period ended longer ago is dead. Publishing has stalled for 8 days, and for months
-of a few monthly intervals, and gone on."""
+"""A dataset whose newest period ended longer ago is dead. Publications have resumed after stalls of 8 days, and a few
+monthly intervals after months."""
 
 QUIET_DAYS = {Cadence.DAILY: 7, Cadence.MONTHLY: 40}
-"""A symbol that lags so far behind its dataset's newest period has gone quiet: delisted, or forgotten."""
+"""A symbol that lags further behind its dataset's newest period is quiet: delisted, or no longer published."""
 
 _UTC = pl.Datetime("us", "UTC")
 
@@ -61,26 +60,27 @@ UNRECOGNIZED_SCHEMA = pl.Schema(
         "last_modified": _UTC,
     }
 )
-"""What is no archive object of a known data set: one row per prefix and reason.
+"""Unrecognized keys: one row per prefix and reason.
 
-``known``: the exchange's module names it as something to pass by. Where it does not, it may be a new
-data set. Where not ``exact``, ``objects`` is the first page alone: at least so many.
+``known``: a rule of the exchange's module explains them; otherwise they may be a new dataset. If not ``exact``,
+``objects`` counts the first page only and is a lower bound.
 """
 
 
 NO_DATASET = "no known data set lies there"
-"""The reason of a folder that the exchange's module does not name: a new data set, perhaps."""
+"""The reason of a folder that no rule of the exchange's module explains; it may be a new dataset. The lake's catalogs
+contain this text, and catalogs are compared by it."""
 
 
 class Depth(StrEnum):
-    """How a catalog was made: by listing every key, or by folders' names and a sample of each dataset."""
+    """How a catalog was made: by listing every key, or from folder names and a sample of each dataset."""
 
     EXACT = "exact"
     SHALLOW = "shallow"
 
 
 class PublicationState(StrEnum):
-    """Whether something is still published."""
+    """Whether a dataset or symbol is still published."""
 
     LIVE = "live"
     QUIET = "quiet"
@@ -89,7 +89,7 @@ class PublicationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What one walk found. ``markets`` and ``data_types`` are what it was narrowed to; None: all."""
+    """The result of one walk. ``markets`` and ``data_types`` are those that it was restricted to; None means all."""
 
     exchange: str
     taken_at: datetime
@@ -103,28 +103,28 @@ class Catalog:
 
     @property
     def today(self) -> date:
-        """The exchange's date when it was taken."""
+        """The exchange's date at the time of the walk."""
         return exchange_named(self.exchange).today(self.taken_at)
 
     def covers(self, market: str, data_type: str) -> bool:
-        """Whether the walk looked there."""
+        """Whether the walk included a market and data type."""
         return (self.markets is None or market in self.markets) and (
             self.data_types is None or data_type in self.data_types
         )
 
     def names_all_symbols(self, name: str) -> bool:
-        """Whether all symbols of a dataset (``um/klines/daily``) are in it: a shallow walk does not open old months."""
+        """Whether the catalog has all symbols of a dataset (``um/klines/daily``). A shallow walk skips old months."""
         place = Dataset.parse(f"{self.exchange}/{name}").layout.symbol_place
         return self.depth is Depth.EXACT or place is not SymbolPlace.FILE_NAMES
 
     def datasets(self) -> pl.DataFrame:
         """One row per dataset: symbols (and how many are live), intervals, first and last day, objects, bytes, state.
 
-        Where not every span is exact, objects and bytes are those of the mean sampled symbol times the symbols;
-        these and the state are null where nothing was sampled. ``newest`` is the last day that is not in the future.
+        Unless every span is exact, objects and bytes are the mean of the sampled symbols times the number of symbols;
+        they and the state are null if nothing was sampled. ``newest`` is the last day that is not in the future.
         """
         keys = DATASET
-        of_symbols = (
+        summed = (
             self.symbols()
             .group_by(keys)
             .agg(
@@ -155,16 +155,16 @@ class Catalog:
             .otherwise(pl.lit(PublicationState.DEAD))
         )
         return (
-            of_symbols.join(intervals, on=keys)
+            summed.join(intervals, on=keys)
             .with_columns(state.alias("state"), pl.concat_str(DATASET, separator="/").alias("dataset"))
             .drop("sampled")
             .sort(keys)
         )
 
     def symbols(self) -> pl.DataFrame:
-        """One row per dataset and symbol: first and last day, counts, state; all spans and intervals together.
+        """One row per dataset and symbol, over all spans and intervals: first and last day, counts, state.
 
-        ``state`` is null where a shallow catalog did not look.
+        ``state`` is null if a shallow catalog did not sample the symbol.
         """
         keys = DATASET
         not_ahead = pl.col("last").filter(pl.col("last") <= pl.lit(self.today))
@@ -190,10 +190,10 @@ class Catalog:
         )
 
     def matrix(self) -> ArchiveMatrix:
-        """The matrix of everything that was found: every dataset with the intervals that it has, all symbols.
+        """A matrix of everything in the catalog: every dataset with its intervals and all symbols.
 
-        ``first_period`` is the first one found, and not before the exchange's module says it begins. Raises
-        InputError where nothing was found.
+        ``first_period`` is the first period in the catalog, but not earlier than the exchange's module declares. Raises
+        InputError for an empty catalog.
         """
         entries = [self._entry(row) for row in self.datasets().to_dicts()]
         if not entries:
@@ -205,11 +205,11 @@ class Catalog:
     def _entry(self, row: dict[str, object]) -> DatasetEntry:
         dataset = Dataset.parse(f"{self.exchange}/{row['dataset']}")
         published = dataset.publication
-        found = row["intervals"]
-        known = [each for each in published.intervals if isinstance(found, list) and each in found]
+        in_catalog = row["intervals"]
+        intervals = [name for name in published.intervals if isinstance(in_catalog, list) and name in in_catalog]
         fields: dict[str, object] = {"dataset": dataset}
         if published.intervals:
-            fields["intervals"] = known or list(published.intervals)
+            fields["intervals"] = intervals or list(published.intervals)
         first = row["first"]
         if isinstance(first, date):
             last = published.ended or date.max
@@ -226,10 +226,10 @@ class Catalog:
 
 
 def _days(by_cadence: dict[Cadence, int]) -> pl.Expr:
-    chosen = pl.col("cadence").replace_strict(
+    days = pl.col("cadence").replace_strict(
         {cadence.value: days for cadence, days in by_cadence.items()}, return_dtype=pl.Int64
     )
-    return pl.duration(days=chosen)
+    return pl.duration(days=days)
 
 
 # Differences
@@ -239,7 +239,7 @@ _Row = tuple[Change, str, str, list[str], date | None]
 
 
 def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
-    """What changed from one catalog to the next, CHANGE_SCHEMA; only of what both looked at."""
+    """What changed from one catalog to the next, CHANGE_SCHEMA. Compares only what both walks included."""
     old, new = (
         {row["dataset"]: row for row in catalog.datasets().to_dicts() if _both_cover(before, now, row)}
         for catalog in (before, now)
@@ -249,22 +249,22 @@ def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
         (Change.DATASET_GONE, old[name]["market"], "", [name], old[name]["newest"]) for name in old.keys() - new.keys()
     ]
     shared = new.keys() & old.keys()
-    # A sample may lack an interval that a whole listing has.
+    # A sample may lack an interval that a complete listing has.
     comparable = before.depth is Depth.EXACT or now.depth is Depth.SHALLOW
     for name in shared:
-        was, became = old[name], new[name]
-        if None not in (was["state"], became["state"]) and was["state"] != became["state"]:
-            kind = Change.DATASET_DEAD if became["state"] == PublicationState.DEAD else Change.DATASET_BACK
-            rows.append((kind, became["market"], "", [name], became["newest"]))
-        if was["intervals"] and comparable:
-            came = set(became["intervals"]) - set(was["intervals"])
-            rows += [(Change.NEW_INTERVAL, became["market"], interval, [name], None) for interval in came]
+        old_row, new_row = old[name], new[name]
+        if None not in (old_row["state"], new_row["state"]) and old_row["state"] != new_row["state"]:
+            kind = Change.DATASET_DEAD if new_row["state"] == PublicationState.DEAD else Change.DATASET_BACK
+            rows.append((kind, new_row["market"], "", [name], new_row["newest"]))
+        if old_row["intervals"] and comparable:
+            added = set(new_row["intervals"]) - set(old_row["intervals"])
+            rows += [(Change.NEW_INTERVAL, new_row["market"], interval, [name], None) for interval in added]
     rows += _new_prefixes(before, now)
     return pl.concat([_changes(rows), *_symbol_changes(before, now, shared)]).sort("kind", "market", "name")
 
 
 def _both_cover(before: Catalog, now: Catalog, row: dict[str, str]) -> bool:
-    return all(each.covers(row["market"], row["data_type"]) for each in (before, now))
+    return all(catalog.covers(row["market"], row["data_type"]) for catalog in (before, now))
 
 
 def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
@@ -282,7 +282,7 @@ def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
 
 
 def _symbol_changes(before: Catalog, now: Catalog, datasets: Collection[str]) -> list[pl.DataFrame]:
-    """Symbols that came, went quiet or vanished, in datasets that both catalogs have."""
+    """Symbols that are new, went quiet or are gone, in datasets that both catalogs have."""
     keys = (*DATASET, "symbol")
     named = pl.concat_str(DATASET, separator="/").alias("dataset")
     old, new = (
@@ -290,28 +290,29 @@ def _symbol_changes(before: Catalog, now: Catalog, datasets: Collection[str]) ->
         for catalog in (before, now)
     )
     hidden = [name for name in datasets if now.names_all_symbols(name) and not before.names_all_symbols(name)]
-    came = new.filter(~pl.col("dataset").is_in(hidden)).join(old, on=keys, how="anti")
-    came = came.with_columns(pl.lit(None, pl.Date).alias("since"))
+    added = new.filter(~pl.col("dataset").is_in(hidden)).join(old, on=keys, how="anti")
+    added = added.with_columns(pl.lit(None, pl.Date).alias("since"))
     both = new.join(old.select(*keys, pl.col("state").alias("was")), on=keys)
     quiet = both.filter(pl.col("was") == PublicationState.LIVE, pl.col("state") == PublicationState.QUIET).with_columns(
         pl.col("last").alias("since")
     )
     gone = old.join(new, on=keys, how="anti").with_columns(pl.col("last").alias("since"))
-    found = [(Change.NEW_SYMBOL, came), (Change.SYMBOL_QUIET, quiet)]
+    changes = [(Change.NEW_SYMBOL, added), (Change.SYMBOL_QUIET, quiet)]
     if now.depth is Depth.EXACT:
-        found.append((Change.SYMBOL_GONE, gone))
+        changes.append((Change.SYMBOL_GONE, gone))
     return [
         frame.group_by("market", pl.col("symbol").alias("name"))
         .agg(pl.col("dataset").sort().alias("datasets"), pl.col("since").max())
         .with_columns(pl.lit(kind.value).alias("kind"))
         .select(CHANGE_SCHEMA.names())
         .cast(CHANGE_SCHEMA)
-        for kind, frame in found
+        for kind, frame in changes
     ]
 
 
 def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
-    """What the catalog has and the matrix does not want, and the reverse, CHANGE_SCHEMA; of what was looked at."""
+    """What the catalog has but the matrix does not, and the reverse, CHANGE_SCHEMA. Compares only what the walk
+    included."""
     published = {row["dataset"]: row for row in catalog.datasets().to_dicts()}
     entries = {
         "/".join(entry.dataset.asset_key[1:]): entry
@@ -332,16 +333,15 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
         (Change.NOT_PUBLISHED, entries[name].dataset.market, "", [name], None)
         for name in entries.keys() - published.keys()
     ]
-    rows += [row for name, found in published.items() for row in _earlier(catalog, name, found, entries.get(name))]
+    rows += [row for name, dataset in published.items() for row in _earlier(catalog, name, dataset, entries.get(name))]
     for name in entries.keys() & published.keys():
-        entry, found = entries[name], published[name]["intervals"]
+        entry, intervals = entries[name], published[name]["intervals"]
         market = entry.dataset.market
-        rows += [
-            (Change.INTERVAL_NOT_COLLECTED, market, each, [name], None) for each in found if each not in entry.intervals
-        ]
-        if found or catalog.depth is Depth.EXACT:
-            missing = [each for each in entry.intervals if each not in found]
-            rows += [(Change.INTERVAL_NOT_PUBLISHED, market, each, [name], None) for each in missing]
+        surplus = [interval for interval in intervals if interval not in entry.intervals]
+        rows += [(Change.INTERVAL_NOT_COLLECTED, market, interval, [name], None) for interval in surplus]
+        if intervals or catalog.depth is Depth.EXACT:
+            missing = [interval for interval in entry.intervals if interval not in intervals]
+            rows += [(Change.INTERVAL_NOT_PUBLISHED, market, interval, [name], None) for interval in missing]
         if not catalog.names_all_symbols(name):
             continue
         symbols = catalog.spans.filter(pl.concat_str(DATASET, separator="/") == name)["symbol"].unique()
@@ -350,12 +350,12 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
     return _changes(rows).sort("kind", "market", "datasets", "name")
 
 
-def _earlier(catalog: Catalog, name: str, found: dict[str, Any], entry: DatasetEntry | None) -> list[_Row]:
-    """Whether a dataset has periods before the first that is known, or else before the first that is wanted."""
-    if found["first"] is None:
+def _earlier(catalog: Catalog, name: str, row: dict[str, Any], entry: DatasetEntry | None) -> list[_Row]:
+    """The change of a dataset with periods before the first declared one, or else before the matrix's first period."""
+    if row["first"] is None:
         return []
     dataset = Dataset.parse(f"{catalog.exchange}/{name}")
-    first, known = (Period.containing(dataset.cadence, day) for day in (found["first"], dataset.publication.first))
+    first, known = (Period.containing(dataset.cadence, day) for day in (row["first"], dataset.publication.first))
     if first < known:
         return [(Change.EARLIER, dataset.market, f"{first} (known: {known})", [name], None)]
     if entry is not None and first < entry.first_period:

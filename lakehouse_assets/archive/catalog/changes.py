@@ -11,12 +11,13 @@ DATASETS_AT_MOST = 20
 CHANGE_SCHEMA = pl.Schema(
     {"kind": pl.String, "market": pl.String, "name": pl.String, "datasets": pl.List(pl.String), "since": pl.Date}
 )
-"""``name`` is what changed: a symbol, an interval, a prefix, or empty for a whole dataset. ``datasets`` are those it
-changed in, without the exchange. ``since`` is the last day that it was seen, where it ended."""
+"""``name`` is what changed: a symbol, an interval, a prefix, or empty for a dataset as such. ``datasets`` are the
+datasets in which it changed, without the exchange. ``since`` is the last day with an object, if the publication
+ended."""
 
 
 class Change(StrEnum):
-    """What may differ from the last catalog, and (the last seven) from the wanted matrix."""
+    """Kinds of differences from the previous catalog, and (the last seven) from the archive matrix."""
 
     NEW_DATASET = "new dataset"
     NEW_PREFIX = "new prefix"
@@ -49,19 +50,19 @@ ALARMING = frozenset(
         Change.EARLIER,
     }
 )
-"""Changes that ask for a decision. Symbols come and go every day."""
+"""Changes that require a decision. Others, such as new symbols, are routine."""
 
 
 def alarming(changes: pl.DataFrame) -> pl.DataFrame:
-    """Those that ask for a decision."""
+    """The changes that require a decision."""
     return changes.filter(pl.col("kind").is_in([kind.value for kind in ALARMING]))
 
 
 def summary_of(changes: pl.DataFrame) -> str:
-    """``2 new symbol: AUSDT, BUSDT; 1 dataset dead: um/bookTicker/daily``; "nothing" where there are none."""
-    said = []
+    """``2 new symbol: AUSDT, BUSDT; 1 dataset dead: um/bookTicker/daily``; "nothing" if there are no changes."""
+    texts = []
     for (kind,), group in changes.group_by("kind", maintain_order=True):
         names = [row["name"] or ", ".join(row["datasets"]) for row in group.to_dicts()]
         shown = ", ".join(names[:DATASETS_AT_MOST]) + (", ..." if len(names) > DATASETS_AT_MOST else "")
-        said.append(f"{len(names)} {kind}: {shown}")
-    return "; ".join(said) or "nothing"
+        texts.append(f"{len(names)} {kind}: {shown}")
+    return "; ".join(texts) or "nothing"

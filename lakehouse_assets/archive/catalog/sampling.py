@@ -1,7 +1,7 @@
-"""The shallow look into units that a walk found: every symbol by name, a sample by its first and last keys.
+"""Samples the units of a shallow walk: every symbol by name, and some symbols by their first and last keys.
 
-Looking at the ends of every symbol's folder would take as many requests as listing all of it: most folders
-are a page or two. So the evenly spaced sample stands for the rest, and whatever is not sampled is left unknown.
+Reading both ends of every symbol's folder would take as many requests as listing everything, since most folders are a
+page or two. So an evenly spaced sample represents the rest, and symbols outside the sample stay unknown.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence, Period
 
 SAMPLES = 8
-"""Symbols of a dataset that are looked into, besides the exchange's canaries."""
+"""Sampled symbols of a dataset, besides the exchange's canaries."""
 
 RECENT = {Cadence.DAILY: 14, Cadence.MONTHLY: 4}
-"""Periods before today at which the look for a folder's last key begins."""
+"""Periods before today at which the search for a folder's last key begins."""
 
 _DAYS = {Cadence.DAILY: 1, Cadence.MONTHLY: 31}
 
 
 class Sampler:
-    """Looks into units; ``today`` is the exchange's date."""
+    """Samples units; ``today`` is the exchange's date."""
 
     def __init__(self, pages: KeyPages, lister: Lister, today: date) -> None:
         self._pages = pages
@@ -40,16 +40,16 @@ class Sampler:
         self._today = today
 
     def spans(self, units: Mapping[Dataset, Sequence[str]], *, concurrency: int) -> pl.DataFrame:
-        """Rows of SPAN_SCHEMA but its ``exchange``: a row per sampled symbol and interval, else one per symbol."""
+        """Rows of SPAN_SCHEMA without ``exchange``: one per sampled symbol and interval, else one per symbol."""
         with ThreadPoolExecutor(concurrency, thread_name_prefix="sample") as pool:
             named = dict(zip(units, pool.map(self._symbols, units.keys(), units.values()), strict=True))
-            looks = [
+            samples = [
                 (dataset, symbol)
                 for dataset, symbols in named.items()
                 if "{month}" not in dataset.layout.template
                 for symbol in _sample(dataset, symbols)
             ]
-            sampled = dict(zip(looks, pool.map(self._look, looks), strict=True))
+            sampled = dict(zip(samples, pool.map(self._sampled_rows, samples), strict=True))
         rows = [
             {
                 "market": dataset.market,
@@ -83,10 +83,10 @@ class Sampler:
         last = newest if dataset.cadence is Cadence.MONTHLY else newest.shifted(27)
         return list(self._lister.symbols(dataset, first=newest, last=last))
 
-    def _look(self, place: tuple[Dataset, str]) -> list[dict[str, object]]:
-        dataset, symbol = place
-        found = [self._ends(dataset, symbol, interval) for interval in self._intervals(dataset, symbol)]
-        return [row for row in found if row]
+    def _sampled_rows(self, sample: tuple[Dataset, str]) -> list[dict[str, object]]:
+        dataset, symbol = sample
+        rows = [self._ends(dataset, symbol, interval) for interval in self._intervals(dataset, symbol)]
+        return [row for row in rows if row]
 
     def _intervals(self, dataset: Dataset, symbol: str) -> Sequence[str | None]:
         template = dataset.layout.template
@@ -95,7 +95,7 @@ class Sampler:
         if "/{interval}/" not in template:
             return dataset.publication.intervals
         prefix = template[: template.index("{interval}")].format(symbol=symbol)
-        names = {each[len(prefix) : -1] for page in self._pages.folder(prefix) for each in page.folders}
+        names = {folder[len(prefix) : -1] for page in self._pages.folder(prefix) for folder in page.folders}
         return [name for name in dataset.publication.intervals if name in names]
 
     def _ends(self, dataset: Dataset, symbol: str, interval: str | None) -> dict[str, object] | None:
@@ -104,10 +104,10 @@ class Sampler:
         head = ends.page("")
         if not head.objects:
             return None
-        tail = head if head.is_whole else ends.tail(head, self._today)
-        periods = (tail.last - head.first).days + 1
-        seen = max(1, (head.last - head.first).days + 1)
-        objects = head.objects if head.is_whole else round(head.objects * periods / seen)
+        tail = head if head.is_complete else ends.tail(head, self._today)
+        days = (tail.last - head.first).days + 1
+        days_on_page = max(1, (head.last - head.first).days + 1)
+        objects = head.objects if head.is_complete else round(head.objects * days / days_on_page)
         return {
             "interval": interval,
             "first": head.first,
@@ -117,13 +117,14 @@ class Sampler:
             "sidecars": round(head.sidecars / head.objects * objects),
             "sidecar_bytes": round(head.sidecar_bytes / head.objects * objects),
             "last_modified": tail.last_modified,
-            "exact": head.is_whole,
+            "exact": head.is_complete,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What a page says of its folder's dataset; days are the objects'."""
+    """The dataset's keys on one page of a folder; ``first`` and ``last`` are days of objects. ``is_complete``: there is
+    no further page."""
 
     objects: int
     bytes: int
@@ -132,11 +133,11 @@ class _Page:
     first: date
     last: date
     last_modified: Any
-    is_whole: bool
+    is_complete: bool
 
 
 class _Ends:
-    """One folder: pages of it, and the search for its last."""
+    """One folder: its pages, and the search for its last period."""
 
     def __init__(self, pages: KeyPages, dataset: Dataset, symbol: str, interval: str | None) -> None:
         self._pages = pages
@@ -148,7 +149,7 @@ class _Ends:
 
     def page(self, text: str) -> _Page:
         """The page of the folder's keys after its stem and ``text``."""
-        keys, is_whole = self._pages.first(self._prefix, self._stem + text)
+        keys, is_complete = self._pages.first(self._prefix, self._stem + text)
         rows = read_keys(self._dataset, keys).filter("fits")
         objects, sidecars = rows.filter(~pl.col("is_sidecar")), rows.filter("is_sidecar")
         first, last = _range(objects["date"])
@@ -162,25 +163,25 @@ class _Ends:
             first=first,
             last=last,
             last_modified=objects["last_modified"].max(),
-            is_whole=is_whole,
+            is_complete=is_complete,
         )
 
     def tail(self, head: _Page, today: date) -> _Page:
-        """The page with the folder's last period: the recent one, or by bisection between it and the head."""
+        """The page with the folder's last period: the page of recent keys, or one found by bisection before it."""
         cadence = self._dataset.cadence
         high = Period.containing(cadence, today).shifted(-RECENT[cadence])
         recent = self._after(high)
         if recent.objects:
             return recent
-        found, low = head, Period.containing(cadence, head.last)
+        last_page, low = head, Period.containing(cadence, head.last)
         while low.next() < high:
             middle = low.shifted((high.start - low.start).days // _DAYS[cadence] // 2 or 1)
             page = self._after(middle)
             if page.objects:
-                found, low = page, Period.containing(cadence, page.last)
+                last_page, low = page, Period.containing(cadence, page.last)
             else:
                 high = middle
-        return found
+        return last_page
 
     def _after(self, period: Period) -> _Page:
         return self.page(self._dataset.layout.period_text(period))
@@ -192,7 +193,7 @@ def _range(days: pl.Series) -> tuple[date, date]:
 
 
 def _sample(dataset: Dataset, symbols: Sequence[str]) -> list[str]:
-    """Evenly spaced symbols, and the canaries that are there."""
+    """Evenly spaced symbols, and the canaries among the symbols."""
     step = max(1, len(symbols) / SAMPLES)
     spaced = [symbols[int(position * step)] for position in range(min(SAMPLES, len(symbols)))]
     canaries = [symbol for symbol in dataset.source.canaries.get(dataset.market, ()) if symbol in symbols]

@@ -1,6 +1,6 @@
-"""Spans: an unbroken time of one symbol (and interval) in one dataset.
+"""Spans: uninterrupted windows of publication of one symbol (and interval) in one dataset.
 
-A gap of more than GAP_DAYS makes two, since a symbol that comes back may be another asset.
+A gap of more than GAP_DAYS starts a new span, since a symbol that comes back may be another asset.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from datetime import timedelta
 import polars as pl
 
 GAP_DAYS = 90
-"""A longer time without an object ends a span. Monthly data sets have had holes of two months."""
+"""A longer time without an object ends a span. Monthly datasets have had gaps of two months."""
 
 _UTC = pl.Datetime("us", "UTC")
 
 DATASET = ("market", "data_type", "cadence")
 FOLDER = (*DATASET, "symbol", "interval")
-"""What a span is of, beside its number."""
+"""The columns that identify what a span belongs to."""
 
 SPAN_SCHEMA = pl.Schema(
     {
@@ -40,25 +40,24 @@ SPAN_SCHEMA = pl.Schema(
 )
 """One row per dataset, symbol, interval and span (1, 2, ...), in this order.
 
-``first`` and ``last`` are the first and the last day that the objects are of (of a monthly one: of the
-month). ``objects``, ``bytes`` (of objects, without sidecars) and the sidecars' are counted where ``exact``, else
-estimated. In a shallow catalog most rows tell a symbol's name alone: there ``interval``, ``first``, ``last`` and
-the counts are null.
+``first`` and ``last`` are the first and the last day that the objects cover (a monthly object covers its month).
+``objects``, ``bytes`` (without sidecars), ``sidecars`` and ``sidecar_bytes`` are counted if ``exact``, else estimated.
+In a shallow catalog, most rows have only the symbol's name: ``interval``, ``first``, ``last`` and the counts are null.
 """
 
 COUNTS = ("objects", "bytes", "sidecars", "sidecar_bytes")
 
 
 def merged_spans(spans: pl.DataFrame, keys: Sequence[str] = FOLDER, *, gap_days: int = GAP_DAYS) -> pl.DataFrame:
-    """Unite spans of the same ``keys`` that touch, overlap, or lie no more than ``gap_days`` apart.
+    """Merge spans of the same ``keys`` that touch, overlap, or are at most ``gap_days`` apart.
 
-    Columns ``first`` and ``last`` and the counts that are there; rows in any order. Rows without ``first`` are
-    united by themselves. Returned sorted by ``keys`` and ``first``, numbered in ``span``.
+    ``spans`` has ``first``, ``last`` and any of the counts, in any order of rows. Rows without ``first`` are merged
+    with each other. The result is sorted by ``keys`` and ``first``, and numbered in ``span``.
     """
     counts = [name for name in COUNTS if name in spans.columns]
-    before = pl.col("last").cum_max().shift(1).over(keys)
-    is_new = (pl.col("first") - before > timedelta(days=gap_days)).fill_null(value=False)
-    # Sidecars hold spans together, but only objects say when one begins.
+    last_before = pl.col("last").cum_max().shift(1).over(keys)
+    is_new = (pl.col("first") - last_before > timedelta(days=gap_days)).fill_null(value=False)
+    # Sidecars bridge gaps, but only objects define where a span begins and ends.
     has_objects = (pl.col("objects") > 0).fill_null(value=True) if "objects" in spans.columns else pl.lit(value=True)
     return (
         spans.sort(*keys, "first", nulls_last=False)

@@ -1,7 +1,7 @@
-"""What no symbol's spelling tells: leveraged tokens, pegs, other names of one asset, names used twice.
+"""Facts that the spelling of a symbol does not reveal: leveraged tokens, pegs, aliases, reused tickers.
 
-Explicit tables, since suffixes lie: JUP and SYRUP end as BTCUP does, and are coins. An asset that
-is missing here is taken for an ordinary one; a row is added with the exchange's announcement.
+These are explicit tables, since suffixes mislead: JUP and SYRUP end like BTCUP, but are coins. An asset that is missing
+here counts as an ordinary one; a row is added when the exchange announces it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LEVERAGED: Mapping[str, frozenset[str]] = {
         _tokens("BTC ETH", "UP DOWN"),
     ),
 }
-"""Base assets that are leveraged tokens of the exchange's spot market."""
+"""Base assets that are leveraged tokens of an exchange's spot market."""
 
 
 PEGS: Mapping[str, str] = {
@@ -69,7 +69,7 @@ PEGS: Mapping[str, str] = {
     **dict.fromkeys(("NGN", "BNGN"), "NGN"),
     **dict.fromkeys(("VND", "BVND"), "VND"),
 }  # fmt: skip
-"""The currency that an asset is, or was made to be worth (UST lost it in May 2022)."""
+"""The currency that an asset is, or is pegged to (UST lost its peg in May 2022)."""
 
 
 ALIASES: Mapping[str, Mapping[str, str]] = {
@@ -82,7 +82,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class TickerAssignment:
-    """An asset's time under a code: days from ``since`` to ``until``, both included, open where None."""
+    """The asset that a ticker denotes from ``since`` to ``until``, both included; None is open-ended."""
 
     asset: str
     since: date | None = None
@@ -91,7 +91,7 @@ class TickerAssignment:
 
 REUSED_TICKERS: Mapping[tuple[str, str, str], tuple[TickerAssignment, ...]] = {
     **{
-        # Litentry's contracts were settled, yet the archive repeats their last price until Lighter came.
+        # Litentry's contracts were settled, but the archive repeats their last price until Lighter's listing.
         ("binance", market, "LIT"): (
             TickerAssignment("LITENTRY", until=date(2025, 1, 31)),
             TickerAssignment("LIGHTER", since=date(2025, 12, 23)),
@@ -103,4 +103,4 @@ REUSED_TICKERS: Mapping[tuple[str, str, str], tuple[TickerAssignment, ...]] = {
         TickerAssignment("LUNA2", since=date(2022, 5, 31)),
     ),
 }
-"""Assets that had one code after the other, by (exchange, market, base asset)."""
+"""Tickers that denoted several assets in turn, by (exchange, market, base asset)."""

@@ -1,9 +1,9 @@
-"""What a symbol says of its instrument: base, quote, kind of contract, delivery, settlement.
+"""Parses symbols into facts of the instrument: base, quote, kind of contract, delivery, settlement.
 
-The spelling is the exchange's (``Exchange.symbol_forms`` and its quote assets); what no spelling
-tells is in ``symbol_tables.py``. ``instrument`` is one name for the same thing on every exchange,
-written as ccxt's unified symbols are: ``BTC/USDT`` (spot), ``BTC/USDT:USDT`` (a perpetual
-settled in USDT), ``BTC/USD:BTC-210326`` (an inverse contract delivered on 2021-03-26).
+The exchange declares its spelling (``Exchange.symbol_forms`` and its quote assets); ``symbol_tables.py`` has what the
+spelling does not reveal. ``instrument`` is the same name on every exchange, in the form of ccxt's unified symbols:
+``BTC/USDT`` (spot), ``BTC/USDT:USDT`` (a perpetual settled in USDT), ``BTC/USD:BTC-210326`` (an inverse contract
+delivered on 2021-03-26).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lakehouse_assets.archive.exchanges.spelling import PAIR, Contract, SymbolFo
 
 _FRIDAY = 4
 _MONTH_CODES = "FGHJKMNQUVXZ"
-"""January to December, as futures exchanges write them: XBTZ25 is of December 2025."""
+"""January to December, as futures exchanges write them: XBTZ25 is delivered in December 2025."""
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolFacts:
-    """What is known of a symbol from its name alone.
+    """What the name of a symbol reveals.
 
-    ``base``, ``quote`` and ``instrument`` are None where the symbol ends with no known quote asset.
-    ``delivery`` is a UTC date. ``settled``: the exchange's mark for a contract that was wound up.
-    ``asset`` is the base by the name that all exchanges share (XBT is BTC).
+    ``base``, ``quote`` and ``instrument`` are None if the symbol ends with no known quote asset. ``delivery`` is a UTC
+    date. ``settled``: the symbol carries the exchange's mark of a settled contract. ``asset`` is the base under the
+    name that all exchanges share (XBT is BTC).
     """
 
     contract: Contract
@@ -46,7 +46,7 @@ class SymbolFacts:
         return None if self.asset is None else self.instrument_of(self.asset)
 
     def instrument_of(self, asset: str) -> str:
-        """The instrument's name were its base ``asset``."""
+        """The instrument's name with ``asset`` as its base."""
         name = f"{asset}/{self.quote}"
         if self.contract in {Contract.INDEX, Contract.OPTION, Contract.CFD}:
             return f"{name}.{self.contract}"
@@ -60,7 +60,7 @@ _PLAIN = form(PAIR, Contract.SPOT)
 
 @lru_cache(maxsize=65_536)
 def symbol_facts(exchange_name: str, market: str, symbol: str) -> SymbolFacts:
-    """Read a symbol of a market. Any text is an answer; an unknown exchange raises InputError."""
+    """Parse a symbol of a market. Accepts any text; an unknown exchange raises InputError."""
     exchange = exchange_named(exchange_name)
     for spelling in exchange.symbol_forms.get(market, ()):
         match = spelling.pattern.fullmatch(symbol)
@@ -74,13 +74,13 @@ def symbol_facts(exchange_name: str, market: str, symbol: str) -> SymbolFacts:
 
 
 def same_symbol(exchange_name: str, market: str, one: str, other: str) -> bool:
-    """Whether two spellings are of the same instrument.
+    """Whether two spellings denote the same instrument.
 
-    Case, what stands between its parts, other names of an asset (XBT) and marks (``-PERP``, ``_SETTLED``) say nothing.
+    Case, separators, aliases of an asset (XBT) and marks (``-PERP``, ``_SETTLED``) are ignored.
     """
     if _letters(one) == _letters(other):
         return True
-    names = {symbol_facts(exchange_name, market, each).instrument for each in (one, other)}
+    names = {symbol_facts(exchange_name, market, symbol).instrument for symbol in (one, other)}
     return len(names) == 1 and None not in names
 
 
@@ -97,7 +97,7 @@ def _facts(
         return SymbolFacts(spelling.contract, delivery=delivery, settled=settled)
     is_spot = spelling.contract is Contract.SPOT
     asset = ALIASES.get(exchange.name, {}).get(base, base)
-    # A contract quoted in dollars proper is settled in its own coin.
+    # A contract quoted in USD itself is settled in its base asset.
     settle = None if is_spot else spelling.settle or (None if quote == "USD" else quote)
     return SymbolFacts(
         contract=spelling.contract,
@@ -113,10 +113,10 @@ def _facts(
 
 
 def _split(
-    exchange: Exchange, market: str, parts: dict[str, str | None], unsaid: str | None
+    exchange: Exchange, market: str, parts: dict[str, str | None], default_quote: str | None
 ) -> tuple[str | None, str | None]:
     if parts.get("base"):
-        return parts["base"], parts.get("quote") or unsaid
+        return parts["base"], parts.get("quote") or default_quote
     pair = parts.get("pair") or ""
     quote = exchange.quote_asset(pair, market)
     base = pair.removesuffix(quote).rstrip("-_") if quote and pair.endswith(quote) else ""
@@ -124,7 +124,7 @@ def _split(
 
 
 def _delivery(text: str) -> date | None:
-    """From ``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``: its last Friday."""
+    """The date of ``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or the last Friday of a month code such as ``Z25``."""
     if not text:
         return None
     if len(text) == len("Z25"):

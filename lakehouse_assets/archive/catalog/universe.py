@@ -1,9 +1,9 @@
-"""The symbols reference, and universes from it: which symbols were published on a day, dead ones included.
+"""The symbols reference, and universes from it: the symbols that were published on a day, delisted ones included.
 
-The reference unites catalogs over time, so that a symbol is never forgotten, even when its objects
-are withdrawn. A *span* is an unbroken time; where a code passed from one asset to another the explicit
-table (``symbol_tables.REUSED_TICKERS``) cuts it, and each part has its own ``instrument``. A gap alone also makes two
-spans, but says nothing of the asset: the instrument stays, and ``span`` tells them apart.
+The reference merges catalogs over time, so that a symbol stays in it even if its objects are withdrawn. A *span* is an
+uninterrupted window of publication. If a ticker passed from one asset to another, the explicit table
+``symbol_tables.REUSED_TICKERS`` splits the span, and each part has its own ``instrument``. A gap also starts a new
+span, but does not mean another asset: the instrument is the same, and ``span`` differs.
 """
 
 from __future__ import annotations
@@ -43,27 +43,28 @@ SYMBOL_SCHEMA = pl.Schema(
         "published": pl.Boolean,
     }
 )
-"""One row per dataset, symbol and span. ``first`` and ``last`` are days, as in a catalog's spans (all intervals
-together); null where only a shallow catalog has seen the symbol.
+"""One row per dataset, symbol and span. ``first`` and ``last`` are days, as in a catalog's spans, over all intervals;
+null if only shallow catalogs contain the symbol.
 
-``base`` and ``quote`` are the exchange's words, ``asset`` and ``instrument`` those that all exchanges share
-(archive/catalog/symbols.py); all four are null where the symbol does not read. ``contract`` is spot, perpetual,
-delivery (on ``delivery``), option or index. ``published``: the newest catalog that looked has it still, dead or alive.
+``base`` and ``quote`` are the exchange's names, ``asset`` and ``instrument`` those that all exchanges share
+(archive/catalog/symbols.py); all four are null if the symbol cannot be parsed. ``contract`` is spot, perpetual,
+delivery (on ``delivery``), option or index. ``published``: the newest catalog that covers the dataset contains the
+symbol, whether or not it still trades.
 """
 
 _KEYS = (*DATASET, "symbol")
 
 
 def reference(catalog: Catalog, before: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The symbols reference (SYMBOL_SCHEMA) that a catalog makes of the one ``before``.
+    """The symbols reference (SYMBOL_SCHEMA) after adding a catalog to the reference ``before``.
 
-    Files that hold all symbols tell of none.
+    Files that contain all symbols add none.
     """
     known = SYMBOL_SCHEMA.to_frame() if before is None else before
-    found = catalog.spans.filter(pl.col("symbol") != ALL_SYMBOLS).select(*_KEYS, "first", "last")
-    dated = pl.concat([found, known.select(found.columns)]).filter(pl.col("first").is_not_null())
+    listed = catalog.spans.filter(pl.col("symbol") != ALL_SYMBOLS).select(*_KEYS, "first", "last")
+    dated = pl.concat([listed, known.select(listed.columns)]).filter(pl.col("first").is_not_null())
     names_only = (
-        found.select(_KEYS)
+        listed.select(_KEYS)
         .unique()
         .join(dated, on=_KEYS, how="anti")
         .with_columns(pl.lit(None, pl.Date).alias("first"), pl.lit(None, pl.Date).alias("last"))
@@ -75,7 +76,7 @@ def reference(catalog: Catalog, before: pl.DataFrame | None = None) -> pl.DataFr
         for facts in _facts_by_asset(catalog.exchange, row["market"], row["symbol"], row["first"], row["last"])
     ]
     return (
-        pl.DataFrame(rows, schema={name: kind for name, kind in SYMBOL_SCHEMA.items() if name not in _LATER})
+        pl.DataFrame(rows, schema={name: kind for name, kind in SYMBOL_SCHEMA.items() if name not in _ADDED_COLUMNS})
         .with_columns(
             pl.lit(catalog.exchange).alias("exchange"),
             pl.col("market").cum_count().over(_KEYS).cast(pl.Int32).alias("span"),
@@ -85,30 +86,30 @@ def reference(catalog: Catalog, before: pl.DataFrame | None = None) -> pl.DataFr
     )
 
 
-_LATER = ("exchange", "span", "published")
+_ADDED_COLUMNS = ("exchange", "span", "published")
 
 
 def _published(catalog: Catalog, known: pl.DataFrame) -> pl.DataFrame:
-    """Whether each dataset's symbol is still there, as far as the catalog can say."""
-    found = (
+    """Whether each symbol is still published, as far as the catalog shows."""
+    listed = (
         catalog.spans.filter(pl.col("symbol") != ALL_SYMBOLS)
         .select(_KEYS)
         .unique()
         .with_columns(pl.lit(value=True).alias("published"))
     )
-    others = known.select(*_KEYS, "published").unique(_KEYS).join(found, on=_KEYS, how="anti")
-    looked = pl.lit(catalog.depth is Depth.EXACT) & pl.struct("market", "data_type").map_elements(
-        lambda place: catalog.covers(place["market"], place["data_type"]), return_dtype=pl.Boolean
+    others = known.select(*_KEYS, "published").unique(_KEYS).join(listed, on=_KEYS, how="anti")
+    is_covered = pl.lit(catalog.depth is Depth.EXACT) & pl.struct("market", "data_type").map_elements(
+        lambda dataset: catalog.covers(dataset["market"], dataset["data_type"]), return_dtype=pl.Boolean
     )
-    return pl.concat([found, others.with_columns(pl.col("published") & ~looked)])
+    return pl.concat([listed, others.with_columns(pl.col("published") & ~is_covered)])
 
 
 def _facts_by_asset(
     exchange: str, market: str, symbol: str, first: date | None, last: date | None
 ) -> Iterator[dict[str, object]]:
-    """What a symbol was between two days: once, or once per asset that had its code."""
+    """The facts of a symbol between two days: one row, or one per asset that had its ticker."""
     facts = symbol_facts(exchange, market, symbol)
-    known = {
+    common = {
         "base": facts.base,
         "quote": facts.quote,
         "contract": facts.contract.value,
@@ -117,33 +118,33 @@ def _facts_by_asset(
         "leveraged": facts.leveraged,
         "stable_pair": facts.stable_pair,
     }
-    reused = REUSED_TICKERS.get((exchange, market, facts.base or ""))
-    if not reused or first is None or last is None:
-        yield known | {"first": first, "last": last, "asset": facts.asset, "instrument": facts.instrument}
+    assignments = REUSED_TICKERS.get((exchange, market, facts.base or ""))
+    if not assignments or first is None or last is None:
+        yield common | {"first": first, "last": last, "asset": facts.asset, "instrument": facts.instrument}
         return
-    for tenure in reused:
-        start, end = _within(tenure, first, last)
+    for assignment in assignments:
+        start, end = _overlap(assignment, first, last)
         if start <= end:
-            instrument = facts.instrument_of(tenure.asset)
-            yield known | {"first": start, "last": end, "asset": tenure.asset, "instrument": instrument}
+            instrument = facts.instrument_of(assignment.asset)
+            yield common | {"first": start, "last": end, "asset": assignment.asset, "instrument": instrument}
 
 
-def _within(tenure: TickerAssignment, first: date, last: date) -> tuple[date, date]:
-    return max(first, tenure.since or first), min(last, tenure.until or last)
+def _overlap(assignment: TickerAssignment, first: date, last: date) -> tuple[date, date]:
+    return max(first, assignment.since or first), min(last, assignment.until or last)
 
 
 def universe(
     symbols: pl.DataFrame, day: date, *, market: str | None = None, data_type: str | None = None
 ) -> pl.DataFrame:
-    """Symbols that were published for ``day``, whatever became of them: one row per exchange, market, symbol.
+    """The symbols that were published for ``day``, delisted ones included: one row per exchange, market, symbol.
 
-    ``symbols`` is a reference (SYMBOL_SCHEMA) of one or more exchanges. Columns are its own, without those of
-    a dataset and ``published``; ``first`` and ``last`` are of the span that holds the day. From a symbol's first
-    daily file on, daily datasets decide: a month's file does not say on which of its days trading ended.
+    ``symbols`` is a reference (SYMBOL_SCHEMA) of one or more exchanges. The result has its columns without those of a
+    dataset and ``published``; ``first`` and ``last`` are those of the span that contains the day. From a symbol's first
+    daily file on, only daily datasets count, since a monthly file does not show on which day trading ended.
 
-    What was published is not always what traded: archives repeat the last price of some settled contracts
-    (``settled`` names those that the exchange marks). Raises InputError for a day after the newest that
-    the reference knows, since every symbol would seem to have ended.
+    A published symbol did not necessarily trade: archives repeat the last price of some settled contracts
+    (``settled`` marks those that the exchange names so). Raises InputError for a day after the newest day of the
+    reference, since every symbol would seem to have ended.
     """
     rows = symbols.filter(
         pl.lit(value=True) if market is None else pl.col("market") == market,
@@ -152,20 +153,21 @@ def universe(
     )
     newest = rows["last"].max()
     if not isinstance(newest, date):
-        raise InputError("No symbol is known there; take a catalog first: lakehouse discover EXCHANGE")
+        raise InputError("The lake has no symbols of this selection; take a catalog first: lakehouse discover EXCHANGE")
     if day > newest:
-        raise InputError(f"Symbols are known up to {newest}; {day} is after that. Take a newer catalog first.")
+        raise InputError(f"The newest catalog ends on {newest}, before {day}; take a newer catalog first.")
     is_daily = pl.col("cadence") == Cadence.DAILY
-    of_symbol = ("exchange", "market", "symbol")
-    first_daily = pl.col("first").filter(is_daily).min().over(of_symbol)
+    identity = ("exchange", "market", "symbol")
+    first_daily = pl.col("first").filter(is_daily).min().over(identity)
+    facts = [name for name in SYMBOL_SCHEMA.names() if name not in {*_KEYS, *_ADDED_COLUMNS, "first", "last"}]
     return (
         rows.filter(is_daily | (day < first_daily).fill_null(value=True))
         .filter(pl.col("first") <= day, pl.col("last") >= day)
-        .group_by(of_symbol)
+        .group_by(identity)
         .agg(
             pl.col("first").min(),
             pl.col("last").max(),
-            *(pl.col(name).first() for name in SYMBOL_SCHEMA.names() if name not in {*_KEYS, *_LATER, "first", "last"}),
+            *(pl.col(name).first() for name in facts),
         )
-        .sort(of_symbol)
+        .sort(identity)
     )

@@ -145,7 +145,7 @@ def test_what_a_narrowed_or_shallow_catalog_did_not_look_at_stays_published() ->
 
 def test_a_day_that_is_not_known_yet_is_refused_and_one_before_all_is_empty() -> None:
     made = reference(_catalog(span("um/klines/daily", "AUSDT", "2021-01-01", "2021-06-30")))
-    with pytest.raises(InputError, match=r"^Symbols are known up to 2021-06-30; 2021-07-01 is after that\."):
+    with pytest.raises(InputError, match=r"^The newest catalog ends on 2021-06-30, before 2021-07-01;"):
         universe(made, date(2021, 7, 1))
     with pytest.raises(InputError, match="lakehouse discover"):
         universe(made, date(2021, 1, 1), market="spot")

@@ -166,8 +166,8 @@ class FromTheBeginning:
 DOCTOR = [
     ("conditional replacement", RefusesHeader("if-match"), "PutObject", (Health.WARNING, "If-Match")),
     ("conditional replacement", "ignored", "PutObject", (Health.WARNING, "If-Match")),
-    ("conditional copies", RefusesHeader("x-amz-copy-source-if-match"), "CopyObject", (Health.NOTE, "are read and")),
-    ("conditional copies", "ignored", "CopyObject", (Health.NOTE, "are read and written")),
+    ("conditional copies", RefusesHeader("x-amz-copy-source-if-match"), "CopyObject", (Health.NOTE, "downloaded and")),
+    ("conditional copies", "ignored", "CopyObject", (Health.NOTE, "downloaded and uploaded")),
     ("multipart uploads", Refusal(501, "NotImplemented"), "CreateMultipartUpload", (Health.WARNING, "relayed")),
     ("copies in parts", Refusal(501, "NotImplemented"), "UploadPartCopy", (Health.NOTE, "relayed")),
     ("listing in order", FromTheBeginning(), "ListObjects", (Health.ERROR, "use another store")),

@@ -147,7 +147,7 @@ def test_a_file_that_others_write_again_and_again_has_failed_and_the_next_run_br
         report = through(world, proxy).engine().sync(asked, mode=SyncMode.RELAY)
     assert rule.struck == 3
     [failure] = report.periods[0].failures
-    assert failure.reason == "Overtaken: another run has written the lake's object meanwhile"
+    assert failure.reason == "Overtaken: another run has changed the object in the lake meanwhile"
     assert world.engine().sync(asked).total("copied") == 1
     assert_as_published(world, key)
     for version in range(10, 13):
