@@ -1,7 +1,7 @@
-"""Who may do what in the embedded store: identities with generated keys, and bucket policies.
+"""Access control of the embedded store: identities with generated keys, and bucket policies.
 
-SeaweedFS gives rights twice. Identities carry coarse actions (``Write:bucket`` includes deleting);
-bucket policies then allow anonymous reading, or deny a single action to one identity.
+SeaweedFS grants rights at two levels. Identities have coarse actions (``Write:bucket`` includes deleting). Bucket
+policies then allow anonymous reads, or deny a single action to one identity.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ADMIN, SYNC, MAINTENANCE = "admin", "sync", "maintenance"
 TABLES_PREFIX = "tables/"
-# SeaweedFS answers for this one account; a principal without it matches nobody, without an error (4.48).
+# SeaweedFS 4.48 has only this account; a principal without it matches nobody, and causes no error.
 _ACCOUNT = "000000000000"
 _POLICY_VERSION = "2012-10-17"
 
@@ -36,9 +36,9 @@ class Identities:
 
 
 def load_or_create(path: Path, *, source_buckets: Sequence[str], lake_bucket: str) -> Identities:
-    """Read the identities' keys from SeaweedFS' identity file, or generate them; write the file (0600).
+    """Read the identities' keys from SeaweedFS' identity file, or generate them, and write the file (0600).
 
-    Keys stay as they were, rights are written anew for the given buckets.
+    Existing keys are kept; rights are rewritten for the given buckets.
     """
     known = _read(path) if path.exists() else {}
     keys = {name: known.get(name) or _new_key(name) for name in (ADMIN, SYNC, MAINTENANCE)}
@@ -66,7 +66,7 @@ def load_or_create(path: Path, *, source_buckets: Sequence[str], lake_bucket: st
 
 
 def source_policy(bucket: str) -> str:
-    """Anyone may get and list, as in the exchanges' own buckets."""
+    """Allow anonymous get and list, as in the exchanges' own buckets."""
     return _policy(
         {
             "Effect": "Allow",
@@ -120,12 +120,12 @@ def _read(path: Path) -> dict[str, Credentials]:
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"The identity file {path} cannot be read ({type(error).__name__}); "
-            "restore it, or remove it to get new keys."
+            "restore it, or remove it so that new keys are generated."
         ) from error
 
 
 def _write_private(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file in one step; nobody else can read it at any moment."""
+    """Replace a file atomically; no other user can read it at any time."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

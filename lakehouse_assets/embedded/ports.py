@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from lakehouse_assets.errors import EmbeddedStoreError
 from lakehouse_assets.loopback import LOOPBACK
 
-GRPC_OFFSET = 10_000  # SeaweedFS serves gRPC of every port there
+GRPC_OFFSET = 10_000  # SeaweedFS serves the gRPC of every port at this offset
 BLOCK = 8
-# Ports and gRPC ports stay below 32768, where Linux starts to hand out ports for outgoing connections.
+# Ports and gRPC ports stay below 32768, where Linux's range of ephemeral ports begins.
 FIRST_PORT, LAST_PORT = 11_200, 22_400
 
 
@@ -20,8 +20,8 @@ FIRST_PORT, LAST_PORT = 11_200, 22_400
 class PortBlock:
     """Seven ports, free together with their gRPC ports, that no other `reserve_block` returns.
 
-    The reservation is a socket bound to the block's eighth port for as long as the block is not
-    released; the kernel releases it when the process ends, however it ends.
+    The reservation is a socket bound to the block's eighth port until the block is released; the kernel closes it when
+    the process ends, however it ends.
     """
 
     first: int
@@ -37,7 +37,7 @@ class PortBlock:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on a port of the loopback interface now."""
+    """Whether a server could now listen on a port of the loopback interface."""
     try:
         _close(_bound(port))
     except OSError:
@@ -46,9 +46,10 @@ def is_free(port: int) -> bool:
 
 
 def reserve_block(preferred: int | None = None, *, attempts: int = 200) -> PortBlock:
-    """Reserve a block: the preferred first port if it is free, else a random one. Raises EmbeddedStoreError."""
+    """Reserve a block that starts at the preferred port if it is free, else at a random one. Raises
+    EmbeddedStoreError."""
     candidates = range(FIRST_PORT, LAST_PORT, BLOCK)
-    # Seeding by the system: children of a fork would otherwise all try the same ports in the same order.
+    # Seeded by the system, since forked children would otherwise try the same ports in the same order.
     picks = random.SystemRandom().sample(candidates, min(attempts, len(candidates)))
     if preferred is not None and preferred in candidates:
         picks.insert(0, preferred)
@@ -57,8 +58,8 @@ def reserve_block(preferred: int | None = None, *, attempts: int = 200) -> PortB
         if block is not None:
             return block
     raise EmbeddedStoreError(
-        f"No {BLOCK} free neighbouring ports between {FIRST_PORT} and {LAST_PORT} "
-        f"after {len(picks)} attempts; end servers that are not needed."
+        f"Found no {BLOCK} consecutive free ports between {FIRST_PORT} and {LAST_PORT} "
+        f"in {len(picks)} attempts; stop servers that you do not need."
     )
 
 
@@ -76,12 +77,12 @@ def _try_block(first: int) -> PortBlock | None:
 
 
 def _close(sock: socket.socket) -> None:
-    """Free the port at once.
+    """Free the port immediately.
 
-    A child that another thread has just forked holds a copy of the socket until it execs; closing
-    ours alone would leave the port taken for that moment.
+    A child that another thread has just forked has a copy of the socket until it execs; without the shutdown, the port
+    would stay taken until then.
     """
-    with suppress(OSError):  # where a listening socket cannot be shut down (not Linux), closing has to do
+    with suppress(OSError):  # outside Linux, a listening socket may not support shutdown; closing must suffice
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
 
@@ -89,10 +90,10 @@ def _close(sock: socket.socket) -> None:
 def _bound(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # As Go's listeners do: a port whose last connections are in TIME_WAIT counts as free.
+        # As Go's listeners do: a port with connections in TIME_WAIT counts as free.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((LOOPBACK, port))
-        # Listening makes it exclusive: two sockets with SO_REUSEADDR may both be bound otherwise.
+        # Listening makes it exclusive: otherwise two sockets with SO_REUSEADDR could both be bound.
         sock.listen(1)
     except OSError:
         sock.close()

@@ -1,7 +1,7 @@
-"""The embedded object store: SeaweedFS as a child process, for the demo, one machine, and the tests.
+"""The embedded object store: SeaweedFS as a child process, for the demo, a single machine, and the tests.
 
-What the rights hold for is the S3 port. SeaweedFS' inner ports (gRPC, volume data) listen on loopback
-without credentials, so that every local user could go around them: not for a shared machine.
+Access control applies to the S3 port only. SeaweedFS' internal ports (gRPC, volume data) listen on loopback without
+credentials, so every local user could bypass it: do not use it on a shared machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STOP_SECONDS = 15.0
 SENTINEL: Any = {"Bucket": "embedded-store", "Key": "ready"}
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 20
-# Volumes grow as they fill: neither number reserves disk or memory. Together they bound the store (128 GiB).
+# Volumes grow as they fill, so neither number reserves disk or memory. Together they limit the store to 128 GiB.
 VOLUME_MEGABYTES = 1024
 VOLUMES = 128
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} ")
@@ -49,17 +49,17 @@ COMPONENTS = ("s3", "master", "volume", "filer", "admin")
 
 
 class EmbeddedStore:
-    """SeaweedFS (``weed mini``) on loopback and free ports, ended with the process that started it.
+    """SeaweedFS (``weed mini``) on loopback and free ports; it ends with the process that started it.
 
-    Without a ``directory`` the data is temporary and removed by `stop`; in a given directory data,
-    credentials and (where still free) ports survive a restart. One directory serves one store at a time.
+    Without a ``directory``, the data is temporary, and `stop` removes it. In a given directory, data, credentials and
+    (if still free) ports survive a restart. A directory serves one store at a time.
 
-    Rights: anyone may get and list in the source buckets, as at the exchanges. The lake is private:
-    ``sync`` reads the sources, and reads, writes and lists the lake, but may not delete there;
-    ``maintenance`` has the lake rights of ``sync`` and may delete below ``tables/``; ``admin`` may do all.
+    Rights: anyone may get and list in the source buckets, as at the exchanges. The lake is private: ``sync`` reads the
+    sources, and reads, writes and lists the lake, but may not delete in it; ``maintenance`` has the same rights on the
+    lake and may also delete below ``tables/``; ``admin`` may do everything.
 
-    Raises InputError when ``weed`` is not installed, the directory is in use or the wanted port is
-    taken, and EmbeddedStoreError with the end of SeaweedFS' log when it does not become ready.
+    Raises InputError if ``weed`` is not installed, the directory is in use or the requested port is taken, and
+    EmbeddedStoreError with the end of SeaweedFS' log if the store does not become ready.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class EmbeddedStore:
 
     @property
     def pid(self) -> int | None:
-        """Process id of ``weed``, None when it is not running."""
+        """The process id of ``weed``; None if it is not running."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def source(self, name: str = "data.binance.vision") -> Bucket:
-        """A source bucket, read anonymously."""
+        """A source bucket, with anonymous access."""
         return Bucket(name=name, endpoint_url=self.endpoint_url, anonymous=True)
 
     def lake(self) -> Bucket:
-        """The lake, as the sync identity."""
+        """The lake, with the sync identity."""
         return Bucket(name=self.lake_bucket, endpoint_url=self.endpoint_url, credentials=self.sync)
 
     def admin_bucket(self, name: str) -> Bucket:
@@ -134,10 +134,10 @@ class EmbeddedStore:
         return Bucket(name=name, endpoint_url=self.endpoint_url, credentials=self.admin)
 
     def start(self) -> None:
-        """Start SeaweedFS, create buckets and policies, return when it answers. No-op when running."""
+        """Start SeaweedFS, create buckets and policies, and return when it answers. No-op if it is running."""
         if self.pid is not None:
             return
-        self.stop()  # what is left of a process that ended by itself
+        self.stop()  # cleans up after a process that ended by itself
         weed = weed_binary()
         try:
             directory = self._open_directory()
@@ -151,12 +151,12 @@ class EmbeddedStore:
         except BaseException:
             self.stop()
             raise
-        # An interpreter that ends without stop(): end in order, and remove a temporary directory.
+        # If the interpreter ends without stop(): shut down properly, and remove a temporary directory.
         atexit.register(self._stop_at_exit, os.getpid())
         self._cleanup.callback(atexit.unregister, self._stop_at_exit)
 
     def stop(self) -> None:
-        """End SeaweedFS and free what it held. Safe to call more than once."""
+        """Stop SeaweedFS and free its resources. Safe to call more than once."""
         process, self._process = self._process, None
         self._endpoint_url = None
         try:
@@ -181,16 +181,16 @@ class EmbeddedStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"The store directory {directory} is in use by another process; end that one, or choose another."
+                f"The store directory {directory} is in use by another process; stop it, or choose another directory."
             ) from error
-        # Closing alone would not unlock while a child that another thread has just forked holds a copy.
+        # Closing alone would not unlock while a child that another thread has just forked has a copy.
         self._cleanup.callback(fcntl.flock, lock, fcntl.LOCK_UN)
         for name in ("data", "log"):
             (directory / name).mkdir(mode=0o700, exist_ok=True)
         return directory
 
     def _start_process(self, weed: Path, directory: Path) -> None:
-        """Start until it answers: a stranger may take a port between our look and SeaweedFS' bind."""
+        """Start SeaweedFS, with retries: another process may take a port after our check and before SeaweedFS binds."""
         remembered = directory / "ports.json"
         preferred = _remembered_port(remembered)
         for attempt in range(1, START_ATTEMPTS + 1):
@@ -218,24 +218,24 @@ class EmbeddedStore:
                 )
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> str | None:
-        """None when a request signed with our own key was answered, else what went wrong.
+        """None once a request signed with our own key was answered, else what went wrong.
 
-        The signature matters: on a port taken by another store, that one would answer, and refuse it.
+        The signature identifies our store: another store on the same port would refuse it.
         """
         client = self._probe_client()
         deadline = time.monotonic() + START_SECONDS
-        last: Exception | None = None
+        last_error: Exception | None = None
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 return f"weed exited with status {process.returncode}"
             try:
                 client.list_buckets()
             except (BotoCoreError, ClientError) as error:
-                last = error
+                last_error = error
             else:
                 return None
             time.sleep(POLL_SECONDS)
-        return f"it was not ready after {START_SECONDS:.0f} s" + (f" ({last})" if last else "")
+        return f"it was not ready after {START_SECONDS:.0f} s" + (f" ({last_error})" if last_error else "")
 
     def _probe_client(self) -> S3Client:
         return Bucket(
@@ -258,15 +258,15 @@ class EmbeddedStore:
                 _await_data(client)
         except (BotoCoreError, ClientError) as error:
             raise EmbeddedStoreError(
-                f"The embedded store cannot prepare its buckets at {self.endpoint_url}: {error}"
+                f"The embedded store at {self.endpoint_url} cannot create its buckets: {error}"
             ) from error
 
 
 def _await_data(client: S3Client) -> None:
     """Return when a stored object can be read.
 
-    After a restart SeaweedFS lists and answers before its volumes have reported themselves; under
-    load, reads of existing objects failed with InternalError for up to four seconds.
+    After a restart, SeaweedFS answers listings before its volumes have registered; under load, reads of existing
+    objects failed with InternalError for up to four seconds.
     """
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -303,7 +303,7 @@ def _require_free(port: int | None) -> None:
 
 def _spawn(weed: Path, directory: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
     data, log = directory / "data", directory / "log"
-    # Written by `weed mini` itself at every start, and read at the next: old ports must not come back.
+    # `weed mini` writes this file at every start and reads it at the next, which would restore old ports.
     (data / "mini.options").unlink(missing_ok=True)
     argv = [
         str(weed),
@@ -321,7 +321,7 @@ def _spawn(weed: Path, directory: Path, ports: dict[str, int]) -> subprocess.Pop
             stderr=subprocess.STDOUT,
             cwd=directory,
             env=_environment(directory),
-            # Ctrl+C in a terminal reaches the whole group: SeaweedFS would end before those who use it.
+            # Ctrl+C in a terminal reaches the whole process group: SeaweedFS would stop before its users.
             start_new_session=True,
         )
 
@@ -333,15 +333,16 @@ def _mini_options(directory: Path, ports: dict[str, int]) -> Iterator[str]:
     yield "-master.telemetry=false"  # on by default: statistics to telemetry.seaweedfs.com
     yield from ("-disableHttp", "-webdav=false", "-admin.ui=false", "-s3.iam=false")
     yield from ("-s3.port.iceberg=0", "-s3.port.lance=0")
-    # As AWS: a misspelt bucket is an error, and a bucket with objects cannot be deleted.
+    # As on AWS: a misspelt bucket is an error, and a bucket with objects cannot be deleted.
     yield from ("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false")
     yield from (f"-master.volumeSizeLimitMB={VOLUME_MEGABYTES}", f"-volume.max={VOLUMES}")
     yield "-volume.preStopSeconds=0"
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    """Little: SeaweedFS would make an identity of AWS_* variables, and read configuration below HOME."""
-    # 100,000 objects took 650 MB without the (soft) limit; 20,000 as long with it as without.
+    """A minimal environment: SeaweedFS would create an identity from AWS_* variables and read configuration below
+    HOME."""
+    # Without the (soft) limit, 100,000 objects took 650 MB; 20,000 objects took as long with it as without.
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "GOMEMLIMIT": "512MiB"}
 
 
@@ -358,7 +359,7 @@ def _end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
 
 
 def _remove_sockets(ports: dict[str, int]) -> None:
-    """SeaweedFS puts sockets into /tmp whatever TMPDIR says, and leaves them there when killed."""
+    """SeaweedFS creates sockets in /tmp regardless of TMPDIR, and leaves them when it is killed."""
     for component, port in ports.items():
         for name in (f"seaweedfs-{component}-{port}", f"seaweedfs-{component}-grpc-{port + GRPC_OFFSET}"):
             Path(f"/tmp/{name}.sock").unlink(missing_ok=True)  # noqa: S108
@@ -372,7 +373,7 @@ def _remembered_port(path: Path) -> int | None:
 
 
 def _log_tail(directory: Path) -> str:
-    """The last lines of SeaweedFS' log, without the stack traces that follow a fatal one."""
+    """The last lines of SeaweedFS' log, without the stack traces after a fatal error."""
     lines: list[str] = []
     for name in ("weed.INFO", "weed.out"):
         path = directory / name

@@ -1,10 +1,10 @@
-"""Discovery: walking an exchange's bucket into a catalog, whatever its layout.
+"""Walks an exchange's bucket into a catalog, whatever its layout.
 
-Folders are found by delimiter listings from the bucket's root, so that what no module knows is
-named, too. At the depth where a layout's symbols (or months) are folders, each is a *unit*: an exact
-walk lists it whole, page by page, and keeps only spans and counters, never keys; a shallow one takes
-the unit's name and looks into a sample. Requests at a time are bounded; the walk raises at the first
-listing that fails, since a part of a catalog would look like a part of the archive gone.
+Folders are found by delimiter listings from the bucket's root, so that unrecognized folders are reported, too. At the
+depth where a layout's symbols (or months) are folders, each folder is a *unit*. An exact walk lists units completely,
+page by page, and keeps only spans and counters, never keys. A shallow walk keeps the units' names and samples some.
+Concurrent requests are limited. The walk raises at the first failed listing, since an incomplete catalog would look
+like an archive from which objects were withdrawn.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lakehouse_assets.errors import InputError
 
 CONCURRENCY = 32
 
-_UNITE_ABOVE = 200_000
+_MERGE_ABOVE = 200_000
 _UNRECOGNIZED_READ = 200
 _REASONS = 500
 _PEEKS = 100
@@ -47,7 +47,7 @@ _PEEKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a walk has seen so far."""
+    """The progress of a walk."""
 
     requests: int
     keys: int
@@ -67,29 +67,29 @@ def discover(
     now: datetime | None = None,
     on_progress: OnProgress = lambda _progress: None,
 ) -> Catalog:
-    """Walk ``bucket``, which holds the exchange's archive, and return what is there.
+    """Walk ``bucket``, which contains the exchange's archive, and return its catalog.
 
-    ``markets`` and ``data_types`` narrow it (unknown ones raise InputError). ``concurrency`` is cut to what
-    the bucket allows. ``now`` is the catalog's time, by default the present. Raises StoreError.
+    ``markets`` and ``data_types`` restrict the walk (unknown ones raise InputError). ``concurrency`` is reduced to the
+    bucket's limit. ``now`` is the catalog's time, by default the current time. Raises StoreError.
     """
-    found = exchange_named(exchange)
-    wanted = _wanted(found, markets, data_types)
+    source = exchange_named(exchange)
+    wanted = _wanted(source, markets, data_types)
     started = time.monotonic()
     pages, concurrency = KeyPages(bucket), bucket.at_most(concurrency)
-    walk = _Walk(found, pages, wanted, depth=depth, concurrency=concurrency, on_progress=on_progress)
+    walk = _Walk(source, pages, wanted, depth=depth, concurrency=concurrency, on_progress=on_progress)
     walk.run()
     taken_at = now or datetime.now(UTC)
     if depth is Depth.EXACT:
         spans = walk.spans()
     else:
-        sampler = Sampler(pages, Lister(bucket, concurrency=concurrency), found.today(taken_at))
+        sampler = Sampler(pages, Lister(bucket, concurrency=concurrency), source.today(taken_at))
         spans = sampler.spans(walk.units, concurrency=concurrency)
     return Catalog(
         exchange=exchange,
         taken_at=taken_at,
         depth=depth,
         spans=_finished(spans, exchange),
-        strays=walk.strays(),
+        strays=walk.unrecognized(),
         markets=None if markets is None else tuple(markets),
         data_types=None if data_types is None else tuple(data_types),
         requests=pages.requests,
@@ -123,7 +123,7 @@ def _finished(spans: pl.DataFrame, exchange: str) -> pl.DataFrame:
 
 # The walk
 
-_Task: TypeAlias = "Callable[[], _Found]"
+_Task: TypeAlias = "Callable[[], _TaskResult]"
 
 
 @dataclass(slots=True)
@@ -137,17 +137,17 @@ class _UnrecognizedCount:
 
 
 @dataclass(slots=True)
-class _Found:
-    """What one task brings: spans, strays by prefix and reason, and what is still to do."""
+class _TaskResult:
+    """The result of one task: spans, unrecognized keys by prefix and reason, units, and further tasks."""
 
     spans: list[pl.DataFrame] = field(default_factory=list)
-    strays: dict[tuple[str, str], _UnrecognizedCount] = field(default_factory=dict)
+    unrecognized: dict[tuple[str, str], _UnrecognizedCount] = field(default_factory=dict)
     tasks: list[_Task] = field(default_factory=list)
     units: list[tuple[Dataset, str]] = field(default_factory=list)
 
 
 class _Walk:
-    """One walk; tasks run in threads and touch nothing of it but the counters."""
+    """One walk. Tasks run in threads and share nothing but the counters of requests and keys."""
 
     def __init__(
         self,
@@ -163,28 +163,28 @@ class _Walk:
         self.units: dict[Dataset, list[str]] = {}
         self._exchange = exchange
         self._pages = pages
-        self._all = [(dataset, dataset.layout.head, _unit_depth(dataset.layout)) for dataset in _datasets(exchange)]
+        self._layouts = [(dataset, dataset.layout.head, _unit_depth(dataset.layout)) for dataset in _datasets(exchange)]
         self._wanted = frozenset(wanted)
         self._depth = depth
         self._on_progress = on_progress
         self._spans: list[pl.DataFrame] = []
         self._span_rows = 0
-        self._strays: dict[tuple[str, str], _UnrecognizedCount] = {}
+        self._unrecognized: dict[tuple[str, str], _UnrecognizedCount] = {}
 
     def run(self) -> None:
         tasks: deque[_Task] = deque([partial(self._folder, "")])
-        running: set[Future[_Found]] = set()
+        running: set[Future[_TaskResult]] = set()
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="walk")
         try:
             while tasks or running:
-                # Few more than run: what waits is a name each, what is submitted costs more.
+                # Submit few more than can run: a waiting task is a name, a submitted one takes more memory.
                 while tasks and len(running) < 2 * self.concurrency:
                     running.add(pool.submit(tasks.popleft()))
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    found = future.result()
-                    tasks.extend(found.tasks)
-                    self._take(found)
+                    result = future.result()
+                    tasks.extend(result.tasks)
+                    self._collect(result)
                 self._on_progress(Progress(self._pages.requests, self._pages.keys))
         finally:
             pool.shutdown(cancel_futures=True)
@@ -192,80 +192,81 @@ class _Walk:
     def spans(self) -> pl.DataFrame:
         if not self._spans:
             return SPAN_SCHEMA.to_frame()
-        # A sidecar alone tells of no object.
+        # A sidecar without its object makes no span.
         return merged_spans(pl.concat(self._spans)).filter(pl.col("objects") > 0).with_columns(exact=pl.lit(value=True))
 
-    def strays(self) -> pl.DataFrame:
+    def unrecognized(self) -> pl.DataFrame:
+        """UNRECOGNIZED_SCHEMA."""
         rows = [
             (
                 self._exchange.name,
                 prefix,
                 reason,
-                stray.known,
-                stray.objects,
-                stray.bytes,
-                stray.exact,
-                stray.example,
-                stray.last_modified,
+                count.known,
+                count.objects,
+                count.bytes,
+                count.exact,
+                count.example,
+                count.last_modified,
             )
-            for (prefix, reason), stray in sorted(self._strays.items())
+            for (prefix, reason), count in sorted(self._unrecognized.items())
         ]
         return pl.DataFrame(rows, schema=UNRECOGNIZED_SCHEMA, orient="row")
 
-    def _take(self, found: _Found) -> None:
-        for dataset, unit in found.units:
+    def _collect(self, result: _TaskResult) -> None:
+        for dataset, unit in result.units:
             self.units.setdefault(dataset, []).append(unit)
-        for place, stray in found.strays.items():
-            _add(self._strays, place, stray)
-        self._spans += found.spans
-        self._span_rows += sum(frame.height for frame in found.spans)
-        if self._span_rows > _UNITE_ABOVE:
-            united = merged_spans(pl.concat(self._spans)).drop("span")
-            self._spans = [united]
+        for place, count in result.unrecognized.items():
+            _add(self._unrecognized, place, count)
+        self._spans += result.spans
+        self._span_rows += sum(frame.height for frame in result.spans)
+        if self._span_rows > _MERGE_ABOVE:
+            merged = merged_spans(pl.concat(self._spans)).drop("span")
+            self._spans = [merged]
             self._span_rows = 0
 
     # Tasks
 
-    def _folder(self, prefix: str) -> _Found:
-        """List a folder by delimiter: keys that lie right in it, and what to do with each folder below."""
-        found = _Found()
+    def _folder(self, prefix: str) -> _TaskResult:
+        """List a folder by delimiter: read the keys directly in it, and plan tasks for the folders in it."""
+        result = _TaskResult()
         unknown: list[str] = []
-        datasets = [dataset for dataset, head, _ in self._all if head.startswith(prefix) or prefix.startswith(head)]
+        datasets = [dataset for dataset, head, _ in self._layouts if head.startswith(prefix) or prefix.startswith(head)]
         for page in self._pages.folder(prefix):
-            self._read(page.keys, datasets, prefix, found)
-            unknown += [each for each in page.folders if not self._go_on(each, found)]
-        found.tasks += [partial(self._peek, each) for each in unknown[:_PEEKS]]
+            self._read(page.keys, datasets, prefix, result)
+            unknown += [folder for folder in page.folders if not self._descend(folder, result)]
+        result.tasks += [partial(self._peek, folder) for folder in unknown[:_PEEKS]]
         if len(unknown) > _PEEKS:
             count = _UnrecognizedCount(known=False, example=unknown[_PEEKS], objects=len(unknown) - _PEEKS, exact=False)
-            found.strays[prefix, f"{NO_DATASET} (folders beyond the first {_PEEKS})"] = count
-        return found
+            result.unrecognized[prefix, f"{NO_DATASET} (folders beyond the first {_PEEKS})"] = count
+        return result
 
-    def _go_on(self, prefix: str, found: _Found) -> bool:
-        """Add what is to be done below a folder; False where no known data set lies."""
-        inside = [(dataset, depth) for dataset, head, depth in self._all if prefix.startswith(head)]
-        above = [dataset for dataset, head, _ in self._all if head.startswith(prefix)]
+    def _descend(self, prefix: str, result: _TaskResult) -> bool:
+        """Add the tasks and units of a folder to the result; False if the folder belongs to no known dataset."""
+        inside = [(dataset, depth) for dataset, head, depth in self._layouts if prefix.startswith(head)]
+        above = [dataset for dataset, head, _ in self._layouts if head.startswith(prefix)]
         if not inside and not above:
             return False
         deepest = max((depth for dataset, depth in inside if dataset in self._wanted), default=0)
-        leads_on = any(dataset in self._wanted and dataset.layout.head != prefix for dataset in above)
-        if leads_on or prefix.count("/") < deepest:
-            found.tasks.append(partial(self._folder, prefix))
+        has_wanted_below = any(dataset in self._wanted and dataset.layout.head != prefix for dataset in above)
+        if has_wanted_below or prefix.count("/") < deepest:
+            result.tasks.append(partial(self._folder, prefix))
         elif deepest:
             datasets = [dataset for dataset, _ in inside]
-            found.units += [(dataset, prefix) for dataset in datasets if dataset in self._wanted]
+            result.units += [(dataset, prefix) for dataset in datasets if dataset in self._wanted]
             if self._depth is Depth.EXACT:
-                found.tasks.append(partial(self._unit, prefix, datasets))
+                result.tasks.append(partial(self._unit, prefix, datasets))
         return True
 
-    def _unit(self, prefix: str, datasets: Sequence[Dataset]) -> _Found:
-        """List everything below a folder that belongs to known data sets."""
-        found = _Found()
+    def _unit(self, prefix: str, datasets: Sequence[Dataset]) -> _TaskResult:
+        """List everything below a folder of known datasets."""
+        result = _TaskResult()
         for keys in self._pages.below(prefix):
-            self._read(keys, datasets, _parent(prefix), found)
-        return found
+            self._read(keys, datasets, _parent(prefix), result)
+        return result
 
-    def _peek(self, prefix: str) -> _Found:
-        """The first page of a folder that no known data set is in."""
+    def _peek(self, prefix: str) -> _TaskResult:
+        """The first page of a folder that belongs to no known dataset."""
         keys, is_all = self._pages.first(prefix, "")
         example = prefix if keys.is_empty() else keys.item(0, "key")
         known = next(
@@ -284,34 +285,34 @@ class _Walk:
             exact=is_all,
             last_modified=_latest(keys),
         )
-        return _Found(strays={(prefix, known.reason if known else NO_DATASET): count})
+        return _TaskResult(unrecognized={(prefix, known.reason if known else NO_DATASET): count})
 
     # Reading keys
 
-    def _read(self, keys: pl.DataFrame, datasets: Sequence[Dataset], place: str, found: _Found) -> None:
-        """Add the spans of a page, and its strays as of ``place``."""
+    def _read(self, keys: pl.DataFrame, datasets: Sequence[Dataset], place: str, result: _TaskResult) -> None:
+        """Add the spans of a page to the result, and its unrecognized keys under the prefix ``place``."""
         for dataset in datasets:
             if keys.is_empty():
                 return
             rows = read_keys(dataset, keys)
-            mine = rows.filter("fits")
-            if not mine.is_empty() and dataset in self._wanted:
-                found.spans.append(spans_of(dataset, mine))
+            own_rows = rows.filter("fits")
+            if not own_rows.is_empty() and dataset in self._wanted:
+                result.spans.append(spans_of(dataset, own_rows))
             keys = keys.filter(~rows["fits"])
         for position, (key, size, modified) in enumerate(keys.select("key", "size", "last_modified").iter_rows()):
             if position == _UNRECOGNIZED_READ:
                 rest = _UnrecognizedCount(known=False, example=key, objects=keys.height - position)
-                _add(found.strays, (place, "not of a known data set's form, like others beside it"), rest)
+                _add(result.unrecognized, (place, "not of a known data set's form, like others beside it"), rest)
                 return
             parsed = self._exchange.parse(key)
             if isinstance(parsed, UnrecognizedKey):
                 known = any(rule.reason == parsed.reason for rule in self._exchange.unrecognized_rules)
-                stray = _UnrecognizedCount(known, key, objects=1, bytes=size, last_modified=modified)
-                _add(found.strays, (place, parsed.reason), stray)
+                count = _UnrecognizedCount(known, key, objects=1, bytes=size, last_modified=modified)
+                _add(result.unrecognized, (place, parsed.reason), count)
 
 
 def _unit_depth(layout: Layout) -> int:
-    """Slashes in the prefix of a unit: down to the symbol's folder, else to the last one."""
+    """Number of slashes in the prefix of a unit, which is the symbol's folder, else the last folder."""
     folder = layout.template[: layout.template.rindex("/") + 1]
     if layout.symbol_place is SymbolPlace.FOLDERS:
         folder = folder[: folder.index("/", folder.index("{symbol}")) + 1]
@@ -328,7 +329,7 @@ def _latest(keys: pl.DataFrame) -> datetime | None:
 
 
 def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Spans of a dataset's keys, as read by read_keys."""
+    """The spans of a dataset's keys that read_keys has parsed."""
     is_object = ~pl.col("is_sidecar")
     zero = pl.lit(0, pl.Int64)
     spans = merged_spans(
@@ -353,12 +354,12 @@ def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _add(strays: dict[tuple[str, str], _UnrecognizedCount], place: tuple[str, str], more: _UnrecognizedCount) -> None:
-    """Count more of a kind; beyond _REASONS kinds, under one."""
-    if place not in strays and len(strays) >= _REASONS:
+def _add(counts: dict[tuple[str, str], _UnrecognizedCount], place: tuple[str, str], more: _UnrecognizedCount) -> None:
+    """Add to the count of a prefix and reason; beyond _REASONS of them, to one common count."""
+    if place not in counts and len(counts) >= _REASONS:
         place = ("", "strays of further kinds")
         more.known = False
-    count = strays.setdefault(place, _UnrecognizedCount(more.known, more.example))
+    count = counts.setdefault(place, _UnrecognizedCount(more.known, more.example))
     count.objects += more.objects
     count.bytes += more.bytes
     count.exact = count.exact and more.exact

@@ -1,9 +1,9 @@
 """Binance: https://data.binance.vision, the most complete public archive of an exchange.
 
-Key tree: ``data/{spot|futures/um|futures/cm|option}/{daily|monthly}/{type}/{SYMBOL}/[{interval}/]{file}``
-where file is ``{SYMBOL}-{interval or type}-{date}.zip``, with a SHA-256 sidecar ``.CHECKSUM``
-beside it. Mark, index and premium index klines do not say their type in the file name: only
-the path does. Source: github.com/binance/binance-public-data and its issues.
+Key tree: ``data/{spot|futures/um|futures/cm|option}/{daily|monthly}/{type}/{SYMBOL}/[{interval}/]{file}``, where file
+is ``{SYMBOL}-{interval or type}-{date}.zip``, with a SHA-256 sidecar ``.CHECKSUM``. File names of mark, index and
+premium index klines do not contain the type; only the path does. Source: github.com/binance/binance-public-data and its
+issues.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _FIAT = (
     "AEUR", "ARS", "AUD", "BIDR", "BKRW", "BRL", "BVND", "COP", "CZK", "EUR", "EURI", "GBP", "IDRT",
     "JPY", "MXN", "NGN", "PLN", "RON", "RUB", "TRY", "UAH", "ZAR",
 )  # fmt: skip
-# One table per market: in cm everything is quoted in USD, so that BNBUSD and DOTUSD are never
-# read as pairs of BUSD and TUSD.
+# One table per market: in cm everything is quoted in USD, so that BNBUSD and DOTUSD are never parsed as pairs of BUSD
+# and TUSD.
 _QUOTE_ASSETS = {
     "spot": (*_STABLECOINS, *_COINS, *_FIAT),
     "um": ("BTC", "BUSD", "ETH", "U", "USD1", "USDC", "USDT"),
@@ -172,7 +172,7 @@ BINANCE = Exchange(
     symbol_forms=_SYMBOL_FORMS,
     unrecognized_rules=_UNRECOGNIZED_RULES,
     caveats={
-        "bookTicker": "The monthly file of 2024-04 holds 7 hours of BTCUSDT, and its checksum is right.",
+        "bookTicker": "The monthly file of 2024-04 contains only 7 hours of BTCUSDT, although its checksum matches.",
         "metrics": "Half days and blank rows are common.",
     },
 )

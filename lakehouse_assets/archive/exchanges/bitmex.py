@@ -1,8 +1,7 @@
-"""BitMEX: every trade and quote, one file a day that holds all symbols.
+"""BitMEX: every trade and quote, one file a day with all symbols.
 
-``data/{trade|quote}/YYYYMMDD.csv.gz`` since 2014-11-22, about 50 GB of trades and 330 GB of quotes.
-No checksums. A day without trades is a file with a header only, not a missing one. The folder
-``data/trade/`` exists as a key of its own.
+``data/{trade|quote}/YYYYMMDD.csv.gz`` since 2014-11-22, about 50 GB of trades and 330 GB of quotes. No checksums. A day
+without trades is a file with only a header, not a missing file. The folder ``data/trade/`` also exists as a key.
 """
 
 from __future__ import annotations
@@ -48,6 +47,6 @@ BITMEX = Exchange(
     ),
     caveats=dict.fromkeys(
         ("trade", "quote"),
-        "One file a day holds all symbols. A day on which nothing happened has a header only.",
+        "One file a day contains all symbols. The file of a day without activity has only a header.",
     ),
 )

@@ -1,19 +1,16 @@
 """Bybit: trades of all contracts and of the spot market, one file per symbol and day.
 
-Trees of the bucket: ``trading/`` (contracts, the symbol runs straight into the date), ``spot/``
-(months as ``SYMBOL-YYYY-MM``, days as ``SYMBOL_YYYY-MM-DD``, in one folder) and the dead
-``premium_index/`` and ``spot_index/``. No checksums. The advertised https://public.bybit.com is a CDN
-that shows an HTML index, ignores queries and bans a client above about 40 requests per second; only
-the bucket lists.
+Trees of the bucket: ``trading/`` (contracts; no separator between symbol and date), ``spot/`` (months as
+``SYMBOL-YYYY-MM``, days as ``SYMBOL_YYYY-MM-DD``, in one folder), and ``premium_index/`` and ``spot_index/``, which are
+no longer published. No checksums. The advertised https://public.bybit.com is a CDN that shows an HTML index, ignores
+queries and bans clients above about 40 requests per second; only the bucket answers listings.
 
-Not collected, and reported as strays: ``kline_for_metatrader4/`` (its days are those of UTC+3, unlike
-everything else in the bucket, and a file is named by the first and last day of its month);
-``trade/option/`` and ``mark_kline/option/`` (unannounced); files of ``trading/`` whose folder was
-renamed under them, such as ``trading/DATAOLD01USDT/DATAUSDT2024-08-23.csv.gz``. Order books are on an
-HTTP server that is no S3 bucket.
+Not collected, and reported as unrecognized: ``kline_for_metatrader4/`` (its days are in UTC+3, unlike all others in the
+bucket, and its file names contain the first and last day of a month); ``trade/option/`` and ``mark_kline/option/``
+(unannounced); files of ``trading/`` whose folder was renamed, such as
+``trading/DATAOLD01USDT/DATAUSDT2024-08-23.csv.gz``. Order books are on an HTTP server, not in an S3 bucket.
 
-Uncertain: when the index trees ended. BTCUSD ends in March 2020, while public code has fetched
-ADAUSD of 2022-03-24.
+Uncertain: when the index trees ended. BTCUSD ends in March 2020, but public code has downloaded ADAUSD of 2022-03-24.
 """
 
 from __future__ import annotations
@@ -78,7 +75,7 @@ BYBIT = Exchange(
     },
     canaries={"derivatives": ("BTCUSDT", "ETHUSDT", "BTCUSD"), "spot": ("BTCUSDT", "ETHUSDT")},
     quote_assets={"derivatives": ("USD", "USDC", "USDT"), "spot": _SPOT_QUOTES},
-    # A delivery date (BTC-29DEC23, BTCUSDH23); spot symbols have none that end so.
+    # A delivery date (BTC-29DEC23, BTCUSDH23); no spot symbol ends like that.
     pair_suffix=re.compile(r"(?:-.*|[HMUZ][0-9]{2})\Z"),
     symbol_forms=_SYMBOL_FORMS,
     unrecognized_rules=(
@@ -90,7 +87,7 @@ BYBIT = Exchange(
         UnrecognizedRule(re.compile(r"/\Z"), "it is a folder marker"),
     ),
     caveats={
-        "trades": "Some files have their newest trade first; columns were added over the years.",
+        "trades": "Some files start with the newest trade; columns were added over the years.",
         "premium_index": "No longer published; few symbols.",
         "spot_index": "No longer published; few symbols.",
     },

@@ -1,20 +1,19 @@
-"""Gate: spot, perpetual and delivery contracts and tradfi, filed by month.
+"""Gate: spot, perpetual and delivery contracts and tradfi, in folders of months.
 
-Keys are ``{market}/{type}/{YYYYMM}/{SYMBOL}-{YYYYMM[DD[HH]]}.csv.gz``: what lies below a type are
-months, and a symbol is the beginning of a file name. Candlesticks have their interval in the type's
-name; short ones are cut by day, long ones by month. Order books are cut by the hour; the hour is a part
-of the day's period. Snapshots of books (``orderbooks_slice``) end in ``.gz``. No header, no checksums.
-Since 2018-01, books since 2021-07. The exchange describes types, intervals and paths on its page of
-historical quotes; its download host is a CDN that answers every listing with the same thousand keys,
-so only the bucket lists.
+Keys are ``{market}/{type}/{YYYYMM}/{SYMBOL}-{YYYYMM[DD[HH]]}.csv.gz``: the folders below a type are months, and a file
+name begins with the symbol. The type's folder of candlesticks contains the interval; files of short intervals are
+daily, of long ones monthly. Order books have a file per hour, which is a part of the day's period. Order book snapshots
+(``orderbooks_slice``) end in ``.gz``. No header, no checksums. Since 2018-01, order books since 2021-07. The exchange
+describes types, intervals and paths on its page of historical quotes; its download host is a CDN that answers every
+listing with the same thousand keys, so only the bucket answers listings.
 
-Reported as strays: files in the folder of another month (nearly all are copies of files in the right
-one, but the hour 2022-11-30 23:00 of the books is there only); months right below a market; markets
-that ended (``futures_usd/``, ``future_usdt/``, ``v2/``) or are other companies' (``hk/``, ``malta/``);
-snapshots of all pairs named by the second (``spot_index/``, ``options_ticker/``).
+Reported as unrecognized: files in the folder of another month (nearly all are copies of files in the right folder, but
+the hour 2022-11-30 23:00 of the order books exists only there); months directly below a market; markets that ended
+(``futures_usd/``, ``future_usdt/``, ``v2/``) or belong to other companies (``hk/``, ``malta/``); snapshots of all pairs
+with the second in their name (``spot_index/``, ``options_ticker/``).
 
-Uncertain: the first month of most data sets (2018-01 is the archive's); of tradfi, the page says that all
-candlesticks are monthly, while a daily file of 15m was listed, so that both are looked for.
+Uncertain: the first month of most datasets (2018-01 is the first of the archive). For tradfi, the page says that all
+candlesticks are monthly, but a daily file of 15m was listed, so both are declared.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def _layout(publication: Publication) -> Layout:
 
 
 _PUBLICATIONS = tuple(_publications())
-_BOOKS = "One object an hour; a day is whole with whatever hours the exchange lists."
+_BOOKS = "One object an hour; a day is complete with the hours that the exchange lists."
 
 GATE = Exchange(
     name="gate",
@@ -96,8 +95,7 @@ GATE = Exchange(
     documentation="https://www.gate.com/developer/historical_quotes",
     terms=TermsOfUse(
         "https://www.gate.com/legal/user-agreement",
-        "Nothing beside the files says how they may be used; the exchange offers them for backtests, and its "
-        "general terms apply.",
+        "The files come without a licence; the exchange offers them for backtests, and its general terms apply.",
     ),
     max_requests=64,
     publications=_PUBLICATIONS,
@@ -134,12 +132,12 @@ GATE = Exchange(
         UnrecognizedRule(re.compile(r"\.csv\Z"), "it is the uncompressed twin of a file"),
     ),
     caveats={
-        "trades": "No header. 85 files of futures of 2021-07 hold trades of the spot market instead; some files "
-        "have no bytes at all.",
-        "deals": "No header. Some files have no bytes at all.",
-        "candlesticks": "No header. Columns are time, volume, close, high, low, open. A period without a trade "
-        "has no row. Months of 7d come on the 7th.",
-        "orderbooks": f"{_BOOKS} Rows are changes of the book, not snapshots.",
-        "orderbooks_slice": f"{_BOOKS} JSON lines, 20 levels a side.",
+        "trades": "No header. 85 files of futures of 2021-07 contain trades of the spot market instead; some files "
+        "are empty.",
+        "deals": "No header. Some files are empty.",
+        "candlesticks": "No header. Columns are time, volume, close, high, low, open. An interval without a trade "
+        "has no row. Monthly files of 7d are published on the 7th.",
+        "orderbooks": f"{_BOOKS} Rows are changes of the order book, not snapshots.",
+        "orderbooks_slice": f"{_BOOKS} JSON lines, 20 levels per side.",
     },
 )

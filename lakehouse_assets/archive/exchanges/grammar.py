@@ -1,10 +1,8 @@
-"""What an exchange's archive looks like: publications, folders, and the grammar of its keys.
+"""The declaration of an exchange's archive: its bucket, its publications, and the grammar of its keys.
 
-An exchange is declared by an :class:`Exchange`: facts of its bucket, a table of what it
-publishes, and for each publication a :class:`Layout`, made of one template of its keys. Keys,
-folders and one regular expression follow from the template; the same expression reads a single
-key (:meth:`Exchange.parse`) and a whole listing (``archive/listing.py``), so the two can never
-disagree.
+An :class:`Exchange` has facts of its bucket, a table of publications, and for each publication a :class:`Layout`
+(``layout.py``). The layout's regular expression parses single keys (:meth:`Exchange.parse`) and complete listings
+(``archive/listing.py``), so the two can never disagree.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ParsedKey:
-    """What a key of the archive says about its object."""
+    """The fields of an archive object's key."""
 
     market: str
     data_type: str
@@ -71,7 +69,7 @@ class ParsedKey:
 
 @dataclass(frozen=True, slots=True)
 class UnrecognizedKey:
-    """A key that is no archive object of a known publication, and why."""
+    """A key that is not an archive object of a known publication, and the reason."""
 
     key: str
     reason: str
@@ -79,10 +77,10 @@ class UnrecognizedKey:
 
 @dataclass(frozen=True)
 class UnrecognizedRule:
-    """Keys that match ``pattern`` are strays for ``reason``.
+    """Keys that match ``pattern`` are unrecognized for ``reason``.
 
-    A rule of ``last_resort`` says what an odd key probably is; it does not vouch for the folder it is in, where
-    a new data set may lie.
+    The lake's catalogs contain the reasons and are compared by them, so a reason's text must not change. A rule of
+    ``last_resort`` guesses the reason for a key; its folder may still contain a new dataset.
     """
 
     pattern: re.Pattern[str]
@@ -92,7 +90,7 @@ class UnrecognizedRule:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The sidecar beside each object: ``suffix`` ends its key (see Layout), ``algorithm`` is sha256 or md5."""
+    """The sidecar of each object: its key ends with ``suffix`` (see Layout), ``algorithm`` is sha256 or md5."""
 
     suffix: str
     algorithm: str
@@ -100,24 +98,22 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class TermsOfUse:
-    """What is known of how the data may be used, in a sentence of ours, and the exchange's own terms."""
+    """The exchange's own terms of use for the data, and a summary in one sentence."""
 
     url: str
-    summary: str = "Nothing beside the files says how they may be used; the exchange's general terms apply."
+    summary: str = "The files come without a licence; the exchange's general terms apply."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One exchange's archive. ``endpoint_url`` is None on AWS; ``checksum`` is None where none are published.
+    """One exchange's archive. ``endpoint_url`` is None on AWS; ``checksum`` is None if no checksums are published.
 
-    ``timezone`` (IANA) is that of the exchange's days: a period, and what is today, follow from it.
-    At most ``max_requests`` requests are made of the bucket at a time. Without
-    ``server_side_copy`` no store is asked to copy from it. ``canaries`` are symbols whose newest file
-    tells, per market, that a period has appeared.
-    ``quote_assets`` are the known quote assets of each market, ``pair_suffix`` what may follow
-    the pair in a symbol (a delivery date, a settlement mark), ``symbol_forms`` the spellings of each market.
-    ``documentation`` is the exchange's own page about its data types, ``caveats`` say by data type what
-    whoever reads the files should know.
+    ``timezone`` (IANA) defines the exchange's days, and so its periods and the current date. The bucket gets at most
+    ``max_requests`` concurrent requests. Without ``server_side_copy``, objects are never copied by the store itself.
+    ``canaries`` are symbols, per market, whose newest file shows that a period was published. ``quote_assets`` are the
+    known quote assets of each market, ``pair_suffix`` is what may follow the pair in a symbol (a delivery date, a
+    settlement mark), ``symbol_forms`` are the spellings of each market. ``documentation`` is the exchange's own page
+    about its data types, ``caveats`` are known peculiarities of the files by data type.
     """
 
     name: str
@@ -142,11 +138,11 @@ class Exchange:
 
     @property
     def sidecar_suffix(self) -> str:
-        """What a sidecar's key ends with; empty where there are none."""
+        """The end of a sidecar's key; empty if there are no sidecars."""
         return self.checksum.suffix if self.checksum else ""
 
     def today(self, now: datetime) -> date:
-        """The exchange's date at a moment (which knows its time zone)."""
+        """The exchange's date at a time (which must have a time zone)."""
         return now.astimezone(ZoneInfo(self.timezone)).date()
 
     def bounds(self, period: Period) -> tuple[datetime, datetime]:
@@ -168,10 +164,10 @@ class Exchange:
         return list(dict.fromkeys(p.data_type for p in self.publications if p.market == market))
 
     def publication(self, market: str, data_type: str, cadence: Cadence) -> Publication:
-        """The publication, or InputError naming what exists instead."""
-        found = self._publications.get((market, data_type, cadence))
-        if found is not None:
-            return found
+        """The publication. Raises an InputError that lists the existing ones."""
+        publication = self._publications.get((market, data_type, cadence))
+        if publication is not None:
+            return publication
         if market not in self.markets:
             raise InputError(f"{self.name} has no market {market!r}; it has {', '.join(self.markets)}.")
         if data_type not in self.data_types(market):
@@ -184,46 +180,46 @@ class Exchange:
         return self.layouts[self.publication(market, data_type, cadence).id]
 
     def sidecar_of(self, key: str) -> str | None:
-        """The key of the sidecar of an object with this key; None where none is published, or for another key."""
+        """The key of an object's sidecar; None if the exchange publishes none, or if the key is not an object's."""
         parsed = self.parse(key)
         if self.checksum is None or isinstance(parsed, UnrecognizedKey) or parsed.is_sidecar:
             return None
         return self.layout(parsed.market, parsed.data_type, parsed.cadence).sidecar_of(key)
 
     def quote_asset(self, symbol: str, market: str) -> str | None:
-        """The quote asset of a symbol: the longest known one of its market that its pair ends with.
+        """The quote asset of a symbol: the longest known quote asset of its market with which the pair ends.
 
-        The market decides: ``BNBUSD`` is BNB in USD where only USD is a quote asset, and not BN in BUSD.
+        It depends on the market: if only USD is a quote asset, ``BNBUSD`` is BNB in USD, not BN in BUSD.
         """
         pair = self.pair_suffix.sub("", symbol) if self.pair_suffix else symbol
         quotes = self.quote_assets.get(market, ())
         return max((q for q in quotes if pair.endswith(q) and pair != q), key=len, default=None)
 
     def parse(self, key: str) -> ParsedKey | UnrecognizedKey:
-        """Read any key of the bucket, or say why it is a stray. Never raises."""
+        """Parse any key of the bucket, or return why it is unrecognized. Never raises."""
         reasons = []
         for publication_id, layout in self.layouts.items():
             if key.startswith(layout.head):
-                found = self._parse_within(key, self._publications[publication_id], layout)
-                if isinstance(found, ParsedKey):
-                    return found
-                reasons.append(found)
-        # Of several layouts that begin alike, the one that read most of the key knows best.
+                parsed = self._parse_within(key, self._publications[publication_id], layout)
+                if isinstance(parsed, ParsedKey):
+                    return parsed
+                reasons.append(parsed)
+        # Several layouts may have the same beginning; the first specific reason is the best one.
         known = next((reason for reason in reasons if reason), None) or self._rule_reason(key)
         otherwise = "its name is not of the data set's form" if reasons else "it lies outside every known data set"
         return UnrecognizedKey(key, known or otherwise)
 
     def _parse_within(self, key: str, publication: Publication, layout: Layout) -> ParsedKey | str:
-        """The object, or what is wrong with its key; empty where it is not of the layout's form."""
+        """The object, or the problem of its key; empty if the key does not match the layout."""
         match = compiled(layout.pattern).fullmatch(key)
         if match is None:
             return ""
         groups = match.groupdict()
         text = canonical_period(groups["period"])
         groups["month"] = text[:7].replace("-", "")
-        for twin in ("symbol", "interval", "month"):
-            if groups.get(f"folder_{twin}", groups.get(twin)) != groups.get(twin):
-                return f"its folder is of another {twin}"
+        for field_name in ("symbol", "interval", "month"):
+            if groups.get(f"folder_{field_name}", groups.get(field_name)) != groups.get(field_name):
+                return f"its folder is of another {field_name}"
         interval = groups.get("interval")
         if publication.intervals and interval not in publication.intervals:
             return f"interval {interval} is not published {publication.cadence}"

@@ -1,22 +1,20 @@
-"""HTX: two trees in one bucket, in days of UTC+8.
+"""HTX: two trees in one bucket, with days in UTC+8.
 
-Announced, since 2026-02-01: ``historical_data/{spot|futures}/daily/{type}/{SYMBOL}/[{interval}/]{file}``.
-Its "old version", which the exchange still links and which ended on 2026-08-04:
-``data/{type}/{market}/daily/{SYMBOL}/[{interval}/]{file}``. Both hold the days between, in different
-columns and spellings (``BTC-USDT`` and ``BTCUSDT``, ``1h`` and ``60min``), so a day of the one does not
-stand for a day of the other: they are different markets here, those of the old tree with the prefix
-``old_``. Data types and markets have underscores where the folders have dashes, since they name assets
-and tables.
+The announced tree, since 2026-02-01: ``historical_data/{spot|futures}/daily/{type}/{SYMBOL}/[{interval}/]{file}``. Its
+"old version", which the exchange still links and which ended on 2026-08-04:
+``data/{type}/{market}/daily/{SYMBOL}/[{interval}/]{file}``. Both contain the days in between, with different columns
+and spellings (``BTC-USDT`` and ``BTCUSDT``, ``1h`` and ``60min``), so a day of one tree cannot replace a day of the
+other. Hence the markets of the old tree are separate, with the prefix ``old_``. Data types and markets have underscores
+instead of the folders' dashes, since they name assets and tables.
 
-A file's day begins at 16:00 UTC of the day before, in both trees. Beside a file lies its sidecar with
-SHA-256: in the old tree the file's name with ``.CHECKSUM`` in place of ``.zip``, as the scripts of the
-exchange's own repository (github.com/hbdmapi/huobi_public_data) fetch it, in the new one with ``.CHECKSUM``
-behind ``.zip``, as public code reads it; files without one are taken as they are. The advertised
-www.htx.com/data/ is a CDN that refuses after a few listings.
+In both trees, a file's day begins at 16:00 UTC of the day before. Files have a SHA-256 sidecar: in the old tree with
+``.CHECKSUM`` instead of ``.zip``, as the scripts of the exchange's own repository
+(github.com/hbdmapi/huobi_public_data) download it; in the new tree with ``.CHECKSUM`` after ``.zip``, as public code
+reads it. Files without a sidecar are accepted. The advertised www.htx.com/data/ is a CDN that refuses requests after a
+few listings.
 
-Uncertain: the old tree's first days (2018-11-09 is that of trades of futures, 2020-06-01 that of
-spot), the name of files of its option klines, whether it has intervals beyond the seven, and how the
-sidecars of its order books are called.
+Uncertain: the old tree's first days (2018-11-09 is the first of futures trades, 2020-06-01 of spot), the file names of
+its option klines, whether it has intervals beyond the seven, and the names of its order book sidecars.
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ _OLD_MARKETS = {
 
 
 def _new_tree() -> Iterator[tuple[Publication, str]]:
-    """Publications of ``historical_data/`` and the templates of their keys."""
+    """The publications of ``historical_data/`` with the templates of their keys."""
     books = {"spot": 400, "futures": 150}
     klines = {"klines": ("klines", "klines")}
     index = {"index_klines": ("index-klines", "index-klines"), "mark_klines": ("mark-klines", "mark-price-klines")}
@@ -90,7 +88,7 @@ def _new_tree() -> Iterator[tuple[Publication, str]]:
 
 
 def _old_tree() -> Iterator[tuple[Publication, str]]:
-    """Publications of ``data/`` and the templates of their keys."""
+    """The publications of ``data/`` with the templates of their keys."""
     for market, (folder, first, ended) in _OLD_MARKETS.items():
         yield (
             Publication(market, "trades", Cadence.DAILY, first, ended=ended),
@@ -171,6 +169,6 @@ HTX = Exchange(
     ),
     caveats={
         "trades": "A day without trades has no file. Files of the old tree have no header until about 2026-03.",
-        "klines": "Files of the old tree have no header until about 2026-03, and other columns than the new ones.",
+        "klines": "Files of the old tree have no header until about 2026-03, and different columns from the new tree.",
     },
 )

@@ -1,16 +1,14 @@
 """KuCoin: spot and futures, one file per symbol and day, with an MD5 sidecar.
 
 Keys are ``data/{spot|futures}/daily/{type}/{SYMBOL}/[{interval}/]{file}`` where file is
-``{SYMBOL}-{interval or type}-{date}.zip``; order books are in ``depth/orderbooklv50/``. Beside each lies
-``.CHECKSUM`` with MD5. Symbols have no dash (``BTCUSDT``, ``XBTUSDTM``), but those of spot books have
-(``0G-USDT``).
+``{SYMBOL}-{interval or type}-{date}.zip``; order books are in ``depth/orderbooklv50/``. Each file has a ``.CHECKSUM``
+sidecar with its MD5. Symbols have no dash (``BTCUSDT``, ``XBTUSDTM``), except those of spot order books (``0G-USDT``).
 
-Unverified: access to the bucket itself. The archive is known to list and serve at
-https://historical-data.kucoin.com, a CDN that answers S3 listings only with ``max-keys`` and with
-unencoded slashes in the prefix, which no S3 client sends, and without the bucket in the path, where
-path-style clients put it. So the bucket is used that its listings name, in its region, by the S3 protocol.
-If it refuses anonymous requests, a listing ends with AccessDenied, and this exchange cannot be mirrored.
-Copies by the store are not tried: objects are relayed.
+Unverified: access to the bucket itself. The archive is served at https://historical-data.kucoin.com, a CDN that answers
+S3 listings only with ``max-keys``, with unencoded slashes in the prefix (which no S3 client sends), and without the
+bucket in the path (where path-style clients put it). So requests go to the bucket that the CDN's listings name, in its
+region, by the S3 protocol. If the bucket refuses anonymous requests, a listing fails with AccessDenied, and this
+exchange cannot be mirrored. Server-side copies are not tried: objects are relayed.
 
 Uncertain: the intervals (those of the exchange's REST interface), and the first days.
 """
@@ -77,7 +75,7 @@ KUCOIN = Exchange(
     documentation="https://historical-data.kucoin.com",
     terms=TermsOfUse("https://www.kucoin.com/legal/terms-of-use"),
     checksum=_CHECKSUM,
-    # Another tool met connections that were never answered with many at a time.
+    # Another tool reports that many concurrent connections are left unanswered.
     max_requests=16,
     server_side_copy=False,
     publications=tuple(_TEMPLATES),
@@ -89,7 +87,7 @@ KUCOIN = Exchange(
     },
     canaries={"spot": ("BTCUSDT", "ETHUSDT", "BTC-USDT"), "futures": ("XBTUSDTM", "BTCUSDTM", "ETHUSDTM")},
     quote_assets={"spot": _SPOT_QUOTES, "futures": ("USD", "USDC", "USDT")},
-    # Contracts end in M, dated ones in M and a month's letter and year (XBTMU26).
+    # Contracts end in M, dated ones in M, the month's letter and the year (XBTMU26).
     pair_suffix=re.compile(r"M(?:[HMUZ][0-9]{2})?\Z"),
     symbol_forms={
         "spot": (form(PAIR, Contract.SPOT),),
@@ -106,7 +104,7 @@ KUCOIN = Exchange(
     ),
     caveats={
         "klines": "Columns of spot are time, open, close, high, low; of futures time, open, high, low, close. "
-        "Futures of 1d are published broken: six names, five values.",
-        "depth": "JSON lines, 50 levels a side, 20 to 45 MB per symbol and day.",
+        "Files of futures 1d are published broken: six column names, five values.",
+        "depth": "JSON lines, 50 levels per side, 20 to 45 MB per symbol and day.",
     },
 )

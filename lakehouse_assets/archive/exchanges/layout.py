@@ -23,29 +23,29 @@ SYMBOL = (
     r"\u3021-\u3163\u3165-\ud7ff\uf900-\ufdff\ufe20-\ufefe\uff10-\uffdc"
     r"\U00020000-\U0003fffd]+"
 )
-"""Letters and digits of any script, marks on them, and underscores.
+"""Letters, marks and digits of any script, and underscores.
 
-No space, control, format or ASCII punctuation character: nothing that could leave its folder or
-read as other than it is. The ranges are spelt out because ``\\w`` means different characters to
-Python and to the Rust expressions of Polars (it differs on over 12,000), and both read keys.
+Spaces, control and format characters and ASCII punctuation are excluded: nothing that could leave its folder or look
+like another symbol. The ranges are explicit because ``\\w`` differs between Python and the Rust expressions of Polars
+(on over 12,000 characters), and both parse keys.
 """
 
 SYMBOL_WITH_DASHES = SYMBOL.replace("[", "[-", 1)
-"""The same with dashes, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
+"""SYMBOL with dashes, for exchanges that write ``BTC-USDT`` or ``BTC-29DEC23``."""
 
 SYMBOL_WITH_DOTS = rf"{SYMBOL}(?:\.{SYMBOL})*"
-"""The same with dots between them: ``BRK.B``."""
+"""SYMBOL with dots inside: ``BRK.B``."""
 
 INTERVAL = r"[0-9]+(?:s|mo|m|h|d|w)"
 
 ALL_SYMBOLS = "*"
-"""The symbol of an object that holds all symbols."""
+"""The symbol of an object that contains all symbols."""
 
 HOURS = tuple(f"{hour:02}" for hour in range(24))
 """Parts of a day that is published by the hour."""
 
 GROUP_SYMBOLS_ABOVE = 100
-"""So many symbols of one folder are listed one by one; of more, many in one request."""
+"""Up to this number of symbols of one folder, each is listed by its own request; above, several by one request."""
 
 _PAGE = 1000
 # Years 1000 to 2999: Python and Polars agree on what is a date there, and no period overflows.
@@ -56,8 +56,8 @@ _DATE_PARTS = {"%Y": "[12][0-9]{3}", "%m": "[0-9]{2}", "%d": "[0-9]{2}"}
 class Publication:
     """One (market, data type, cadence) that an exchange publishes.
 
-    ``intervals`` is empty where the data type has none. ``first`` is the first day known to be
-    published for the oldest symbol, ``ended`` the last one of a data set that is dead.
+    ``intervals`` is empty if the data type has none. ``first`` is the first day known to be published, for the oldest
+    symbol; ``ended`` is the last day of a dataset that is no longer published.
     """
 
     market: str
@@ -74,11 +74,11 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A part of the bucket to list: keys below ``prefix`` from ``first`` up to those beginning with ``last``.
+    """A range of keys to list: keys below ``prefix``, from ``first`` up to those that begin with ``last``.
 
-    ``prefix`` ends with a slash, so that a folder never matches its siblings. ``first`` and
-    ``last`` are full key beginnings, in the bucket's (UTF-8) order. Where the range spans several
-    symbols, ``symbols`` are those that are wanted, and between them other periods may lie.
+    ``prefix`` ends with a slash, so that a folder never matches its siblings. ``first`` and ``last`` are complete key
+    prefixes in the bucket's (UTF-8) order. If the range covers several symbols, ``symbols`` are the wanted ones, and
+    the range may include keys of other periods.
     """
 
     prefix: str
@@ -88,8 +88,8 @@ class Folder:
 
 
 class SymbolPlace(StrEnum):
-    """Where the symbols of a publication are found: the names of folders, the beginnings of file
-    names, or nowhere, since each file holds all of them."""
+    """Where a publication's keys contain the symbol: as a folder, at the beginning of the file name, or nowhere, since
+    every file contains all symbols."""
 
     FOLDERS = "folders"
     FILE_NAMES = "file names"
@@ -98,17 +98,16 @@ class SymbolPlace(StrEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one publication lie, and how their keys read.
+    """Where the files of one publication are, and how their keys are parsed.
 
-    ``template`` is a whole key with the fields ``{symbol}``, ``{interval}``, ``{period}``, ``{part}``
-    (a part of the period, such as an hour, in the file name after the period) and ``{month}``
-    (``YYYYMM``, a folder); ``{period}`` is in the file name, once, and written as
-    ``period_format`` says: %Y, %m and %d in this order, by default with dashes. A field that occurs
-    twice must say the same twice. Symbols are in a folder right below ``root``, or begin the file
-    name (up to a character that they do not have), or are not in the key at all. ``symbol`` and
-    ``interval`` are regular expressions that read alike in Python and Rust, without groups.
-    ``parts`` are all that a period may have, in order. A sidecar's key is the object's and
-    ``sidecar_suffix``; ``sidecar_of_stem``: the object's without the file's ending, and the suffix.
+    ``template`` is a complete key with the fields ``{symbol}``, ``{interval}``, ``{period}``, ``{part}`` (a part of the
+    period, such as an hour, after the period in the file name) and ``{month}`` (``YYYYMM``, a folder). ``{period}``
+    occurs once, in the file name, in the ``period_format``: %Y, %m and %d in this order, by default with dashes. A
+    field that occurs twice must have the same value. Symbols are folders directly below ``root``, or the beginning of
+    the file name (up to a character that no symbol contains), or not in the key. ``symbol`` and ``interval`` are
+    regular expressions without groups that mean the same in Python and Rust. ``parts`` are all possible parts of a
+    period, in order. A sidecar's key is the object's key and ``sidecar_suffix``; with ``sidecar_of_stem``, the suffix
+    replaces the file's ending.
     """
 
     template: str
@@ -126,12 +125,12 @@ class Layout:
 
     @cached_property
     def head(self) -> str:
-        """What every key of the publication begins with."""
+        """The beginning of every key of the publication, up to the first field."""
         return self.template[: self.template.index("{")]
 
     @cached_property
     def root(self) -> str:
-        """The deepest folder that holds all of the publication (and perhaps others); ends with a slash."""
+        """The deepest folder with all keys of the publication (and perhaps of others); ends with a slash."""
         return self.head[: self.head.rindex("/") + 1]
 
     @cached_property
@@ -145,7 +144,7 @@ class Layout:
 
     @cached_property
     def suffix(self) -> str:
-        """The file name's end, after period and part: ``.csv.gz``."""
+        """The end of the file name, after period and part: ``.csv.gz``."""
         return self.template[self.template.rindex("}") + 1 :]
 
     @cached_property
@@ -161,10 +160,10 @@ class Layout:
 
     @cached_property
     def pattern(self) -> str:
-        """A regular expression of whole keys (and their sidecars), for Python and for Polars.
+        """A regular expression of complete keys (and their sidecars), for Python and for Polars.
 
-        It has the groups ``period`` and, where the template has them, ``symbol``, ``interval``, ``part``
-        and ``sidecar``; what a key says a first time is in ``folder_symbol``, ``folder_interval``,
+        Its groups are ``period`` and, as far as the template has them, ``symbol``, ``interval``, ``part`` and
+        ``sidecar``. If a field occurs in a folder as well, its value there is ``folder_symbol``, ``folder_interval`` or
         ``folder_month``.
         """
         period = self.period_format
@@ -195,11 +194,11 @@ class Layout:
 
     @property
     def sidecar_drops(self) -> str:
-        """The end of an object's key that its sidecar's has not."""
+        """The end of an object's key that its sidecar's key replaces."""
         return self.suffix if self.sidecar_of_stem else ""
 
     def sidecar_of(self, key: str) -> str:
-        """The key of an object's sidecar, where sidecars are published."""
+        """The key of an object's sidecar, if sidecars are published."""
         return key.removesuffix(self.sidecar_drops) + self.sidecar_suffix
 
     def period_text(self, period: Period) -> str:
@@ -214,14 +213,14 @@ class Layout:
         return self._filled(self.template, symbol, interval, period, part)
 
     def folder_of(self, *, symbol: str, interval: str | None, first: Period, last: Period) -> Folder:
-        """The folder of one symbol (and interval), narrowed to a range of periods (of one month, where
-        months are folders)."""
+        """The folder of one symbol (and interval), restricted to a range of periods (within one month, if months are
+        folders)."""
         prefix = self._filled(self._folder, symbol, interval, first)
         stem = prefix + self._filled(self._stem, symbol, interval, first)
         return Folder(prefix, stem + self.period_text(first), stem + self.period_text(last))
 
     def folders(self, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period) -> list[Folder]:
-        """What to list for a range of periods: no folder twice, few requests, and little that is not asked for."""
+        """The folders to list for a range of periods: each once, with few requests and few unwanted keys."""
         choices: Sequence[str | None] = intervals if "{interval}" in self.template else (None,)
         if self.symbol_place is SymbolPlace.FOLDERS:
             return [
@@ -231,25 +230,25 @@ class Layout:
             ]
         if self.symbol_place is SymbolPlace.NOWHERE:
             symbols = tuple(symbols)[:1]
-        spans = self._spans(sorted(symbols))
+        groups = self._symbol_groups(sorted(symbols))
         return [
-            self._span(span, interval, start, end)
+            self._group_folder(group, interval, start, end)
             for start, end in self._months(first, last)
-            for span in spans
+            for group in groups
             for interval in choices
         ]
 
     def month_root(self, interval: str | None) -> str:
-        """The folder whose folders are the months of an interval; ends with a slash."""
+        """The folder that contains the months of an interval as folders; ends with a slash."""
         return self._filled(self.template[: self.template.index("{month}")], "", interval)
 
-    def _spans(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
-        """Neighbouring symbols whose files of a month fill about a page."""
+    def _symbol_groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
+        """Groups of neighbouring symbols whose files of a month fill about a page."""
         files = max(1, len(self.parts)) * (1 if self.cadence is Cadence.MONTHLY else 31)
         size = 1 if len(symbols) <= GROUP_SYMBOLS_ABOVE else max(1, _PAGE // files)
         return [tuple(symbols[start : start + size]) for start in range(0, len(symbols), size)]
 
-    def _span(self, symbols: Sequence[str], interval: str | None, first: Period, last: Period) -> Folder:
+    def _group_folder(self, symbols: Sequence[str], interval: str | None, first: Period, last: Period) -> Folder:
         start = self.folder_of(symbol=symbols[0], interval=interval, first=first, last=last)
         if len(symbols) == 1:
             return start
@@ -257,10 +256,10 @@ class Layout:
         return Folder(start.prefix, start.first, end.last, tuple(symbols))
 
     def _months(self, first: Period, last: Period) -> list[tuple[Period, Period]]:
-        """The range, cut by month where months are folders."""
+        """The range, split by month if months are folders."""
         if "{month}" not in self.template:
             return [(first, last)]
-        months = period_range(*(Period.containing(Cadence.MONTHLY, each.start) for each in (first, last)))
+        months = period_range(*(Period.containing(Cadence.MONTHLY, period.start) for period in (first, last)))
         starts = [max(first, Period.containing(self.cadence, month.start)) for month in months]
         return [
             (start, min(last, Period.containing(self.cadence, month.end).shifted(-1)))
@@ -285,6 +284,6 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def canonical_period(text: str) -> str:
-    """A period's text as partition keys have it, from its digits with or without dashes."""
+    """A period's text in the form of partition keys, from its digits with or without dashes."""
     digits = text.replace("-", "")
     return "-".join(filter(None, (digits[:4], digits[4:6], digits[6:])))

@@ -1,4 +1,4 @@
-"""How an exchange spells its symbols: declared per market, read by ``archive/catalog/symbols.py``."""
+"""How an exchange spells its symbols: declared per market, parsed by ``archive/catalog/symbols.py``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import StrEnum
 
 
 class Contract(StrEnum):
-    """What a symbol stands for. ``option`` may be all options of an underlying, ``index`` is not traded, ``cfd`` is a
-    contract on what is traded elsewhere (metals, shares)."""
+    """The kind of instrument. ``option`` may be all options of an underlying, ``index`` is not traded, ``cfd`` is a
+    contract on something that is traded elsewhere (metals, shares)."""
 
     SPOT = "spot"
     PERPETUAL = "perpetual"
@@ -21,12 +21,12 @@ class Contract(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SymbolForm:
-    """One spelling. The first form of a market whose ``pattern`` matches the whole symbol is taken.
+    """One spelling. The first form of a market whose ``pattern`` matches the whole symbol applies.
 
-    Groups: ``pair`` (split by the market's quote assets) or ``base`` and ``quote``; ``delivery``
-    (``YYMMDD``, ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``); ``settled``, the mark of
-    a contract that was wound up. ``quote`` stands in where the symbol does not say it. ``settle`` is the asset in
-    which every contract of the form is settled; None: the quote asset, or the base where the quote is USD.
+    Groups: ``pair`` (split by the market's quote assets) or ``base`` and ``quote``; ``delivery`` (``YYMMDD``,
+    ``YYYYMMDD``, ``29DEC23``, or a month code such as ``Z25``); ``settled``, the mark of a settled contract. The
+    ``quote`` of the form applies if the symbol has none. ``settle`` is the settlement asset of every contract of the
+    form; None means the quote asset, or the base if the quote is USD.
     """
 
     pattern: re.Pattern[str]

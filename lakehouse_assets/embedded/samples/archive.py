@@ -1,6 +1,6 @@
-"""A sample archive in Binance's exact format, made from a seed; and what brings objects into a bucket.
+"""A sample archive in Binance's exact format, generated from a seed, and uploads of objects into a bucket.
 
-Equal arguments give equal bytes (with the same zlib), so that ETags and checksums can be compared.
+Equal arguments produce equal bytes (with the same zlib), so that ETags and checksums can be compared.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ CADENCES = {
     "metrics": (Cadence.DAILY,),
 }
 SPOT_TYPES = ("klines", "aggTrades", "trades")
-# Above this, an upload goes in parts, and its ETag is no longer the MD5 of the content.
+# Larger uploads are multipart, so that their ETag is not the MD5 of the content.
 MULTIPART_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFile:
-    """One object: its key as on the exchange, and its content."""
+    """One object: its key, as at the exchange, and its content."""
 
     key: str
     body: bytes
@@ -65,11 +65,11 @@ def sample_files(
     trades_per_day: int = 1000,
     sidecars: bool = True,
 ) -> Iterator[SampleFile]:
-    """Every file of the periods that contain ``first`` to ``last``: the zip, then its sidecar.
+    """Every file of the periods that contain ``first`` to ``last``: each zip, then its sidecar.
 
     Market ``spot``, ``um`` or ``cm``; data type ``klines``, ``markPriceKlines``, ``indexPriceKlines``,
     ``premiumIndexKlines``, ``aggTrades``, ``trades``, ``fundingRate`` (monthly) or ``metrics`` (daily).
-    Candles of different intervals, daily and monthly files agree with each other under one seed.
+    With one seed, candles of different intervals and daily and monthly files agree with each other.
     ``trades_per_day`` is the number of rows of trades and aggTrades. Raises InputError, before the
     first file, for a combination that the exchange does not publish.
     """
@@ -95,21 +95,21 @@ def sidecar(key: str, body: bytes, market: str) -> SampleFile:
 
 
 def upload(bucket: Bucket, files: Iterable[SampleFile], *, concurrency: int = 16) -> int:
-    """Put every file into the bucket, and return how many there were.
+    """Upload every file to the bucket; returns their number.
 
-    Files are taken from the iterable as they are needed: about ``concurrency`` are in memory at a time.
-    Raises StoreError on the first one that the store refuses.
+    The iterable is consumed as needed: about ``concurrency`` files are in memory at a time. Raises StoreError on the
+    first file that the store refuses.
     """
     return _put_all(bucket, ((file.key, file.body) for file in files), concurrency)
 
 
 def upload_tree(bucket: Bucket, directory: Path, *, concurrency: int = 16) -> int:
-    """Put every file below a directory into the bucket, its relative path as key; return how many.
+    """Upload every file below a directory to the bucket, with its relative path as key; returns their number.
 
-    Raises InputError when the directory does not exist, and StoreError as `upload` does.
+    Raises InputError if the directory does not exist, and StoreError as `upload` does.
     """
     if not directory.is_dir():
-        raise InputError(f"{directory} is no directory; name one that is laid out as an archive tree.")
+        raise InputError(f"{directory} is not a directory; give one with the layout of an archive.")
     paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
     return _put_all(bucket, ((path.relative_to(directory).as_posix(), path) for path in paths), concurrency)
 
@@ -124,12 +124,12 @@ def _require_published(market: str, data_type: str, cadence: Cadence, intervals:
         raise InputError(f"Binance publishes {data_type} {' and '.join(CADENCES[data_type])} only, not {cadence}.")
     if not data_type.lower().endswith("klines"):
         if intervals:
-            raise InputError(f"{data_type} has no intervals; leave them out.")
+            raise InputError(f"{data_type} has no intervals; omit them.")
         return
     if not intervals:
         raise InputError(f"{data_type} needs at least one interval, such as 1m.")
     known = [*INTERVAL_MS, *(LONG_INTERVALS if cadence is Cadence.MONTHLY else ())]
-    unknown = [each for each in intervals if each not in known or (each == "1s" and market != "spot")]
+    unknown = [name for name in intervals if name not in known or (name == "1s" and market != "spot")]
     if unknown:
         raise InputError(f"Binance publishes no {market} {cadence} {data_type} of {', '.join(unknown)}.")
 
@@ -162,11 +162,11 @@ def _key(market: str, data_type: str, symbol: str, interval: str | None, period:
 
 
 def _zip(key: str, text: str, period: Period) -> bytes:
-    """One deflated member of the same stem, dated as the exchange does: the morning after the period."""
+    """One deflated member with the same stem, dated like the exchange's files: the morning after the period."""
     stem = key.rsplit("/", 1)[1].removesuffix(".zip")
     end = period.end
     member = zipfile.ZipInfo(f"{stem}.csv", date_time=(end.year, end.month, end.day, 1, 4, 0))
-    member.create_system = 3  # what zipfile writes depends on the operating system otherwise
+    member.create_system = 3  # by default, zipfile's output depends on the operating system
     member.external_attr = 0o644 << 16
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

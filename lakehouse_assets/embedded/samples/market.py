@@ -1,7 +1,7 @@
-"""A made-up market: prices and volumes that follow from seed, market, symbol and time alone.
+"""A synthetic market: prices and volumes depend only on seed, market, symbol and time.
 
-Everything is an integer in the smallest unit, so that sums over minutes equal the hour exactly.
-Days join: a day opens where the one before closed.
+All values are integers in the smallest unit, so that sums over minutes equal the hour exactly. Days are continuous: a
+day opens at the close of the day before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Instrument:
     seed: int
 
     def rng(self, purpose: str, when: object) -> random.Random:
-        """Equal arguments give equal numbers, in every process (strings seed by SHA-512)."""
+        """A generator that yields equal numbers for equal arguments in every process (strings seed by SHA-512)."""
         return random.Random(f"{self.seed}/{self.market}/{self.symbol}/{purpose}/{when}")  # noqa: S311 - no secret
 
     @property
@@ -57,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One trade, or several of one taker order at one price."""
+    """One trade, or several trades of one taker order at one price."""
 
     time_ms: int
     price: int
@@ -79,14 +79,14 @@ def opening_price(instrument: Instrument, day: date) -> int:
 
 @lru_cache(maxsize=32)
 def minute_bars(instrument: Instrument, day: date) -> tuple[Bar, ...]:
-    """The day's 1,440 one-minute candles. Do not change them: they are shared."""
+    """The day's 1,440 one-minute candles. Do not modify them: they are cached."""
     rng = instrument.rng("minutes", day)
     start, end = opening_price(instrument, day), opening_price(instrument, day + timedelta(days=1))
     step = max(start // 3000, 2)
     first_ms = midnight_ms(day)
     bars, price = [], start
     for minute in range(MINUTES_PER_DAY):
-        # Pulled towards the line between the day's two anchors, so that the last close meets the next open.
+        # Pulled towards the line between the day's two anchors, so that the last close equals the next open.
         target = start + (end - start) * (minute + 1) // MINUTES_PER_DAY
         pull = (target - price) // max((MINUTES_PER_DAY - minute) // 8, 1)
         close = target if minute == MINUTES_PER_DAY - 1 else price + pull + rng.randint(-step, step)

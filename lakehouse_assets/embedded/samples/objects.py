@@ -1,7 +1,7 @@
-"""Sample objects of any exchange: its keys, its containers and sidecars, its columns, a few rows each.
+"""Sample objects of any exchange, with its keys, containers, sidecars and columns, and a few rows each.
 
-Keys follow from the exchange's layout, containers from the keys' endings; what a row looks like is one
-line of ROWS. For data that joins over days and intervals see ``sample_archive.py`` (Binance).
+Keys follow from the exchange's layout, containers from the keys' endings; ROWS defines the rows. For data that is
+consistent over days and intervals see ``archive.py`` (Binance).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _INSIDE = ("XBTUSD", "ETHUSD")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A file's lines: a header (empty where files have none) and a row of ``symbol``, ``price``, ``size``,
-    ``side``, ``id`` and the time as ``s``, ``ms`` (since the epoch) or ``stamp``."""
+    """The lines of a file: a header (empty if files have none), and a template of a row with ``symbol``, ``price``,
+    ``size``, ``side``, ``id`` and the time as ``s``, ``ms`` (since the epoch) or ``stamp``."""
 
     header: str
     row: str
@@ -98,10 +98,10 @@ def sample_objects(
     seed: int = 7,
     sidecars: bool = True,
 ) -> Iterator[SampleFile]:
-    """Every object of the periods, each followed by its sidecar where the exchange publishes one.
+    """Every object of the periods, each followed by its sidecar if the exchange publishes sidecars.
 
-    Where an object holds all symbols, the only one of ``symbols`` is ``*``, and rows take turns between
-    two. Equal arguments give equal bytes (with the same zlib).
+    If an object contains all symbols, ``symbols`` is ``*`` alone, and the rows alternate between two symbols. Equal
+    arguments produce equal bytes (with the same zlib).
     """
     layout = dataset.layout
     for symbol in symbols:
@@ -126,7 +126,7 @@ def sidecar_of(key: str, body: bytes, exchange: Exchange) -> SampleFile:
 
 
 def contained(key: str, text: str) -> bytes:
-    """A text in the container that a key's ending names; the member is the file without that ending."""
+    """A text in the container of the key's ending; its member has the file's name without that ending."""
     name = key.rsplit("/", 1)[-1]
     if name.endswith(".zip"):
         buffer = io.BytesIO()

@@ -1,8 +1,7 @@
-"""The made-up market as Binance writes it: the CSV text of one archive file.
+"""The synthetic market in Binance's format: the CSV text of one archive file.
 
-Columns, headers, units and spellings are those of the published files (spot: no header, eight decimals,
-microseconds from 2025 on, ``True``/``False``; futures: header, shorter decimals, milliseconds,
-``true``/``false``).
+Columns, headers, units and spellings are those of the published files (spot: no header, eight decimals, microseconds
+from 2025 on, ``True``/``False``; futures: header, fewer decimals, milliseconds, ``true``/``false``).
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def _kline_row(instrument: Instrument, data_type: str, bar: Bar, end_ms: int) ->
     market = instrument.market
     prices = ",".join(_price(market, cents) for cents in (bar.open, bar.high, bar.low, bar.close))
     opened, closed = _time(market, bar.open_ms), _last_instant(market, bar.open_ms, end_ms)
-    if data_type != "klines":  # mark, index and premium prices: nothing is traded
+    if data_type != "klines":  # mark, index and premium prices have no volume
         return f"{opened},{prices},0,{closed},0,{(end_ms - bar.open_ms) // SECOND_MS},0,0,0"
     volume, taker = (_quantity(market, quantity) for quantity in (bar.volume, bar.taker_volume))
     quote, taker_quote = (_turnover(market, amount) for amount in (bar.turnover, bar.taker_turnover))
@@ -97,12 +96,13 @@ def _kline_row(instrument: Instrument, data_type: str, bar: Bar, end_ms: int) ->
 
 
 def _bars(instrument: Instrument, interval: str, period: Period) -> Iterator[tuple[Bar, int]]:
-    """The candles that open in the period, each with the time at which it has ended."""
+    """The candles that open in the period, each with its end time."""
     if interval in LONG_INTERVALS:
         yield from _long_bars(instrument, interval, period)
         return
     if interval not in INTERVAL_MS:
-        raise InputError(f"{interval!r} is no kline interval; use one of {', '.join([*INTERVAL_MS, *LONG_INTERVALS])}.")
+        known = ", ".join([*INTERVAL_MS, *LONG_INTERVALS])
+        raise InputError(f"{interval!r} is not a kline interval; use one of {known}.")
     length = INTERVAL_MS[interval]
     for day in _days(period):
         minutes = market_of.minute_bars(instrument, day)
@@ -123,12 +123,13 @@ def _long_bars(instrument: Instrument, interval: str, period: Period) -> Iterato
         if end is None:
             continue
         days = [day + timedelta(days=n) for n in range((end - day).days)]
-        bar = market_of.aggregate([market_of.aggregate(market_of.minute_bars(instrument, each)) for each in days])
+        day_bars = [market_of.aggregate(market_of.minute_bars(instrument, member)) for member in days]
+        bar = market_of.aggregate(day_bars)
         yield bar, market_of.midnight_ms(end)
 
 
 def _long_end(interval: str, day: date) -> date | None:
-    """When a candle that opens on this day ends; None when none opens (weeks open on Monday)."""
+    """The end of the candle that opens on this day; None if none opens (weeks open on Monday)."""
     if interval == "1mo":
         return (day.replace(day=1) + timedelta(days=32)).replace(day=1) if day.day == 1 else None
     if interval == "1w":
@@ -140,9 +141,9 @@ def _agg_trade_rows(instrument: Instrument, period: Period, per_day: int) -> Ite
     market = instrument.market
     contracts = ".0" if market == "cm" else ""  # whole contracts, but written as 542.0
     for day in _days(period):
-        agg_id = (day - EPOCH).days * per_day  # ids go on from day to day
+        agg_id = (day - EPOCH).days * per_day  # ids are continuous over days
         for trade in market_of.day_trades(instrument, day, per_day):
-            first = agg_id // 3 * 6 + (0, 1, 4)[agg_id % 3]  # one, three, two trades each, no id left out
+            first = agg_id // 3 * 6 + (0, 1, 4)[agg_id % 3]  # one, three, two trades each, without a gap in the ids
             last = first + (1, 3, 2)[agg_id % 3] - 1
             row = (
                 f"{agg_id},{_price(market, trade.price)},{_quantity(market, trade.quantity)}{contracts},"
@@ -171,7 +172,7 @@ def _funding_rows(instrument: Instrument, period: Period) -> Iterator[str]:
     rng = instrument.rng("funding", period)
     for day in _days(period):
         for hour in (0, 8, 16):
-            late = rng.choice((0, 0, 0, 1, 2, 5))  # as published: calc_time may be some ms late
+            late = rng.choice((0, 0, 0, 1, 2, 5))  # as published: calc_time may be a few ms late
             rate = rng.randint(-10_000, 10_000)
             sign = "-" if rate < 0 else ""
             yield f"{market_of.midnight_ms(day) + hour * HOUR_MS + late},8,{sign}{_decimal(abs(rate), 8)}"
@@ -184,7 +185,7 @@ def _metrics_rows(instrument: Instrument, period: Period) -> Iterator[str]:
         interest = rng.randrange(10_000, 100_000) * 1000
         for step in range(288):
             interest += rng.randint(-9_000, 9_000)
-            # As published: the end of the five minutes, and their beginning since 2026-06-25.
+            # As published: the end of the five minutes, since 2026-06-25 their beginning.
             named = step if day >= _METRICS_NAME_BEGINNINGS else step + 1
             moment = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=5 * named)
             value = interest * bars[step * 5].open

@@ -305,5 +305,5 @@ def test_a_refused_upload_names_the_key(store: EmbeddedStore) -> None:
 
 
 def test_a_missing_tree_is_said(store: EmbeddedStore, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no directory"):
+    with pytest.raises(InputError, match="is not a directory"):
         upload_tree(store.admin_bucket("tree"), tmp_path / "missing")

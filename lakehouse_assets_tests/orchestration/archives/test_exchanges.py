@@ -167,7 +167,7 @@ def test_a_file_of_gate_without_bytes_is_mirrored_as_it_is(world_of: MakeWorld, 
 def test_what_is_known_to_be_wrong_with_gate_s_files_is_said_in_the_asset(world_of: MakeWorld) -> None:
     asset = build_archive_asset(world_of("gate").entry("gate/futures_usdt/trades/monthly"), "s3://lake")
     [spec] = asset.specs
-    assert "85 files of futures of 2021-07 hold trades of the spot market" in str(spec.description)
+    assert "85 files of futures of 2021-07 contain trades of the spot market" in str(spec.description)
 
 
 # HTX
