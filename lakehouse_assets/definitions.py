@@ -1,4 +1,4 @@
-"""The one entry point of Dagster: matrix and settings become definitions."""
+"""The code location: Dagster definitions built from the archive matrix and the settings."""
 
 import dagster as dg
 
@@ -23,7 +23,7 @@ from lakehouse_assets.tables.table import tables_of
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Everything in the location. Needs no credentials and no network."""
+    """All definitions of the code location. Needs no credentials and no network."""
     settings = load_settings()
     matrix = load_matrix(settings.matrix)
     tables = tables_of(matrix.entries)
@@ -54,6 +54,6 @@ def defs() -> dg.Definitions:
             build_incident_sensor(settings.incidents),
         ],
         resources=build_resources(settings),
-        # One-step runs: a process per step would only add its start-up.
+        # Runs have one step: a process per step would only add its start-up time.
         executor=dg.in_process_executor,
     )

@@ -1,7 +1,7 @@
-"""Runs that discovery asks for: how they are named, and what Dagster says became of them.
+"""Runs that discovery requests: their run keys and tags, and their outcome.
 
-A run covers one period or contiguous ones. Its tags say for which content of each period it was
-asked, so that Dagster's runs alone tell the last attempt at a period when the cursor is lost.
+A run covers one period or contiguous ones. Its tags hold the fingerprint of each period's content, so the last attempt
+at a period can be read from Dagster's runs when the cursor is lost.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _UNFINISHED = [
     for status in dg.DagsterRunStatus
     if status not in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 ]
-_RUNS_REMEMBERED = 200
+_RUNS_READ = 200
 
 
 @dataclass(frozen=True, slots=True)
-class RunAsk:
-    """A period to be asked for; ``fingerprint`` is of its listing, ``attempt`` counts from 1."""
+class PeriodRequest:
+    """A period to request a run for; ``fingerprint`` is of its listing, ``attempt`` counts from 1."""
 
     period: Period
     fingerprint: str
@@ -44,7 +44,7 @@ class RunAsk:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a run was asked to do about one period."""
+    """One period of a requested run."""
 
     dataset: str
     period: str
@@ -53,68 +53,68 @@ class Attempt:
     succeeded: bool
 
 
-def grouped(asks: Sequence[RunAsk], most: int) -> list[list[RunAsk]]:
-    """Contiguous periods of one attempt together, at most ``most``; the newest group first."""
-    ordered = sorted(asks, key=lambda ask: ask.period)
-    groups: list[list[RunAsk]] = [ordered[:1]] if ordered else []
-    for before, ask in pairwise(ordered):
-        fits = ask.period == before.period.next() and ask.attempt == before.attempt and len(groups[-1]) < most
-        if fits:
-            groups[-1].append(ask)
+def grouped(requests: Sequence[PeriodRequest], limit: int) -> list[list[PeriodRequest]]:
+    """Contiguous periods of the same attempt, at most ``limit`` to a group; the newest group first."""
+    ordered = sorted(requests, key=lambda request: request.period)
+    groups: list[list[PeriodRequest]] = [ordered[:1]] if ordered else []
+    for previous, request in pairwise(ordered):
+        is_next = request.period == previous.period.next() and request.attempt == previous.attempt
+        if is_next and len(groups[-1]) < limit:
+            groups[-1].append(request)
         else:
-            groups.append([ask])
+            groups.append([request])
     return groups[::-1]
 
 
-def build_request(entry: DatasetEntry, asks: Sequence[RunAsk]) -> dg.RunRequest:
-    """One run for contiguous periods: of one partition, or of a range of them."""
-    first, last = asks[0], asks[-1]
+def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest]) -> dg.RunRequest:
+    """The request of one run for contiguous periods: of one partition, or of a range."""
+    first, last = periods[0], periods[-1]
     name = entry.dataset.name
-    fingerprints = " ".join(ask.fingerprint for ask in asks)
+    fingerprints = " ".join(period.fingerprint for period in periods)
     tags = {
         DATASET_TAG: name,
         ATTEMPT_TAG: str(first.attempt),
-        OBJECTS_TAG: str(sum(ask.objects for ask in asks)),
+        OBJECTS_TAG: str(sum(period.objects for period in periods)),
         FINGERPRINTS_TAG: fingerprints,
     }
-    if len(asks) == 1:
-        what, digest = str(first.period), first.fingerprint
+    if len(periods) == 1:
+        target, digest = str(first.period), first.fingerprint
     else:
-        what, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
+        target, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
         tags |= range_tags(str(first.period), str(last.period))
     return dg.RunRequest(
-        run_key=f"{name}@{what}@{digest}@{first.attempt}",
-        partition_key=str(first.period) if len(asks) == 1 else None,
+        run_key=f"{name}@{target}@{digest}@{first.attempt}",
+        partition_key=str(first.period) if len(periods) == 1 else None,
         asset_selection=[dg.AssetKey(entry.dataset.asset_key)],
         tags=tags,
     )
 
 
 class Runs:
-    """Dagster's runs that were asked for so far."""
+    """The runs that were requested so far, as Dagster has them."""
 
     def __init__(self, instance: dg.DagsterInstance, datasets: Collection[str]) -> None:
         self._instance = instance
         unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags={DATASET_TAG: list(datasets)}))
         self.unfinished = len(unfinished)
         """Number of runs."""
-        self.going_on = {
+        self.in_progress = {
             (attempt.dataset, attempt.period): attempt for run in unfinished for attempt in _attempts_of(run)
         }
         """Attempts in progress by dataset and period."""
         self._past: dict[str, dict[tuple[str, str], Attempt]] = {}
 
     def last_attempt(self, dataset: str, period: str, fingerprint: str) -> Attempt | None:
-        """The last one at this content of a period, as far as Dagster has runs of it."""
+        """The last attempt at this content of a period; None where Dagster has no run of it."""
         if dataset not in self._past:
-            runs = self._instance.get_runs(dg.RunsFilter(tags={DATASET_TAG: dataset}), limit=_RUNS_REMEMBERED)
-            attempts = sorted((each for run in runs for each in _attempts_of(run)), key=lambda each: each.number)
-            self._past[dataset] = {(each.period, each.fingerprint): each for each in attempts}
+            runs = self._instance.get_runs(dg.RunsFilter(tags={DATASET_TAG: dataset}), limit=_RUNS_READ)
+            attempts = sorted((item for run in runs for item in _attempts_of(run)), key=lambda item: item.number)
+            self._past[dataset] = {(item.period, item.fingerprint): item for item in attempts}
         return self._past[dataset].get((period, fingerprint))
 
 
 def _attempts_of(run: dg.DagsterRun) -> Iterator[Attempt]:
-    """None for a run whose tags a person changed."""
+    """The attempts that a run's tags name; no attempts if a person changed the tags."""
     try:
         dataset = Dataset.parse(run.tags[DATASET_TAG])
         first, last = (run.tags.get(tag) or run.tags[PARTITION_TAG] for tag in RANGE_TAGS)

@@ -140,7 +140,7 @@ def test_checks_keep_their_history(former: Former) -> None:
 def test_the_discovery_sensor_goes_on_from_the_saved_cursor(former: Former, monkeypatch: pytest.MonkeyPatch) -> None:
     text = former.facts["cursors"]["binance_discovery"]
     [dataset] = DiscoveryCursor.read(text).datasets.values()
-    assert set(dataset.pursued) == {FAILED, NEXT}
+    assert set(dataset.pending) == {FAILED, NEXT}
     monkeypatch.setattr(sensors, "now", lambda: TICK.timestamp() + DiscoverySettings().settle_seconds + 1)
     [sensor] = build_discovery_sensors(ArchiveMatrix(entries=(former.entry,)), DiscoverySettings())
     resources = {name: former.resources[name] for name in ("lake", "source")}

@@ -9,12 +9,12 @@ from pydantic import Field
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.orchestration.archives.cost_guard import approval
 from lakehouse_assets.orchestration.archives.expected_check import (
-    JUDGED_OF_ARCHIVES,
+    ARCHIVE_QUANTITIES,
     build_expected_check,
     expected_result,
     judge,
 )
-from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated
+from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated_evaluation
 from lakehouse_assets.orchestration.archives.reporting import report_sync
 from lakehouse_assets.orchestration.check_names import COMPLETE, EXPECTED
 from lakehouse_assets.orchestration.partitions import build_partitions
@@ -26,44 +26,43 @@ from lakehouse_assets.sync.scope import Scope
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
 
-# Dagster offers an enum's member names, so these are the modes' own words.
+# The launchpad offers an enum's member names, so these are the modes' values.
 ModeChoice = Enum("ModeChoice", {mode.value: mode.value for mode in SyncMode})
 
 
 class SyncConfig(dg.Config):
-    """Run configuration of an archive asset. By default a run syncs whole partitions."""
+    """Run configuration of an archive asset. By default a run syncs complete partitions."""
 
     symbols: list[str] = Field(
         default=[],
-        description="Sync only these symbols. A partition is materialized only if it is then whole; "
+        description="Sync only these symbols. The partition is materialized only if it is complete afterwards; "
         "otherwise the run records an observation. Empty: all symbols of the matrix entry.",
     )
     intervals: list[str] = Field(
         default=[],
-        description="Sync only these intervals, such as 1m. As for symbols. Empty: all of the matrix entry.",
+        description="Sync only these intervals, such as 1m; otherwise as symbols. Empty: all intervals.",
     )
     mode: ModeChoice | None = Field(
         default=None,
         description="How objects are moved: auto, direct (server-side copy), relay (through memory), "
-        "staged (through scratch disk). "
-        "Default: the matrix entry's mode.",
+        "staged (through scratch disk). Default: the matrix entry's mode.",
     )
     allow_spending: bool = Field(
         default=False,
-        description="Copy although the estimate is above a spending ceiling (LAKEHOUSE_SPENDING_*). For a backfill, "
+        description="Copy even if the estimate exceeds a cost limit (LAKEHOUSE_SPENDING_*). For a backfill, "
         "set the tag lakehouse/allow_spending=true instead.",
     )
     accept_withdrawals: bool = Field(
         default=False,
-        description="Believe a listing that lacks much of what was there: the exchange withdrew it. Otherwise that is "
-        "taken for an outage until it has lasted for LAKEHOUSE_SYNC_DOUBT_HOURS.",
+        description="Accept a listing that lacks many known objects: the exchange withdrew them. By default such a "
+        "listing counts as an outage until it has lasted for LAKEHOUSE_SYNC_DOUBT_HOURS.",
     )
 
 
 def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
-    """The asset of one matrix entry. ``lake_url`` is for its description only.
+    """Build the asset of one matrix entry. ``lake_url`` is for its description only.
 
-    A run covers one partition or a range; each partition is reported by itself.
+    A run covers one partition or a range, and reports each partition separately.
     """
     dataset = entry.dataset
     key = dg.AssetKey(dataset.asset_key)
@@ -75,15 +74,15 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             COMPLETE,
             asset=key,
             partitions_def=partitions,
-            description="Every object that the exchange lists within the matrix entry, and its sidecar, "
-            "is in the lake with the listed content. Names what is missing.",
+            description="Every object that the exchange lists for the matrix entry, and its sidecar, is in the lake "
+            "with the listed content. Names the missing objects.",
         )
     published = build_published_check(key)
 
     @dg.multi_asset(
         name="__".join(dataset.asset_key),
         specs=[_spec(entry, partitions, lake_url)],
-        check_specs=[check, published, build_expected_check(key, JUDGED_OF_ARCHIVES)],
+        check_specs=[check, published, build_expected_check(key, ARCHIVE_QUANTITIES)],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
@@ -98,7 +97,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
     ):
         with traced(context):
             if published.key in context.selected_asset_check_keys:
-                context.log_event(repeated(context.instance, key))
+                context.log_event(repeated_evaluation(context.instance, key))
             if key not in context.selected_asset_keys and check.key not in context.selected_asset_check_keys:
                 return
             target = lake.lake()
@@ -109,8 +108,8 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
                 symbols=tuple(config.symbols),
                 intervals=tuple(config.intervals),
             )
-            asked_to_sync = key in context.selected_asset_keys
-            if asked_to_sync:
+            is_sync = key in context.selected_asset_keys
+            if is_sync:
                 report = engine.sync(
                     scope,
                     mode=config.mode and SyncMode(config.mode.value),
@@ -120,10 +119,10 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
                 )
             else:
                 report = engine.check(scope)
-            report_sync(context, dataset, target, report, synced=asked_to_sync, code_version=entry.code_version)
-            whole = [period.period for period in report.periods if period.is_complete]
-            if whole and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
-                result = expected_result(context, key, lambda: judge(target, dataset, whole))
+            report_sync(context, dataset, target, report, synced=is_sync, code_version=entry.code_version)
+            complete = [period.period for period in report.periods if period.is_complete]
+            if complete and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
+                result = expected_result(context, key, lambda: judge(target, dataset, complete))
                 if result is not None:
                     yield result
 
@@ -155,7 +154,7 @@ def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: st
 def _description(entry: DatasetEntry, lake_uri: str) -> str:
     dataset, exchange = entry.dataset, entry.dataset.source
     intervals = f"Intervals: {', '.join(entry.intervals)}. " if entry.intervals else ""
-    what = (
+    content = (
         f"{dataset.exchange} {dataset.market} {dataset.data_type}, {dataset.cadence} archive files, "
         f"mirrored verbatim. {intervals}Symbols: {entry.symbols}. Days are those of {exchange.timezone}."
     )
@@ -163,4 +162,4 @@ def _description(entry: DatasetEntry, lake_uri: str) -> str:
         f"Source: `{dataset.source_url}` ([{exchange.homepage}]({exchange.homepage}), "
         f"[documentation]({exchange.documentation})). {exchange.terms.summary} ([Terms]({exchange.terms.url}))"
     )
-    return "\n\n".join(filter(None, (what, dataset.caveat, source, f"Lake: `{lake_uri}`")))
+    return "\n\n".join(filter(None, (content, dataset.caveat, source, f"Lake: `{lake_uri}`")))

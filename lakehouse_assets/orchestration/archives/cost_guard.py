@@ -1,6 +1,6 @@
-"""The spending guard in Dagster: what a run is estimated to cost, and whether it may start.
+"""The cost guard: whether a run may start at its estimated cost.
 
-What runs started by sensors are estimated at is kept in their tags, so that a day's sum is known to all.
+Runs that sensors start carry their estimate in tags, so that every process can sum up a day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OVERRIDE = f"`allow_spending: true` in the run's configuration, or the tag {ALLO
 
 
 def approval(context: Context, settings: SpendingSettings, *, is_allowed: bool) -> Callable[[Estimate], None]:
-    """Logs a run's estimate, and raises dg.Failure, without retries, where a ceiling forbids it."""
+    """A callback that logs a run's estimate, and raises dg.Failure without retries above a cost limit."""
 
     def approve(estimate: Estimate) -> None:
         context.log.info("To copy: %s.", estimate)
@@ -55,7 +55,7 @@ def _approve(
     dollars, size = spent(context.instance, today)
     try:
         settings.per_day.check(
-            dollars, size, what="With this run, what sensors started today is estimated at", override=OVERRIDE
+            dollars, size, what="With this run, the runs that sensors started today are estimated at", override=OVERRIDE
         )
     except SpendingError:
         refused = {DOLLARS_TAG: "0", BYTES_TAG: "0", REFUSED_TAG: str(today)}
@@ -64,7 +64,7 @@ def _approve(
 
 
 def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
-    """Dollars and bytes that the runs which sensors started on a `spending_day` were estimated at."""
+    """Estimated dollars and bytes of the runs that sensors started on a `spending_day`."""
     runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: str(day)}))
     return (
         sum(float(run.tags.get(DOLLARS_TAG, 0)) for run in runs),
@@ -73,15 +73,15 @@ def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
 
 
 def spending_day(now: datetime) -> date:
-    """The day whose ceiling counts: UTC's, whatever an exchange's own day is, as runs of all exchanges share it."""
+    """The day that a run counts towards: in UTC, since runs of all exchanges share the daily limit."""
     return now.astimezone(UTC).date()
 
 
-def is_closed(instance: dg.DagsterInstance, ceiling: CostLimit, now: datetime) -> bool:
-    """Whether sensors start nothing more on this day: its ceiling is reached, or refused a run."""
-    if not ceiling:
+def is_closed(instance: dg.DagsterInstance, limit: CostLimit, now: datetime) -> bool:
+    """Whether sensors start no more runs on this day: its cost limit is reached, or has refused a run."""
+    if not limit:
         return False
     day = spending_day(now)
-    return ceiling.is_reached(*spent(instance, day)) or bool(
+    return limit.is_reached(*spent(instance, day)) or bool(
         instance.get_runs(dg.RunsFilter(tags={REFUSED_TAG: str(day)}), limit=1)
     )

@@ -1,4 +1,4 @@
-"""The check ``expected``: are the newest periods of a run as large, as fast and as prompt as their past says?"""
+"""The check ``expected``: whether the newest periods of a run are within the usual range of their history."""
 
 from __future__ import annotations
 
@@ -20,51 +20,56 @@ from lakehouse_assets.observability.expectations.thresholds import (
     Verdict,
 )
 from lakehouse_assets.orchestration.check_names import EXPECTED
+from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.table import PERIOD, Table
 
-JUDGED_OF_ARCHIVES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"
-JUDGED_OF_TABLES = "Rows"
+ARCHIVE_QUANTITIES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"
+TABLE_QUANTITIES = "Rows"
 JUDGED = 7
-"""Newest periods of a run that are judged."""
+"""Number of a run's newest periods that are judged."""
 
 
-def build_expected_check(key: dg.AssetKey, numbers: str) -> dg.AssetCheckSpec:
-    """Unpartitioned, since a second partitioned check would make the UI crawl; it never blocks. ``numbers``
-    names what is judged."""
+def build_expected_check(key: dg.AssetKey, quantities: str) -> dg.AssetCheckSpec:
+    """Unpartitioned, since a second partitioned check would slow down the UI; never blocks. ``quantities`` names what
+    is judged."""
     return dg.AssetCheckSpec(
         EXPECTED,
         asset=key,
-        description=f"{numbers} of the newest periods lie where their own history says (medians of the same weekday, "
-        "with the trend). Says what was expected, and from how much history.",
+        description=f"{quantities} of the newest periods are within the range that their history predicts (medians of "
+        "the same weekday, with the trend). States the expected range, and the length of the history.",
     )
 
 
 def judge(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdict]:
-    """Verdicts on what the newest JUDGED of ``periods`` amount to, oldest first. Raises StoreError."""
+    """Verdicts on the figures of the newest JUDGED of ``periods``, oldest first. Raises StoreError."""
     if not periods:
         return []
     since = _first_of_history(dataset.cadence, periods)
     return _verdicts(volumes(lake, dataset, since=since), dataset.cadence, periods)
 
 
-def judge_rows(lake: Lake, table: Table, periods: Sequence[str]) -> list[Verdict]:
-    """Verdicts on the rows that a table has of the newest JUDGED of ``periods``. Raises StoreError."""
+def judge_rows(lake: Lake, rows_table: Table, periods: Sequence[str]) -> list[Verdict]:
+    """Verdicts on the number of a table's rows in the newest JUDGED of ``periods``. Raises StoreError."""
     if not periods:
         return []
-    parts = held_lineage(lake, table, since=_first_of_history(table.cadence, periods), columns=[PERIOD, "rows"])
-    return _verdicts(parts.group_by(PERIOD).agg(pl.col("rows").sum()), table.cadence, periods)
+    parts = held_lineage(
+        lake, rows_table, since=_first_of_history(rows_table.cadence, periods), columns=[PERIOD, "rows"]
+    )
+    return _verdicts(parts.group_by(PERIOD).agg(pl.col("rows").sum()), rows_table.cadence, periods)
 
 
 def expected_result(
     context: dg.AssetExecutionContext, key: dg.AssetKey, read: Callable[[], list[Verdict]]
 ) -> dg.AssetCheckResult | None:
-    """The check's result for a run's periods, of which ``read`` makes the verdicts. None, with a warning in the
-    log, where history cannot be read: that is no fault of what was copied."""
+    """The check's result for a run's periods; ``read`` returns the verdicts.
+
+    None, with a warning in the log, where the history cannot be read: the copied data are not at fault.
+    """
     try:
         verdicts = read()
     except LakehouseError as error:
-        context.log.warning("What was to be expected of %s is not known: %s", key.to_user_string(), error)
+        context.log.warning("The usual range of %s cannot be computed: %s", key.to_user_string(), error)
         return None
     unusual = [verdict for verdict in verdicts if verdict.is_unusual]
     return dg.AssetCheckResult(
@@ -75,7 +80,9 @@ def expected_result(
         description=" ".join(str(verdict) for verdict in unusual) or _usual(verdicts),
         metadata={
             "unusual": dg.MetadataValue.int(len(unusual)),
-            "verdicts": dg.MetadataValue.md(_table(verdicts)),
+            "verdicts": dg.MetadataValue.md(
+                table(("period", "state", "verdict"), [(row.period, row.state, row) for row in verdicts], empty="")
+            ),
         },
     )
 
@@ -89,17 +96,17 @@ def _newest(periods: Sequence[str]) -> list[str]:
     return sorted(periods)[-JUDGED:]
 
 
-def _verdicts(known: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -> list[Verdict]:
-    """``known`` has a row per period and a column per quantity, null where it is not known."""
+def _verdicts(figures: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -> list[Verdict]:
+    """``figures`` has a row per period and a column per quantity, null where it is unknown."""
     newest = [Period.parse(text, cadence) for text in _newest(periods)]
     detector = AdaptiveThresholdDetector()
     verdicts = []
     for name, quantity in QUANTITIES.items():
-        if name not in known.columns:
+        if name not in figures.columns:
             continue
         series = {
             Period.parse(period, cadence): value
-            for period, value in known.filter(pl.col(name).is_not_null()).select(PERIOD, name).iter_rows()
+            for period, value in figures.filter(pl.col(name).is_not_null()).select(PERIOD, name).iter_rows()
         }
         history = [(period.start, value) for period, value in series.items()]
         verdicts += [
@@ -113,10 +120,4 @@ def _verdicts(known: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -> 
 def _usual(verdicts: Sequence[Verdict]) -> str:
     periods = len({verdict.period for verdict in verdicts})
     learned = sum(verdict.expected is not None for verdict in verdicts)
-    return f"{len(verdicts)} numbers of {periods} periods are as usual; {learned} of them could be judged by history."
-
-
-def _table(verdicts: Sequence[Verdict]) -> str:
-    lines = ["| period | state | verdict |", "|---|---|---|"]
-    lines += [f"| {verdict.period} | {verdict.state} | {verdict} |" for verdict in verdicts]
-    return "\n".join(lines)
+    return f"{len(verdicts)} figures of {periods} periods are as usual; {learned} of them have enough history."

@@ -1,4 +1,4 @@
-"""Syncing and verifying as ops, for a user's own jobs, and a job of each: any dataset, any range, from the launchpad.
+"""Ops that sync and verify any range of any dataset, for a user's own jobs, and a job of each for the launchpad.
 
     from lakehouse_assets.orchestration.archives.ops import sync_archive
 
@@ -6,7 +6,7 @@
     def before_the_backtest():
         my_own_op(sync_archive())
 
-The ops report partitions as the assets do: what they bring shows in the asset catalog.
+The ops report partitions as the assets do, so the result shows in the asset catalog.
 """
 
 import dagster as dg
@@ -28,31 +28,35 @@ from lakehouse_assets.sync.scope import Scope
 
 
 class PeriodRange(dg.Config):
-    """Periods of one dataset of the archive matrix."""
+    """A range of periods of one dataset of the archive matrix."""
 
-    dataset: str = Field(description="Such as binance/um/klines/daily; one of the archive matrix.")
+    dataset: str = Field(description="A dataset of the archive matrix, such as binance/um/klines/daily.")
     first: str = Field(description="First period: 2024-01-31, or 2024-01.")
     last: str = Field(description="Last period, included; a month means all of its days.")
 
 
 class SyncRange(PeriodRange):
-    """What to sync. By default whole partitions are."""
+    """What to sync: complete partitions by default."""
 
-    symbols: list[str] = Field(default=[], description="Only these symbols; empty: all of the matrix entry.")
-    intervals: list[str] = Field(default=[], description="Only these intervals; empty: all of the matrix entry.")
-    mode: ModeChoice | None = Field(
-        default=None, description="How objects are moved; default: the matrix entry's mode."
+    symbols: list[str] = Field(
+        default=[], description="Sync only these symbols. Empty: all symbols of the matrix entry."
     )
-    allow_spending: bool = Field(default=False, description="Copy although the estimate is above a spending ceiling.")
+    intervals: list[str] = Field(
+        default=[], description="Sync only these intervals. Empty: all intervals of the matrix entry."
+    )
+    mode: ModeChoice | None = Field(
+        default=None, description="How objects are moved. Default: the matrix entry's mode."
+    )
+    allow_spending: bool = Field(default=False, description="Copy even if the estimate exceeds a cost limit.")
 
 
 class VerifyRange(PeriodRange):
     """What to verify."""
 
-    again: bool = Field(default=False, description="Read everything again, also what is verified already.")
+    again: bool = Field(default=False, description="Read all objects, also those that are already verified.")
 
 
-@dg.op(description="Bring periods of one dataset into the lake; returns the totals of the sync.")
+@dg.op(description="Sync periods of one dataset into the lake; returns the totals.")
 def sync_archive(
     context: dg.OpExecutionContext,
     config: SyncRange,
@@ -60,8 +64,8 @@ def sync_archive(
     source: SourceResource,
     sync: SyncResource,
 ) -> dict[str, int]:
-    """Fails, without retries, when a period that should be whole is not."""
-    entry, scope = _asked(config, tuple(config.symbols), tuple(config.intervals))
+    """Fails, without retries, when a period that should be complete is not."""
+    entry, scope = _scope_of(config, tuple(config.symbols), tuple(config.intervals))
     with traced(context):
         target = lake.lake()
         report = sync.engine(source.bucket(entry.dataset.source), target).sync(
@@ -74,47 +78,51 @@ def sync_archive(
     return {name: report.total(name) for name in ("expected", "present", "copied", "failed", "bytes_copied")}
 
 
-@dg.op(description="Read the lake's copies of one dataset and compare them with the exchange's checksums.")
+@dg.op(description="Read one dataset's copies in the lake and compare them with the exchange's checksums.")
 def verify_archive(
     context: dg.OpExecutionContext, config: VerifyRange, lake: LakeResource, source: SourceResource
 ) -> dict[str, int]:
     """Fails, without retries, when a copy differs from its source or could not be read."""
-    entry, scope = _asked(config)
+    entry, scope = _scope_of(config)
     with traced(context):
-        done = Verifier(source.bucket(entry.dataset.source), lake.lake()).verify(
+        verification = Verifier(source.bucket(entry.dataset.source), lake.lake()).verify(
             entry.dataset, scope.names, again=config.again, run_id=context.run.run_id
         )
-        for complaint in (*done.complaints, *done.unread):
+        for complaint in (*verification.complaints, *verification.unread):
             context.log.warning("%s: %s: %s", complaint.state, complaint.key, complaint.note)
-        wrong = sum(complaint.copy_differs for complaint in done.complaints)
-        if wrong or done.unread:
+        differing = sum(complaint.copy_differs for complaint in verification.complaints)
+        if differing or verification.unread:
             raise dg.Failure(
-                f"{wrong} copies of {entry.dataset} differ from their source (sync them again), "
-                f"{len(done.unread)} objects could not be read.",
+                f"{differing} copies of {entry.dataset} differ from their source (sync them again), "
+                f"{len(verification.unread)} objects could not be read.",
                 allow_retries=False,
             )
-    return {"objects_read": done.objects_read, "bytes_read": done.bytes_read, "mismatches": len(done.complaints)}
+    return {
+        "objects_read": verification.objects_read,
+        "bytes_read": verification.bytes_read,
+        "mismatches": len(verification.complaints),
+    }
 
 
 def build_jobs() -> list[dg.JobDefinition]:
-    """A job of each op, for the launchpad."""
+    """One job per op, for the launchpad."""
 
     @dg.job(
         name="sync",
-        description="Sync a range of any dataset. The assets do the same; this asks for what is no partition range of "
-        "one run, such as a month of some symbols.",
+        description="Sync a range of any dataset, as the assets do. For ranges that are no partitions of one run, such "
+        "as a month of some symbols.",
     )
     def sync_job() -> None:
         sync_archive()
 
-    @dg.job(name="verify", description="Verify a range of any dataset: read its copies, compare checksums.")
+    @dg.job(name="verify", description="Verify a range of any dataset: read its copies and compare checksums.")
     def verify_job() -> None:
         verify_archive()
 
     return [sync_job, verify_job]
 
 
-def _asked(
+def _scope_of(
     config: PeriodRange, symbols: tuple[str, ...] = (), intervals: tuple[str, ...] = ()
 ) -> tuple[DatasetEntry, Scope]:
     try:

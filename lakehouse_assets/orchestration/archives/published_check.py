@@ -1,7 +1,7 @@
-"""The check `published`: whether an archive is published when it should be.
+"""The check `published`: whether an exchange publishes an archive on time.
 
-When nothing is published nothing is materialized, so the sensor records the check's evaluations: once a
-day, and when the verdict changes. A run only repeats the last one, so that the check is never left open.
+Without a publication no run starts, so the discovery sensor records the evaluations: once a day, and when the status
+changes. A run only repeats the last evaluation, since Dagster shows a check without one as not executed.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from lakehouse_assets.orchestration.discovery.cursor import DatasetState
 from lakehouse_assets.sync.changes import TrackedPeriods
 
 WHOLE_EXCHANGE = 0.5
-"""Where at least this share of an exchange's datasets is behind (two at least), the exchange is."""
+"""The whole exchange is behind where at least this share of its datasets, and at least two of them, are."""
 
 
 def build_published_check(key: dg.AssetKey) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         PUBLISHED,
         asset=key,
-        description="The exchange publishes when it is expected to: WARN when it is late, ERROR when it has stalled. "
-        "A publication that ended passes. Recorded by the exchange's discovery sensor.",
+        description="The exchange publishes on time: WARN when it is late, ERROR when it has stalled. Datasets no "
+        "longer published pass. Recorded by the exchange's discovery sensor.",
     )
 
 
-def judged(
+def availability_of(
     entry: DatasetEntry,
     known: ManifestSummary,
     followed: TrackedPeriods,
-    watched: DatasetState,
+    state: DatasetState,
     seen: Collection[str],
     *,
     now: datetime,
 ) -> Availability | None:
-    """A dataset as the manifest, the canaries and the listings have it; None before anything of it is due."""
+    """A dataset's availability by its manifest, canaries (``seen``) and listings; None before a period is due."""
     expected = expectation(entry.dataset.cadence, known.published)
-    listed = (period for period, each in watched.pursued.items() if each.fingerprint)
-    text = max((*known.published, *seen, *listed), default=None)
-    newest = None if text is None else entry.dataset.period(text)
+    listed = (period for period, pending in state.pending.items() if pending.fingerprint)
+    newest_text = max((*known.published, *seen, *listed), default=None)
+    newest = None if newest_text is None else entry.dataset.period(newest_text)
     if followed.since > followed.newest:
         has_ended = entry.last_period is not None and entry.last_period <= followed.newest
         return Availability(AvailabilityStatus.DEAD, expected, newest) if has_ended else None
@@ -56,31 +56,31 @@ def judged(
 def evaluations(
     entries: Sequence[DatasetEntry],
     verdicts: Mapping[str, Availability],
-    watched: Mapping[str, DatasetState],
+    states: Mapping[str, DatasetState],
     now: datetime,
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Of one exchange's datasets, those whose verdict was not told yet, or not today.
+    """Evaluations of one exchange's datasets whose status changed or was not recorded today.
 
-    Where the whole exchange is behind, the first dataset tells it with the severity it has; the others
-    warn and name it: one cause, one alert. Those without a verdict now stand as they were told last.
+    Where the whole exchange is behind, the first dataset keeps its own severity, and the others warn and name it: one
+    cause raises one alert. A dataset without a verdict counts with its last recorded status.
     """
     for cadence in Cadence:
-        of_cadence = [entry for entry in entries if entry.dataset.cadence is cadence]
-        standings = {
-            (name := entry.dataset.name): verdicts[name].standing if name in verdicts else watched[name].standing
-            for entry in of_cadence
+        cadence_entries = [entry for entry in entries if entry.dataset.cadence is cadence]
+        statuses = {
+            (name := entry.dataset.name): verdicts[name].standing if name in verdicts else states[name].status
+            for entry in cadence_entries
         }
-        behind = [name for name, standing in standings.items() if standing in BEHIND]
-        alive = [name for name, standing in standings.items() if standing and standing != AvailabilityStatus.DEAD]
-        is_whole = len(behind) > 1 and len(behind) >= WHOLE_EXCHANGE * len(alive)
-        for entry in of_cadence:
+        behind = [name for name, status in statuses.items() if status in BEHIND]
+        alive = [name for name, status in statuses.items() if status and status != AvailabilityStatus.DEAD]
+        is_whole_exchange = len(behind) > 1 and len(behind) >= WHOLE_EXCHANGE * len(alive)
+        for entry in cadence_entries:
             name = entry.dataset.name
             if (verdict := verdicts.get(name)) is None:
                 continue
-            others = f"{len(behind)} of {len(alive)}" if is_whole and name in behind else None
-            told = f"{verdict.standing}{' with others' if others else ''} {now.date()}"
-            if watched[name].told != told:
-                watched[name].told = told
+            others = f"{len(behind)} of {len(alive)}" if is_whole_exchange and name in behind else None
+            recorded = f"{verdict.standing}{' with others' if others else ''} {now.date()}"
+            if states[name].recorded != recorded:
+                states[name].recorded = recorded
                 yield _evaluation(entry, verdict, others, lead=behind[0] if others and name != behind[0] else None)
 
 
@@ -88,11 +88,11 @@ def _evaluation(
     entry: DatasetEntry, verdict: Availability, others: str | None, lead: str | None
 ) -> dg.AssetCheckEvaluation:
     dataset = entry.dataset
-    text = _words(verdict)
+    text = _description(verdict)
     if others:
         text += f" The whole exchange is behind: {others} {dataset.cadence} datasets of {dataset.exchange}."
     if lead:
-        text += f" {lead} tells how far."
+        text += f" See {lead}."
     metadata: dict[str, dg.MetadataValue] = {
         "standing": dg.MetadataValue.text(verdict.standing.value),
         "periods_behind": dg.MetadataValue.int(verdict.periods_behind),
@@ -116,30 +116,30 @@ def _evaluation(
     )
 
 
-def _words(verdict: Availability) -> str:
-    newest = f"The newest period is {verdict.newest}" if verdict.newest else "Nothing of it was ever seen"
+def _description(verdict: Availability) -> str:
+    newest = f"The newest period is {verdict.newest}" if verdict.newest else "No period of it was ever listed"
     if verdict.standing is AvailabilityStatus.ON_TIME:
         return f"On time. {newest}."
     if verdict.standing is AvailabilityStatus.DEAD:
         return f"No longer published. {newest}."
     word = "Late" if verdict.standing is AvailabilityStatus.LATE else "Stalled"
     return (
-        f"{word}: {verdict.missing} was due {_span(verdict.behind)} ago, {verdict.periods_behind} "
+        f"{word}: {verdict.missing} was due {_duration(verdict.behind)} ago, {verdict.periods_behind} "
         f"{'period is' if verdict.periods_behind == 1 else 'periods are'} missing. {newest}."
     )
 
 
-def _span(span: timedelta) -> str:
-    days, hours = span.days, span.seconds // 3600
-    return f"{days} d {hours} h" if days else f"{hours} h {span.seconds % 3600 // 60} min"
+def _duration(time: timedelta) -> str:
+    days, hours = time.days, time.seconds // 3600
+    return f"{days} d {hours} h" if days else f"{hours} h {time.seconds % 3600 // 60} min"
 
 
-def _hours(span: timedelta) -> float:
-    return round(span.total_seconds() / 3600, 2)
+def _hours(time: timedelta) -> float:
+    return round(time.total_seconds() / 3600, 2)
 
 
-def repeated(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
-    """The check's last evaluation, for a run that was asked to evaluate it."""
+def repeated_evaluation(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
+    """The check's last evaluation, for a run that selects the check."""
     last = last_check_evaluation(instance, dg.AssetCheckKey(key, PUBLISHED))
     if last is None:
         return dg.AssetCheckEvaluation(
@@ -147,7 +147,7 @@ def repeated(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetCheckEva
             check_name=PUBLISHED,
             passed=True,
             severity=dg.AssetCheckSeverity.WARN,
-            description="Not judged yet: turn on the exchange's discovery sensor.",
+            description="Not evaluated yet: turn on the exchange's discovery sensor.",
         )
     return dg.AssetCheckEvaluation(
         asset_key=key,

@@ -1,84 +1,111 @@
-"""The discovery sensor's cursor: what must survive a restart, bounded in size.
+"""The discovery sensor's cursor: the state that must survive a restart, bounded in size.
 
-It remembers what neither the listing nor the manifest nor Dagster's runs can tell; where it is
-lost, those three still keep anything from being copied or asked for twice.
+It holds what neither the listing nor the manifest nor Dagster's runs record. Where it is lost, those three still
+prevent that anything is copied or requested twice.
+
+In JSON, some fields keep the names that earlier versions wrote (the aliases below), and named tuples are lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, date, datetime
+from enum import Enum
 from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lakehouse_assets.clock import Clock, SavedSeconds
 from lakehouse_assets.errors import StoreError
 
 MAX_BYTES = 95_000
-"""Of the text. With 300 datasets and as many periods as may be pursued it is below."""
+"""Limit of the cursor's text. 300 datasets with as many pending periods as allowed stay below it."""
 
-MAX_PURSUED = 500
-MAX_PURSUED_OF_DATASET = 250
-"""Periods pursued at a time. A rescan that has found so many waits until some are done."""
+MAX_PENDING = 500
+MAX_PENDING_OF_DATASET = 250
+"""Pending periods at a time. A rescan that has found as many pauses until some are done."""
 
 MAX_RESCANS = 20
-"""Datasets in the midst of a rescan at a time."""
+"""Datasets that are being rescanned at a time."""
+
+MAX_ATTEMPTS = 8
+"""Runs requested for one content of a period before it is given up."""
+
+
+class PendingStatus(Enum):
+    """What a pending period waits for."""
+
+    NOT_LISTED = "not listed"
+    SETTLING = "waiting for the listing to settle"
+    REQUESTED = "run requested"
+    RETRYING = "retry pending"
+    GIVEN_UP = "given up"
 
 
 class PendingPeriod(NamedTuple):
-    """A period that is published and not (wholly) in the lake.
+    """A period that is published and not complete in the lake.
 
-    ``attempt`` 0: no run was asked for; its listing has the ``fingerprint`` since ``at`` (epoch
-    seconds), or was not taken yet (empty fingerprint). Otherwise the last attempt; ``at`` is when that
-    run was first seen to be over, 0 while it is not.
+    ``fingerprint`` is of its listing, empty before the first one. ``attempt`` counts the runs requested for that
+    content. ``since`` (epoch seconds): when the listing had the fingerprint first, or with an attempt, when its run was
+    first seen to be over, 0 before that.
     """
 
     fingerprint: str = ""
     attempt: int = 0
-    at: SavedSeconds = 0
+    since: SavedSeconds = 0
+
+    @property
+    def status(self) -> PendingStatus:
+        if not self.attempt:
+            return PendingStatus.SETTLING if self.fingerprint else PendingStatus.NOT_LISTED
+        if not self.since:
+            return PendingStatus.REQUESTED
+        return PendingStatus.GIVEN_UP if self.attempt >= MAX_ATTEMPTS else PendingStatus.RETRYING
 
 
-class Place(NamedTuple):
-    """How far a rescan is: the last period of the stretch it is at, and the key where its next part begins."""
+class RescanPosition(NamedTuple):
+    """How far a rescan is: the last period of its current window, and the key at which the window goes on."""
 
     period: str
     key: str = ""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
 class DatasetState(_Model):
-    """One dataset. Times are epoch seconds, 0 for never.
+    """State of one dataset. Times are epoch seconds, 0 for never.
 
-    ``since``: followed from here where there is no ``follow_from``. ``listed``: when the newest periods of
-    all symbols were last listed. ``rescanned``: when the last rescan ended. ``wanted``: what the matrix
-    asked for then, as a digest. ``told``: the verdict of the check ``published`` and the day it was logged.
+    ``since``: first tracked day where the matrix has no ``follow_from``. ``listed``: when the newest periods of all
+    symbols were last listed. ``rescanned``: when the last rescan ended. ``scope_digest``: digest of what the matrix
+    selected then. ``recorded``: status and day of the last evaluation of the check ``published``.
     """
 
     since: date | None = None
     listed: SavedSeconds = 0
     rescanned: SavedSeconds = 0
-    wanted: str = ""
-    told: str = ""
-    place: Place | None = None
-    pursued: dict[str, PendingPeriod] = {}
+    scope_digest: str = Field(default="", alias="wanted")
+    recorded: str = Field(default="", alias="told")
+    rescan_position: RescanPosition | None = Field(default=None, alias="place")
+    pending: dict[str, PendingPeriod] = Field(default={}, alias="pursued")
 
     @property
-    def standing(self) -> str:
-        """As told last; empty for never."""
-        return self.told.partition(" ")[0]
+    def status(self) -> str:
+        """The availability recorded last; empty before the first."""
+        return self.recorded.partition(" ")[0]
 
 
 class PartialListing(_Model):
-    """A listing of all symbols that a tick could not finish; ``found`` is (objects, digest, differs) by period."""
+    """A listing of all symbols that a tick could not finish.
+
+    ``key`` is where it goes on; ``results`` are (objects, digest, differs) by period so far.
+    """
 
     dataset: str
     periods: tuple[str, ...]
     key: str = ""
-    found: dict[str, tuple[int, int, bool]] = {}
+    results: dict[str, tuple[int, int, bool]] = Field(default={}, alias="found")
 
 
 class Problem(_Model):
@@ -96,18 +123,18 @@ class Problem(_Model):
 
 
 class DiscoveryCursor(_Model):
-    """State of one exchange's sensor. ``next_dataset``: where a tick that ran out of time left off. ``problems``: the
-    datasets that the last tick could not poll."""
+    """State of one exchange's sensor. ``next_dataset``: where the next tick begins. ``problems``: the datasets that
+    the last tick could not poll."""
 
     ticked: SavedSeconds = 0
     next_dataset: str | None = None
-    survey: PartialListing | None = None
+    partial_listing: PartialListing | None = Field(default=None, alias="survey")
     datasets: dict[str, DatasetState] = {}
     problems: dict[str, Problem] = {}
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:
-        """As :meth:`write` wrote it, with no time after ``now`` (epoch seconds) where that is given.
+        """Parse what :meth:`write` wrote. Times after ``now`` (epoch seconds) become ``now`` where it is given.
 
         Raises ValueError for any other text.
         """
@@ -126,40 +153,46 @@ class DiscoveryCursor(_Model):
         return self.datasets.setdefault(name, DatasetState())
 
     @property
-    def pursued(self) -> int:
-        """Number of periods."""
-        return sum(len(watched.pursued) for watched in self.datasets.values())
+    def pending_periods(self) -> int:
+        """Number of pending periods of all datasets."""
+        return sum(len(state.pending) for state in self.datasets.values())
 
     def write(self) -> str:
-        """As text of at most MAX_BYTES. What has to go is found again: periods that no run was asked for by
-        the next look or rescan, the others by their runs."""
-        text = self.model_dump_json(exclude_defaults=True)
+        """The cursor as text of at most MAX_BYTES.
+
+        What does not fit is dropped and found again: periods without a request by the next poll or rescan, the others
+        by the tags of their runs.
+        """
+        text = self._json()
         while len(text) > MAX_BYTES and self._drop(len(text) - MAX_BYTES):
-            text = self.model_dump_json(exclude_defaults=True)
+            text = self._json()
         return text
 
+    def _json(self) -> str:
+        return self.model_dump_json(exclude_defaults=True, by_alias=True)
+
     def _drop(self, excess: int) -> bool:
-        """Drop about as many bytes of the least loss, oldest periods first; False when nothing is left to drop."""
-        if self.survey is not None:
-            self.survey = None
+        """Drop about ``excess`` bytes, those first whose loss costs least; False when nothing is left to drop."""
+        if self.partial_listing is not None:
+            self.partial_listing = None
             return True
-        entries = sorted(
-            (min(entry.attempt, 1), period, name)
-            for name, watched in self.datasets.items()
-            for period, entry in watched.pursued.items()
+        candidates = sorted(
+            (min(pending.attempt, 1), period, name)
+            for name, state in self.datasets.items()
+            for period, pending in state.pending.items()
         )
-        for _, period, name in entries[: excess // len('"2024-01-01":["0123456789abcdef",1,1700000000],') + 1]:
-            del self.datasets[name].pursued[period]
-        if not entries:
-            places = [watched for watched in self.datasets.values() if watched.place is not None]
-            for watched in places:
-                watched.place = None
-            return bool(places)
-        return True
+        for _, period, name in candidates[: excess // len('"2024-01-01":["0123456789abcdef",1,1700000000],') + 1]:
+            del self.datasets[name].pending[period]
+        if candidates:
+            return True
+        rescanning = [state for state in self.datasets.values() if state.rescan_position is not None]
+        for state in rescanning:
+            state.rescan_position = None
+        return bool(rescanning)
 
 
 def problems_of(text: str | None) -> dict[str, Problem]:
-    """The problems that a sensor's saved cursor names, by dataset; none in a cursor that cannot be read."""
+    """The problems in a sensor's saved cursor, by dataset; none if the cursor cannot be read."""
     try:
         return DiscoveryCursor.read(text).problems
     except ValueError:

@@ -1,6 +1,6 @@
-"""What a person has to look into, because discovery can do no more about it.
+"""The event that asks a person to act, once discovery has used up its attempts at a period.
 
-An observation of the partition and a line of the tick's log; whoever keeps incidents takes them over here.
+It is an observation of the partition, which the incident sensor reads, and a line in the tick's log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dagster as dg
 from lakehouse_assets.archive.dataset import Dataset
 
 Event: TypeAlias = dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation
-"""What a sensor may have recorded without a run."""
+"""What a sensor can record without a run."""
 
 
 class Log(Protocol):
@@ -21,13 +21,13 @@ class Log(Protocol):
 
 
 def gave_up(log: Log, dataset: Dataset, period: str, *, attempts: int, fingerprint: str) -> dg.AssetObservation:
-    """A period's runs all failed. It is asked for again when the exchange publishes other content."""
+    """All runs of a period failed. It is requested again only when the exchange publishes other content."""
     log.warning("%s@%s: gave up after %s failed runs.", dataset, period, attempts)
     return dg.AssetObservation(
         asset_key=dg.AssetKey(dataset.asset_key),
         partition=period,
-        description=f"Gave up after {attempts} failed runs. Look at the runs of this partition, mend what they name, "
-        "and materialize it by hand.",
+        description=f"Gave up after {attempts} failed runs. Open the runs of this partition, fix the errors that they "
+        "report, and materialize it by hand.",
         metadata={
             "incident": dg.MetadataValue.text("gave_up"),
             "failed_runs": dg.MetadataValue.int(attempts),

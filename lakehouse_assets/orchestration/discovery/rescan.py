@@ -1,9 +1,9 @@
-"""The rescan: every materialized or followed period is seen again every few days.
+"""The rescan: every materialized or tracked period is listed again every few days.
 
-It goes from the newest period back, a stretch of periods at a time, and through a stretch folder by
-folder: each is listed once for the whole stretch. Where it is lies in the cursor after every part,
-so a tick ends when its time is over and the next one goes on, after a restart, too. What it finds to
-differ from the manifest is pursued: the next look takes those periods' whole listing and asks for runs.
+A rescan works from the newest period back, one window of periods at a time, and through a window folder by folder:
+each folder is listed once per window. The cursor holds its position after every batch of folders, so a tick stops at
+the end of its budget and the next one continues, also after a restart. Periods that differ from the manifest become
+pending: the next poll lists them in full and requests runs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.discovery.cursor import (
-    MAX_PURSUED,
-    MAX_PURSUED_OF_DATASET,
+    MAX_PENDING,
+    MAX_PENDING_OF_DATASET,
     MAX_RESCANS,
     DatasetState,
     DiscoveryCursor,
     PendingPeriod,
-    Place,
+    RescanPosition,
 )
 from lakehouse_assets.orchestration.discovery.time_budget import TickBudget
 from lakehouse_assets.orchestration.run_requests import Runs
@@ -42,83 +42,91 @@ from lakehouse_assets.sync.changes import (
     rescanned_periods,
 )
 
-LookAt: TypeAlias = Callable[[FolderBatch], dict[str, Found]]
+CompareBatch: TypeAlias = Callable[[FolderBatch], dict[str, Found]]
 
 
 class Rescan:
-    """The rescans of one exchange's datasets, as far as a tick gets with them."""
+    """The rescans of one exchange's datasets within one tick."""
 
     def __init__(
-        self, cursor: DiscoveryCursor, source: Lister, turn: TickBudget, runs: Runs, *, every_seconds: float, now: int
+        self, cursor: DiscoveryCursor, source: Lister, budget: TickBudget, runs: Runs, *, every_seconds: float, now: int
     ) -> None:
         self._cursor = cursor
         self._source = source
-        self._turn = turn
+        self._budget = budget
         self._runs = runs
         self._every = every_seconds
         self._now = now
 
     def due(self, entries: Sequence[DatasetEntry], since: dict[str, date]) -> list[DatasetEntry]:
-        """Those whose time has come: the ones begun first, then by how long ago the last one was."""
-        watched = {entry.dataset.name: self._cursor.of(entry.dataset.name) for entry in entries}
-        begun = sum(each.place is not None for each in watched.values())
+        """Datasets whose rescan is due: those in progress first, then by the time of the last one."""
+        states = {entry.dataset.name: self._cursor.of(entry.dataset.name) for entry in entries}
+        in_progress = sum(state.rescan_position is not None for state in states.values())
         for entry in entries:
-            name, each = entry.dataset.name, watched[entry.dataset.name]
-            wanted = _wanted(entry, since[name])
-            if each.wanted != wanted:
-                # The matrix asks for something else than last time: from the newest period again.
-                each.place, each.rescanned, each.wanted = None, 0, wanted
-        due = [entry for entry in entries if self._is_due(entry.dataset.name, watched[entry.dataset.name])]
-        due.sort(key=lambda entry: (watched[entry.dataset.name].place is None, watched[entry.dataset.name].rescanned))
-        return due[: max(begun, MAX_RESCANS)]
+            state, digest = states[entry.dataset.name], _wanted(entry, since[entry.dataset.name])
+            if state.scope_digest != digest:
+                # The matrix selects something else than last time: start over.
+                state.rescan_position, state.rescanned, state.scope_digest = None, 0, digest
+        due = [entry for entry in entries if self._is_due(entry.dataset.name, states[entry.dataset.name])]
+        due.sort(key=lambda entry: _urgency(states[entry.dataset.name]))
+        return due[: max(in_progress, MAX_RESCANS)]
 
-    def go_on(self, entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods, manifest: Manifest) -> None:
-        """Look at as much of a dataset as there is time for, and room to remember what differs."""
-        watched = self._cursor.of(entry.dataset.name)
-        periods = rescanned_periods(entry, known, followed)
-        if watched.place is not None:
-            at = entry.dataset.period(watched.place.period)
-            periods = [period for period in periods if period <= at]
-        symbols = self._turn.ask(listed_symbols, entry, self._source, periods) if periods else ()
+    def go_on(self, entry: DatasetEntry, summary: ManifestSummary, tracked: TrackedPeriods, manifest: Manifest) -> None:
+        """Rescan as much of a dataset as the tick's time and the limits on pending periods allow."""
+        state = self._cursor.of(entry.dataset.name)
+        periods = rescanned_periods(entry, summary, tracked)
+        if state.rescan_position is not None:
+            reached = entry.dataset.period(state.rescan_position.period)
+            periods = [period for period in periods if period <= reached]
+        symbols = self._budget.run(listed_symbols, entry, self._source, periods) if periods else ()
         while periods:
             last = periods[-1]
             first = max(entry.first_period, last.shifted(1 - STRETCH))
-            if watched.place is None or watched.place.period != str(last):
-                watched.place = Place(str(last))
+            if state.rescan_position is None or state.rescan_position.period != str(last):
+                state.rescan_position = RescanPosition(str(last))
             folders = folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
-            look = partial(compare, entry, self._source, manifest, since=followed.since)
-            stretch = [period for period in periods if period >= first]
-            if not self._through(entry.dataset, watched, watched.place, folders, partial(look, periods=stretch)):
+            window = [period for period in periods if period >= first]
+            compare_batch = partial(compare, entry, self._source, manifest, since=tracked.since, periods=window)
+            if not self._rescan_window(entry.dataset, state, state.rescan_position, folders, compare_batch):
                 return
             periods = [period for period in periods if period < first]
-        watched.place, watched.rescanned = None, self._now
+        state.rescan_position, state.rescanned = None, self._now
 
-    def _through(
-        self, dataset: Dataset, watched: DatasetState, place: Place, folders: Sequence[Folder], look: LookAt
+    def _rescan_window(
+        self,
+        dataset: Dataset,
+        state: DatasetState,
+        start: RescanPosition,
+        folders: Sequence[Folder],
+        compare_batch: CompareBatch,
     ) -> bool:
-        """The folders of one stretch; False when it has to be gone on with later."""
+        """Compare the folders of one window; False when a later tick has to continue."""
         root = dataset.source_prefix
-        for part in parts_of(folders, after=root + place.key if place.key else ""):
-            if self._turn.is_over() or self._is_full(watched):
+        for batch in parts_of(folders, after=root + start.key if start.key else ""):
+            if self._budget.is_over() or self._is_full(state):
                 return False
-            for period, found in self._turn.ask(look, part).items():
-                if found.differs and (dataset.name, period) not in self._runs.going_on:
-                    watched.pursued.setdefault(period, PendingPeriod())
-            if part.end is not None:
-                watched.place = Place(place.period, part.end.removeprefix(root))
+            for period, result in self._budget.run(compare_batch, batch).items():
+                if result.differs and (dataset.name, period) not in self._runs.in_progress:
+                    state.pending.setdefault(period, PendingPeriod())
+            if batch.end is not None:
+                state.rescan_position = RescanPosition(start.period, batch.end.removeprefix(root))
         return True
 
-    def _is_full(self, watched: DatasetState) -> bool:
-        return len(watched.pursued) >= MAX_PURSUED_OF_DATASET or self._cursor.pursued >= MAX_PURSUED
+    def _is_full(self, state: DatasetState) -> bool:
+        return len(state.pending) >= MAX_PENDING_OF_DATASET or self._cursor.pending_periods >= MAX_PENDING
 
-    def _is_due(self, name: str, watched: DatasetState) -> bool:
-        if watched.place is not None:
+    def _is_due(self, name: str, state: DatasetState) -> bool:
+        if state.rescan_position is not None:
             return True
-        # At different times, so that many datasets that began together drift apart.
-        pace = 0.75 + 0.25 * int.from_bytes(hashlib.sha256(name.encode()).digest()[:2]) / 2**16
-        return self._now - watched.rescanned >= self._every * pace
+        # An interval of its own per dataset, so that rescans that started together drift apart.
+        share = 0.75 + 0.25 * int.from_bytes(hashlib.sha256(name.encode()).digest()[:2]) / 2**16
+        return self._now - state.rescanned >= self._every * share
+
+
+def _urgency(state: DatasetState) -> tuple[bool, float]:
+    return state.rescan_position is None, state.rescanned
 
 
 def _wanted(entry: DatasetEntry, since: date) -> str:
-    """Changes when the matrix wants other objects or other periods."""
+    """Digest that changes when the matrix selects other objects or other periods."""
     return hashlib.sha256(f"{entry.code_version} {entry.catch_up} {since}".encode()).hexdigest()[:8]

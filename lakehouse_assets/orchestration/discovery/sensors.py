@@ -1,4 +1,4 @@
-"""Discovery sensors: one per exchange, asking for runs of what its archive has and the lake has not."""
+"""Discovery sensors: one per exchange, requesting runs for periods that its archive has and the lake lacks."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_
 def build_discovery_sensors(
     matrix: ArchiveMatrix, settings: DiscoverySettings | None = None
 ) -> list[dg.SensorDefinition]:
-    """One sensor per exchange of the matrix, so that one's outage does not stop another's."""
+    """One sensor per exchange of the matrix, so that one exchange's outage does not stop the others."""
     settings = settings or DiscoverySettings()
     exchanges = dict.fromkeys(entry.dataset.exchange for entry in matrix.entries)
     return [
@@ -43,8 +43,8 @@ def _build_sensor(
         name=f"{exchange_name}_discovery",
         asset_selection=dg.AssetSelection.assets(*(entry.dataset.asset_key for entry in entries)),
         minimum_interval_seconds=settings.tick_seconds,
-        description=f"Compares {exchange.bucket} with the manifests: asks for runs of newly published periods of the "
-        "followed datasets once they settled, and of materialized ones in which anything changed. History before "
+        description=f"Compares {exchange.bucket} with the manifests. Requests runs for newly published periods of the "
+        "tracked datasets once their listing has settled, and for materialized periods that changed. History before "
         "`follow_from` is a backfill that a person starts.",
     )
     def discovery_sensor(
@@ -80,10 +80,10 @@ def _read_cursor(context: dg.SensorEvaluationContext, at: float) -> DiscoveryCur
     try:
         return DiscoveryCursor.read(context.cursor, at)
     except ValueError as error:
-        # The manifest knows what was copied, and Dagster's runs what was asked for.
+        # Nothing is requested twice: manifests record what was copied, and run tags what was requested.
         context.log.warning(
-            "The cursor cannot be read (%s) and is started anew. Datasets without `follow_from` are "
-            "followed from today; backfill the days since the last run.",
+            "The cursor cannot be read (%s); an empty one replaces it. Datasets without `follow_from` are "
+            "tracked from today; backfill the days since the last run.",
             error,
         )
         return DiscoveryCursor()

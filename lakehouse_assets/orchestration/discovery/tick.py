@@ -1,11 +1,11 @@
-"""One tick of a discovery sensor: looks at every dataset, decides which periods to ask for.
+"""One tick of a discovery sensor: polls every dataset and decides which periods to request runs for.
 
-What is new is the difference of listing and manifest; what was asked for is in Dagster's runs.
-Looks go on side by side, since most of them only wait for an answer; decisions are made one
-dataset after the other. A dataset that cannot be looked at does not stop the others.
+New is what the listing has and the manifest lacks; what was requested is in Dagster's runs. Datasets are polled in
+threads, since a poll mostly waits for answers; decisions are made one dataset after the other. A dataset that cannot
+be polled does not stop the others.
 
-A period that differs is pursued: its whole listing is taken until it has settled, then a run is
-asked for, and again after a growing pause until the listing and the manifest agree.
+A period that differs becomes pending: all of it is listed until the listing has settled, then a run is requested, and
+again after a growing pause until listing and manifest agree.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestCache, ManifestSummary
 from lakehouse_assets.orchestration.archives.cost_guard import is_closed
-from lakehouse_assets.orchestration.archives.published_check import evaluations, judged
+from lakehouse_assets.orchestration.archives.published_check import availability_of, evaluations
 from lakehouse_assets.orchestration.discovery.cursor import (
-    MAX_PURSUED,
+    MAX_ATTEMPTS,
+    MAX_PENDING,
     DiscoveryCursor,
     PartialListing,
     PendingPeriod,
+    PendingStatus,
     Problem,
 )
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
-from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS, PERIODS_PER_LOOK, PendingPeriods, is_given_up
+from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, PendingPeriods
 from lakehouse_assets.orchestration.discovery.rescan import Rescan
 from lakehouse_assets.orchestration.discovery.time_budget import OutOfTimeError, TickBudget
 from lakehouse_assets.orchestration.partitions import build_partitions
-from lakehouse_assets.orchestration.run_requests import RunAsk, Runs, build_request, grouped
+from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs, build_request, grouped
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.changes import (
     Found,
@@ -54,18 +56,18 @@ from lakehouse_assets.sync.changes import (
 )
 from lakehouse_assets.sync.cost import CostLimit
 
-LOOKS_SHARE = 0.6
-"""Of a tick's time; the rest is the rescan's."""
+POLLS_SHARE = 0.6
+"""Share of a tick's time for polling the newest periods; the rescan has the rest."""
 
 REQUESTS_PER_TICK = 25
 RUNS_AT_A_TIME = 50
 
 RELIST_SECONDS = 3600.0
-"""So often all symbols of a dataset are listed although its canaries have not moved: of the newest
-periods, objects may still come after a run has copied what was there, and a canary may be delisted."""
+"""All symbols of a dataset are listed this often although no canary moved: objects of the newest periods may be
+published after a run has copied the period, and a canary may be delisted."""
 
 AWAY_SECONDS = 7 * 86_400
-"""After such a time without a tick, everything is rescanned: more may have been published than a look sees."""
+"""After this time without a tick, everything is rescanned: more may have been published than a poll covers."""
 
 LIST_CONCURRENCY = 64
 NAMED = 5
@@ -73,17 +75,20 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class DatasetPoll:
-    """What the manifest and the canaries say of one dataset; ``seen`` are periods that a canary has."""
+    """Manifest and canaries of one dataset.
 
-    known: ManifestSummary
-    followed: TrackedPeriods
+    ``seen`` are periods that a canary has; ``moved``: all symbols have to be listed.
+    """
+
+    manifest: ManifestSummary
+    tracked: TrackedPeriods
     seen: frozenset[str]
     moved: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a tick asks for and tells; ``reason`` is for where it asks for nothing."""
+    """A tick's run requests and events; ``reason`` is shown where it requests nothing."""
 
     requests: list[dg.RunRequest]
     events: list[Event]
@@ -91,19 +96,19 @@ class Outcome:
 
 
 @dataclass
-class _Findings:
-    """What a tick comes to, step by step."""
+class _Results:
+    """What a tick collects, step by step."""
 
     requests: list[dg.RunRequest] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
-    looks: dict[str, DatasetPoll] = field(default_factory=dict)
-    troubled: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    polls: dict[str, DatasetPoll] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     crowded_out: str | None = None
 
 
 class DiscoveryTick:
-    """One evaluation; ``cursor`` is to be kept after :meth:`run`."""
+    """One evaluation of the sensor. :meth:`run` updates ``cursor``, which the caller has to save."""
 
     def __init__(
         self,
@@ -124,153 +129,158 @@ class DiscoveryTick:
         self._entries = [entry for entry in entries if not entry.paused]
         self._source = Lister(source, concurrency=LIST_CONCURRENCY)
         self._lake = lake
-        self._memory = memory
+        self._manifests = memory
         self._settings = settings
         self._now = int(now)
         moment = datetime.fromtimestamp(now, UTC)
         self._today = entries[0].dataset.source.today(moment)
         self._log = log
         self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
-        self._turn = TickBudget(settings.budget_seconds)
+        self._budget = TickBudget(settings.budget_seconds)
         self._is_closed = is_closed(instance, ceiling, moment)
-        self._done = _Findings()
+        self._results = _Results()
         cursor.keep({entry.dataset.name for entry in entries})
 
     def run(self) -> Outcome:
         if self.cursor.ticked and self._now - self.cursor.ticked > AWAY_SECONDS:
-            for watched in self.cursor.datasets.values():
-                watched.rescanned = 0
+            for state in self.cursor.datasets.values():
+                state.rescanned = 0
         self.cursor.ticked = self._now
         self.cursor.problems.clear()
         try:
-            self._look_at_the_newest()
+            self._poll_newest()
             self._rescan()
-            self._tell_what_is_late()
+            self._evaluate_published()
         finally:
-            self._turn.end()
-        for text in self._done.trouble:
+            self._budget.end()
+        for text in self._results.problems:
             self._log.warning(text)
-        return Outcome(self._done.requests, self._done.events, self._reason())
+        return Outcome(self._results.requests, self._results.events, self._reason())
 
-    def _look_at_the_newest(self) -> None:
+    def _poll_newest(self) -> None:
         entries = _rotated(self._entries, self.cursor.next_dataset)
-        looks = [self._turn.begin(self._looker(entry)) for entry in entries]
-        if self.cursor.survey is not None and self.cursor.survey.dataset != self.cursor.next_dataset:
-            self.cursor.survey = None
+        polls = [self._budget.start(self._poll_of(entry)) for entry in entries]
+        unfinished = self.cursor.partial_listing
+        if unfinished is not None and unfinished.dataset != self.cursor.next_dataset:
+            self.cursor.partial_listing = None
         self.cursor.next_dataset = None
-        for position, (entry, look) in enumerate(zip(entries, looks, strict=True)):
-            # The first one always, so that every tick gets somewhere.
-            if position and (self._turn.is_over(LOOKS_SHARE) or self._turn.is_too_late_for(look, LOOKS_SHARE)):
+        for position, (entry, poll) in enumerate(zip(entries, polls, strict=True)):
+            # The first dataset has no limit, so that every tick makes progress.
+            if position and (self._budget.is_over(POLLS_SHARE) or self._budget.is_too_late_for(poll, POLLS_SHARE)):
                 self.cursor.next_dataset = entry.dataset.name
                 break
             try:
-                is_done = self._look_at(entry, look)
+                is_done = self._decide(entry, poll)
             except OutOfTimeError as error:
-                # The first one had all the time there is: let the others come before it is tried again.
+                # The first dataset had all of the tick's time: the others come first before it is tried again.
                 following = entries[1 % len(entries)] if position == 0 else entry
                 self.cursor.next_dataset = following.dataset.name
-                self._note_trouble(entry, error)
+                self._note_problem(entry, error)
                 break
-            except Exception as error:  # noqa: BLE001 - one dataset's fault must not stop the others
-                self._note_trouble(entry, error)
+            except Exception as error:  # noqa: BLE001 - one dataset's error must not stop the others
+                self._note_problem(entry, error)
                 continue
             if not is_done:
                 self.cursor.next_dataset = entry.dataset.name
                 break
-        self.cursor.next_dataset = self.cursor.next_dataset or self._done.crowded_out
+        self.cursor.next_dataset = self.cursor.next_dataset or self._results.crowded_out
 
     def _rescan(self) -> None:
         rescan = Rescan(
             self.cursor,
             self._source,
-            self._turn,
+            self._budget,
             self._runs,
             every_seconds=self._settings.rescan_days * 86_400,
             now=self._now,
         )
-        entries = [entry for entry in self._entries if entry.dataset.name in self._done.looks]
+        entries = [entry for entry in self._entries if entry.dataset.name in self._results.polls]
         for entry in rescan.due(entries, {entry.dataset.name: self._since(entry) for entry in entries}):
-            if self._turn.is_over():
+            if self._budget.is_over():
                 break
-            look = self._done.looks[entry.dataset.name]
+            poll = self._results.polls[entry.dataset.name]
             try:
-                rescan.go_on(entry, look.known, look.followed, self._manifest(entry))
-            except Exception as error:  # noqa: BLE001 - as above
-                self._note_trouble(entry, error)
+                rescan.go_on(entry, poll.manifest, poll.tracked, self._manifest(entry))
+            except Exception as error:  # noqa: BLE001 - one dataset's error must not stop the others
+                self._note_problem(entry, error)
 
-    def _tell_what_is_late(self) -> None:
+    def _evaluate_published(self) -> None:
         now = datetime.fromtimestamp(self._now, UTC)
-        looks = {name: look for name, look in self._done.looks.items() if name not in self._done.troubled}
+        polls = {name: poll for name, poll in self._results.polls.items() if name not in self._results.failed}
         verdicts = {
             name: verdict
             for entry in self._entries
-            if (look := looks.get(name := entry.dataset.name))
-            and (verdict := judged(entry, look.known, look.followed, self.cursor.of(name), look.seen, now=now))
+            if (poll := polls.get(name := entry.dataset.name))
+            and (
+                verdict := availability_of(entry, poll.manifest, poll.tracked, self.cursor.of(name), poll.seen, now=now)
+            )
         }
-        self._done.events += evaluations(self._entries, verdicts, self.cursor.datasets, now)
+        self._results.events += evaluations(self._entries, verdicts, self.cursor.datasets, now)
 
-    def _note_trouble(self, entry: DatasetEntry, error: Exception) -> None:
-        self._done.troubled.add(entry.dataset.name)
+    def _note_problem(self, entry: DatasetEntry, error: Exception) -> None:
+        self._results.failed.add(entry.dataset.name)
         self.cursor.problems[entry.dataset.name] = Problem.of(error)
         if isinstance(error, LakehouseError | OutOfTimeError):
-            self._done.trouble.append(f"{entry.dataset.name}: {error}")
+            self._results.problems.append(f"{entry.dataset.name}: {error}")
         else:
-            self._log.exception(f"Looking at {entry.dataset.name} failed.")
-            self._done.trouble.append(f"{entry.dataset.name}: {type(error).__name__}: {error}")
+            self._log.exception(f"Polling {entry.dataset.name} failed.")
+            self._results.problems.append(f"{entry.dataset.name}: {type(error).__name__}: {error}")
 
     def _reason(self) -> str:
-        pursued = {
-            f"{name}@{period}": each
-            for name, watched in self.cursor.datasets.items()
-            for period, each in watched.pursued.items()
+        statuses = {
+            f"{name}@{period}": pending.status
+            for name, state in self.cursor.datasets.items()
+            for period, pending in state.pending.items()
         }
-        parts = [*self._done.trouble]
-        if given_up := sorted(key for key, each in pursued.items() if is_given_up(each)):
+        parts = [*self._results.problems]
+        if given_up := sorted(key for key, status in statuses.items() if status is PendingStatus.GIVEN_UP):
             parts.append(
                 f"Gave up after {MAX_ATTEMPTS} failed runs each: {', '.join(given_up[:NAMED])}"
                 f"{', ...' if len(given_up) > NAMED else ''}; see the runs, and materialize by hand."
             )
-        if waiting := sum(not each.attempt for each in pursued.values()):
+        unsettled = {PendingStatus.NOT_LISTED, PendingStatus.SETTLING}
+        if waiting := sum(status in unsettled for status in statuses.values()):
             parts.append(f"Published periods that are not settled yet: {waiting}.")
         if self._runs.unfinished:
             parts.append(f"Runs in progress: {self._runs.unfinished}.")
         if self._is_closed:
             parts.append(
-                "The day's spending ceiling (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached; goes on tomorrow (UTC)."
+                "The daily cost limit (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached; requests resume tomorrow (UTC)."
             )
         if self.cursor.next_dataset:
-            parts.append(f"Goes on with {self.cursor.next_dataset}.")
+            parts.append(f"Continues with {self.cursor.next_dataset}.")
         if self._paused:
             parts.append(f"Paused in the matrix: {self._paused} datasets.")
         return " ".join(parts) or "Nothing new."
 
-    # Looking, in threads: reads source and lake, touches nothing else
+    # Polling, in threads: reads source and lake, and changes no state
 
-    def _looker(self, entry: DatasetEntry) -> Callable[[], DatasetPoll]:
+    def _poll_of(self, entry: DatasetEntry) -> Callable[[], DatasetPoll]:
         since = self._since(entry)
-        watched = self.cursor.of(entry.dataset.name)
-        pursued, unlisted_seconds = set(watched.pursued), self._now - watched.listed
+        state = self.cursor.of(entry.dataset.name)
+        pending, unlisted_seconds = set(state.pending), self._now - state.listed
 
-        def look() -> DatasetPoll:
-            known = self._memory.known(self._manifest(entry))
-            followed = followed_periods(entry, known, since=since, today=self._today)
-            expected = [period for period in followed.open if str(period) not in pursued]
+        def poll() -> DatasetPoll:
+            manifest = self._manifests.known(self._manifest(entry))
+            tracked = followed_periods(entry, manifest, since=since, today=self._today)
+            expected = [period for period in tracked.open if str(period) not in pending]
             seen = seen_by_canaries(entry, self._source, expected) if expected else set()
-            if seen is None:
-                return DatasetPoll(known, followed, frozenset(), unlisted_seconds >= self._settings.settle_seconds)
-            return DatasetPoll(known, followed, frozenset(seen), bool(seen))
+            if seen is None:  # no canary: the time since the last listing decides
+                return DatasetPoll(manifest, tracked, frozenset(), unlisted_seconds >= self._settings.settle_seconds)
+            return DatasetPoll(manifest, tracked, frozenset(seen), bool(seen))
 
-        return look
+        return poll
 
     def _since(self, entry: DatasetEntry) -> date:
+        """The first tracked day of a dataset."""
         if entry.catch_up:
             return entry.first_period.start
-        watched = self.cursor.of(entry.dataset.name)
+        state = self.cursor.of(entry.dataset.name)
         if entry.follow_from is not None:
             return entry.follow_from
-        # A day to come was kept by a clock that was ahead.
-        watched.since = self._today if watched.since is None else min(watched.since, self._today)
-        return watched.since
+        # A clock that was ahead may have saved a day in the future.
+        state.since = self._today if state.since is None else min(state.since, self._today)
+        return state.since
 
     def _manifest(self, entry: DatasetEntry) -> Manifest:
         return Manifest(self._lake, entry.dataset)
@@ -279,93 +289,98 @@ class DiscoveryTick:
 
     @property
     def _room(self) -> int:
-        """Runs that may still be asked for."""
-        made = len(self._done.requests)
+        """Number of runs that this tick may still request."""
+        made = len(self._results.requests)
         return 0 if self._is_closed else min(REQUESTS_PER_TICK - made, RUNS_AT_A_TIME - self._runs.unfinished - made)
 
-    def _look_at(self, entry: DatasetEntry, future: Future[DatasetPoll]) -> bool:
-        """Ask for what one dataset needs; False when there was no time to finish."""
-        look = self._turn.answer(future)
-        self._done.looks[entry.dataset.name] = look
-        watched = self.cursor.of(entry.dataset.name)
-        pursuit = PendingPeriods(
-            entry,
-            watched,
-            runs=self._runs,
-            settings=self._settings,
-            now=self._now,
-            log=self._log,
-            events=self._done.events,
-        )
-        pursuit.note_runs(look.known)
-        periods = set(pursuit.due() if self._room > 0 else ())
-        is_newest_due = look.moved or self._now - watched.listed >= RELIST_SECONDS
+    def _decide(self, entry: DatasetEntry, future: Future[DatasetPoll]) -> bool:
+        """Request what one dataset needs; False when there was no time to finish."""
+        poll = self._budget.result_of(future)
+        self._results.polls[entry.dataset.name] = poll
+        state = self.cursor.of(entry.dataset.name)
+        pending = PendingPeriods(entry, state, runs=self._runs, settings=self._settings, now=self._now, log=self._log)
+        try:
+            return self._request_due(entry, poll, pending)
+        finally:
+            self._results.events += pending.events
+
+    def _request_due(self, entry: DatasetEntry, poll: DatasetPoll, pending: PendingPeriods) -> bool:
+        state = self.cursor.of(entry.dataset.name)
+        pending.note_runs(poll.manifest)
+        periods = set(pending.due() if self._room > 0 else ())
+        is_newest_due = poll.moved or self._now - state.listed >= RELIST_SECONDS
         if is_newest_due:
-            newest = (*look.followed.open, *look.followed.recent)
-            periods |= {period for period in newest if str(period) not in watched.pursued}
+            newest = (*poll.tracked.open, *poll.tracked.recent)
+            periods |= {period for period in newest if str(period) not in state.pending}
         if periods:
-            survey = self._survey(entry, look, sorted(periods))
-            if survey is None:
+            listing = self._list_all_symbols(entry, poll, sorted(periods))
+            if listing is None:
                 return False
             if is_newest_due:
-                watched.listed = self._now
-            found = {period: Found(*each) for period, each in survey.found.items()}
-            room = MAX_PURSUED - self.cursor.pursued
-            self._request(entry, pursuit, list(pursuit.asks(survey.periods, found, look.known, room=room)))
+                state.listed = self._now
+            results = {period: Found(*result) for period, result in listing.results.items()}
+            room = MAX_PENDING - self.cursor.pending_periods
+            due = list(pending.to_request(listing.periods, results, poll.manifest, room=room))
+            self._request(entry, pending, due)
         return True
 
-    def _request(self, entry: DatasetEntry, pursuit: PendingPeriods, asks: Sequence[RunAsk]) -> None:
+    def _request(self, entry: DatasetEntry, pending: PendingPeriods, due: Sequence[PeriodRequest]) -> None:
         partitions = build_partitions(entry)
-        there = [ask for ask in asks if partitions.has_partition_key(str(ask.period))]
-        for group in grouped(there, entry.partitions_per_run):
+        existing = [request for request in due if partitions.has_partition_key(str(request.period))]
+        for group in grouped(existing, entry.partitions_per_run):
             if self._room <= 0:
-                # It comes first in the next tick.
-                self._done.crowded_out = self._done.crowded_out or entry.dataset.name
+                # The next tick begins with this dataset.
+                self._results.crowded_out = self._results.crowded_out or entry.dataset.name
                 break
-            self._done.requests.append(build_request(entry, group))
-            pursuit.asked(group)
-        if len(there) < len(asks):
-            self._done.trouble.append(f"{entry.dataset.name}: {len(asks) - len(there)} periods are no partitions.")
+            self._results.requests.append(build_request(entry, group))
+            pending.set_requested(group)
+        if len(existing) < len(due):
+            text = f"{entry.dataset.name}: {len(due) - len(existing)} periods are no partitions."
+            self._results.problems.append(text)
 
-    def _survey(self, entry: DatasetEntry, look: DatasetPoll, periods: Sequence[Period]) -> PartialListing | None:
-        """List all symbols; None when the time is over, and the next tick goes on."""
+    def _list_all_symbols(
+        self, entry: DatasetEntry, poll: DatasetPoll, periods: Sequence[Period]
+    ) -> PartialListing | None:
+        """List periods of all symbols; None when the time is over, and the next tick continues."""
         name, root = entry.dataset.name, entry.dataset.source_prefix
-        survey = self.cursor.survey
-        if survey is None or survey.dataset != name:
-            survey = PartialListing(dataset=name, periods=tuple(map(str, periods)))
-        periods = [entry.dataset.period(text) for text in survey.periods]
-        symbols = self._turn.ask(listed_symbols, entry, self._source, periods)
+        listing = self.cursor.partial_listing
+        if listing is None or listing.dataset != name:
+            listing = PartialListing(dataset=name, periods=tuple(map(str, periods)))
+        periods = [entry.dataset.period(text) for text in listing.periods]
+        symbols = self._budget.run(listed_symbols, entry, self._source, periods)
         folders = folders_holding(entry, symbols, periods)
         manifest = self._manifest(entry)
-        found = {period: Found(*each) for period, each in survey.found.items()}
-        for part in parts_of(folders, after=root + survey.key if survey.key else ""):
-            here = self._turn.ask(compare, entry, self._source, manifest, part, periods)
-            found |= {period: found.get(period, Found()).with_more(more) for period, more in here.items()}
-            survey.found = {period: (each.objects, each.digest, each.differs) for period, each in found.items()}
-            if part.end is not None:
-                survey.key = part.end.removeprefix(root)
-                if self._turn.is_over(LOOKS_SHARE):
-                    self.cursor.survey = survey
+        results = {period: Found(*result) for period, result in listing.results.items()}
+        for batch in parts_of(folders, after=root + listing.key if listing.key else ""):
+            batch_results = self._budget.run(compare, entry, self._source, manifest, batch, periods)
+            results |= {period: results.get(period, Found()).with_more(more) for period, more in batch_results.items()}
+            listing.results = {
+                period: (result.objects, result.digest, result.differs) for period, result in results.items()
+            }
+            if batch.end is not None:
+                listing.key = batch.end.removeprefix(root)
+                if self._budget.is_over(POLLS_SHARE):
+                    self.cursor.partial_listing = listing
                     return None
-        self.cursor.survey = None
-        self._pursue_new_symbols(entry, look, symbols, survey.periods)
-        return survey
+        self.cursor.partial_listing = None
+        self._add_new_symbols(entry, poll, symbols, listing.periods)
+        return listing
 
-    def _pursue_new_symbols(
-        self, entry: DatasetEntry, look: DatasetPoll, symbols: Sequence[str], surveyed: Sequence[str]
+    def _add_new_symbols(
+        self, entry: DatasetEntry, poll: DatasetPoll, symbols: Sequence[str], listed: Sequence[str]
     ) -> None:
-        """Symbols that no followed period has yet: all followed periods of theirs at once, not only the newest."""
-        new = self._memory.new_symbols(entry.dataset.name, symbols, look.known.symbols)
-        since, newest = look.followed.since, look.followed.newest
+        """Make pending all tracked periods, not only the newest, of symbols that the manifest does not have yet."""
+        new = self._manifests.new_symbols(entry.dataset.name, symbols, poll.manifest.symbols)
+        since, newest = poll.tracked.since, poll.tracked.newest
         if not new or since > newest:
             return
-        first = max(since, newest.shifted(1 - PERIODS_PER_LOOK))
-        periods = [period for period in period_range(first, newest) if str(period) not in surveyed]
+        first = max(since, newest.shifted(1 - PERIODS_PER_POLL))
+        periods = [period for period in period_range(first, newest) if str(period) not in listed]
         if not periods:
             return
-        watched = self.cursor.of(entry.dataset.name)
-        for period in self._turn.ask(published_of, entry, self._source, new, periods):
-            watched.pursued.setdefault(period, PendingPeriod())
+        state = self.cursor.of(entry.dataset.name)
+        for period in self._budget.run(published_of, entry, self._source, new, periods):
+            state.pending.setdefault(period, PendingPeriod())
 
 
 def _rotated(entries: Sequence[DatasetEntry], start: str | None) -> list[DatasetEntry]:

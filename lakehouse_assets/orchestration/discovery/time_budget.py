@@ -1,4 +1,4 @@
-"""The time and the threads of one tick."""
+"""The time and the threads of one sensor tick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import ParamSpec, TypeVar
 
 LIMIT_SECONDS = 45.0
-"""A tick waits for no answer beyond this: Dagster ends it at 60 s, and its cursor would be lost."""
+"""Longest time that a tick waits for an answer: Dagster ends it at 60 s, and its cursor would be lost."""
 
 THREADS = 16
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class OutOfTimeError(Exception):
-    """An answer did not come within the tick."""
+    """An answer did not arrive within the tick."""
 
     def __init__(self) -> None:
         super().__init__(f"no answer within {LIMIT_SECONDS:g} s")
 
 
 class TickBudget:
-    """One tick's share of time: no new work is begun after ``budget_seconds``."""
+    """The time of one tick: no new work starts after ``budget_seconds``."""
 
     def __init__(self, budget_seconds: float) -> None:
         self._started = time.monotonic()
@@ -32,30 +32,30 @@ class TickBudget:
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="discovery")
 
     def is_over(self, share: float = 1.0) -> bool:
-        """Whether this share of the budget is used up."""
+        """Whether this share of the budget is spent."""
         return self._left(share) <= 0
 
     def is_too_late_for(self, future: Future[T], share: float) -> bool:
-        """Whether an answer does not come within this share of the budget; waits for it until then."""
+        """Whether an answer does not arrive within this share of the budget; waits until then."""
         wait([future], timeout=max(0.0, self._left(share)))
         return not future.done()
 
-    def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def start(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._pool.submit(work, *args, **kwargs)
 
-    def answer(self, future: Future[T]) -> T:
-        """Its result. Raises OutOfTimeError."""
+    def result_of(self, future: Future[T]) -> T:
+        """Wait for a result. Raises OutOfTimeError."""
         wait([future], timeout=max(0.0, LIMIT_SECONDS - self._elapsed()))
         if not future.done():
             raise OutOfTimeError
         return future.result()
 
-    def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Begin and wait."""
-        return self.answer(self.begin(work, *args, **kwargs))
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Start work and wait for its result. Raises OutOfTimeError."""
+        return self.result_of(self.start(work, *args, **kwargs))
 
     def end(self) -> None:
-        """What still waits for an answer is left to itself."""
+        """Abandon the threads that still wait for an answer."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _left(self, share: float) -> float:

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.orchestration.archives.expected_check import JUDGED_OF_TABLES, build_expected_check
+from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTITIES, build_expected_check
 from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.partitions import CRON
@@ -52,7 +52,7 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
                 description="The rows of the run's periods are complete, in order and possible. ERROR: rows are "
                 "missing, doubled or impossible. WARN: odd, as the exchange published it. Names the worst periods.",
             ),
-            build_expected_check(key, JUDGED_OF_TABLES),
+            build_expected_check(key, TABLE_QUANTITIES),
         ],
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,

@@ -97,7 +97,7 @@ def test_what_sensors_start_in_a_day_stays_below_the_days_ceiling(
 
     for _ in range(3):
         assert watcher.tick(entry, later=SETTLE) == []
-        assert "spending ceiling (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached" in watcher.reason
+        assert "daily cost limit (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached" in watcher.reason
     watcher.now += timedelta(days=1)
     [again] = [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]
     assert (again.partition_key, again.tags["lakehouse/attempt"]) == (every[0], "2")
@@ -160,6 +160,6 @@ def test_the_day_of_the_ceiling_is_that_of_utc_for_the_sensors_of_every_exchange
         monkeypatch.setattr(sensors, "now", lambda: watcher.now.timestamp())  # noqa: PLW0108 - the clock moves on
         watcher.now = now
         assert [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)] == []
-        assert "spending ceiling" in watcher.reason
+        assert "daily cost limit" in watcher.reason
         watcher.now += timedelta(days=1)
         assert periods([*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]) == ["2026-03-03"]

@@ -80,7 +80,7 @@ def test_a_period_with_half_the_symbols_is_unusual_and_warns(runner: Runner, wor
 def test_a_usual_period_passes_and_a_new_dataset_has_nothing_to_compare_with(runner: Runner, world: World) -> None:
     world.publish(["S0", "S1", "S2"], [TODAY], size=1_000)
     [first] = [e for e in runner.run(world.entry(), TODAY).get_asset_check_evaluations() if e.check_name == EXPECTED]
-    said = "8 numbers of 1 periods are as usual; 0 of them could be judged by history."
+    said = "8 figures of 1 periods are as usual; 0 of them have enough history."
     assert (first.passed, first.description) == (True, said)
 
 

@@ -34,11 +34,11 @@ def test_a_dataset_that_is_late_warns_and_one_that_stalled_is_an_error(watcher: 
     entry = world.entry(follow_from="2024-03-04")
     watcher.now = MORNING.replace(hour=9)
     [on_time] = told(watcher, entry).values()
-    assert (on_time.passed, on_time.description) == (True, "On time. Nothing of it was ever seen.")
+    assert (on_time.passed, on_time.description) == (True, "On time. No period of it was ever listed.")
     [late] = told(watcher, entry, later=2 * 3600).values()
     assert (late.passed, late.severity.name) == (False, "WARN")
     assert late.description == (
-        "Late: 2024-03-04 was due 1 h 0 min ago, 1 period is missing. Nothing of it was ever seen."
+        "Late: 2024-03-04 was due 1 h 0 min ago, 1 period is missing. No period of it was ever listed."
     )
     assert late.metadata["periods_behind"].value == 1
     assert late.metadata["hours_behind"].value == 1.0
@@ -79,7 +79,7 @@ def test_when_the_whole_exchange_is_behind_one_dataset_tells_it_and_the_others_n
         FUNDING: "WARN",
     }
     assert "The whole exchange is behind: 3 of 3 daily datasets of binance." in found[KLINES].description
-    assert found[METRICS].description.endswith(f"of binance. {KLINES} tells how far.")
+    assert found[METRICS].description.endswith(f"of binance. See {KLINES}.")
     assert found[METRICS].metadata["whole_exchange"].value == "binance"
     assert "exchange" not in found[FUNDING].description
 

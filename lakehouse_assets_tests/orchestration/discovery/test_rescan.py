@@ -197,7 +197,7 @@ def test_a_new_symbol_brings_its_followed_periods_with_the_next_listing_and_no_o
 def test_catch_up_brings_all_of_history_from_the_newest_on_in_ranges(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescan, "MAX_PURSUED_OF_DATASET", 20)
+    monkeypatch.setattr(rescan, "MAX_PENDING_OF_DATASET", 20)
     monkeypatch.setattr(rescan, "STRETCH", 20)
     first, last = "2023-11-20", "2024-03-04"
     entry = world.entry(first_period=first, catch_up=True, partitions_per_run=10)
@@ -257,7 +257,7 @@ def test_a_rescan_goes_on_where_it_was_after_a_restart_and_lists_nothing_twice(
     assert ticks > 2
     listed = [prefix for prefix in watcher.gateway.listed if prefix.endswith("/1m/")]
     assert sorted(listed) == [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in names]
-    assert list(DiscoveryCursor.read(watcher.cursor).of(KLINES).pursued) == [HISTORY[2]]
+    assert list(DiscoveryCursor.read(watcher.cursor).of(KLINES).pending) == [HISTORY[2]]
 
 
 def _after_another_week(watcher: Watcher, entry: DatasetEntry) -> list[dg.RunRequest]:

@@ -13,8 +13,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.discovery import tick, time_budget
-from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
-from lakehouse_assets.orchestration.discovery.pending import MAX_ATTEMPTS
+from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DiscoveryCursor
 from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import (
     FIRST_PAUSE,
