@@ -16,7 +16,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.coverage import DatasetCoverage, coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import ManifestStats
+from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
 from lakehouse_assets.settings import load_settings
 
 SYMBOLS_SHOWN = 40
@@ -62,12 +62,11 @@ def _all(lake: Lake, matrix: ArchiveMatrix, years: int, *, as_json: bool) -> int
 
 
 def _by_month(stats: pl.DataFrame) -> pl.DataFrame:
-    complete = pl.col("present") == pl.col("expected")
     return (
         stats.group_by(pl.col("period").str.slice(0, 7).alias("month"))
         .agg(
             pl.len().alias("periods_synced"),
-            (complete & (pl.col("expected") > 0)).sum().alias("periods_complete"),
+            is_complete().sum().alias("periods_complete"),
             pl.col("expected", "present", "bytes", "mismatch").sum(),
         )
         .sort("month")

@@ -10,6 +10,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_stats import is_complete
 from lakehouse_assets.lake.states import Integrity, ObjectState
 
 
@@ -57,6 +58,7 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
             is_listed.sum().alias("expected"),
             (is_listed & is_present).sum().alias("present"),
             is_quarantined.sum().alias("quarantined"),
+            pl.col("missed_at").count().alias("doubted"),
             pl.coalesce("error", pl.when(is_quarantined).then("integrity_note")).drop_nulls().first().alias("note"),
         )
         .with_columns(
@@ -64,7 +66,7 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
             .then(pl.lit(DatasetCoverage.QUARANTINED.value))
             .when(expected == 0)
             .then(pl.lit(DatasetCoverage.NOT_PUBLISHED.value))
-            .when(present == expected)
+            .when(is_complete())
             .then(pl.lit(DatasetCoverage.COMPLETE.value))
             .when(present == 0)
             .then(pl.lit(DatasetCoverage.MISSING.value))

@@ -34,6 +34,15 @@ source listed; ``bytes``: size of the present objects; ``doubted``: objects miss
 implausible; ``synced_at``: the latest sync (UTC)."""
 
 
+def is_complete() -> pl.Expr:
+    """Whether a period of CENSUS_SCHEMA is complete: the one definition for reports and metrics, as runs apply it.
+
+    Every object that the source lists is in the lake, and no object is doubted. A period whose objects the exchange
+    withdrew altogether is complete, too: the lake keeps all that was ever published.
+    """
+    return (pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Month:
     files: frozenset[str]

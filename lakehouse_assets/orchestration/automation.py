@@ -1,4 +1,4 @@
-"""When an asset downstream of archives is asked for: its archives' content of that period changed."""
+"""The automation condition of assets downstream of archives: the content of a period changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import dagster as dg
 
 
 def follows_archives() -> dg.AutomationCondition[Any]:
-    """When the content of a period of any of the archives changed, old ones included; an unchanged digest asks for
-    nothing.
+    """Request a period, however old, when its content in any of the archives changed; not when the digest is the same.
 
-    Not `since_last_handled`: a change that comes while a run is waiting or reading would count as handled by it.
-    Not `~any_deps_missing`: the monthly archive of a month is missing for days after the daily ones are there.
+    Without `since_last_handled`: a change during a queued or reading run would count as handled by that run.
+    Without `~any_deps_missing`: a month's archive is missing for days after its daily ones are published.
     """
     condition = dg.AutomationCondition
     changed = condition.any_deps_match(condition.data_version_changed())

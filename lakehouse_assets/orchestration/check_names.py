@@ -1,22 +1,22 @@
-"""Names of the asset checks, as Dagster's storage has them: a renamed check loses its history."""
+"""Names of the asset checks. Dagster's storage has them: a renamed check loses its history."""
 
 PUBLISHED = "published"
-"""Whether the exchange has published what was due."""
+"""Whether the exchange publishes on time."""
 
 COMPLETE = "complete"
-"""Whether every period that should be complete is."""
+"""Whether every period that should be complete is complete."""
 
 EXPECTED = "expected"
-"""Whether a run's figures are within their usual range."""
+"""Whether the figures of a run are within their usual range."""
 
 CHECKSUMS = "checksums"
-"""Whether the bytes in the lake are those that the exchange's checksums name."""
+"""Whether the objects in the lake match the exchange's checksums."""
 
 FILES = "files"
 """Whether every archive file of a table's periods could be read."""
 
 QUALITY = "quality"
-"""Whether a table's rows keep the rules of their data type."""
+"""Whether a table's rows satisfy the rules of their data type."""
 
 AGREES = "agrees"
-"""Whether a table and its parallel dataset tell the same."""
+"""Whether a table agrees with its other intervals and with its monthly archives."""

@@ -1,6 +1,6 @@
-"""Names of the tags by which Dagster itself tells runs, partitions and backfills apart.
+"""Names of the tags that Dagster sets on runs for partitions and backfills.
 
-Dagster's own constants for them are not part of its public interface; the names are (they are in its GraphQL and UI).
+Dagster's constants for them are not part of its public API; the names are, in its GraphQL API and its UI.
 """
 
 BACKFILL_TAG = "dagster/backfill"

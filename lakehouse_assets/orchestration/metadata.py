@@ -11,12 +11,13 @@ from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 from lakehouse_assets.observability.telemetry.tracing import trace_id
+from lakehouse_assets.orchestration.markdown import code, table
 
 TABLE_ROWS = 20
 
 
 def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[str, dg.MetadataValue]:
-    """What a person reads of one partition. Objects do not count their sidecars."""
+    """Metadata of one partition. Numbers of objects exclude sidecars."""
     metadata: dict[str, dg.MetadataValue] = {
         "objects_expected": dg.MetadataValue.int(report.expected),
         "objects_present": dg.MetadataValue.int(report.present),
@@ -51,7 +52,7 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
 
 
 def left_out_metadata(report: SyncReport) -> dict[str, dg.MetadataValue]:
-    """What a sync left alone in the source; nothing where that is nothing."""
+    """Unrecognized keys and symbols that a sync did not copy; empty without any."""
     metadata: dict[str, dg.MetadataValue] = {}
     if report.strays_total:
         metadata["strays"] = dg.MetadataValue.int(report.strays_total)
@@ -63,42 +64,38 @@ def left_out_metadata(report: SyncReport) -> dict[str, dg.MetadataValue]:
 
 
 def trace_metadata() -> dict[str, dg.MetadataValue]:
-    """The run's trace, where one is recorded."""
-    found = trace_id()
-    return {} if found is None else {"trace_id": dg.MetadataValue.text(found)}
+    """The id of the run's trace; empty where none is recorded."""
+    trace = trace_id()
+    return {} if trace is None else {"trace_id": dg.MetadataValue.text(trace)}
 
 
 def failure_table(report: PeriodReport) -> str:
-    """A Markdown table of what is not in the lake, and what to do."""
-    lines = ["| object | state | reason | what to do |", "|---|---|---|---|"]
-    lines += [
-        f"| `{_cell(failure.key)}` | {failure.state} | {_cell(failure.reason)} | {_what_to_do(failure)} |"
-        for failure in report.failures[:TABLE_ROWS]
+    """A Markdown table of the objects that are not in the lake, each with advice."""
+    rows = [
+        (code(failure.key), failure.state, failure.reason, _advice(failure)) for failure in report.failures[:TABLE_ROWS]
     ]
-    rest = report.missing_total - min(len(report.failures), TABLE_ROWS)
-    if rest > 0:
-        lines += ["", f"and {rest} more: `lakehouse plan` lists them."]
-    return "\n".join(lines)
+    return table(
+        ("object", "state", "reason", "what to do"),
+        rows,
+        total=report.missing_total,
+        rest=": `lakehouse plan` lists them.",
+    )
 
 
-def _what_to_do(failure: Failure) -> str:
-    for sign, advice in _ADVICE.items():
-        if sign in failure.reason:
+def _advice(failure: Failure) -> str:
+    for pattern, advice in _ADVICE.items():
+        if pattern in failure.reason:
             return advice
     return "Materialize the partition again."
 
 
 _ADVICE: Mapping[str, str] = {
     "AccessDenied": "Check the sync identity's rights on source and lake.",
-    "NoSuchKey": "The source withdrew it or refuses its name; materialize again after the next listing.",
+    "NoSuchKey": "The exchange withdrew it, or its server rejects the name; materialize again after the next listing.",
     "NoSuchBucket": "Check LAKEHOUSE_LAKE_BUCKET and its region.",
-    "not in the lake": "Materialize the whole partition, without `symbols` and `intervals`.",
+    "not in the lake": "Materialize the complete partition, without `symbols` and `intervals`.",
     "SlowDown": "The store is throttling; lower LAKEHOUSE_SYNC_WORKERS and materialize again.",
-    "the source's listing lacks it": "Wait: it is asked again. If the exchange did withdraw them, materialize with "
-    "accept_withdrawals.",
+    "the source's listing lacks it": "Wait: the next run lists it again. If the exchange did withdraw it, materialize "
+    "with accept_withdrawals.",
     "UnsayableKey": "Report the key to the exchange; it cannot be mirrored.",
 }
-
-
-def _cell(text: str) -> str:
-    return printable(text.replace("|", "\\|").replace("\n", " ").replace("`", "'"))

@@ -11,10 +11,10 @@ CRON = {Cadence.DAILY: "0 0 * * *", Cadence.MONTHLY: "0 0 1 * *"}
 
 
 def build_partitions(entry: DatasetEntry) -> dg.TimeWindowPartitionsDefinition:
-    """From the entry's first period to the last whole one (or the last that was published), in the exchange's
-    time zone: a partition exists once the exchange's own day is over.
+    """Partitions from the entry's first period to the last one that is over (or that was ever published).
 
-    Keys are the periods' texts: ``2024-01-31`` or ``2024-01``.
+    In the exchange's time zone: a partition exists once the exchange's own day is over. Keys are periods:
+    ``2024-01-31`` or ``2024-01``.
     """
     cadence = entry.dataset.cadence
     last = entry.last_period

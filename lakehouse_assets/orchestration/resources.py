@@ -1,8 +1,7 @@
-"""Dagster resources: configuration from which a run makes its engine.
+"""Dagster resources: the configuration from which a run builds its engine.
 
-They speak dagster-aws' ``S3Resource``, so that a deployment configures S3 as it does elsewhere,
-and hand every one of its fields on to all three clients (boto3, obstore, s5cmd), save that s5cmd
-tries as often as ``SyncResource.retries`` says, not ``max_attempts``.
+They take dagster-aws' ``S3Resource``, so that S3 is configured as in other deployments, and pass all its fields
+to all three clients (boto3, obstore, s5cmd). Only s5cmd's retries come from ``SyncResource.retries``.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from lakehouse_assets.sync.engine import Engine
 
 
 class LakeResource(dg.ConfigurableResource[Any]):
-    """The user's bucket, written with the sync identity."""
+    """The lake's bucket, accessed with the sync identity."""
 
-    # Not in the repr, since S3Resource shows its secret key there.
+    # Not in the repr: S3Resource shows its secret key there.
     s3: S3Resource = Field(
-        repr=False, description="How the lake's bucket is reached; credentials of the sync identity."
+        repr=False, description="Connection to the lake's bucket, with the credentials of the sync identity."
     )
     bucket: str = Field(description="Bucket of the lake.")
     prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
@@ -49,19 +48,19 @@ class LakeResource(dg.ConfigurableResource[Any]):
 
 
 class MaintenanceResource(LakeResource):
-    """The user's bucket, with the identity that may delete below ``tables/``, and there only."""
+    """The lake's bucket, accessed with the identity that may delete objects below ``tables/`` only."""
 
     default_chain: bool = Field(
-        default=False, description="Whether the AWS default chain of the run is that identity: workload identity."
+        default=False, description="The run's AWS default credential chain is that identity, as with workload identity."
     )
 
     def lake(self) -> Lake:
-        """Raises InputError where the identity is not configured: the sync identity is not to do this work."""
+        """Raises InputError where the identity is not configured; the sync identity must not be used instead."""
         if not self.s3.aws_access_key_id and not self.s3.profile_name and not self.default_chain:
             raise InputError(
                 "No maintenance identity is configured: set LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID and "
-                "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY, or LAKEHOUSE_MAINTENANCE_PROFILE, or where the pod's service "
-                "account has the role, LAKEHOUSE_MAINTENANCE_DEFAULT_CHAIN."
+                "LAKEHOUSE_MAINTENANCE_SECRET_ACCESS_KEY, or LAKEHOUSE_MAINTENANCE_PROFILE, or "
+                "LAKEHOUSE_MAINTENANCE_DEFAULT_CHAIN where the pod's service account has the role."
             )
         return super().lake()
 
@@ -69,7 +68,7 @@ class MaintenanceResource(LakeResource):
 class SourceResource(dg.ConfigurableResource[Any]):
     """The exchanges' public buckets, read anonymously."""
 
-    s3: S3Resource = Field(repr=False, description="How the exchanges' buckets are reached; unsigned.")
+    s3: S3Resource = Field(repr=False, description="Connection to the exchanges' buckets; requests are unsigned.")
     allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def bucket(self, exchange: Exchange) -> Bucket:
@@ -77,18 +76,18 @@ class SourceResource(dg.ConfigurableResource[Any]):
 
 
 class SyncResource(dg.ConfigurableResource[Any]):
-    """Limits of a transfer; defaults and meanings are those of the ``LAKEHOUSE_SYNC_*`` settings."""
+    """Limits of a transfer. Unset fields are taken from the ``LAKEHOUSE_SYNC_*`` settings of the same name."""
 
-    workers: int | None = Field(default=None, description="Parallel copies of s5cmd.")
-    retries: int | None = Field(default=None, description="s5cmd's retries per request.")
+    workers: int | None = Field(default=None, description="Objects that s5cmd copies at a time.")
+    retries: int | None = Field(default=None, description="Retries of s5cmd per request.")
     stall_seconds: float | None = Field(
-        default=None, description="Seconds without any finished object after which a batch is ended."
+        default=None, description="Seconds without a finished object after which a batch is stopped."
     )
     batch_objects: int | None = Field(default=None, description="Objects per s5cmd process.")
-    list_concurrency: int | None = Field(default=None, description="Parallel listing requests per side.")
+    list_concurrency: int | None = Field(default=None, description="Listing requests at a time, of source and of lake.")
 
     def engine(self, source: Bucket, lake: Lake) -> Engine:
-        """The engine; what is not configured here comes from the environment."""
+        """Build the engine; fields that are unset come from the environment."""
         given = {name: value for name, value in self.model_dump().items() if value is not None}
         options = read_group(SyncSettings, **given).options(
             read_group(LakeSettings).headers, read_group(SpendingSettings).prices
@@ -119,10 +118,10 @@ def _access(s3: S3Resource, *, allow_http: bool) -> BucketAccess:
 
 
 def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
-    """Resources from the settings' variables, by name and unresolved.
+    """Resources that refer to the settings' environment variables; a run reads their values when it starts.
 
-    Only variables that are set are referred to, since Dagster refuses to start a run for one that
-    is not; the lake's bucket is always asked for. Values are read where a run starts.
+    They refer only to variables that are set, since Dagster refuses to start a run for an unset one. The lake's bucket
+    is always required.
     """
     source = SourceSettings
     return {
@@ -149,7 +148,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
 def _of_lake(
     resource: Callable[..., LakeResource], identity: type[LakeSettings | MaintenanceSettings], settings: Settings
 ) -> LakeResource:
-    """The lake's bucket with the credentials of one of its identities."""
+    """The lake's bucket with the credentials of one identity."""
     lake = LakeSettings
     return resource(
         s3=S3Resource(

@@ -1,11 +1,7 @@
-"""Reporting each partition of a run by itself: materialized, observed, checked, or failed.
+"""Reports each partition of a run separately: materialized, observed, checked, or failed.
 
-Dagster materializes every partition of a range run that succeeds. Here a partition is
-materialized only when it is whole, so all events are logged by hand, and the step's outputs are
-optional. What this needs beyond Dagster's public API is kept in this module:
-``AssetCheckEvaluationTargetMaterializationData`` (an evaluation that does not name the latest
-materialization counts as outdated), ``get_latest_storage_id_by_partition`` and
-``wipe_asset_cached_status`` (a period that is no longer failed but not materialized either).
+Dagster materializes every partition of a range run that succeeds. Here a partition is materialized only when it is
+complete, so the run logs all events itself, and the step's outputs are optional.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from lakehouse_assets.orchestration.metadata import left_out_metadata, period_me
 from lakehouse_assets.orchestration.telemetry import Context
 
 NAMED = 5
-"""Objects or periods that a one-line text names."""
+"""Number of objects or periods that a one-line text names."""
 
 
 def report_sync(
@@ -38,9 +34,9 @@ def report_sync(
     synced: bool,
     code_version: str,
 ) -> None:
-    """Log every period's events; ``synced`` is False where only the check was asked for.
+    """Log the events of every period; ``synced`` is False where the run selects only the check.
 
-    Raises dg.Failure, without retries, when a period that should be whole now is not.
+    Raises dg.Failure, without retries, when a period that should be complete is not.
     """
     key = dg.AssetKey(dataset.asset_key)
     for note in ([f"Objects are not copied directly: {report.mode_note}"] if report.mode_note else []) + report.notes:
@@ -51,6 +47,7 @@ def report_sync(
             context.log_event(_event(context, dataset, lake, (report, period), code_version=code_version))
     _log_checks(context, dataset, lake, report)
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
+        # A partition that failed before and is not published now is missing, not failed.
         forget_partition_status(context.instance, key)
     failed = [period for period in report.incomplete if not period.narrowed or period.failed]
     if synced and failed:
@@ -86,7 +83,7 @@ def _event(
 
 
 def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
-    """The tag by which Dagster counts a materialization towards the run's backfill."""
+    """The tag with which Dagster counts a materialization towards the run's backfill."""
     return {BACKFILL_TAG: run.tags[BACKFILL_TAG]} if BACKFILL_TAG in run.tags else {}
 
 
@@ -103,9 +100,9 @@ def _log_checks(
             asset_key=key,
             check_name=COMPLETE,
             partition=period.period,
-            # What the exchange lists and nobody can read is told until the matrix excludes it; the period is whole.
+            # Symbols that cannot be mirrored warn until the matrix excludes them; the period is complete without them.
             passed=period.is_complete and not report.left_out_total,
-            # The icon is red unless the latest severity is WARN, even where it passed.
+            # The UI's icon is red unless the latest severity is WARN, even if the check passed.
             severity=dg.AssetCheckSeverity.ERROR
             if period.state is PeriodState.INCOMPLETE
             else dg.AssetCheckSeverity.WARN,
@@ -115,7 +112,7 @@ def _log_checks(
             | (implausible_listing_metadata() if doubted_text(period, dataset.source_url) else {}),
             target_materialization_data=targets.get(period.period),
         )
-        # Both contexts take it; the types of an op's do not say so.
+        # Both contexts accept it; an op context's types do not say so.
         context.log_event(evaluation)
 
 
@@ -126,8 +123,8 @@ def _verdict(dataset: Dataset, period: PeriodReport) -> str:
         return "The exchange has published nothing for this period yet."
     if period.is_complete:
         if not period.expected:
-            return f"The exchange withdrew all it had published; the lake keeps {period.vanished} objects."
-        kept = f"; {period.vanished} more are kept that the exchange withdrew" if period.vanished else ""
+            return f"The exchange withdrew all objects of this period; the lake keeps {period.vanished} of them."
+        kept = f"; the lake keeps {period.vanished} more that the exchange withdrew" if period.vanished else ""
         return f"All {period.expected} objects are in the lake{kept}."
     named = ", ".join(printable(failure.key) for failure in period.failures[:NAMED])
     more = f" and {period.missing_total - NAMED} more" if period.missing_total > NAMED else ""

@@ -1,7 +1,7 @@
-"""Verification assets: reading a dataset's copies in the lake, as a step and a pool of its own.
+"""Verification assets: they read a dataset's copies in the lake, in a step and a pool of their own.
 
-Selected by a person, or following the archive asset where the matrix says so (``verify``). It
-never rides along with a materialization of the archive: it costs a read of every byte.
+A person materializes one, or it follows the archive asset where the matrix says so (``verify``). It is never part of
+an archive's materialization, since it reads every byte.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry, Verify
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import CHECKSUMS
+from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -29,11 +30,11 @@ NAMED = 20
 class VerifyConfig(dg.Config):
     """Run configuration of a verification asset."""
 
-    again: bool = Field(default=False, description="Read everything again, also what is verified already.")
+    again: bool = Field(default=False, description="Read all objects, also those that are already verified.")
 
 
 def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
-    """The verification of one matrix entry, downstream of its archive asset, partition by partition."""
+    """Build the verification of one matrix entry, downstream of its archive asset, partition by partition."""
     dataset = entry.dataset
     key = dg.AssetKey([*dataset.asset_key, VERIFIED])
 
@@ -44,12 +45,12 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 CHECKSUMS,
                 asset=key,
-                description="No object of the run's periods differs from what the exchange publishes. WARN: a sidecar "
-                "is wrong upstream. ERROR: a copy in the lake differs from its source.",
+                description="No object of the run's periods differs from what the exchange publishes. WARN: a "
+                "published checksum is wrong. ERROR: a copy in the lake differs from its source.",
             )
         ],
         can_subset=True,
-        # Another size than the archive's: in one run with it, its steps would be skipped.
+        # Another number than the archive's keeps the two apart: in one run, a failed archive would skip this step.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run + 1),
         pool=f"verify_{dataset.exchange}",
     )
@@ -58,15 +59,15 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
     ):
         with traced(context):
             verifier = Verifier(source.bucket(dataset.source), lake.lake())
-            done = verifier.verify(
+            verification = verifier.verify(
                 dataset,
                 sorted(context.partition_keys),
                 again=config.again,
                 sampled=entry.verify is Verify.SAMPLED,
                 run_id=context.run.run_id,
             )
-            _report(context, key, dataset, done)
-            yield _check(key, done)
+            _report(context, key, dataset, verification)
+            yield _check(key, verification)
 
     return verification_asset
 
@@ -89,54 +90,54 @@ def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
     )
 
 
-def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Dataset, done: Verification) -> None:
-    """One line and one materialization per period of which the lake holds anything."""
-    total = sum(sum(counts.values()) for counts in done.states.values())
-    for period, counts in sorted(done.states.items()):
+def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Dataset, verification: Verification) -> None:
+    """Log a line per period, and a materialization per period with objects in the lake."""
+    total = sum(sum(counts.values()) for counts in verification.states.values())
+    for period, counts in sorted(verification.states.items()):
         objects = sum(counts.values())
         line = f"{dataset} {period}: {objects} objects, {_counted(counts) or 'none in the lake'}"
         context.log.info(line)
-        unread = [complaint for complaint in done.unread if complaint.period == period]
+        unread = [complaint for complaint in verification.unread if complaint.period == period]
         if not objects or unread:
             continue
-        wrong = [complaint for complaint in done.complaints if complaint.period == period]
+        mismatches = [complaint for complaint in verification.complaints if complaint.period == period]
         metadata = {
             "objects": dg.MetadataValue.int(objects),
             **{f"objects_{state.value}": dg.MetadataValue.int(counts.get(state.value, 0)) for state in Integrity},
-            "seconds": dg.MetadataValue.float(round(done.seconds * objects / total, 3)),
+            "seconds": dg.MetadataValue.float(round(verification.seconds * objects / total, 3)),
             **trace_metadata(),
         }
-        if wrong:
-            metadata["mismatches"] = dg.MetadataValue.md(_table(wrong))
+        if mismatches:
+            metadata["mismatches"] = dg.MetadataValue.md(_mismatches(mismatches))
         context.log_event(dg.AssetMaterialization(asset_key=key, partition=period, metadata=metadata))
-    if done.unread:
-        first = done.unread[0]
+    if verification.unread:
+        first = verification.unread[0]
         raise dg.Failure(
-            f"{len(done.unread)} objects of {dataset} could not be read, such as {first.key}: {first.note}",
+            f"{len(verification.unread)} objects of {dataset} could not be read, such as {first.key}: {first.note}",
             allow_retries=False,
         )
 
 
-def _check(key: dg.AssetKey, done: Verification) -> dg.AssetCheckResult:
-    differing = sum(complaint.copy_differs for complaint in done.complaints)
-    upstream = len(done.complaints) - differing
-    description = "All that was read is as published."
-    if done.complaints:
+def _check(key: dg.AssetKey, verification: Verification) -> dg.AssetCheckResult:
+    differing = sum(complaint.copy_differs for complaint in verification.complaints)
+    upstream = len(verification.complaints) - differing
+    description = "All objects that were read match what the exchange publishes."
+    if verification.complaints:
         description = (
             f"{differing} copies in the lake differ from their source (materialize the archive partition again); "
-            f"{upstream} objects do not match their published checksum (the exchange's fault; kept out of tables)."
+            f"{upstream} objects do not match their published checksum (an error of the exchange; kept out of tables)."
         )
     metadata: dict[str, dg.MetadataValue] = {
-        "objects_read": dg.MetadataValue.int(done.objects_read),
-        "bytes_read": dg.MetadataValue.int(done.bytes_read),
-        **{f"objects_{state.value}": dg.MetadataValue.int(done.total(state)) for state in Integrity},
+        "objects_read": dg.MetadataValue.int(verification.objects_read),
+        "bytes_read": dg.MetadataValue.int(verification.bytes_read),
+        **{f"objects_{state.value}": dg.MetadataValue.int(verification.total(state)) for state in Integrity},
     }
-    if done.complaints:
-        metadata["mismatches"] = dg.MetadataValue.md(_table(done.complaints))
+    if verification.complaints:
+        metadata["mismatches"] = dg.MetadataValue.md(_mismatches(verification.complaints))
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECKSUMS,
-        passed=not done.complaints,
+        passed=not verification.complaints,
         severity=dg.AssetCheckSeverity.ERROR if differing else dg.AssetCheckSeverity.WARN,
         description=description,
         metadata=metadata,
@@ -147,12 +148,9 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
-def _table(complaints: Sequence[Complaint]) -> str:
-    lines = ["| object | what | whose fault |", "|---|---|---|"]
-    lines += [
-        f"| `{complaint.key}` | {complaint.note} | {'the lake' if complaint.copy_differs else 'the exchange'} |"
-        for complaint in complaints[:NAMED]
+def _mismatches(complaints: Sequence[Complaint]) -> str:
+    rows = [
+        (code(complaint.key), complaint.note, "the lake" if complaint.copy_differs else "the exchange")
+        for complaint in complaints
     ]
-    if len(complaints) > NAMED:
-        lines += ["", f"and {len(complaints) - NAMED} more"]
-    return "\n".join(lines)
+    return table(("object", "mismatch", "at fault"), rows, limit=NAMED)

@@ -23,7 +23,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import ManifestStats
+from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
 from lakehouse_assets.lake.report import OPERATIONS as MODES
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.states import Integrity
@@ -189,7 +189,7 @@ def _of_manifest(dataset: Dataset, periods: pl.DataFrame, now: datetime) -> Iter
         yield metric, _sum(periods, column), {}
     expected, present = _sum(periods, "expected"), _sum(periods, "present")
     yield metrics.COMPLETENESS, present / expected if expected else 1.0, {}
-    complete = periods.filter((pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0))
+    complete = periods.filter(is_complete())
     yield metrics.PERIODS, complete.height, {"state": PeriodState.COMPLETE.value}
     yield metrics.PERIODS, periods.height - complete.height, {"state": PeriodState.INCOMPLETE.value}
     for state in Integrity:

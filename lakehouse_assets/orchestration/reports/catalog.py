@@ -1,6 +1,5 @@
-"""Catalog assets: what each exchange publishes, walked on a schedule, and what changed."""
+"""Catalog assets: what each exchange publishes, listed on a schedule, and what changed since the last catalog."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -20,19 +19,19 @@ from lakehouse_assets.archive.catalog.walk import CONCURRENCY, Progress, discove
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix
-from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
+from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 
-# No `from __future__ import annotations` here: Dagster reads the annotation of `config`, and none is given of what an
-# asset with a check returns, since it would read a tuple there.
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config`. An asset with a check has no
+# return annotation, since Dagster would expect a tuple.
 
 CATALOG = "catalog"
 DIFFERENCE = "difference"
 ROWS = 100
 LOG_SECONDS = 60.0
 EXACT_WEEKDAY = 6
-"""Sunday: the day of the week whose scheduled catalog is exact."""
+"""Sunday: on this day of the week the scheduled catalog is exact."""
 
 _CRON = "30 12 * * *"
 
@@ -44,23 +43,23 @@ class CatalogConfig(dg.Config):
 
     depth: DepthChoice = Field(
         default=DepthChoice[Depth.EXACT.value],
-        description="exact: list every key. shallow: folders' names, and a sample of each dataset.",
+        description="exact: list every key. shallow: list folder names, and a sample of each dataset.",
     )
     accept_withdrawals: bool = Field(
         default=False,
-        description="Keep a catalog that lacks many of the symbols that were published: they were withdrawn. Otherwise "
-        "that is taken for an outage.",
+        description="Accept a catalog that lacks many known symbols: the exchange withdrew them. By default such a "
+        "catalog counts as an outage.",
     )
     concurrency: int = Field(default=CONCURRENCY, ge=1, le=1024, description="Listing requests at a time.")
 
 
 def build_catalog_assets(matrix: ArchiveMatrix) -> list[dg.AssetsDefinition]:
-    """One catalog per exchange that is known, wanted by the matrix or not."""
+    """One catalog per supported exchange, whether or not the matrix selects it."""
     return [_build_catalog(exchange, matrix) for exchange in EXCHANGES.values()]
 
 
 def build_catalog_schedules() -> list[dg.ScheduleDefinition]:
-    """One per exchange, after the day's files are usually there: shallow, and exact once a week."""
+    """One per exchange, after the usual time of publication: shallow, and exact once a week."""
     return [_build_schedule(name) for name in EXCHANGES]
 
 
@@ -85,12 +84,12 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
             dg.AssetCheckSpec(
                 DIFFERENCE,
                 asset=key,
-                description="No data set, folder or wanted entry came or went since the last catalog: each asks for a "
-                "decision. Symbols that come and go are in the metadata.",
+                description="No dataset, folder or matrix entry appeared or disappeared since the last catalog: each "
+                "needs a decision. New and withdrawn symbols are in the metadata.",
             )
         ],
         description=f"Every market, data type, cadence, interval and symbol that {exchange.bucket} holds, with first "
-        "and last period, objects and bytes. Every catalog is kept.",
+        "and last period, objects and bytes. All catalogs are kept.",
         tags={"exchange": exchange.name},
     )
     def catalog(context: dg.AssetExecutionContext, config: CatalogConfig, lake: LakeResource, source: SourceResource):
@@ -101,7 +100,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
             source.bucket(exchange),
             depth=Depth(config.depth.value),
             concurrency=config.concurrency,
-            on_progress=_Ticker(context).show,
+            on_progress=_ProgressLog(context).show,
         )
         write_catalog(into, now, accept_withdrawals=config.accept_withdrawals)
         changes = changes_between(before, now) if before else None
@@ -130,8 +129,8 @@ def _build_schedule(exchange: str) -> dg.ScheduleDefinition:
     )
 
 
-class _Ticker:
-    """Tells the run log now and then how far the walk is."""
+class _ProgressLog:
+    """Logs the walk's progress every LOG_SECONDS."""
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._log = context.log
@@ -156,7 +155,7 @@ def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) 
         "requests": dg.MetadataValue.int(now.requests),
         "seconds": dg.MetadataValue.float(round(now.seconds, 3)),
         "published": dg.MetadataValue.md(_datasets_table(datasets)),
-        "strays": dg.MetadataValue.md(_strays_table(unknown)),
+        "strays": dg.MetadataValue.md(_unrecognized_table(unknown)),
         "changes": dg.MetadataValue.md("The first catalog." if changes is None else _changes_table(changes)),
         "against_matrix": dg.MetadataValue.md(_changes_table(wanted)),
     }
@@ -165,15 +164,15 @@ def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) 
 def _check(
     key: dg.AssetKey, before: Catalog | None, changes: pl.DataFrame | None, wanted: pl.DataFrame
 ) -> dg.AssetCheckResult:
-    found = alarming(wanted if changes is None else pl.concat([changes, wanted]))
+    differences = alarming(wanted if changes is None else pl.concat([changes, wanted]))
     since = f"since {before.taken_at:%Y-%m-%d %H:%M} UTC" if before else "in the first catalog"
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=DIFFERENCE,
-        passed=found.is_empty(),
+        passed=differences.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{summary_of(found)} {since}",
-        metadata={"differences": dg.MetadataValue.md(_changes_table(found))},
+        description=f"{summary_of(differences)} {since}",
+        metadata={"differences": dg.MetadataValue.md(_changes_table(differences))},
     )
 
 
@@ -195,42 +194,28 @@ def _datasets_table(datasets: pl.DataFrame) -> str:
         )
         for row in datasets.to_dicts()
     ]
-    return _table(_DATASET_COLUMNS, rows)
+    return table(_DATASET_COLUMNS, rows, limit=ROWS, empty="None.")
 
 
-def _strays_table(strays: pl.DataFrame) -> str:
+def _unrecognized_table(strays: pl.DataFrame) -> str:
     rows = [
         (
-            row["prefix"],
+            code(row["prefix"]),
             row["reason"],
             f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}",
-            row["example"],
+            code(row["example"]),
         )
         for row in strays.to_dicts()
     ]
-    return _table(("below", "why", "objects", "such as"), rows) if rows else "None that are not known."
+    return table(("below", "why", "objects", "such as"), rows, limit=ROWS, empty="None.")
 
 
 def _changes_table(changes: pl.DataFrame) -> str:
     rows = [(row["kind"], row["name"], ", ".join(row["datasets"]), row["since"]) for row in changes.to_dicts()]
-    return _table(("what", "name", "datasets", "last seen"), rows) if rows else "None."
+    return table(("what", "name", "datasets", "last seen"), rows, limit=ROWS)
 
 
 def _estimated(count: int | None, *, exact: bool) -> str:
     if count is None:
         return "unknown"
     return f"{count:,}" if exact else f"about {count:,}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """At most ROWS rows; a key is hostile, so no cell can end its row."""
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows[:ROWS]]
-    if len(rows) > ROWS:
-        lines += ["", f"and {len(rows) - ROWS:,} more"]
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else printable(str(value))
-    return " ".join(text.replace("|", "\\|").replace("`", "'").split())

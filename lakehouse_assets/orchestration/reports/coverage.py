@@ -1,4 +1,4 @@
-"""The coverage report: what is in the lake and what is missing, as a page per dataset in the lake, linked in the UI."""
+"""The coverage report: what the lake has and lacks, as one page per dataset in the lake, linked in the UI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest_stats import ManifestStats
+from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
+from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])
@@ -24,7 +25,7 @@ MONTHS_SHOWN = 24
 
 
 def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition:
-    """An unpartitioned asset: pages of all datasets that were ever synced."""
+    """An unpartitioned asset that writes the pages of all datasets that were ever synced."""
     datasets = [entry.dataset for entry in entries]
 
     @dg.asset(
@@ -32,26 +33,25 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
         group_name="reports",
         kinds={"s3"},
         owners=["team:market-data"],
-        description="What is in the lake and what is missing, by symbol and period, from manifests alone: a "
-        "self-contained page per dataset below `_reports/coverage/` in the lake. The links open in a browser that may "
-        "read the bucket; `lakehouse coverage DATASET --html FILE` writes the same page to a file.",
+        description="What the lake has and lacks, by symbol and period, from manifests alone: a self-contained page "
+        "per dataset below `_reports/coverage/` in the lake. The links open in a browser that may read the bucket; "
+        "`lakehouse coverage DATASET --html FILE` writes the same page to a file.",
     )
     def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         target = lake.lake()
-        census = ManifestStats(target)
-        counted = {dataset: census.of(dataset) for dataset in datasets}
-        synced = [dataset for dataset, of_dataset in counted.items() if not of_dataset.is_empty()]
+        stats = ManifestStats(target)
+        counts = {dataset: stats.of(dataset) for dataset in datasets}
+        synced = [dataset for dataset, periods in counts.items() if not periods.is_empty()]
         for dataset in synced:
             write_page(target, dataset)
-        whole = sum(
-            of_dataset.filter(pl.col("present") == pl.col("expected")).height for of_dataset in counted.values()
-        )
         return dg.MaterializeResult(
             metadata={
                 "pages": dg.MetadataValue.md(_links(target, synced)),
-                "months": dg.MetadataValue.md(months_table(counted)),
-                "periods_complete": dg.MetadataValue.int(whole),
-                "periods_synced": dg.MetadataValue.int(sum(each.height for each in counted.values())),
+                "months": dg.MetadataValue.md(months_table(counts)),
+                "periods_complete": dg.MetadataValue.int(
+                    sum(periods.filter(is_complete()).height for periods in counts.values())
+                ),
+                "periods_synced": dg.MetadataValue.int(sum(periods.height for periods in counts.values())),
             }
         )
 
@@ -59,7 +59,7 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
 
 
 def build_coverage_schedule() -> dg.ScheduleDefinition:
-    """Daily, after the archives' hours of publishing."""
+    """Daily, after the exchanges' usual hours of publication."""
     job = dg.define_asset_job("report_coverage", selection=[COVERAGE])
     return dg.ScheduleDefinition(
         name="report_coverage_daily", job=job, cron_schedule="40 12 * * *", execution_timezone="UTC"
@@ -85,24 +85,25 @@ def page_key(dataset: Dataset) -> str:
 
 
 def address_of(bucket: Bucket, key: str) -> str:
-    """Where a person who may read the bucket opens an object: AWS' console, or the store itself."""
+    """The URL at which a person with read access opens an object: in the AWS console, or at the store itself."""
     if bucket.is_on_aws:
         return f"https://s3.console.aws.amazon.com/s3/object/{bucket.name}?prefix={quote(key)}"
     return f"{(bucket.endpoint_url or '').rstrip('/')}/{bucket.name}/{quote(key)}"
 
 
-def months_table(counted: dict[Dataset, pl.DataFrame]) -> str:
-    """Complete of synced periods, by dataset and month, newest last."""
-    months = sorted({text[:7] for of_dataset in counted.values() for text in of_dataset["period"]})[-MONTHS_SHOWN:]
+def months_table(counts: dict[Dataset, pl.DataFrame]) -> str:
+    """Number of complete and of synced periods, by dataset and month, the newest month last."""
+    months = sorted({period[:7] for periods in counts.values() for period in periods["period"]})[-MONTHS_SHOWN:]
     if not months:
         return "Nothing was synced yet."
-    lines = [f"| dataset | {' | '.join(months)} |", "|---" * (len(months) + 1) + "|"]
-    whole = (pl.col("present") == pl.col("expected")) & (pl.col("expected") > 0)
-    for dataset, of_dataset in counted.items():
-        by_month = of_dataset.group_by(pl.col("period").str.slice(0, 7)).agg(whole.sum().alias("whole"), pl.len())
-        cells = {month: f"{complete}/{total}" for month, complete, total in by_month.iter_rows()}
-        lines.append(f"| {dataset} | {' | '.join(cells.get(month, '') for month in months)} |")
-    return "\n".join(lines)
+    rows = []
+    for dataset, periods in counts.items():
+        by_month = periods.group_by(pl.col("period").str.slice(0, 7)).agg(
+            is_complete().sum().alias("complete"), pl.len()
+        )
+        cells = {month: f"{complete}/{synced}" for month, complete, synced in by_month.iter_rows()}
+        rows.append((dataset, *(cells.get(month, "") for month in months)))
+    return table(("dataset", *months), rows)
 
 
 def _links(lake: Lake, datasets: Sequence[Dataset]) -> str:

@@ -1,4 +1,4 @@
-"""The efficiency report: what mirroring took, per day and month, beside the traditional way."""
+"""The efficiency report: the cost of syncs per day and month, compared with downloading and uploading."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.lake.sync_log import compact_history, efficiency, read_history
+from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])
@@ -28,16 +29,16 @@ _COLUMNS = (
 
 
 def build_efficiency_report() -> dg.AssetsDefinition:
-    """An unpartitioned asset that sums up the history of syncs in its metadata."""
+    """An unpartitioned asset whose metadata sum up the sync log."""
 
     @dg.asset(
         key=EFFICIENCY,
         group_name="reports",
         kinds={"s3"},
         owners=["team:market-data"],
-        description="Objects, bytes, seconds and operations of all syncs per day and month (UTC), and what they "
-        "saved against downloading and uploading one object at a time (5 operations per file, every byte twice "
-        "over our network).",
+        description="Objects, bytes, seconds and operations of all syncs per day and month (UTC), and the savings "
+        "compared with downloading and uploading one object at a time (5 operations per file, every byte twice over "
+        "our network).",
     )
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         compact_history(lake.lake())
@@ -67,16 +68,13 @@ def build_efficiency_schedule() -> dg.ScheduleDefinition:
 
 
 def _months_ago(today: date) -> date:
-    """The first of the MONTHS that the report shows."""
+    """The first day of the MONTHS that the report shows."""
     return Period.containing(Cadence.MONTHLY, today).shifted(1 - MONTHS).start
 
 
 def _table(sums: pl.DataFrame) -> str:
-    if sums.is_empty():
-        return "Nothing was synced yet."
-    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
-    for row in sums.to_dicts():
-        cells = (
+    rows = [
+        (
             row["when"],
             f"{row['periods']:,}",
             f"{row['objects']:,}",
@@ -87,5 +85,6 @@ def _table(sums: pl.DataFrame) -> str:
             f"{row['network_bytes']:,} ({row['network_bytes_saved']:,})",
             f"{row['local_bytes_written']:,}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        for row in sums.to_dicts()
+    ]
+    return table(_COLUMNS, rows, empty="Nothing was synced yet.")

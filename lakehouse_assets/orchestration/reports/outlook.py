@@ -1,6 +1,6 @@
-"""The outlook: when the next periods are to be expected, when backfills end, when budgets are used up.
+"""The outlook: when the next periods are expected, when backfills end, when budgets are used up.
 
-Each is an interval that holds nine times in ten, learned from manifests, runs and the history of syncs.
+Each is a 90 % interval, estimated from manifests, runs and the sync log.
 """
 
 import math
@@ -23,6 +23,7 @@ from lakehouse_assets.lake.sync_log import read_history_if_any
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
+from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
 
@@ -30,7 +31,7 @@ from lakehouse_assets.settings import SpendingSettings, read_group
 
 OUTLOOK = dg.AssetKey(["reports", "outlook"])
 BUDGET_DAYS = 30
-"""Whole days (UTC) of which the growth is taken."""
+"""Number of days (UTC) that the lake's growth is estimated from."""
 
 
 def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition:
@@ -42,9 +43,9 @@ def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition
         group_name="reports",
         kinds={"s3"},
         owners=["team:market-data"],
-        description="When each data set's next period is to be expected, when running backfills end, and in how many "
-        "days the budget is used up (LAKEHOUSE_SPENDING_BUDGET_BYTES, _BUDGET_DOLLARS_PER_MONTH). Intervals hold "
-        "nine times in ten. Times are UTC.",
+        description="When each dataset's next period is expected, when running backfills end, and in how many days the "
+        "budget is used up (LAKEHOUSE_SPENDING_BUDGET_BYTES, _BUDGET_DOLLARS_PER_MONTH). 90 % intervals; times are "
+        "UTC.",
     )
     def outlook_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         target, now = lake.lake(), datetime.now(UTC)
@@ -71,25 +72,25 @@ def build_outlook_schedule() -> dg.ScheduleDefinition:
 
 
 def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset, Period, Moment | None]]:
-    """Of each dataset that was ever synced, the period after its newest, and when it is to be expected."""
-    found = []
-    memory = ManifestCache()
+    """For each dataset that was ever synced: the period after its newest one, and when it is expected."""
+    outlook = []
+    manifests = ManifestCache()
     for dataset in datasets:
-        published = memory.known(Manifest(lake, dataset)).published
+        published = manifests.known(Manifest(lake, dataset)).published
         if not published:
             continue
         newest = sorted(published.items())[-REMEMBERED:]
         lags = [at - dataset.end_of(dataset.period(text)) for text, at in newest]
-        after = dataset.period(max(published)).next()
-        # A file cannot be older than its period's end: such a time is another's clock, and teaches nothing.
-        moment = publication(dataset.end_of(after), [lag for lag in lags if lag >= timedelta()])
-        found.append((dataset, after, moment))
-    return found
+        following = dataset.period(max(published)).next()
+        # An object cannot be older than the end of its period: such times come from a wrong clock, and are ignored.
+        moment = publication(dataset.end_of(following), [lag for lag in lags if lag >= timedelta()])
+        outlook.append((dataset, following, moment))
+    return outlook
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillOutlook:
-    """A running backfill: partitions asked for and done, and when it ends (UTC)."""
+    """A running backfill: its partitions, how many are done, and when it ends (UTC)."""
 
     id: str
     assets: str
@@ -99,7 +100,7 @@ class BackfillOutlook:
 
 
 def backfills_of(instance: dg.DagsterInstance, graph: AssetGraph, now: datetime) -> Iterator[BackfillOutlook]:
-    """Running backfills of assets. Learned from their own finished runs."""
+    """Running backfills of assets, estimated from their own finished runs."""
     for backfill in running_asset_backfills(instance, graph):
         seconds = _seconds_per_partition(instance, backfill)
         done = min(len(seconds), backfill.partitions)
@@ -129,19 +130,21 @@ def _partitions(tags: Mapping[str, str]) -> int:
 
 
 def budget(lake: Lake, datasets: Sequence[Dataset], spending: SpendingSettings, today: date) -> Days | None:
-    """Days until the lake's archive is as large as the smaller budget allows; None without a budget, or where
-    fewer than three days are known."""
-    ceiling = spending.budget
-    if ceiling is None:
+    """Days until the lake's archive reaches the smaller budget.
+
+    None without a budget, or with less than three days of history.
+    """
+    limit = spending.budget
+    if limit is None:
         return None
-    census = ManifestStats(lake)
-    used = float(sum(int(census.of(dataset)["bytes"].sum()) for dataset in datasets))
+    stats = ManifestStats(lake)
+    used = float(sum(int(stats.of(dataset)["bytes"].sum()) for dataset in datasets))
     history = read_history_if_any(lake, since=today - timedelta(days=BUDGET_DAYS))
-    return days_until(ceiling, used, bytes_per_day(history, today))
+    return days_until(limit, used, bytes_per_day(history, today))
 
 
 def bytes_per_day(history: pl.DataFrame, today: date) -> list[float]:
-    """Bytes copied on each of the last BUDGET_DAYS whole days (UTC), from the first sync on; 0 on days without."""
+    """Bytes copied on each of the last BUDGET_DAYS days (UTC) before ``today``, from the first sync on."""
     days = history.group_by(day=pl.col("synced_at").dt.date()).agg(pl.col("bytes_copied").sum())
     copied = {day: float(size) for day, size in days.iter_rows() if day < today}
     if not copied:
@@ -150,32 +153,37 @@ def bytes_per_day(history: pl.DataFrame, today: date) -> list[float]:
     return [copied.get(first + timedelta(days=number), 0.0) for number in range((today - first).days)]
 
 
-def _publications(found: Sequence[tuple[Dataset, Period, Moment | None]]) -> str:
-    lines = ["| dataset | period | expected | between | and | learned from |", "|---|---|---|---|---|---|"]
-    lines += [f"| {dataset} | {period} | {_moment(moment)} |" for dataset, period, moment in found]
-    return "\n".join(lines) if found else "Nothing was synced yet."
+_INTERVAL = ("between", "and", "learned from")
 
 
-def _backfills(found: Sequence[BackfillOutlook]) -> str:
-    lines = [
-        "| backfill | assets | partitions | ends | between | and | learned from |",
-        "|---|---|---|---|---|---|---|",
+def _publications(outlook: Sequence[tuple[Dataset, Period, Moment | None]]) -> str:
+    rows = [(dataset, period, *_moment(moment)) for dataset, period, moment in outlook]
+    return table(("dataset", "period", "expected", *_INTERVAL), rows, empty="Nothing was synced yet.")
+
+
+def _backfills(backfills: Sequence[BackfillOutlook]) -> str:
+    rows = [
+        (backfill.id, backfill.assets, f"{backfill.done} of {backfill.total}", *_moment(backfill.end))
+        for backfill in backfills
     ]
-    lines += [f"| {each.id} | {each.assets} | {each.done} of {each.total} | {_moment(each.end)} |" for each in found]
-    return "\n".join(lines) if found else "No backfill is running."
+    columns = ("backfill", "assets", "partitions", "ends", *_INTERVAL)
+    return table(columns, rows, empty="No backfill is running.")
 
 
-def _moment(moment: Moment | None) -> str:
+def _moment(moment: Moment | None) -> tuple[object, ...]:
+    """Four cells: expected, earliest, latest, and the number of observations."""
     if moment is None:
-        return "too little is known | | | "
-    ends = (moment.expected, moment.earliest, moment.latest)
-    return " | ".join(f"{end:%Y-%m-%d %H:%M}" if end else "never" for end in ends) + f" | {moment.learned_from}"
+        return ("not enough history", "", "", "")
+    times = (moment.expected, moment.earliest, moment.latest)
+    return (*(f"{time:%Y-%m-%d %H:%M}" if time else "never" for time in times), moment.learned_from)
 
 
 def _budget(days: Days | None) -> str:
     if days is None:
-        return "No budget is set, or too little is known."
+        return "No budget is set, or there is not enough history."
     if not math.isfinite(days.expected):
         return "The lake does not grow."
-    most = f"{days.most:,.0f}" if math.isfinite(days.most) else "ever"
-    return f"Used up in {days.expected:,.0f} days ({days.least:,.0f} to {most}), by the last {days.learned_from} days."
+    most = f"{days.most:,.0f}" if math.isfinite(days.most) else "never"
+    return (
+        f"Used up in {days.expected:,.0f} days ({days.least:,.0f} to {most}), from the last {days.learned_from} days."
+    )

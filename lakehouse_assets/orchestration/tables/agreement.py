@@ -1,9 +1,10 @@
-"""Agreement assets: a month of a table compared with itself and with its monthly archives, on demand."""
+"""Agreement assets: compare a month of a table across intervals and with its monthly archives, on demand."""
 
 import dagster as dg
 
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.orchestration.check_names import AGREES
+from lakehouse_assets.orchestration.markdown import table as markdown_table
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.assets import build_table_partitions
@@ -16,7 +17,7 @@ NAMED = 20
 
 
 def build_agreement_assets(entries: list[TableEntry]) -> list[dg.AssetsDefinition]:
-    """One per table in which there is something to compare."""
+    """One per table that has something to compare."""
     return [_build_agreement_asset(entry) for entry in entries if can_be_compared(entry)]
 
 
@@ -43,37 +44,37 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 AGREES,
                 asset=dg.AssetKey(path),
-                description="Short candles sum up to long ones, and monthly archives have the rows of the daily ones.",
+                description="Short candles sum up to long ones, and monthly archives have the same rows as daily ones.",
             )
         ],
         description=f"Compares a month of {table} across intervals, and its daily with its monthly archives. Reads "
-        "all of the month; materialize it when it matters.",
+        "the complete month; materialize it on demand.",
         tags={"exchange": table.exchange, "market": table.market},
     )
     def agreement_asset(context: dg.AssetExecutionContext, lake: LakeResource, source: SourceResource):
         exchange = next(iter(entry.entries.values())).dataset.source
-        found = compare_month(
+        agreement = compare_month(
             source.bucket(exchange), lake.lake(), entry, context.partition_key, run_id=context.run.run_id
         )
-        wrong = found.wrong
+        disagreeing = agreement.wrong
         metadata: dict[str, dg.MetadataValue] = {
-            "rows_compared": dg.MetadataValue.int(found.compared),
-            "parts_wrong": dg.MetadataValue.int(wrong.height),
+            "rows_compared": dg.MetadataValue.int(agreement.compared),
+            "parts_wrong": dg.MetadataValue.int(disagreeing.height),
             **{
-                f"rows_{name}": dg.MetadataValue.int(int(found.rows[name].sum()))
+                f"rows_{name}": dg.MetadataValue.int(int(agreement.rows[name].sum()))
                 for name in ("differing", "only_left", "only_right")
             },
-            "archives_skipped": dg.MetadataValue.int(len(found.skipped)),
-            "seconds": dg.MetadataValue.float(round(found.seconds, 3)),
+            "archives_skipped": dg.MetadataValue.int(len(agreement.skipped)),
+            "seconds": dg.MetadataValue.float(round(agreement.seconds, 3)),
         }
-        if wrong.height:
-            metadata["worst"] = dg.MetadataValue.md(_table(found))
+        if disagreeing.height:
+            metadata["worst"] = dg.MetadataValue.md(_disagreements(agreement))
         check = dg.AssetCheckResult(
             check_name=AGREES,
-            passed=not wrong.height,
+            passed=not disagreeing.height,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{context.partition_key}: {wrong.height} of {found.rows.height} parts (symbol, interval) do "
-            f"not agree; {len(found.skipped)} monthly archives could not be compared.",
+            description=f"{context.partition_key}: {disagreeing.height} of {agreement.rows.height} symbols and "
+            f"intervals disagree; {len(agreement.skipped)} monthly archives could not be compared.",
             metadata=metadata,
         )
         return dg.MaterializeResult(metadata=metadata, check_results=[check])
@@ -81,17 +82,18 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
     return agreement_asset
 
 
-def _table(found: Agreement) -> str:
-    columns = (
-        "symbol",
-        "interval",
-        "comparison",
-        "compared",
-        "differing",
-        "only_left",
-        "only_right",
-        "first_difference",
-    )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(str(row[name]) for name in columns)} |" for row in found.wrong.head(NAMED).to_dicts()]
-    return "\n".join(lines)
+_COLUMNS = (
+    "symbol",
+    "interval",
+    "comparison",
+    "compared",
+    "differing",
+    "only_left",
+    "only_right",
+    "first_difference",
+)
+
+
+def _disagreements(agreement: Agreement) -> str:
+    rows = agreement.wrong.select(_COLUMNS).head(NAMED).rows()
+    return markdown_table(_COLUMNS, rows)

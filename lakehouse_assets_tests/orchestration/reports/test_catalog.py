@@ -106,12 +106,3 @@ def test_there_is_a_catalog_and_a_schedule_for_every_exchange_and_sunday_s_is_ex
         [request] = schedules["catalog_gate_daily"].evaluate_tick(context).run_requests
         depths[day.isoformat()] = request.run_config["ops"]["catalog__gate"]["config"]["depth"]
     assert depths == {"2026-10-03": "shallow", "2026-10-04": "exact", "2026-10-05": "shallow"}
-
-
-@pytest.mark.parametrize("key", ["a|b", "a\nb", "`a`"])
-def test_no_key_can_break_out_of_its_cell(key: str) -> None:
-    from lakehouse_assets.orchestration.reports.catalog import _table  # noqa: PLC0415
-
-    lines = _table(("one", "two"), [(key, 1)]).splitlines()
-    assert len(lines) == 3
-    assert lines[2].replace("\\|", "").count("|") == 3
