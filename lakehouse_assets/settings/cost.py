@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 
 from lakehouse_assets.settings.base import config
 from lakehouse_assets.sync.cost import CostLimit, Prices
+from lakehouse_assets.units import GB
 
 Dollars = Annotated[float, Field(ge=0)]
 
@@ -56,7 +57,7 @@ class SpendingSettings(BaseSettings):
         """The smaller of the two budgets, in bytes; None where neither is set."""
         sizes = [] if self.budget_bytes is None else [float(self.budget_bytes)]
         if self.budget_dollars_per_month is not None and self.storage_dollars_per_gb_month:
-            sizes.append(self.budget_dollars_per_month / self.storage_dollars_per_gb_month * 1e9)
+            sizes.append(self.budget_dollars_per_month / self.storage_dollars_per_gb_month * GB)
         return min(sizes, default=None)
 
     @property

@@ -14,6 +14,7 @@ from lakehouse_assets.settings.base import config
 from lakehouse_assets.sync.cost import Prices
 from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.movers.base import ObjectHeaders, TransferOptions
+from lakehouse_assets.units import GIB
 
 
 class SyncSettings(BaseSettings):
@@ -52,11 +53,11 @@ class SyncSettings(BaseSettings):
     doubt_hours: Annotated[float, Field(ge=0)] = Field(
         default=6.0, description="Hours after which such a listing is accepted if it has not changed."
     )
-    large_bytes: Annotated[int, Field(ge=1, le=5 * 1024**3)] = Field(
-        default=5 * 1024**3,
+    large_bytes: Annotated[int, Field(ge=1, le=5 * GIB)] = Field(
+        default=5 * GIB,
         description="The store copies larger objects in parts; S3 copies at most 5 GiB in one request.",
     )
-    part_bytes: Annotated[int, Field(ge=5 * 1024**2, le=5 * 1024**3)] = Field(
+    part_bytes: Annotated[int, Field(ge=5 * 1024**2, le=5 * GIB)] = Field(
         default=16 * 1024**2, description="Part size of a multipart copy or upload."
     )
     relay_workers: Annotated[int, Field(ge=1, le=1024)] = Field(default=64, description="Objects relayed in parallel.")
@@ -67,7 +68,7 @@ class SyncSettings(BaseSettings):
         default=None, description="Scratch folder of staged mode; the system's temporary folder when unset."
     )
     scratch_bytes: Annotated[int, Field(ge=1)] = Field(
-        default=4 * 1024**3, description="Bytes that staged mode holds in the scratch folder at once."
+        default=4 * GIB, description="Bytes that staged mode holds in the scratch folder at once."
     )
 
     def options(self, headers: ObjectHeaders | None = None, prices: Prices | None = None) -> EngineOptions:

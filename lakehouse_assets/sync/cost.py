@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lakehouse_assets.errors import InputError
-
-GB = 2**30
+from lakehouse_assets.units import GB
 
 
 class SpendingError(InputError):

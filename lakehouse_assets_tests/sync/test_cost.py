@@ -10,8 +10,9 @@ import pytest
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.cost import GB, CostLimit, Estimate, Prices, SpendingError, estimate
+from lakehouse_assets.sync.cost import CostLimit, Estimate, Prices, SpendingError, estimate
 from lakehouse_assets.sync.engine import Engine
+from lakehouse_assets.units import GB
 from lakehouse_assets_tests.world import World, days, scope
 
 TOKYO = Bucket(name="source", region="ap-northeast-1", anonymous=True)
@@ -24,7 +25,7 @@ def test_an_estimate_is_requests_and_transfer_now_and_storage_every_month() -> N
     assert found.dollars == pytest.approx(0.005 + 0.90)
     assert found.storage_dollars_per_month == pytest.approx(0.23)
     assert str(found) == (
-        "50 objects, 10,737,418,240 bytes, 1,000 requests, about 0.9050 dollars (at most 0.9000 of them for "
+        "50 objects, 10,000,000,000 bytes, 1,000 requests, about 0.9050 dollars (at most 0.9000 of them for "
         "transfer between regions), then 0.2300 a month for storage"
     )
 

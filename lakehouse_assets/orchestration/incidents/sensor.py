@@ -12,6 +12,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.model import Incident, IncidentState
 from lakehouse_assets.observability.incidents.service import Handled, IncidentService
 from lakehouse_assets.orchestration.incidents.signals import InstanceScan, ScanCursor
+from lakehouse_assets.orchestration.markdown import code, lines, table
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import IncidentSettings, read_group
 
@@ -79,35 +80,31 @@ def page_of(state: IncidentState) -> dict[str, dg.MetadataValue]:
         key=lambda incident: incident.closed or incident.opened,
         reverse=True,
     )
-    undelivered = (
-        ["| channel | incident | attempts | reason |", "|---|---|---|---|"] if state.dead_letters else ["None."]
+    undelivered = table(
+        ("channel", "incident", "attempts", "reason"),
+        [(letter.channel, letter.incident, letter.attempts, letter.reason) for letter in state.dead_letters],
     )
-    undelivered += [
-        f"| {letter.channel} | {letter.incident} | {letter.attempts} | {_cell(letter.reason)} |"
-        for letter in state.dead_letters
-    ]
     return {
         "incidents_open": dg.MetadataValue.int(len(live)),
         "messages_undelivered": dg.MetadataValue.int(len(state.dead_letters)),
         "open": dg.MetadataValue.md(_table(live)),
         "resolved": dg.MetadataValue.md(_table(closed[:CLOSED_SHOWN])),
-        "undelivered": dg.MetadataValue.md("\n".join(undelivered)),
+        "undelivered": dg.MetadataValue.md(undelivered),
     }
 
 
 def _table(incidents: Sequence[Incident]) -> str:
-    if not incidents:
-        return "None."
-    lines = ["| incident | state | severity | since | what |", "|---|---|---|---|---|"]
-    for incident in incidents:
-        what = _cell(f"{incident.title}\n{incident.summary()}")
-        since = f"{incident.opened:%Y-%m-%d %H:%M}"
-        lines.append(f"| `{incident.id}` | {incident.state} | {incident.severity} | {since} | {what} |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", "<br>")
+    rows = [
+        (
+            code(incident.id),
+            incident.state,
+            incident.severity,
+            f"{incident.opened:%Y-%m-%d %H:%M}",
+            lines(incident.title, *incident.summary().splitlines()),
+        )
+        for incident in incidents
+    ]
+    return table(("incident", "state", "severity", "since", "what"), rows)
 
 
 def _page_if_changed(cursor: ScanCursor, state: IncidentState) -> list[dg.AssetMaterialization]:

@@ -1,12 +1,11 @@
-"""Retention: old runs leave Dagster's database, except those that are the last word on anything.
+"""Retention: deletes old runs from Dagster's database, except those that hold the latest event of anything.
 
-A run's events are deleted with it, among them the materializations that make partitions green. So a run
-is kept, however old, while the newest event of any kind on a partition of an asset, or the newest
-execution of a check, is its own: what the UI shows of assets, partitions and checks stays the same.
+A run's events are deleted with it, among them the materializations that make partitions green. So a run is kept,
+however old, while it holds the newest event of any type on a partition of an asset, or the newest execution of a
+check. The UI shows the same assets, partitions and checks before and after.
 
-Dagster (1.13.27) cannot be asked for those runs, leaves the executions of checks behind when it deletes a
-run, and takes a dozen connections for each. What is done instead are statements on its own tables, the
-same in SQLite and Postgres.
+Dagster (1.13.27) has no query for those runs, leaves check executions behind when it deletes a run, and opens a dozen
+connections per run. So this module runs statements on Dagster's tables, the same in SQLite and Postgres.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +39,7 @@ _PLANNED = CheckExecutionStatus.PLANNED.value
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What one pass did. ``old`` runs ended before the limit; ``deleted`` of them went, ``kept`` did not."""
+    """Numbers of runs: ``old`` ones ended before the limit; of these, ``deleted`` and ``kept``."""
 
     old: int
     deleted: int
@@ -53,27 +52,27 @@ class RetentionConfig(dg.Config):
     days: int | None = Field(
         default=None,
         ge=SHORTEST_RETENTION_DAYS,
-        description="Runs that ended so many days ago may be deleted. Default: LAKEHOUSE_RETENTION_DAYS.",
+        description="Delete runs that ended this many days ago. Default: LAKEHOUSE_RETENTION_DAYS.",
     )
-    batch_runs: int = Field(default=500, ge=1, description="Runs judged and deleted at a time.")
-    dry_run: bool = Field(default=False, description="Only count what would be deleted.")
+    batch_runs: int = Field(default=500, ge=1, description="Runs checked and deleted at a time.")
+    dry_run: bool = Field(default=False, description="Only count the runs that would be deleted.")
 
 
 def build_retention_job(settings: RetentionSettings) -> dg.JobDefinition:
-    """The job ``retention``; its one op deletes what ``settings`` or its configuration allow."""
+    """The job ``retention``. Its op deletes runs older than its configuration or ``settings`` say."""
 
     @dg.op(name="delete_old_runs", description=__doc__, out=dg.Out(dg.Nothing))
     def delete_op(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         days = config.days or settings.days
         if days is None:
-            raise InputError("Retention has no limit: set LAKEHOUSE_RETENTION_DAYS, or days in the run's config.")
+            raise InputError("No retention time: set LAKEHOUSE_RETENTION_DAYS, or `days` in the run's configuration.")
         before = datetime.now(UTC) - timedelta(days=days)
         done = delete_old_runs(
-            context.instance, before, batch_runs=config.batch_runs, dry_run=config.dry_run, tell=context.log.info
+            context.instance, before, batch_runs=config.batch_runs, dry_run=config.dry_run, log=context.log.info
         )
         context.add_output_metadata({"runs_old": done.old, "runs_deleted": done.deleted, "runs_kept": done.kept})
 
-    @dg.job(name=JOB, description="Deletes old runs that no asset, partition or check needs any more.")
+    @dg.job(name=JOB, description="Deletes old runs that no asset, partition or check needs.")
     def retention() -> None:
         delete_op()
 
@@ -81,7 +80,7 @@ def build_retention_job(settings: RetentionSettings) -> dg.JobDefinition:
 
 
 def build_retention_schedule(settings: RetentionSettings) -> dg.ScheduleDefinition:
-    """Nightly in UTC; on by itself only where LAKEHOUSE_RETENTION_DAYS says how long runs are kept."""
+    """Nightly, in UTC. Runs by default only where LAKEHOUSE_RETENTION_DAYS is set."""
     return dg.ScheduleDefinition(
         name="retention_nightly",
         job=build_retention_job(settings),
@@ -97,11 +96,11 @@ def delete_old_runs(
     *,
     batch_runs: int = 500,
     dry_run: bool = False,
-    tell: Callable[[str], object] = lambda _line: None,
+    log: Callable[[str], object] = lambda _line: None,
 ) -> Deletion:
-    """Delete the finished runs that were last changed before ``before`` (aware), oldest first, save those in use.
+    """Delete finished runs that were last updated before ``before`` (aware), oldest first, except those in use.
 
-    Killed at any moment it leaves no events without a run: the next pass finds the run and goes on.
+    If killed, it leaves no events without a run: the next call finds the run and continues.
     """
     events = _sql_event_log(instance)
     old = list(instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before)))
@@ -109,17 +108,17 @@ def delete_old_runs(
     active = _runs_of_active_backfills(instance)
     deleted = 0
     for batch in _batches(old, batch_runs):
-        # Asked anew each time: a run deleted by hand meanwhile makes an older one the last word.
-        doomed = set(batch) - last_words(events) - active
+        # Queried for each batch: when a person deletes a run meanwhile, an older one holds the latest event.
+        deletable = set(batch) - runs_with_latest_events(events) - active
         if not dry_run:
-            _delete(instance, events, [run_id for run_id in batch if run_id in doomed])
-        deleted += len(doomed)
-        tell(f"{'Would delete' if dry_run else 'Deleted'} {deleted:,} of {len(old):,} old runs so far")
+            _delete(instance, events, [run_id for run_id in batch if run_id in deletable])
+        deleted += len(deletable)
+        log(f"{'Would delete' if dry_run else 'Deleted'} {deleted:,} of {len(old):,} old runs so far")
     return Deletion(old=len(old), deleted=deleted, kept=len(old) - deleted)
 
 
-def last_words(events: SqlEventLogStorage) -> set[str]:
-    """Ids of the runs that hold the newest event of a kind on any partition, or the newest execution of a check."""
+def runs_with_latest_events(events: SqlEventLogStorage) -> set[str]:
+    """Ids of the runs that hold the newest event of a type on any partition, or the newest execution of a check."""
     log, checks = EventsTable.c, CheckExecutionsTable.c
     newest_events = (
         sa.select(sa.func.max(log.id))
@@ -128,35 +127,35 @@ def last_words(events: SqlEventLogStorage) -> set[str]:
     )
     newest_checks = (
         sa.select(sa.func.max(checks.id))
-        # The newest that was evaluated too, where one was only planned since.
+        # Also the newest evaluated one, where a later execution was only planned.
         .group_by(checks.asset_key, checks.check_name, checks.partition, checks.execution_status == _PLANNED)
     )
     with events.index_connection() as connection:
-        found = connection.execute(
+        run_ids = connection.execute(
             sa.union(
                 sa.select(log.run_id).where(log.id.in_(newest_events)),
                 sa.select(checks.run_id).where(checks.id.in_(newest_checks)),
             )
         ).scalars()
-        return {run_id for run_id in found if run_id}
+        return {run_id for run_id in run_ids if run_id}
 
 
 def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_ids: Sequence[str]) -> None:
-    """The runs themselves last, so that whatever a killed pass left is found by the next."""
+    """Delete runs with all their rows; the runs last, so that a call after a kill finds them."""
     log, tags, checks = EventsTable, EventTagsTable, CheckExecutionsTable
-    of_the_runs = sa.select(log.c.id).where(log.c.run_id.in_(run_ids))
+    event_ids = sa.select(log.c.id).where(log.c.run_id.in_(run_ids))
     with events.index_connection() as connection:
         connection.execute(checks.delete().where(checks.c.run_id.in_(run_ids)))
-        connection.execute(tags.delete().where(tags.c.event_id.in_(of_the_runs)))
+        connection.execute(tags.delete().where(tags.c.event_id.in_(event_ids)))
         connection.execute(log.delete().where(log.c.run_id.in_(run_ids)))
     for run_id in run_ids:
         if isinstance(events, SqliteEventLogStorage):
-            events.delete_events(run_id)  # it keeps a file per run beside the index
+            events.delete_events(run_id)  # SQLite keeps one file per run beside the index
         instance.run_storage.delete_run(run_id)
 
 
 def _runs_of_active_backfills(instance: dg.DagsterInstance) -> set[str]:
-    """A backfill in progress counts its runs."""
+    """A backfill in progress counts its runs, so they are kept."""
     backfills = active_backfill_ids(instance)
     return set(instance.get_run_ids(dg.RunsFilter(tags={BACKFILL_TAG: backfills}))) if backfills else set()
 

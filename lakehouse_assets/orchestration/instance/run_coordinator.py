@@ -1,10 +1,10 @@
-"""A run coordinator that gives every run the pod size and the identity of its data, whoever asked for it.
+"""A run coordinator that sets the pod size and the service account of every run by its assets or its job.
 
-Pods are configured by run tags, and a materialization or a backfill from the UI carries none. All runs
-pass the run coordinator: sensors', schedules', retries' and people's. This one is Dagster's own queue,
-which before queueing a run writes ``dagster-k8s/config`` on it, and its size as ``lakehouse/size``.
+Run tags configure pods, and a materialization or backfill from the UI has none of these tags. All runs pass the run
+coordinator: those of sensors, schedules, retries and people. This one is Dagster's queue; before it queues a run, it
+sets the tags ``dagster-k8s/config`` and ``lakehouse/size``.
 
-In dagster.yaml (sizes from small to large; the first rule with a pattern that matches decides)::
+In dagster.yaml (sizes ascending; the first rule whose pattern matches applies)::
 
     run_coordinator:
       module: lakehouse_assets.orchestration.instance.run_coordinator
@@ -44,7 +44,7 @@ _RETRY_TAG = "dagster/retry_number"
 
 @dataclass(frozen=True, slots=True)
 class RunSize:
-    """A name, and what dagster-k8s is told for runs of that size."""
+    """A size's name, and the dagster-k8s configuration of its runs."""
 
     name: str
     k8s: Mapping[str, Any]
@@ -52,7 +52,7 @@ class RunSize:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What assets or jobs that match get: a size, or a service account. Patterns are those of fnmatch."""
+    """Assigns a size or a service account to matching assets or jobs. Patterns are those of fnmatch."""
 
     gets: str
     asset: str | None = None
@@ -67,7 +67,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RunSizes:
-    """The sizes, ascending, and which run gets which. Raises InputError for what cannot be meant."""
+    """The sizes, ascending, and the rules that assign them. Raises InputError for contradictions."""
 
     sizes: tuple[RunSize, ...]
     rules: tuple[Rule, ...]
@@ -77,10 +77,10 @@ class RunSizes:
     def __post_init__(self) -> None:
         names = [size.name for size in self.sizes]
         if len(set(names)) < len(names):
-            raise InputError(f"run_coordinator: a size is given twice among {', '.join(names)}.")
-        for asked in (self.default, *(rule.gets for rule in self.rules)):
-            if asked not in names:
-                raise InputError(f"run_coordinator: there is no size {asked!r}; there are {', '.join(names)}.")
+            raise InputError(f"run_coordinator: a size is defined twice among {', '.join(names)}.")
+        for name in (self.default, *(rule.gets for rule in self.rules)):
+            if name not in names:
+                raise InputError(f"run_coordinator: there is no size {name!r}; sizes are {', '.join(names)}.")
         for size in self.sizes:
             try:
                 get_user_defined_k8s_config({K8S_TAG: json.dumps(size.k8s)})
@@ -88,38 +88,38 @@ class RunSizes:
                 raise InputError(f"run_coordinator: the k8s config of size {size.name!r}: {error}") from error
 
     def size_of(self, job: str, assets: Sequence[str], retry: int = 0) -> RunSize:
-        """The largest that any of the run's assets needs; one larger per retry, since it may have lacked memory."""
+        """The largest size that the run's assets need; one larger per retry, since it may have lacked memory."""
         names = [size.name for size in self.sizes]
-        needed = max(names.index(name) for name in self._asked_for(job, assets))
+        needed = max(names.index(name) for name in self._needed_sizes(job, assets))
         return self.sizes[min(needed + retry, len(names) - 1)]
 
     def service_account_of(self, job: str, assets: Sequence[str]) -> str | None:
-        """None for the launcher's own. A run gets another one only if all that it does asks for that one."""
+        """None for the launcher's own account. A run gets another one only if all of its assets need the same."""
         rules = self.service_accounts
-        of_job = next((rule.gets for rule in rules if rule.matches_job(job)), None)
-        if of_job is not None or not assets:
-            return of_job
-        asked = {next((rule.gets for rule in rules if rule.matches_asset(asset)), None) for asset in assets}
-        return asked.pop() if len(asked) == 1 else None
+        job_account = next((rule.gets for rule in rules if rule.matches_job(job)), None)
+        if job_account is not None or not assets:
+            return job_account
+        accounts = {next((rule.gets for rule in rules if rule.matches_asset(asset)), None) for asset in assets}
+        return accounts.pop() if len(accounts) == 1 else None
 
     def tags_of(self, job: str, assets: Sequence[str], retry: int = 0) -> dict[str, str]:
-        """The run tags that say all this."""
+        """The run tags for size and service account."""
         size, account = self.size_of(job, assets, retry), self.service_account_of(job, assets)
         k8s = dict(size.k8s)
         if account is not None:
             k8s["pod_spec_config"] = {**k8s.get("pod_spec_config", {}), "service_account_name": account}
         return {SIZE_TAG: size.name, K8S_TAG: json.dumps(k8s)}
 
-    def _asked_for(self, job: str, assets: Sequence[str]) -> Iterator[str]:
-        of_job = next((rule.gets for rule in self.rules if rule.matches_job(job)), self.default)
+    def _needed_sizes(self, job: str, assets: Sequence[str]) -> Iterator[str]:
+        job_size = next((rule.gets for rule in self.rules if rule.matches_job(job)), self.default)
         if not assets:
-            yield of_job
+            yield job_size
         for asset in assets:
-            yield next((rule.gets for rule in self.rules if rule.matches_asset(asset)), of_job)
+            yield next((rule.gets for rule in self.rules if rule.matches_asset(asset)), job_size)
 
 
 class SizedRunCoordinator(QueuedRunCoordinator):
-    """See the module. A run that already carries ``dagster-k8s/config`` of somebody else's keeps it."""
+    """See the module. A run that has a ``dagster-k8s/config`` from elsewhere keeps it."""
 
     def __init__(self, sizes: RunSizes, inst_data: ConfigurableClassData | None = None, **queue: Any) -> None:
         super().__init__(inst_data=inst_data, **queue)
@@ -128,16 +128,16 @@ class SizedRunCoordinator(QueuedRunCoordinator):
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         patterns = {
-            "asset": dg.Field(str, is_required=False, description="Pattern of an asset key, written with slashes."),
+            "asset": dg.Field(str, is_required=False, description="Pattern of an asset key, with slashes."),
             "job": dg.Field(str, is_required=False, description="Pattern of a job's name."),
         }
         size = {
             "name": dg.Field(str, description="Name of the size."),
-            "k8s": dg.Field(dg.Permissive(), description="As the value of the run tag dagster-k8s/config."),
+            "k8s": dg.Field(dg.Permissive(), description="Value of the run tag dagster-k8s/config."),
         }
         return {
             **_queue_type(),
-            "sizes": dg.Field([size], description="From small to large; a retry gets the next one."),
+            "sizes": dg.Field([size], description="From small to large; a retry gets the next larger one."),
             "rules": dg.Field([{**patterns, "size": str}], is_required=False, default_value=[]),
             "default_size": dg.Field(str, description="Size of a run that no rule matches."),
             "service_accounts": dg.Field([{**patterns, "name": str}], is_required=False, default_value=[]),
@@ -146,7 +146,7 @@ class SizedRunCoordinator(QueuedRunCoordinator):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         sizes = RunSizes(
-            tuple(RunSize(each["name"], each["k8s"]) for each in config_value["sizes"]),
+            tuple(RunSize(size["name"], size["k8s"]) for size in config_value["sizes"]),
             _rules(config_value["rules"], "size"),
             config_value["default_size"],
             _rules(config_value["service_accounts"], "name"),
@@ -167,11 +167,11 @@ def _queue_type() -> dict[str, Any]:
 
 
 def _rules(given: Sequence[Mapping[str, str]], gets: str) -> tuple[Rule, ...]:
-    return tuple(Rule(each[gets], each.get("asset"), each.get("job")) for each in given)
+    return tuple(Rule(rule[gets], rule.get("asset"), rule.get("job")) for rule in given)
 
 
 def _assets(run: dg.DagsterRun) -> list[str]:
-    """Keys, with slashes, of what the run materializes or checks."""
+    """Keys, with slashes, of the assets that the run materializes or checks."""
     checks = run.asset_check_selection or ()
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in checks)}
     return sorted(key.to_user_string() for key in keys)

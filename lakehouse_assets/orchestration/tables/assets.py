@@ -24,14 +24,14 @@ class TableConfig(dg.Config):
     """Run configuration of a table asset."""
 
     again: bool = Field(
-        default=False, description="Write the periods again, also where the archives did not change; retry bad files."
+        default=False, description="Write the periods even if their archives did not change; retry bad files."
     )
 
 
 def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
-    """The asset of one table. ``lake_url`` is for its description only.
+    """Build the asset of one table. ``lake_url`` is for its description only.
 
-    A run covers one partition or a range; each partition is reported by itself.
+    A run covers one partition or a range, and reports each partition separately.
     """
     table = entry.table
     key = dg.AssetKey(table.asset_key)
@@ -43,14 +43,14 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 FILES,
                 asset=key,
-                description="Every archive object that the manifests know of the run's periods is in the table, or a "
-                "monthly one stands in for it. Names what is quarantined or missing, and what became of its period.",
+                description="Every archive object that the manifests have for the run's periods is in the table, or a "
+                "monthly object replaces it. Names quarantined and missing objects, and the result for their periods.",
             ),
             dg.AssetCheckSpec(
                 QUALITY,
                 asset=key,
-                description="The rows of the run's periods are complete, in order and possible. ERROR: rows are "
-                "missing, doubled or impossible. WARN: odd, as the exchange published it. Names the worst periods.",
+                description="The rows of the run's periods are complete, in order and valid. ERROR: rows are missing, "
+                "duplicate or impossible. WARN: unusual rows that the exchange published so. Names the worst periods.",
             ),
             build_expected_check(key, TABLE_QUANTITIES),
         ],
@@ -75,20 +75,25 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
 
 
 def partitions_per_run(entry: TableEntry) -> int:
-    """Another number than any archive's or verification's of the same data: a table that shared a run, and so a
-    backfill's chunk, with its archive would be skipped (see verification.py)."""
-    return max(each.partitions_per_run for each in entry.entries.values()) + 2
+    """A number that no archive or verification of the same data has.
+
+    With the same number, a backfill would put the table into one run with its archive, and a failed archive would skip
+    the table.
+    """
+    return max(archive.partitions_per_run for archive in entry.entries.values()) + 2
 
 
 def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefinition:
-    """From the first period of any of its archives to the last whole one (or the last that was published), in
-    the exchange's time zone, as its archives."""
+    """From the first period of any of its archives to the last one that is over (or that was ever published).
+
+    In the exchange's time zone, as the archives.
+    """
     cadence = entry.table.cadence
-    [timezone] = {each.dataset.source.timezone for each in entry.entries.values()}
-    firsts = [Period.containing(cadence, each.first_period.start) for each in entry.entries.values()]
-    lasts = [each.last_period for each in entry.entries.values()]
+    [timezone] = {archive.dataset.source.timezone for archive in entry.entries.values()}
+    firsts = [Period.containing(cadence, archive.first_period.start) for archive in entry.entries.values()]
+    lasts = [archive.last_period for archive in entry.entries.values()]
     ends = [None if last is None else last.end for last in lasts]
-    end = None if None in ends else max(each for each in ends if each is not None)
+    end = None if None in ends else max(end for end in ends if end is not None)
     return dg.TimeWindowPartitionsDefinition(
         start=str(min(firsts)),
         end=None if end is None else str(Period.containing(cadence, end)),
@@ -99,22 +104,22 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
 
 
 def build_follow_sensor(entries: list[TableEntry]) -> dg.AutomationConditionSensorDefinition:
-    """Asks for tables whose archives changed, once it is turned on."""
+    """The sensor that requests tables whose archives changed."""
     return dg.AutomationConditionSensorDefinition(
         "tables_follow",
         target=dg.AssetSelection.assets(*(entry.table.asset_key for entry in entries)),
-        description="Asks for a run of each table partition whose archive content changed, however old it is.",
+        description="Requests a run of each table partition whose archive content changed, however old it is.",
     )
 
 
 def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
     table = entry.table
     uri = f"{lake_url}/{table.place}"
-    sources = ", ".join(f"`{each.dataset}`" for each in entry.entries.values())
-    fills = " Days that the daily archives lack come from the monthly ones." if len(entry.entries) > 1 else ""
+    sources = ", ".join(f"`{archive.dataset}`" for archive in entry.entries.values())
+    fills = " Days that the daily archives lack are taken from the monthly ones." if len(entry.entries) > 1 else ""
     return dg.AssetSpec(
         key,
-        deps=[_dep(each.dataset.asset_key) for each in entry.entries.values()],
+        deps=[_dep(archive.dataset.asset_key) for archive in entry.entries.values()],
         partitions_def=build_table_partitions(entry),
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},
@@ -122,7 +127,7 @@ def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
         automation_condition=follows_archives(),
         description=(
             f"{table.schema.description} Delta table of {sources}, one row per row of the archives.{fills} "
-            f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced as a whole when its archives "
+            f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced completely when its archives "
             f"change.\n\nLake: `{uri}`"
         ),
         metadata={
@@ -136,7 +141,7 @@ def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
 
 
 def _dep(asset_key: tuple[str, ...]) -> dg.AssetDep:
-    """A day of the table to the same day, or to its month; the archives may begin later and end earlier."""
+    """Maps a day of the table to the same day, or to its month; the archives may start later and end earlier."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)

@@ -1,4 +1,4 @@
-"""Maintenance of tables: compacting and vacuuming as scheduled assets, under the maintenance identity."""
+"""Maintenance of tables: scheduled assets that compact and vacuum them, with the maintenance identity."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ VACUUM = dg.AssetKey([GROUP, "vacuum_tables"])
 
 
 def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDefinition]:
-    """Two unpartitioned assets that go through all tables. One table's failure does not keep the others waiting."""
+    """Two unpartitioned assets that process all tables. A table that fails does not stop the others."""
     tables = [entry.table for entry in entries]
 
     @dg.asset(
@@ -29,19 +29,18 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         kinds={"deltalake"},
         owners=["team:market-data"],
         pool=GROUP,
-        description="Puts small files of closed months together, sorted by symbol and time.",
+        description="Merges small files of past months into larger ones, sorted by symbol and time.",
     )
     def compact_tables(
         context: dg.AssetExecutionContext, maintenance: MaintenanceResource
     ) -> dg.MaterializeResult[None]:
-        rows = _each(context, maintenance.lake(), tables, compact)
-        done = [row for _, row in rows]
+        results = _for_each_table(context, maintenance.lake(), tables, compact)
         return dg.MaterializeResult(
             metadata={
-                "months": dg.MetadataValue.int(sum(each.months for each in done)),
-                "files_before": dg.MetadataValue.int(sum(each.files_before for each in done)),
-                "files_after": dg.MetadataValue.int(sum(each.files_after for each in done)),
-                "bytes_after": dg.MetadataValue.int(sum(each.bytes_after for each in done)),
+                "months": dg.MetadataValue.int(sum(result.months for result in results)),
+                "files_before": dg.MetadataValue.int(sum(result.files_before for result in results)),
+                "files_after": dg.MetadataValue.int(sum(result.files_after for result in results)),
+                "bytes_after": dg.MetadataValue.int(sum(result.bytes_after for result in results)),
             }
         )
 
@@ -51,17 +50,19 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         kinds={"deltalake"},
         owners=["team:market-data"],
         pool=GROUP,
-        description="Removes files that tables gave up longer ago than LAKEHOUSE_TABLES_RETENTION_DAYS. What was "
-        "replaced since can still be read with as_of.",
+        description="Deletes files that tables have not used for LAKEHOUSE_TABLES_RETENTION_DAYS. Versions since then "
+        "can still be read with as_of.",
     )
     def vacuum_tables(
         context: dg.AssetExecutionContext, maintenance: MaintenanceResource
     ) -> dg.MaterializeResult[None]:
         days = read_group(TablesSettings).retention_days
-        rows = _each(context, maintenance.lake(), tables, lambda lake, table: vacuum(lake, table, retention_days=days))
+        results = _for_each_table(
+            context, maintenance.lake(), tables, lambda lake, table: vacuum(lake, table, retention_days=days)
+        )
         return dg.MaterializeResult(
             metadata={
-                "files_removed": dg.MetadataValue.int(sum(each.files_removed for _, each in rows)),
+                "files_removed": dg.MetadataValue.int(sum(result.files_removed for result in results)),
                 "retention_days": dg.MetadataValue.int(days),
             }
         )
@@ -70,7 +71,7 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
 
 
 def build_maintenance_schedules() -> list[dg.ScheduleDefinition]:
-    """Compacting daily, vacuuming weekly, in the hours before archives are published (UTC)."""
+    """Compact daily and vacuum weekly, in the hours before archives are published (UTC)."""
     return [
         dg.ScheduleDefinition(
             name=name,
@@ -85,18 +86,18 @@ def build_maintenance_schedules() -> list[dg.ScheduleDefinition]:
     ]
 
 
-def _each(
+def _for_each_table(
     context: dg.AssetExecutionContext, lake: Lake, tables: Sequence[Table], work: Callable[[Lake, Table], Any]
-) -> list[tuple[Table, Any]]:
-    done, failed = [], []
+) -> list[Any]:
+    results, failed = [], []
     for table in tables:
         try:
-            done.append((table, work(lake, table)))
+            results.append(work(lake, table))
         except LakehouseError as error:
             failed.append(table.name)
             context.log.warning("%s", error)
         else:
-            context.log.info("%s", done[-1][1])
+            context.log.info("%s", results[-1])
     if failed:
         raise dg.Failure(f"{len(failed)} of {len(tables)} tables failed: {', '.join(failed)}.", allow_retries=False)
-    return done
+    return results

@@ -1,4 +1,4 @@
-"""Reporting each partition of a table's run by itself, as reporting.py does for archives."""
+"""Reports each partition of a table's run separately, as archives/reporting.py does for archives."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lakehouse_assets.orchestration.archives.expected_check import expected_resu
 from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
+from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.tables.lineage import ObjectUsage
 from lakehouse_assets.tables.quality.rows import Level, summarize
@@ -25,7 +26,7 @@ TABLE_ROWS = 20
 def report_build(
     context: dg.AssetExecutionContext, entry: TableEntry, lake: Lake, report: BuildReport
 ) -> Iterator[dg.AssetCheckResult]:
-    """Log a materialization per whole period, yield the checks.
+    """Log a materialization per complete period, and yield the check results.
 
     Raises dg.Failure at the end, without retries, when periods were blocked or could not be read.
     """
@@ -49,9 +50,11 @@ def report_build(
         forget_partition_status(context.instance, key)
     yield _files_check(key, entry, report)
     yield _quality_check(key, report)
-    whole = [period.period for period in report.periods if period.is_whole]
-    if whole and (result := expected_result(context, key, lambda: judge_rows(lake, entry.table, whole))) is not None:
-        yield result
+    complete = [period.period for period in report.periods if period.is_whole]
+    if complete:
+        result = expected_result(context, key, lambda: judge_rows(lake, entry.table, complete))
+        if result is not None:
+            yield result
     failed = [period for period in report.periods if period.state in {BuildState.BLOCKED, BuildState.FAILED}]
     if failed:
         named = "; ".join(f"{period.period}: {period.reason}" for period in failed[:NAMED])
@@ -63,7 +66,7 @@ def report_build(
         )
 
 
-def column_schema(table: Table) -> dg.TableSchema:
+def column_schema(described: Table) -> dg.TableSchema:
     """Columns with type, unit and meaning."""
     return dg.TableSchema(
         columns=[
@@ -72,14 +75,14 @@ def column_schema(table: Table) -> dg.TableSchema:
                 type=str(column.dtype),
                 description=column.description + (f" [{column.unit}]" if column.unit else ""),
             )
-            for column in table.schema.columns
+            for column in described.schema.columns
         ]
     )
 
 
 def column_lineage(entry: TableEntry) -> dg.TableColumnLineage:
-    """Which columns of the archive's files each column is made of."""
-    keys = [dg.AssetKey(each.dataset.asset_key) for each in entry.entries.values()]
+    """The columns of the archive's files that each column is made of."""
+    keys = [dg.AssetKey(archive.dataset.asset_key) for archive in entry.entries.values()]
     return dg.TableColumnLineage(
         {
             column.name: [dg.TableColumnDep(key, source) for key in keys for source in column.sources]
@@ -92,7 +95,6 @@ def column_lineage(entry: TableEntry) -> dg.TableColumnLineage:
 def _metadata(
     entry: TableEntry, lake: Lake, report: BuildReport, period: PeriodBuild
 ) -> dict[str, dg.MetadataValue | dg.TableColumnLineage]:
-    table = entry.table
     metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage] = {
         "dagster/partition_row_count": dg.MetadataValue.int(period.rows),
         "dagster/row_count": dg.MetadataValue.int(report.table_rows),
@@ -105,7 +107,7 @@ def _metadata(
         "run_seconds": dg.MetadataValue.float(round(report.seconds, 3)),
         "run_bytes_read": dg.MetadataValue.int(report.bytes_read),
         "run_bytes_written": dg.MetadataValue.int(report.bytes_written),
-        "lake_uri": dg.MetadataValue.text(lake.url(table.place)),
+        "lake_uri": dg.MetadataValue.text(lake.url(entry.table.place)),
     }
     metadata |= trace_metadata()
     if report.snapshot is not None:
@@ -114,40 +116,45 @@ def _metadata(
 
 
 def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg.AssetCheckResult:
-    troubles = [(period, trouble) for period in report.periods for trouble in period.troubles]
-    lacking = [(period, trouble) for period, trouble in troubles if not trouble.filled]
+    problems = [(period, problem) for period in report.periods for problem in period.troubles]
+    lacking = [(period, problem) for period, problem in problems if not problem.filled]
+    quarantined = _count([problem for _, problem in problems], ObjectUsage.QUARANTINED)
+    missing = _count([problem for _, problem in problems], ObjectUsage.MISSING)
+    replaced = len(problems) - len(lacking)
     description = "All archive objects of these periods are in the table."
-    if troubles:
-        became = {
-            BuildState.BLOCKED: "their periods are left as they were (on_bad_file: block)",
-            BuildState.FAILED: "their periods are left as they were",
+    if problems:
+        outcomes = {
+            BuildState.BLOCKED: "their periods were not written (on_bad_file: block)",
+            BuildState.FAILED: "their periods were not written",
         }
         states = {period.state for period, _ in lacking}
-        what = ", and ".join(became[state] for state in became if state in states)
-        if states - became.keys():
-            what = ", and ".join(filter(None, ("the rest of their periods is written", what)))
+        outcome = ", and ".join(outcomes[state] for state in outcomes if state in states)
+        if states - outcomes.keys():
+            outcome = ", and ".join(filter(None, ("the other objects of their periods were written", outcome)))
         description = (
-            f"{_count([t for _, t in troubles], ObjectUsage.QUARANTINED)} objects are quarantined, "
-            f"{_count([t for _, t in troubles], ObjectUsage.MISSING)} missing; monthly objects stand in for "
-            f"{len(troubles) - len(lacking)} of them" + (f"; {len(lacking)} are lacking: {what}." if lacking else ".")
+            f"{_count([problem for _, problem in problems], ObjectUsage.QUARANTINED)} objects are quarantined, "
+            f"{_count([problem for _, problem in problems], ObjectUsage.MISSING)} missing; monthly objects replace "
+            f"{len(problems) - len(lacking)} of them"
+            + (f"; {len(lacking)} are lacking: {outcome}." if lacking else ".")
         )
     if report.outdated:
         first, last = report.outdated[0], report.outdated[-1]
         description += (
-            f" {len(report.outdated)} periods ({first} to {last}) were made by a version that read these files "
-            "otherwise, and their rows mean something else: materialize them again."
+            f" {len(report.outdated)} periods ({first} to {last}) were written by a version that read these "
+            "files differently, so their rows have another meaning: materialize them again."
         )
     metadata: dict[str, dg.MetadataValue] = {
         "periods_outdated": dg.MetadataValue.int(len(report.outdated)),
         "objects_used": dg.MetadataValue.int(sum(period.daily + period.monthly for period in report.periods)),
-        "objects_quarantined": dg.MetadataValue.int(_count([t for _, t in troubles], ObjectUsage.QUARANTINED)),
-        "objects_missing": dg.MetadataValue.int(_count([t for _, t in troubles], ObjectUsage.MISSING)),
-        "objects_filled": dg.MetadataValue.int(len(troubles) - len(lacking)),
+        "objects_quarantined": dg.MetadataValue.int(quarantined),
+        "objects_missing": dg.MetadataValue.int(missing),
+        "objects_filled": dg.MetadataValue.int(replaced),
         **{f"periods_{state.value}": dg.MetadataValue.int(report.total(state)) for state in BuildState},
         "on_bad_file": dg.MetadataValue.text(entry.on_bad_file.value),
     }
-    if troubles:
-        metadata["objects"] = dg.MetadataValue.md(_trouble_table(lacking + [t for t in troubles if t not in lacking]))
+    if problems:
+        lacking_first = lacking + [problem for problem in problems if problem not in lacking]
+        metadata["objects"] = dg.MetadataValue.md(_problem_table(lacking_first))
     blocked = report.total(BuildState.BLOCKED) + report.total(BuildState.FAILED)
     return dg.AssetCheckResult(
         asset_key=key,
@@ -180,83 +187,61 @@ def _quality_check(key: dg.AssetKey, report: BuildReport) -> dg.AssetCheckResult
         passed=not bad,
         severity=dg.AssetCheckSeverity.ERROR if summary.level is Level.ERROR else dg.AssetCheckSeverity.WARN,
         description=(
-            f"Of {measured} parts (period, symbol, interval) written or judged anew by this run, "
-            f"{summary.levels[Level.ERROR]} have errors and {summary.levels[Level.WARNING]} oddities; "
+            f"Of {measured} parts (period, symbol, interval) that this run wrote or measured again, "
+            f"{summary.levels[Level.ERROR]} have errors and {summary.levels[Level.WARNING]} have warnings; "
             f"{summary.missing} rows are missing, {summary.explained} more in known outages, "
-            f"and {summary.undecided} where the next period will tell; "
-            f"{summary.shared_keys} have a key of a period beside; {summary.broken} break relations between columns."
+            f"and {summary.undecided} that the next period decides; "
+            f"{summary.shared_keys} share a key with another period; {summary.broken} break relations between columns."
         ),
         metadata=metadata,
     )
 
 
+_MEASURES = (
+    "rows",
+    "missing",
+    "undecided",
+    "outside",
+    "duplicates",
+    "shared_keys",
+    "impossible_prices",
+    "negative_sizes",
+    "off_grid",
+    "id_gaps",
+)
+
+
 def _quality_table(worst: pl.DataFrame) -> str:
-    measures = (
-        "rows",
-        "missing",
-        "undecided",
-        "outside",
-        "duplicates",
-        "shared_keys",
-        "impossible_prices",
-        "negative_sizes",
-        "off_grid",
-        "id_gaps",
-    )
-    head = f"| period | symbol | interval | level | {' | '.join(measures)} | broken relations |"
-    lines = [head, "|---" * (len(measures) + 5) + "|"]
-    lines += [
-        "| "
-        + " | ".join(
-            "" if value is None else str(value)
-            for value in (
-                row["period"],
-                row["symbol"],
-                row["interval"],
-                row["level"],
-                *(row[name] for name in measures),
-                _broken(row["broken"]),
-            )
-        )
-        + " |"
-        for row in worst.iter_rows(named=True)
-    ]
-    return "\n".join(lines)
+    names = ("period", "symbol", "interval", "level", *_MEASURES)
+    rows = [(*(row[name] for name in names), _broken(row["broken"])) for row in worst.iter_rows(named=True)]
+    return table((*names, "broken relations"), rows)
 
 
 def _broken(relations: list[dict[str, Any]] | None) -> str:
-    """Relations with the rows that break them, and the first one's time and values."""
-    return _cell(
-        "; ".join(
-            f"{each['relation']}: {each['rows']:,} rows, first at {each['time']:%Y-%m-%d %H:%M:%S} ({each['example']})"
-            for each in relations or ()
-        )
+    """Relations with the number of rows that break them, and the time and values of the first such row."""
+    return "; ".join(
+        f"{broken['relation']}: {broken['rows']:,} rows, first at {broken['time']:%Y-%m-%d %H:%M:%S} "
+        f"({broken['example']})"
+        for broken in relations or ()
     )
 
 
-def _trouble_table(troubles: Sequence[tuple[PeriodBuild, Problem]]) -> str:
-    lines = ["| period | object | what | why | monthly stands in |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {period.period} | `{trouble.key}` | {trouble.use} | {_cell(trouble.reason)} | "
-        f"{'yes' if trouble.filled else 'no'} |"
-        for period, trouble in troubles[:TABLE_ROWS]
+def _problem_table(problems: Sequence[tuple[PeriodBuild, Problem]]) -> str:
+    rows = [
+        (period.period, code(problem.key), problem.use, problem.reason, "yes" if problem.filled else "no")
+        for period, problem in problems
     ]
-    if len(troubles) > TABLE_ROWS:
-        lines += ["", f"and {len(troubles) - TABLE_ROWS} more; the lineage table has all."]
-    return "\n".join(lines)
+    columns = ("period", "object", "state", "reason", "replaced by a monthly object")
+    return table(columns, rows, limit=TABLE_ROWS, rest="; the lineage table has all.")
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _count(problems: Sequence[Problem], use: ObjectUsage) -> int:
+    return sum(problem.use == use.value for problem in problems)
 
 
-def _count(troubles: Sequence[Problem], use: ObjectUsage) -> int:
-    return sum(trouble.use == use.value for trouble in troubles)
-
-
-def _line(table: Table, period: PeriodBuild) -> str:
+def _line(built: Table, period: PeriodBuild) -> str:
     text = (
-        f"{table} {period.period}: {period.state}, {period.rows} rows, {period.daily} daily and "
+        f"{built} {period.period}: {period.state}, {period.rows} rows, {period.daily} daily and "
         f"{period.monthly} monthly objects"
     )
     if period.troubles:

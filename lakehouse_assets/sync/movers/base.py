@@ -19,6 +19,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import held
 from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd
+from lakehouse_assets.units import GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +199,12 @@ class TransferOptions:
     failures_in_a_row: int = 200
     batch_objects: int = 20_000
     headers: ObjectHeaders = ObjectHeaders()
-    large_bytes: int = 5 * 1024**3
+    large_bytes: int = 5 * GIB
     part_bytes: int = 16 * 1024**2
     relay_workers: int = 64
     relay_bytes: int = 256 * 1024**2
     scratch: Path | None = None
-    scratch_bytes: int = 4 * 1024**3
+    scratch_bytes: int = 4 * GIB
     conditional: bool = True
 
 

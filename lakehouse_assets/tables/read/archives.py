@@ -21,12 +21,13 @@ from lakehouse_assets.tables.read.csv_rows import CsvRows
 from lakehouse_assets.tables.read.lines import whole_lines
 from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits, unpack
 from lakehouse_assets.tables.schemas.model import TableSchema
+from lakehouse_assets.units import GIB
 
 __all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Text of a batch; its frame takes about as much memory again."""
-AT_ONCE = Limits(text_bytes=2 * 1024**3)
+AT_ONCE = Limits(text_bytes=2 * GIB)
 """For a file that is read at once."""
 _READ = 1024 * 1024
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from isal import isal_zlib
 
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.units import GIB
 
 SLICE = 256 * 1024
 """Packed bytes per step."""
@@ -58,7 +59,7 @@ class Limits:
     and a parser takes some kilobytes for each column.
     """
 
-    text_bytes: int = 64 * 1024**3
+    text_bytes: int = 64 * GIB
     ratio: float = 300.0
     line_bytes: int = 64 * 1024
     columns: int = 256

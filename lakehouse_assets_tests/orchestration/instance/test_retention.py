@@ -155,7 +155,7 @@ def test_a_dry_run_counts_and_deletes_nothing(instance: dg.DagsterInstance) -> N
     runs = [_run(instance, "2024-01-01", "2024-01-01") for _ in range(4)]
     lines: list[str] = []
     done = delete_old_runs(
-        instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=3, dry_run=True, tell=lines.append
+        instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=3, dry_run=True, log=lines.append
     )
     assert (done.old, done.deleted, done.kept) == (4, 3, 1)
     assert lines == ["Would delete 3 of 4 old runs so far"] * 2

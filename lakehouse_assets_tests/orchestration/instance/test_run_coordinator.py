@@ -135,13 +135,13 @@ def test_the_maintenance_identity_is_for_runs_of_maintenance_alone(instance: dg.
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"default_size": "xl"}, "there is no size 'xl'; there are s, m, l"),
+        ({"default_size": "xl"}, "there is no size 'xl'; sizes are s, m, l"),
         ({"rules": [{"asset": "*", "size": "xs"}]}, "there is no size 'xs'"),
-        ({"sizes": [{"name": "s", "k8s": {}}, {"name": "s", "k8s": {}}]}, "a size is given twice"),
+        ({"sizes": [{"name": "s", "k8s": {}}, {"name": "s", "k8s": {}}]}, "a size is defined twice"),
         ({"sizes": [{"name": "s", "k8s": {"containers": {}}}], "rules": []}, "the k8s config of size 's'"),
     ],
 )
-def test_a_configuration_that_cannot_be_meant_is_told_when_it_is_loaded(
+def test_a_contradictory_configuration_is_rejected_when_it_is_loaded(
     tmp_path: Path, change: dict[str, Any], told: str
 ) -> None:
     with (

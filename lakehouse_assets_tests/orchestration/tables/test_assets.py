@@ -109,7 +109,7 @@ def test_a_bad_archive_is_named_by_the_check_and_the_rest_is_materialized(tables
     assert tables.materialized() == [ONE]
     check = checks_of(result)["files"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "the rest of their periods is written" in check.description
+    assert "the other objects of their periods were written" in check.description
     assert key in check.metadata["objects"].value
 
 
@@ -128,7 +128,7 @@ def test_the_check_names_periods_that_a_version_before_has_read_otherwise(world:
     )
     check = _files_check(dg.AssetKey(entry.table.asset_key), entry, report)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "2 periods (2024-03-01 to 2024-03-02) were made by a version that read" in (check.description or "")
+    assert "2 periods (2024-03-01 to 2024-03-02) were written by a version that read" in (check.description or "")
 
 
 def test_block_fails_the_period_and_the_check_says_that_it_was_left(runner: Runner, world: World) -> None:
@@ -141,7 +141,7 @@ def test_block_fails_the_period_and_the_check_says_that_it_was_left(runner: Runn
     assert tables.materialized() == [TWO]
     check = checks_of(result)["files"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "left as they were (on_bad_file: block)" in check.description
+    assert "not written (on_bad_file: block)" in check.description
 
 
 def test_missing_rows_are_summed_up_and_the_worst_periods_named(tables: TableRunner) -> None:
