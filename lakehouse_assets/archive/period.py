@@ -7,11 +7,16 @@ like the periods, so frames hold them as plain strings.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from lakehouse_assets.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
@@ -48,12 +53,12 @@ class Period:
     def __str__(self) -> str:
         # Not strftime: it writes years before 1000 without their leading zeros.
         text = self.start.isoformat()
-        return text if self.cadence is Cadence.DAILY else text[:7]
+        return text if self.cadence is Cadence.DAILY else month_of(text)
 
     @property
     def month(self) -> str:
         """``YYYY-MM``: the manifest's partition."""
-        return self.start.isoformat()[:7]
+        return month_of(self.start.isoformat())
 
     @property
     def end(self) -> date:
@@ -89,6 +94,24 @@ class Period:
             raise InputError(f"{text!r} is not a date: {error}.") from error
         form = "YYYY-MM-DD" if cadence is Cadence.DAILY else "YYYY-MM"
         raise InputError(f"{text!r} is not a {cadence} period; write it as {form}.")
+
+
+_MONTH_LENGTH = len("YYYY-MM")
+
+
+def month_of(period: str) -> str:
+    """The month, ``YYYY-MM``, of the text of a day or a month: the partition of the lake's tables."""
+    return period[:_MONTH_LENGTH]
+
+
+def months_of(periods: Iterable[str]) -> list[str]:
+    """The months of periods' texts, ascending, each once."""
+    return sorted({month_of(period) for period in periods})
+
+
+def month_expr(period: pl.Expr) -> pl.Expr:
+    """:func:`month_of` for a column of periods."""
+    return period.str.head(_MONTH_LENGTH)
 
 
 def period_range(first: Period, last: Period) -> list[Period]:
