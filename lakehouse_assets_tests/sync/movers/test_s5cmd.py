@@ -261,7 +261,7 @@ def test_what_s5cmd_says_is_repeated_in_short_without_secrets(world: World, impo
     impostor(f"cat > /dev/null; {said}; exit 3")
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket).run([command])[command]
-    assert (fault.code, "; it said: " in fault.message) == ("NotReported", True)
+    assert (fault.code, "; its output: " in fault.message) == ("NotReported", True)
     assert len(fault.message) < 1200
     assert world.lake.bucket.credentials.secret_access_key not in fault.message
     fault.message.encode()
