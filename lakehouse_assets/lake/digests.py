@@ -1,4 +1,4 @@
-"""Proof by reading the lake: digests of an object, and whether the lake's ETags are MD5 sums."""
+"""Digests of the lake's objects, and the proof by reading whether the lake's ETags are MD5 sums."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.etags import is_md5
 
 READS = 3
-"""Files that are tried for a proof: one may be replaced at this moment."""
+"""Files that are read at most for a proof: another writer may replace one at this moment."""
 
 CHUNK = 8 * 1024**2
 
-
 SIDECAR_HEAD = 4097
-"""Bytes of a sidecar that are kept: more than any sidecar has (see sync/integrity/sidecars.py)."""
+"""Bytes of a sidecar that movers keep: one more than a sidecar may have (see sync/integrity/sidecars.py)."""
+
+LAKE_FILE_SCHEMA = pl.Schema({"place": pl.String, "etag": pl.String, "size": pl.Int64})
+"""Files in the lake; ``place`` is the key relative to the lake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """What a mover saw pass: hex digests, and where it is a sidecar its ``body`` (the first SIDECAR_HEAD bytes)."""
+    """Hex digests of bytes that were read; for a sidecar also its ``body`` (the first SIDECAR_HEAD bytes)."""
 
     sha256: str
     md5: str
     body: bytes | None = None
 
     def differs_from(self, etag: str | None) -> bool:
-        """Whether the bytes are not those of an ETag that is their plain MD5; of another nobody can tell."""
+        """Whether a plain MD5 ETag contradicts the bytes; False for any other ETag, which cannot be compared."""
         return is_md5(etag) and etag != self.md5
 
 
 class LakeEtags:
-    """Whether a lake's ETags are MD5 sums, proven by reading. Each content is read once."""
+    """Proves by reading whether a lake's ETags are MD5 sums. Reads each content once."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._read: dict[tuple[str, str], bool] = {}
 
     def are_md5(self, files: pl.DataFrame) -> bool:
-        """Whether the smallest of ``files`` (``place`` in the lake, ``etag``, ``size``) has its MD5 as its ETag.
+        """Whether the smallest of ``files`` (LAKE_FILE_SCHEMA) has its MD5 as its ETag.
 
-        All of them were written in the same way. False without a proof. Raises StoreError.
+        One file is enough, since all of them were written in the same way. False without a proof. Raises StoreError.
         """
         for place, etag in files.sort("size", "place").select("place", "etag").head(READS).iter_rows():
             if (place, etag) not in self._read:
@@ -59,7 +61,7 @@ class LakeEtags:
         return False
 
     def _md5(self, place: str, etag: str) -> str | None:
-        """None where the lake no longer has this content."""
+        """The MD5 of the content; None if the lake no longer has it."""
         try:
             return read_digests(self._lake.bucket.object_store(), self._lake.key(place), etag).md5
         except (PreconditionError, FileNotFoundError):
@@ -69,7 +71,7 @@ class LakeEtags:
 
 
 def read_digests(store: S3Store, key: str, etag: str | None) -> Digests:
-    """Digests of an object that still has ``etag``, read in chunks. Raises what obstore raises."""
+    """Digests of an object that still has ``etag``, read in chunks. Raises obstore's errors."""
     options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     for chunk in obstore.get(store, key, options=options).stream(min_chunk_size=CHUNK):

@@ -1,13 +1,12 @@
 """The manifest: what was synced, one row per archive object, as a Delta table per dataset.
 
-The lake's listing is the truth; the manifest is the memory of what a listing cannot say: the
-source's ETag of the copied content, the way it was moved, when and by which run. A commit
-replaces exactly the rows of the periods that it judged, as one conditional write; whoever loses
-the race to commit reads again and builds its rows anew.
+The lake's listing is the truth. The manifest records what a listing cannot show: the source's ETag of the copied
+content, how it was moved, when and by which run. A commit replaces exactly the rows of the periods that were synced, as
+one conditional write. After a commit conflict, the rows are read again and built anew.
 
-Rows of ``state`` ``present`` are in the lake as copied; ``missing`` and ``changed`` are known of
-the source but not (or not in their new content) in the lake; ``failed`` had an error in the last
-run; ``vanished`` are kept in the lake although the source no longer lists them.
+The ``state`` of a row: ``present`` is in the lake as copied; ``missing`` and ``changed`` are listed by the source but
+not (or not with their new content) in the lake; ``failed`` had an error in the last run; ``vanished`` was withdrawn:
+the source no longer lists it, and the lake's copy stays.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, wr
 from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.period import months_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
@@ -70,46 +70,54 @@ MANIFEST_SCHEMA = pl.Schema(
 )
 """``month`` is the table's partition. ``key`` is the source's. Times are UTC, sizes bytes.
 
-``integrity`` is a state of sync/integrity/sidecars.py, ``integrity_note`` says why where it is not simply
-good, ``copy_differs`` whether the lake's bytes were found to differ from the source's.
-``sha256`` and ``md5`` are of the bytes read at ``verified_at`` under the lake ETag
-``verified_etag``; ``published_digest`` is what the sidecar said.
+``integrity`` is an Integrity (lake/states.py), ``integrity_note`` the reason unless it is simply verified,
+``copy_differs`` whether the lake's bytes differ from the source's. ``sha256`` and ``md5`` are of the bytes read at
+``verified_at`` under the lake ETag ``verified_etag``; ``published_digest`` is the sidecar's.
 
-``lake_etag`` is null where the lake does not have the copy that the row tells of: somebody deleted or replaced
-it. ``seen_at`` is when a commit last saw it there; a look that finds nothing to record leaves it as it is.
+``lake_etag`` is null if the lake does not have the recorded copy: somebody deleted or replaced it. ``seen_at`` is when
+a commit last saw the copy in the lake; a sync that commits nothing does not update it.
 
-``former_etag`` and ``superseded_key`` tell of the content that the present one replaced; the
-table's history has the ones before.
+``former_etag``, ``former_sha256`` and ``superseded_key`` are of the content that the present one replaced; the table's
+history has earlier ones.
 
-``missed_at`` is when a listing first lacked what was there (the object or its sidecar) and was not believed
-(lake/withdrawal.py); null while it is listed. ``sidecar_withdrawn``: the source lists the object without the sidecar
-that it had.
+``missed_at`` is when an implausible listing first lacked the object or its sidecar (lake/withdrawal.py); null while it
+is listed. ``sidecar_withdrawn``: the source lists the object without the sidecar that it had.
 """
 
-CONTENT_COLUMNS = (
-    "key",
-    "period",
-    "symbol",
-    "interval",
-    "state",
-    "size",
-    "source_etag",
-    "sidecar_source_etag",
-    "missed_at",
+RECORDED_SCHEMA = pl.Schema(
+    {
+        name: MANIFEST_SCHEMA[name]
+        for name in (
+            "key",
+            "period",
+            "symbol",
+            "interval",
+            "state",
+            "size",
+            "source_etag",
+            "sidecar_source_etag",
+            "missed_at",
+        )
+    }
 )
+"""The manifest's columns that a listing of the source is compared with."""
+
+SYMBOL_PERIODS_SCHEMA = pl.Schema({"symbol": pl.String, "first": pl.String, "last": pl.String})
+"""The first and the last period of each symbol."""
+
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestSnapshot:
-    """Manifest rows of some periods, and the table's version that has them; None where there is no table."""
+    """Manifest rows of some periods (MANIFEST_SCHEMA), and the table's version; None without a table."""
 
     rows: pl.DataFrame
     version: int | None
 
 
 def manifest_remedy(dataset: Dataset) -> str:
-    """What mends a damaged manifest."""
+    """The remedy for a damaged manifest."""
     return f"Rebuild it: lakehouse rebuild-manifests {dataset}."
 
 
@@ -123,42 +131,44 @@ class Manifest:
 
     def read(self, periods: Sequence[str]) -> pl.DataFrame:
         """Rows of the given periods (all periods when empty), MANIFEST_SCHEMA; empty without a table."""
-        return self.known(periods).rows
+        return self.snapshot(periods).rows
 
-    def known(self, periods: Sequence[str]) -> ManifestSnapshot:
+    def snapshot(self, periods: Sequence[str]) -> ManifestSnapshot:
         """As :meth:`read`, with the version that :meth:`replace` compares."""
-        return self._known(self.table(), periods)
+        return self._snapshot(self.table(), periods)
 
     def symbols(self, periods: Sequence[str]) -> list[str]:
-        """Symbols of the given periods' rows, in no order. Reads three columns."""
+        """Symbols of the given periods' rows, unordered. Reads three columns only."""
         table = self.table()
         if table is None:
             return []
         return self.collect(_scan(table, periods).select(pl.col("symbol").unique()))["symbol"].to_list()
 
     def spans(self, periods: Sequence[str]) -> pl.DataFrame:
-        """``symbol first last``: in which of the given periods it has archives, whatever became of them."""
+        """The first and the last of the given periods in which a symbol has rows of any state,
+        SYMBOL_PERIODS_SCHEMA."""
         table = self.table()
         period = pl.col("period")
         try:
             scan = MANIFEST_SCHEMA.to_frame().lazy() if table is None else _scan(table, periods)
-            return scan.group_by("symbol").agg(period.min().alias("first"), period.max().alias("last")).collect()
+            windows = scan.group_by("symbol").agg(period.min().alias("first"), period.max().alias("last")).collect()
         except READ_ERRORS as error:
             raise self.read_error(error) from error
+        return windows.match_to_schema(SYMBOL_PERIODS_SCHEMA)
 
     def contents(self, periods: Sequence[str], *, first: str = "", end: str | None = None) -> pl.DataFrame:
-        """CONTENT_COLUMNS of the periods' rows that have a ``key`` from ``first`` on and before ``end``."""
+        """Rows of the periods with a ``key`` from ``first`` on and before ``end``, RECORDED_SCHEMA."""
         table = self.table()
         if table is None:
-            return MANIFEST_SCHEMA.to_frame().select(CONTENT_COLUMNS)
+            return RECORDED_SCHEMA.to_frame()
         within = pl.col("key") >= first if end is None else (pl.col("key") >= first) & (pl.col("key") < end)
         rows = with_all(_scan(table, periods), MANIFEST_SCHEMA)
-        return self.collect(rows.filter(within).select(CONTENT_COLUMNS))
+        return self.collect(rows.filter(within).select(RECORDED_SCHEMA.names()))
 
     def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
-        """The data files of each month, and how to scan the rows of some months, as of one version.
+        """The data files of each month, and a function that scans the rows of some months, both of one version.
 
-        A month whose files are the same has the same rows. What comes of a scan, :meth:`collect` reads.
+        A month with the same files has the same rows. :meth:`collect` reads a scan.
         """
         table = self.table()
         if table is None:
@@ -170,17 +180,17 @@ class Manifest:
         return files_by_month(table), scan
 
     def read_through(self) -> None:
-        """Read every row, a month at a time, and keep none. Raises DamagedError where one cannot be read."""
+        """Read every row, a month at a time, and discard it. Raises DamagedError for an unreadable table."""
         files, scan = self.months()
         for month in files:
             self.collect(scan([month]))
 
     def restart(self) -> None:
-        """Begin a damaged manifest anew in its place, without a row. Raises StoreError."""
+        """Start a damaged manifest again in its place, without rows. Raises StoreError."""
         restart_log(self._lake, self._dataset.manifest_prefix, MANIFEST_SCHEMA)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        """Read what was made of a scan of this manifest. Raises StoreError."""
+        """Read a query on a scan of this manifest. Raises StoreError."""
         try:
             return rows.collect()
         except READ_ERRORS as error:
@@ -196,13 +206,13 @@ class Manifest:
     ) -> pl.DataFrame:
         """Replace the rows of ``periods`` by ``build(current rows)`` and return them.
 
-        ``build`` is called again with the newer rows when another run committed first, so it
-        must look at the lake itself. Nothing is committed where nothing differs. ``known`` (of
-        the same periods) is built upon first, and the table only looked at where that differs from it.
+        ``build`` is called again with the newer rows if another run committed first, so it must list the lake itself.
+        Nothing is committed if nothing differs. With ``known`` (of the same periods), ``build`` gets those rows first,
+        and the table is opened only if the result differs from them.
         """
         attempts = commit_attempts(_COMMIT_DEADLINE_SECONDS)
         built = None if known is None else (known, _fitting(build(known.rows)))
-        if built is not None and _tell_the_same(built[1], built[0].rows):
+        if built is not None and _same_but_for_seen_at(built[1], built[0].rows):
             return built[1]
         try:
             return attempts(self._replace_once, periods, build, built, run_id)
@@ -216,15 +226,15 @@ class Manifest:
         built: tuple[ManifestSnapshot, pl.DataFrame] | None,
         run_id: str | None,
     ) -> pl.DataFrame:
-        """One attempt; ``built`` are rows made already, and upon what."""
+        """One attempt; ``built`` has the snapshot that rows were already built from, and those rows."""
         table = self.table()
         version = None if table is None else table.version()
         if built is not None and built[0].version == version:
             rows = built[1]
         else:
-            current = self._known(table, periods).rows
+            current = self._snapshot(table, periods).rows
             rows = _fitting(build(current))
-            if _tell_the_same(rows, current):
+            if _same_but_for_seen_at(rows, current):
                 return rows
         require_conditional_writes(self._lake)
         write_deltalake(
@@ -239,9 +249,9 @@ class Manifest:
         )
         return rows
 
-    def _known(self, table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
+    def _snapshot(self, table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
         try:
-            return _known(table, periods)
+            return _snapshot(table, periods)
         except READ_ERRORS as error:
             raise self.read_error(error) from error
 
@@ -250,7 +260,7 @@ class Manifest:
         return self._url
 
     def table(self) -> DeltaTable | None:
-        """The table as it is now; None where nothing was ever synced. It holds the credentials of now."""
+        """The table's latest version, opened with current credentials; None if nothing was ever synced."""
         try:
             return open_delta(self._lake, self._dataset.manifest_prefix)
         except READ_ERRORS as error:
@@ -273,34 +283,34 @@ class Manifest:
         return table_error(f"{verb} the manifest", self._lake, place, error, remedy=manifest_remedy(self._dataset))
 
 
-def _tell_the_same(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
-    """But for when that was seen: a sync that finds all as it was commits nothing."""
+def _same_but_for_seen_at(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
+    """Whether rows are equal except for ``seen_at``: a sync that changes nothing else commits nothing."""
     return rows.drop("seen_at").equals(others.drop("seen_at"))
 
 
 def _fitting(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows as the table has them and :meth:`Manifest.read` returns them."""
+    """Rows in the table's schema and order, as :meth:`Manifest.read` returns them."""
     return rows.select(MANIFEST_SCHEMA.names()).cast(MANIFEST_SCHEMA).sort("period", "key")
 
 
-def _known(table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
+def _snapshot(table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnapshot:
     if table is None:
         return ManifestSnapshot(MANIFEST_SCHEMA.to_frame(), None)
-    # A table that an earlier version made lacks the columns that came later; the next write adds them.
+    # A table made by an earlier version lacks columns that were added later; the next write adds them.
     return ManifestSnapshot(_fitting(with_all(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version())
 
 
 def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:
-    """The rows of some periods, of all where none are given."""
+    """The rows of some periods; of all without any."""
     scan = pl.scan_delta(table)
     if not periods:
         return scan
-    months = sorted({period[:7] for period in periods})
-    return scan.filter(pl.col("month").is_in(months), pl.col("period").is_in(list(periods)))
+    return scan.filter(pl.col("month").is_in(months_of(periods)), pl.col("period").is_in(list(periods)))
 
 
 def _predicate(periods: Sequence[str]) -> str:
-    """Periods are digits and dashes by their type, so nothing needs quoting."""
-    months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
+    """The rows of some periods in SQL. Periods consist of digits and dashes by their type, so nothing needs
+    escaping."""
+    months = ", ".join(f"'{month}'" for month in months_of(periods))
     days = ", ".join(f"'{period}'" for period in sorted(periods))
     return f"month IN ({months}) AND period IN ({days})"

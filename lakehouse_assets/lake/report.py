@@ -1,4 +1,4 @@
-"""What a sync did: per period, and summed up."""
+"""The report of a sync, per period and in total."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 TRADITIONAL_OPERATIONS = 5
-"""Steps per object of the traditional way: list, get, write to disk, read from disk, put."""
+"""Operations per object of the traditional way: list, get, write to disk, read from disk, put."""
 
 SHOWN = 5
-"""Names in a line."""
+"""Names shown in one line."""
 
 LEFT_OUT_NAMED = 100
-"""Names in the place of symbols that a report names; the rest is counted."""
+"""Left-out folders that a report names; the rest is counted."""
 
 OPERATIONS = {"direct": 1, "relay": 2, "staged": TRADITIONAL_OPERATIONS}
-"""Steps per copied object by mode; direct is one CopyObject."""
+"""Operations per copied object by mode; direct is one CopyObject."""
 
 
 class PeriodState(StrEnum):
-    """``complete``: the lake holds all that the source lists within the matrix entry.
+    """``complete``: the lake has every object that the source lists within the matrix entry.
     ``not_published``: the source lists nothing yet."""
 
     COMPLETE = "complete"
@@ -30,7 +30,7 @@ class PeriodState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One object that is not in the lake as it should be. ``reason`` is one line."""
+    """An object that the lake lacks, or has with other content. ``reason`` is one line."""
 
     key: str
     state: str
@@ -39,16 +39,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodReport:
-    """One period, judged by the lake's listing after the transfer.
+    """One period, by the lake's listing after the transfer. Its fields are keys of the JSON output.
 
-    Objects do not count their sidecars; files do. ``copied``, ``bytes_copied`` and ``seconds``
-    are of this run, ``bytes_present`` is what the lake holds. ``seconds`` is the period's share
-    of the run by files copied (of the objects judged, when nothing was). ``retries`` counts how often
-    files were tried again.
-    ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` sidecars too.
-    ``integrity`` counts the present objects by their state (sync/integrity/sidecars.py).
+    Object counts exclude sidecars, file counts include them. ``copied``, ``bytes_copied`` and ``seconds`` are of this
+    run, ``bytes_present`` is what the lake has. ``seconds`` is the period's share of the run, by files copied (or by
+    objects, if none was copied). ``retries`` counts retries of files.
+    ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` include sidecars.
+    ``integrity`` counts the present objects by Integrity (lake/states.py).
     ``digest`` changes exactly when the period's content does.
-    ``doubted`` and ``sidecars_doubted`` are not listed any more, and not believed to be withdrawn (lake/withdrawal.py).
+    ``vanished`` objects are withdrawn; ``doubted`` and ``sidecars_doubted`` are lacking in an implausible listing
+    (lake/withdrawal.py). ``narrowed``: the run was limited to symbols or intervals.
     """
 
     period: str
@@ -77,17 +77,17 @@ class PeriodReport:
 
     @property
     def operations(self) -> int:
-        """Steps that this run's copies took."""
+        """Operations of this run's copies."""
         return sum(count * OPERATIONS[mode] for mode, count in self.files_by_mode.items())
 
     @property
     def operations_saved(self) -> int:
-        """Steps that the traditional way would have taken beyond these."""
+        """Operations that the traditional way would have needed in addition."""
         return TRADITIONAL_OPERATIONS * sum(self.files_by_mode.values()) - self.operations
 
     @property
     def network_bytes(self) -> int:
-        """Bytes over this machine's network: in and out again, unless the store copied by itself."""
+        """Bytes through this machine's network, in and out; direct copies have none."""
         return 2 * sum(size for mode, size in self.bytes_by_mode.items() if mode != "direct")
 
     @property
@@ -96,7 +96,7 @@ class PeriodReport:
 
     @property
     def local_bytes_written(self) -> int:
-        """Bytes that went to scratch disk."""
+        """Bytes written to scratch disk."""
         return self.bytes_by_mode.get("staged", 0)
 
     @property
@@ -110,10 +110,10 @@ class PeriodReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """A whole sync. ``listing_requests`` counts pages; ``mode_note`` says why direct was not used.
+    """A complete sync. ``listing_requests`` counts pages; ``mode_note`` is the reason why direct was not used.
 
-    ``strays`` are the first of ``strays_total`` keys that belong to nothing, with their reasons; ``left_out`` the first
-    of ``left_out_total`` folders that are no symbol by the exchange's grammar, so that nothing of them is in the lake.
+    ``strays`` are the first of ``strays_total`` unrecognized keys, with their reasons. ``left_out`` are the first of
+    ``left_out_total`` folders that are not symbols by the exchange's grammar; the lake has nothing of them.
     """
 
     dataset: str
@@ -127,26 +127,26 @@ class SyncReport:
     mode_note: str | None = None
 
     def total(self, name: str) -> int:
-        """Sum of one of the periods' numbers, such as ``copied``."""
+        """Sum of a field over all periods, such as ``copied``."""
         return sum(getattr(period, name) for period in self.periods)
 
     @property
     def notes(self) -> list[str]:
-        """What is left alone in the source, in a line each; whatever a name has in it, it can be printed."""
+        """What is not copied from the source, a line each. Names are escaped, so every line is printable."""
         notes = self.left_out_notes
         if self.strays_total:
             named = _some([f"{key!r}: {reason}" for key, reason in self.strays], self.strays_total)
-            notes.append(f"{self.strays_total} keys of the source are no archive objects and are left alone: {named}.")
+            notes.append(f"{self.strays_total} keys of the source are not archive objects and are ignored: {named}.")
         return notes
 
     @property
     def left_out_notes(self) -> list[str]:
-        """Those that say what the matrix selects and the lake does not have."""
+        """The note about folders that the matrix selects and the lake does not have."""
         if not self.left_out_total:
             return []
         named = _some([repr(name) for name in self.left_out], self.left_out_total)
         text = (
-            f"Left out, since their names are no symbols by the exchange's grammar: {named}. Nothing of these "
+            f"Left out, since their names are not symbols by the exchange's grammar: {named}. Nothing of these "
             f"{self.left_out_total} folders is in the lake; exclude them in the matrix, or report them to this project."
         )
         return [text]
@@ -165,7 +165,7 @@ class SyncReport:
 
 
 def doubted_text(report: PeriodReport | SyncReport, source_url: str) -> str | None:
-    """What is wrong with a listing that lacks too much to be believed; None where it is not."""
+    """The problem of an implausible listing; None if it is plausible."""
     if isinstance(report, SyncReport):
         objects, sidecars, expected = (report.total(name) for name in ("doubted", "sidecars_doubted", "expected"))
     else:
@@ -174,8 +174,8 @@ def doubted_text(report: PeriodReport | SyncReport, source_url: str) -> str | No
         return None
     lacking = f"{objects} of {expected} objects" if objects else f"the sidecars of {sidecars} of {expected} objects"
     return (
-        f"Listing {source_url} lacks {lacking} that were there: taken for an outage of the exchange's, not for a "
-        "withdrawal. It is asked again later, and believed when it lasts or when a sync accepts withdrawals."
+        f"Listing {source_url} lacks {lacking} that were there: this looks like an outage of the exchange, not like a "
+        "withdrawal. It is listed again later, and accepted if the gap lasts or if a sync accepts withdrawals."
     )
 
 

@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class ObjectState(StrEnum):
-    """An object (or its sidecar) by its source, its lake and its manifest.
+    """The state of an object (or its sidecar) by source, lake and manifest.
 
-    ``missing``: the source has it, the lake does not. ``changed``: the lake's copy has other content than the
-    source's. ``present``: the lake has what the source has. ``vanished``: the source no longer lists it, and the
+    ``missing``: the source has it, the lake does not. ``changed``: the lake's copy has other content than the source.
+    ``present``: the lake has the source's content. ``vanished``: withdrawn, the source no longer lists it and the
     lake's copy stays.
     """
 
@@ -23,16 +23,16 @@ COPIED_STATES = (ObjectState.MISSING.value, ObjectState.CHANGED.value)
 """States of objects that a sync copies."""
 
 FAILED = "failed"
-"""The state of a manifest row that no plan gives: its copy failed."""
+"""The state of a manifest row whose copy failed; no plan has it."""
 
 
 class Integrity(StrEnum):
-    """What is known of an object's bytes in the lake.
+    """The integrity of an object's bytes in the lake.
 
-    ``verified``: their digest is the one that the sidecar publishes.
+    ``verified``: their digest is the one in the sidecar.
     ``etag_verified``: no usable sidecar, but their MD5 is the source's plain ETag.
-    ``mismatch``: their digest is another one than published.
-    ``no_checksum``: read, but the exchange publishes nothing to compare with.
+    ``mismatch``: their digest differs from the published one.
+    ``no_checksum``: read, but the exchange publishes no digest to compare with.
     ``unverified``: not read yet.
     """
 

@@ -1,8 +1,8 @@
-"""Watching an archive: its listing compared with the manifest, never with what was seen last.
+"""Detects changes in an archive by comparing its listing with the manifest.
 
-So a period whose run failed is seen again. While nothing is new, a look costs one listing of a
-few canary symbols. Whatever is listed is listed folder by folder over a range of periods, in parts
-that a caller can stop between: an archive of any size is watched in steps of a few seconds.
+It is never compared with an earlier listing, so a period whose run failed is detected again. While nothing is new, only
+a few canary symbols are listed. Folders are listed in batches, each over a window of periods; a caller can stop between
+two batches, so an archive of any size is checked in steps of a few seconds.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.lake.states import ObjectState
+from lakehouse_assets.sync.movers.outcomes import FILE_PREFIXES
 
 NEWEST = 3
-"""Whole periods of which objects may still come."""
+"""So many of the newest complete periods may still get more objects."""
 
 LOOK_BACK = 100
 WINDOW = 31
-"""Of the last LOOK_BACK periods, this many open ones may be published any time; older ones are the rescan's."""
+"""So many of the open periods among the last LOOK_BACK are checked for publication; the rescan checks older ones."""
 
 STRETCH = 250
-"""Periods that one listing covers best: with sidecars, a page holds 500."""
+"""Periods that one listing covers best: a page has 500 objects with sidecars."""
 
 PART_FOLDERS = 256
-"""Folders listed between two looks at the clock."""
+"""Folders of a batch; callers check their time budget between two batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedPeriods:
-    """The newest of the periods that are followed, from ``since`` to ``newest``, ascending.
+    """The newest of the tracked periods, which are those from ``since`` to ``newest``. Ascending.
 
-    ``open`` are not whole in the manifest, at most WINDOW; ``recent`` are the newest whole ones.
+    ``open`` are not complete in the manifest, at most WINDOW; ``recent`` are the newest complete ones.
     """
 
     since: Period
@@ -53,10 +54,9 @@ class TrackedPeriods:
 
 @dataclass(frozen=True, slots=True)
 class FolderBatch:
-    """Folders in the order of their keys, and the range of keys that is theirs (``end`` excluded, None: no end).
+    """Folders in the order of their keys, and the batch's range of keys (``end`` excluded; None: no end).
 
-    The range begins where the part before ended, so that what the manifest knows of a folder that is
-    gone falls into a part, too.
+    The range starts where the previous batch ended, so that manifest rows of a withdrawn folder belong to a batch, too.
     """
 
     folders: tuple[Folder, ...]
@@ -66,8 +66,11 @@ class FolderBatch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found of a period so far. ``digest`` is the same for the same content, in whatever parts
-    it was listed; ``differs``: the manifest knows other content, or less, or what the archive has no longer."""
+    """The listed content of a period so far.
+
+    ``digest`` depends only on the content, not on the batches it was listed in. ``differs``: the manifest has other
+    content, less, or objects that the archive no longer lists.
+    """
 
     objects: int = 0
     digest: int = 0
@@ -82,16 +85,16 @@ class Found:
 
 
 def newest_period(entry: DatasetEntry, today: date) -> Period:
-    """The last period that was over before ``today`` (the exchange's date), or the last one ever published."""
+    """The last period that ended before ``today`` (the exchange's date), or the last one of an ended archive."""
     newest = Period.containing(entry.dataset.cadence, today).shifted(-1)
     last = entry.last_period
     return newest if last is None else min(newest, last)
 
 
 def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
-    """Periods from ``first`` to ``last``; a month given for days means its days that are over.
+    """Periods from ``first`` to ``last``. For a daily cadence, a month as ``last`` means its days that have ended.
 
-    Raises InputError for periods before the entry's first one, and for ones that are not over.
+    Raises InputError for periods before the entry's first one, and for periods that have not ended.
     """
     dataset = entry.dataset
     newest = newest_period(entry, dataset.source.today(datetime.now(UTC)))
@@ -111,7 +114,7 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
 
 
 def followed_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date, today: date) -> TrackedPeriods:
-    """The periods from the one that contains ``since`` to the last that is over."""
+    """The tracked periods: from the one that contains ``since`` to the last that has ended."""
     cadence = entry.dataset.cadence
     first = max(entry.first_period, Period.containing(cadence, since))
     newest = newest_period(entry, today)
@@ -126,21 +129,21 @@ def followed_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date
 
 
 def rescanned_periods(entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods) -> list[Period]:
-    """Every period that a rescan looks at, ascending: the followed ones, and what was once brought in whole."""
+    """Every period that a rescan lists, ascending: the tracked ones, and older ones that are complete in the lake."""
     first, newest = followed.since, followed.newest
-    whole = [entry.dataset.period(text) for text in known.whole]
-    older = [period for period in whole if entry.first_period <= period < first and period <= newest]
+    complete = [entry.dataset.period(text) for text in known.whole]
+    older = [period for period in complete if entry.first_period <= period < first and period <= newest]
     return [*older, *(period_range(first, newest) if first <= newest else ())]
 
 
 def usual_objects(known: ManifestSummary, period: Period) -> int | None:
-    """The number of objects of the latest whole period before, None when there is none."""
-    before = [text for text in known.whole if text < str(period)]
-    return known.whole[max(before)] if before else None
+    """The number of objects of the latest complete period before this one; None without one."""
+    earlier = [text for text in known.whole if text < str(period)]
+    return known.whole[max(earlier)] if earlier else None
 
 
 def seen_by_canaries(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> set[str] | None:
-    """Those of the periods that any canary has; None when the entry selects no canary."""
+    """The periods that any canary symbol has; None if the entry selects no canary."""
     symbols = [
         symbol
         for symbol in entry.dataset.source.canaries.get(entry.dataset.market, ())
@@ -150,29 +153,29 @@ def seen_by_canaries(entry: DatasetEntry, source: Lister, periods: Sequence[Peri
 
 
 def published_of(entry: DatasetEntry, source: Lister, symbols: Sequence[str], periods: Sequence[Period]) -> set[str]:
-    """Those of the (ascending) periods that any of the symbols has."""
+    """The (ascending) periods that any of the symbols has."""
     return set(_listed(entry, source, folders_holding(entry, symbols, periods), periods)["period"])
 
 
 def listed_symbols(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> tuple[str, ...]:
-    """The symbols of the archive that the entry selects; at least those of the (ascending) periods."""
+    """The archive's symbols that the entry selects; at least those of the (ascending) periods."""
     if not periods:
         return ()
-    listed = source.symbols(entry.dataset, intervals=entry.intervals, first=periods[0], last=periods[-1])
-    return selected_symbols(listed, entry.symbols.selects)
+    symbols = source.symbols(entry.dataset, intervals=entry.intervals, first=periods[0], last=periods[-1])
+    return selected_symbols(symbols, entry.symbols.selects)
 
 
 def folders_holding(entry: DatasetEntry, symbols: Sequence[str], periods: Sequence[Period]) -> list[Folder]:
-    """Folders that hold any of the (ascending) periods; near ones are covered by one range."""
+    """Folders of the (ascending) periods, each with the window to list."""
     return [
         folder
-        for first, last in _stretches(periods)
+        for first, last in _listing_windows(periods)
         for folder in folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
     ]
 
 
 def parts_of(folders: Sequence[Folder], *, after: str = "") -> Iterator[FolderBatch]:
-    """The folders in parts; ``after`` is the ``end`` of the last part that is done. There is always a part."""
+    """The folders in batches, at least one; ``after`` is the ``end`` of the last finished batch."""
     ordered = sorted((folder for folder in folders if folder.first >= after), key=lambda folder: folder.first)
     cuts = [*range(0, len(ordered), PART_FOLDERS)] or [0]
     for cut in cuts:
@@ -193,10 +196,10 @@ def compare(
     *,
     since: Period | None = None,
 ) -> dict[str, Found]:
-    """What a part of the archive has of the periods, beside what the manifest knows of it.
+    """List a batch of folders and compare the periods' objects with the manifest, by period.
 
-    Before ``since`` a new object counts only where its series (symbol and interval) is known of those
-    periods: a hole that was filled, but not what a wider matrix or a new symbol would bring.
+    Before ``since``, a new object counts only if the manifest has its series (symbol and interval) in periods of that
+    time: a gap that was filled counts, objects of a wider matrix or of a new symbol do not.
     """
     texts = [str(period) for period in periods]
     listed = _listed(entry, source, part.folders, periods)
@@ -223,19 +226,19 @@ def compare(
         .with_columns(_differs(since).alias("differs"))
     )
     differing = set(rows.filter("differs")["period"])
-    found = {
+    contents = {
         period: Found(len(lines), sum(map(_digest, lines)) % 2**64, period in differing)
         for period, lines in _lines(listed)
     }
-    return found | {period: Found(differs=True) for period in differing - found.keys()}
+    return contents | {period: Found(differs=True) for period in differing - contents.keys()}
 
 
 def _differs(since: Period | None) -> pl.Expr:
     present, size = pl.col("state") == ObjectState.PRESENT, pl.col("size")
-    # A sidecar that the source no longer lists is kept, and no reason to copy anything; nor is an untold ETag.
+    # A withdrawn sidecar stays in the lake and is no reason to copy anything; nor is an ETag that is not listed.
     rewritten = (size != pl.col("size_right")) | pl.any_horizontal(
-        pl.col(f"{each}etag").is_not_null() & pl.col(f"{each}etag").ne_missing(pl.col(f"{each}source_etag"))
-        for each in ("", "sidecar_")
+        pl.col(f"{prefix}etag").is_not_null() & pl.col(f"{prefix}etag").ne_missing(pl.col(f"{prefix}source_etag"))
+        for prefix in FILE_PREFIXES
     )
     is_wanted = (pl.col("period") >= str(since or "")) | pl.col("in_series").fill_null(value=False)
     return (
@@ -253,23 +256,23 @@ def _listed(entry: DatasetEntry, source: Lister, folders: Sequence[Folder], peri
 
 
 def _lines(listed: pl.DataFrame) -> Iterator[tuple[str, list[str]]]:
-    """One text per object that changes with its content, by period."""
+    """A line per object that changes with its content, by period."""
     content = listed.select("period", CONTENT_LINE.alias("line")).sort("period")
     for period, rows in groupby(content.iter_rows(), key=lambda row: row[0]):
         yield period, [line for _, line in rows]
 
 
 def _digest(line: str) -> int:
-    """Summed up over objects: the order they are listed in does not matter, nor the parts."""
+    """Digests are summed over objects, so neither the order of the listing nor its batches matter."""
     return int.from_bytes(hashlib.sha256(line.encode()).digest()[:8])
 
 
-def _stretches(periods: Sequence[Period]) -> list[tuple[Period, Period]]:
-    """First and last of every stretch of ascending periods that one listing covers best."""
-    stretches: list[tuple[Period, Period]] = []
+def _listing_windows(periods: Sequence[Period]) -> list[tuple[Period, Period]]:
+    """First and last period of each window of ascending periods that one listing covers best."""
+    windows: list[tuple[Period, Period]] = []
     for period in periods:
-        if stretches and period <= stretches[-1][1].shifted(STRETCH):
-            stretches[-1] = (stretches[-1][0], period)
+        if windows and period <= windows[-1][1].shifted(STRETCH):
+            windows[-1] = (windows[-1][0], period)
         else:
-            stretches.append((period, period))
-    return stretches
+            windows.append((period, period))
+    return windows

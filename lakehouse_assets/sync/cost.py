@@ -1,4 +1,4 @@
-"""What a sync will cost, reckoned before it copies anything, and the ceilings above which it does not start."""
+"""The estimated cost of a sync, and the limits above which a sync does not start."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from lakehouse_assets.units import GB
 
 
 class SpendingError(InputError):
-    """An estimate is above a configured ceiling; nothing was copied."""
+    """An estimate is above a configured cost limit; nothing was copied."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """Dollars. Defaults: AWS list prices of S3 Standard in us-east-1, without free tiers, and of transfer
-    from Tokyo, where most archives are, to another region."""
+    """Prices in US dollars.
+
+    Defaults are AWS list prices of S3 Standard in us-east-1, without free tiers, and of transfer from Tokyo, where most
+    archives are, to another region.
+    """
 
     write_per_1000: float = 0.005
-    """PUT, COPY and LIST requests; anonymous reads cost the reader nothing."""
+    """PUT, COPY and LIST requests; anonymous reads are free."""
     transfer_per_gb: float = 0.09
-    """Between regions of AWS. S3 bills it to the bucket that is read, so it is the exchange's unless it is requester
-    pays, or unless the bytes pass through a machine of ours in a third region."""
+    """Between AWS regions. S3 bills the owner of the bucket that is read, so the exchange pays, except with requester
+    pays, or if the bytes pass through a machine of ours in a third region."""
     storage_per_gb_month: float = 0.023
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Of one sync. ``bytes`` with sidecars; ``dollars`` with ``transfer_dollars``, which are an upper bound;
-    storage is paid every month from then on."""
+    """The estimate of one sync.
+
+    ``bytes`` include sidecars; ``dollars`` include ``transfer_dollars``, which are an upper bound. Storage is paid
+    every month from then on.
+    """
 
     objects: int
     bytes: int
@@ -48,8 +54,10 @@ class Estimate:
 def estimate(
     prices: Prices, *, objects: int, files: int, size: int, listing_requests: int, across_regions: bool
 ) -> Estimate:
-    """For copying ``files`` (``objects`` and sidecars) of ``size`` bytes by the store itself. The lake is
-    listed again after the copies."""
+    """The cost of copying ``files`` (``objects`` and sidecars) of ``size`` bytes in direct mode.
+
+    Listing requests count twice, since the lake is listed again after the copies.
+    """
     requests = files + 2 * listing_requests
     transfer = size / GB * prices.transfer_per_gb if across_regions else 0.0
     return Estimate(
@@ -64,7 +72,7 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class CostLimit:
-    """Above either, nothing starts; None is no ceiling. ``settings`` names the variables, up to the last word."""
+    """Limits on dollars and bytes; None is no limit. ``settings`` is the variables' name without the unit."""
 
     max_dollars: float | None
     max_bytes: int | None
@@ -79,13 +87,13 @@ class CostLimit:
         )
 
     def check(self, dollars: float, size: int, *, what: str, override: str) -> None:
-        """Raises SpendingError naming ``what`` is above which setting, and the ``override``."""
-        for amount, ceiling, unit in (
+        """Raise SpendingError if an amount is above its limit; it names ``what``, the setting and the ``override``."""
+        for amount, limit, unit in (
             (dollars, self.max_dollars, "DOLLARS"),
             (size, self.max_bytes, "BYTES"),
         ):
-            if ceiling is not None and amount > ceiling:
+            if limit is not None and amount > limit:
                 raise SpendingError(
-                    f"{what} {amount:,.2f} {unit.lower()}, above {self.settings}_{unit}={ceiling:g}. "
-                    f"Nothing was copied. To do it all the same: {override}."
+                    f"{what} {amount:,.2f} {unit.lower()}, above {self.settings}_{unit}={limit:g}. "
+                    f"Nothing was copied. To copy it anyway: {override}."
                 )

@@ -1,11 +1,11 @@
-"""The engine: one sync of a range of periods, from the first listing to the manifest's commits.
+"""The engine: one sync of a range of periods, from the first listing to the commits to the manifest.
 
-    list source and lake -> for each part: read the manifest -> plan -> move -> list the lake again -> manifest
+    list source and lake -> for each window: read the manifest -> plan -> move -> list the lake again -> commit
 
-A part is as many periods as are planned at a time, so that a long range takes little more memory than
-a short one, and what is done is recorded before the next part begins. Stopped anywhere, even by
-SIGKILL, a sync leaves the lake as a plan can read it: whole objects count, nothing is half-written
-(S3 writes are atomic), and the next run does the rest.
+A window is a run of periods that is planned and recorded at once. A long range therefore takes little more memory than
+a short one, and finished windows are recorded before the next one begins. A sync that is stopped anywhere, even by
+SIGKILL, leaves a lake that the next plan can read: S3 writes are atomic, so complete objects count, nothing is
+half-written, and the next run does the rest.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 
 import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.lake.digests import LakeEtags
+from lakehouse_assets.lake.digests import LAKE_FILE_SCHEMA, LakeEtags
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest, ManifestSnapshot
 from lakehouse_assets.lake.report import LEFT_OUT_NAMED, SyncReport
@@ -37,53 +36,28 @@ from lakehouse_assets.sync.listings import ListingSnapshot, PackedSnapshot, Snap
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, TransferOptions
 from lakehouse_assets.sync.movers.executor import TransferExecutor
 from lakehouse_assets.sync.movers.outcomes import overtaken, unexpected, with_outcomes
-from lakehouse_assets.sync.movers.preserve import kept_places
+from lakehouse_assets.sync.movers.preserve import preserved_places
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
-from lakehouse_assets.sync.reconcile import (
-    classify,
-    manifest_rows,
-    period_reports,
-    with_places,
-)
+from lakehouse_assets.sync.progress import OnProgress, Progress, ProgressCounter, Stage
+from lakehouse_assets.sync.reconcile import classify, manifest_rows, period_reports, with_places
 from lakehouse_assets.sync.scope import Scope
 
-LOOKS_ANEW = 2
-"""How often a sync looks again at files that another run was faster to write; what is still open then has failed."""
+MAX_REPLANS = 2
+"""How often a sync plans again for files that another run wrote first; files still open after that have failed."""
+
+__all__ = ["Engine", "EngineOptions", "OnProgress", "Progress", "Stage"]
 
 _log = logging.getLogger(__name__)
 
 
-class Stage(StrEnum):
-    """Where a sync is."""
-
-    LISTING = "listing"
-    LISTED = "listed"
-    MOVING = "moving"
-    MOVED = "moved"
-    COMMITTING = "committing"
-    COMMITTED = "committed"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Files (objects and sidecars) and bytes settled so far, of those that the parts so far had to move; ``mode`` is
-    the first of the route, None before there is one."""
-
-    stage: Stage
-    mode: SyncMode | None = None
-    files_done: int = 0
-    files_total: int = 0
-    bytes_done: int = 0
-    bytes_total: int = 0
-
-
-OnProgress = Callable[[Progress], None]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Limits of a sync; see TransferOptions and Doubt. ``list_concurrency`` requests per listed side; a part is
-    planned and recorded at a time and has ``part_objects`` at most, though never less than a period."""
+    """Limits of a sync; see TransferOptions and WithdrawalLimits.
+
+    ``list_concurrency`` is the number of parallel requests per listed side. A window, which is planned and recorded at
+    once, has at most ``part_objects`` objects, but at least one period. ``doubt`` decides which gaps in a listing are
+    implausible.
+    """
 
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
@@ -100,22 +74,23 @@ class Engine:
         self._lake = lake
         self._options = options or EngineOptions()
         self._etags = LakeEtags(lake)
-        self._surveyor = SnapshotReader(source, lake, concurrency=self._options.list_concurrency)
+        self._snapshots = SnapshotReader(source, lake, concurrency=self._options.list_concurrency)
 
     def plan(self, scope: Scope) -> Plan:
-        """What :meth:`sync` would copy now. Writes nothing."""
-        return self._planned(scope, self._surveyor.survey(scope).whole(), self._options.doubt)[2]
+        """The plan of :meth:`sync` as of now. Writes nothing."""
+        snapshot = self._snapshots.read(scope).unpacked()
+        return self._planned(scope, snapshot, self._options.doubt)[2]
 
     def estimate(self, plan: Plan) -> Estimate:
-        """What doing it would cost."""
+        """The estimated cost of a plan."""
         return self._estimate([plan.summary()], plan.listing_requests)
 
     def _estimate(self, plans: Iterable[PlanSummary], listing_requests: int) -> Estimate:
         objects = files = size = 0
-        for counts in plans:
-            objects += counts.objects
-            files += counts.objects + counts.sidecars
-            size += counts.bytes
+        for summary in plans:
+            objects += summary.objects
+            files += summary.objects + summary.sidecars
+            size += summary.bytes
         source, lake = self._source, self._lake.bucket
         return estimate(
             self._options.prices,
@@ -127,27 +102,28 @@ class Engine:
         )
 
     def check(self, scope: Scope) -> SyncReport:
-        """Judge the periods as the lake stands. Writes nothing."""
+        """Report the periods as the lake has them now. Writes nothing."""
 
-        def judged(part: Scope, survey: ListingSnapshot) -> SyncReport:
+        def check_window(window: Scope, snapshot: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
-            survey, _, plan = self._planned(part, survey, self._options.doubt)
-            rows = self._judged(part, plan, OUTCOME_SCHEMA.to_frame(), run_id=None)
-            return _report(part, survey, rows, started)
+            snapshot, _, plan = self._planned(window, snapshot, self._options.doubt)
+            rows = self._classified(window, plan, OUTCOME_SCHEMA.to_frame(), run_id=None)
+            return _report(window, snapshot, rows, started)
 
-        return self._in_parts(scope, judged)
+        return self._by_window(scope, check_window)
 
     def record(self, scope: Scope, *, run_id: str | None = None) -> SyncReport:
-        """Record what the lake holds of the periods, without copying anything."""
+        """Record what the lake has of the periods, without copying anything."""
 
-        def recorded(part: Scope, survey: ListingSnapshot) -> SyncReport:
+        def record_window(window: Scope, snapshot: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
-            survey, known, plan = self._planned(part, survey, self._options.doubt)
-            nothing = OUTCOME_SCHEMA.to_frame()
-            done = _Brought(survey, known, nothing, self._judged(part, plan, nothing, run_id), self._options.doubt)
-            return _report(part, survey, self._commit(part, done, run_id), started)
+            snapshot, known, plan = self._planned(window, snapshot, self._options.doubt)
+            outcomes = OUTCOME_SCHEMA.to_frame()
+            rows = self._classified(window, plan, outcomes, run_id)
+            transfer = _Transfer(snapshot, known, outcomes, rows, self._options.doubt)
+            return _report(window, snapshot, self._commit(window, transfer, run_id), started)
 
-        return self._in_parts(scope, recorded)
+        return self._by_window(scope, record_window)
 
     def sync(
         self,
@@ -159,251 +135,239 @@ class Engine:
         approve: Callable[[Estimate], None] | None = None,
         accept_withdrawals: bool = False,
     ) -> SyncReport:
-        """Bring the periods into the lake and record what the lake then holds.
+        """Copy the periods into the lake, and record what the lake has afterwards.
 
-        ``mode`` defaults to the entry's. ``approve`` is told the cost of all of it before anything is
-        copied, and may raise. With ``accept_withdrawals`` whatever the source does not list was withdrawn, however much
-        that is. Objects that could not be moved are in the report, not raised;
-        StoreError is raised when source, lake or manifest cannot be read or written, and before anything
-        is copied to a store on which nothing can be recorded safely. What was
-        proven to be in the lake by then is recorded all the same, where the lake allows.
+        ``mode`` defaults to the entry's. ``approve`` gets the estimated cost of the whole scope before anything is
+        copied, and may raise. With ``accept_withdrawals``, every known object that the source does not list counts as
+        withdrawn, whatever their number.
+
+        Objects that could not be moved are in the report, not raised. Raises StoreError when source, lake or manifest
+        cannot be read or written, and before the first copy to a store that cannot commit safely. Even then, copies
+        that are proven to be in the lake are recorded if the lake allows it.
         """
-        doubt = WithdrawalLimits.none() if accept_withdrawals else self._options.doubt
-        moving = TransferExecutor(
+        limits = WithdrawalLimits.none() if accept_withdrawals else self._options.doubt
+        executor = TransferExecutor(
             scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode
         )
-        counter = _Counter(on_progress)
-        history = SyncLogWriter(self._lake, run_id)
+        progress = ProgressCounter(on_progress)
+        sync_log = SyncLogWriter(self._lake, run_id)
 
-        def synced(part: Scope, survey: ListingSnapshot) -> SyncReport:
+        def sync_window(window: Scope, snapshot: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
-            done = self._bring(moving, part, survey, counter, doubt=doubt, run_id=run_id)
-            counter.at(Stage.MOVED)
-            counter.at(Stage.COMMITTING)
+            transfer = self._transfer(executor, window, snapshot, progress, limits=limits, run_id=run_id)
+            progress.enter(Stage.MOVED)
+            progress.enter(Stage.COMMITTING)
             try:
-                with _stage(part, "commit"):
-                    rows = self._commit(part, done, run_id)
+                with _stage(window, "commit"):
+                    rows = self._commit(window, transfer, run_id)
             except StoreError:
-                if done.lost is None:
+                if transfer.source_error is None:
                     raise
-                raise done.lost from None
-            counter.at(Stage.COMMITTED)
-            report = _report(part, done.survey, rows, started)
-            history.record(report)
-            if done.lost is not None:
-                raise done.lost
+                raise transfer.source_error from None
+            progress.enter(Stage.COMMITTED)
+            report = _report(window, transfer.snapshot, rows, started)
+            sync_log.record(report)
+            if transfer.source_error is not None:
+                raise transfer.source_error
             return report
 
-        def listed(range_: PackedSnapshot, parts: Sequence[Scope]) -> None:
+        def on_listed(packed: PackedSnapshot, windows: Sequence[Scope]) -> None:
             if approve is not None:
-                # Planned once more than needed: of a range in parts none is copied before all are approved.
+                # Windows are planned again when they are copied: nothing is copied before the whole scope is approved.
                 plans = (
-                    self._plan(p, range_.within(p), self._manifest(p).read(p.names), doubt).summary() for p in parts
+                    self._plan(window, packed.of(window), self._manifest(window).read(window.names), limits).summary()
+                    for window in windows
                 )
-                approve(self._estimate(plans, range_.requests))
-            counter.at(Stage.LISTED)
+                approve(self._estimate(plans, packed.requests))
+            progress.enter(Stage.LISTED)
 
-        counter.at(Stage.LISTING)
-        report = self._in_parts(scope, synced, on_listed=listed)
-        return replace(report, mode_note=moving.note)
+        progress.enter(Stage.LISTING)
+        report = self._by_window(scope, sync_window, on_listed=on_listed)
+        return replace(report, mode_note=executor.note)
 
-    def _in_parts(
+    def _by_window(
         self,
         scope: Scope,
         work: Callable[[Scope, ListingSnapshot], SyncReport],
-        on_listed: Callable[[PackedSnapshot, Sequence[Scope]], None] = lambda _range, _parts: None,
+        on_listed: Callable[[PackedSnapshot, Sequence[Scope]], None] = lambda _packed, _windows: None,
     ) -> SyncReport:
-        """Survey the scope, have each part worked on, and put the reports together."""
+        """List the scope, run ``work`` for each of its windows, and combine their reports."""
         started = time.monotonic()
         with _stage(scope, "list"):
-            range_ = self._surveyor.survey(scope)
-        parts = range_.parts(self._options.part_objects)
-        on_listed(range_, parts)
-        listed = time.monotonic() - started
-        reports = [work(part, range_.within(part)) for part in parts]
+            packed = self._snapshots.read(scope)
+        windows = packed.windows(self._options.part_objects)
+        on_listed(packed, windows)
+        listing_seconds = time.monotonic() - started
+        reports = [work(window, packed.of(window)) for window in windows]
         return SyncReport(
             dataset=scope.entry.dataset.name,
             periods=tuple(
-                replace(period, seconds=period.seconds + listed / len(scope.periods))
+                replace(period, seconds=period.seconds + listing_seconds / len(scope.periods))
                 for report in reports
                 for period in report.periods
             ),
             seconds=time.monotonic() - started,
-            listing_requests=range_.requests + sum(report.listing_requests for report in reports),
-            strays=tuple((stray.key, stray.reason) for stray in range_.strays.named),
-            strays_total=range_.strays.total,
-            left_out=range_.left_out[:LEFT_OUT_NAMED],
-            left_out_total=len(range_.left_out),
+            listing_requests=packed.requests + sum(report.listing_requests for report in reports),
+            strays=tuple((unrecognized.key, unrecognized.reason) for unrecognized in packed.unrecognized.named),
+            strays_total=packed.unrecognized.total,
+            left_out=packed.left_out[:LEFT_OUT_NAMED],
+            left_out_total=len(packed.left_out),
         )
 
     def _manifest(self, scope: Scope) -> Manifest:
         return Manifest(self._lake, scope.entry.dataset)
 
     def _planned(
-        self, part: Scope, survey: ListingSnapshot, doubt: WithdrawalLimits
+        self, window: Scope, snapshot: ListingSnapshot, limits: WithdrawalLimits
     ) -> tuple[ListingSnapshot, ManifestSnapshot, Plan]:
-        """The manifest's rows, a survey that is no older than they are, and what follows from both.
+        """The manifest's rows, a listing that is no older than they are, and the plan from both.
 
-        Another run may have replaced what was listed, hours ago in a long range: what it kept of it
-        must not be taken for what the lake has now. A listing that lacks much is asked for once more.
+        In a long range, the listing may be hours old and another run may have replaced listed objects since. Such a
+        listing, and an implausible one, is made again.
         """
-        known = self._manifest(part).known(part.names)
-        plan = self._plan(part, survey, known.rows, doubt)
-        if survey.contradicts(known.rows) or plan.is_doubted:
-            survey = self._surveyor.survey(part).whole()
-            plan = self._plan(part, survey, known.rows, doubt)
-        return survey, known, plan
+        known = self._manifest(window).snapshot(window.names)
+        plan = self._plan(window, snapshot, known.rows, limits)
+        if snapshot.contradicts(known.rows) or plan.is_doubted:
+            snapshot = self._snapshots.read(window).unpacked()
+            plan = self._plan(window, snapshot, known.rows, limits)
+        return snapshot, known, plan
 
-    def _bring(
+    def _transfer(
         self,
-        moving: TransferExecutor,
-        part: Scope,
-        survey: ListingSnapshot,
-        counter: _Counter,
+        executor: TransferExecutor,
+        window: Scope,
+        snapshot: ListingSnapshot,
+        progress: ProgressCounter,
         *,
-        doubt: WithdrawalLimits,
+        limits: WithdrawalLimits,
         run_id: str | None,
-    ) -> _Brought:
-        """Move what the part lacks, and look at what the lake then has.
+    ) -> _Transfer:
+        """Move the files that the window lacks, and classify what the lake has afterwards.
 
-        Files that another run was faster to write are looked at anew: what it wrote is what the source has, or
-        it is kept and replaced.
+        Files that another run wrote first are listed and planned again: either they have the source's content now, or
+        the other run's content is preserved and replaced.
         """
-        with _stage(part, "plan"):
-            survey, known, plan = self._planned(part, survey, doubt)
+        with _stage(window, "plan"):
+            snapshot, known, plan = self._planned(window, snapshot, limits)
             copies = plan.copies()
-            del plan  # a kilobyte an object
+            del plan  # a kilobyte per object
         if not copies.is_empty():
             require_conditional_writes(self._lake)
         outcomes = OUTCOME_SCHEMA.to_frame()
-        looks = 0
+        replans = 0
         while True:
-            with _stage(part, "move"):
-                moved = self._move(moving, copies, counter)
-            with _stage(part, "look_again"):
-                survey, moved, lost = self._surveyor.look_again(part, survey, moved)
+            with _stage(window, "move"):
+                moved = self._move(executor, copies, progress)
+            with _stage(window, "look_again"):
+                snapshot, moved, source_error = self._snapshots.refresh(window, snapshot, moved)
                 outcomes = pl.concat([outcomes.join(moved, on="key", how="anti"), moved])
-                rows = self._judged(part, self._plan(part, survey, known.rows, doubt), outcomes, run_id)
+                rows = self._classified(window, self._plan(window, snapshot, known.rows, limits), outcomes, run_id)
             files = overtaken(rows)
-            if files.is_empty() or lost is not None or looks == LOOKS_ANEW:
-                return _Brought(survey, known, outcomes, rows, doubt, lost)
-            looks += 1
-            with _stage(part, "plan"):
-                survey, known, plan = self._planned(part, survey, doubt)
+            if files.is_empty() or source_error is not None or replans == MAX_REPLANS:
+                return _Transfer(snapshot, known, outcomes, rows, limits, source_error)
+            replans += 1
+            with _stage(window, "plan"):
+                snapshot, known, plan = self._planned(window, snapshot, limits)
                 copies = plan.copies().filter(pl.col("key").is_in(files.to_list()))
 
-    def _plan(self, scope: Scope, survey: ListingSnapshot, known: pl.DataFrame, doubt: WithdrawalLimits) -> Plan:
-        def planned(*, lake_has_md5: bool) -> Plan:
+    def _plan(self, scope: Scope, snapshot: ListingSnapshot, known: pl.DataFrame, limits: WithdrawalLimits) -> Plan:
+        def plan(*, lake_has_md5: bool) -> Plan:
             return make_plan(
-                survey.source,
-                survey.lake,
+                snapshot.source,
+                snapshot.lake,
                 known,
-                layout=scope.entry.dataset.layout,
+                entry=scope.entry,
+                limits=limits,
+                now=_now(),
                 symbols=scope.symbols,
                 intervals=scope.intervals,
                 lake_has_md5=lake_has_md5,
             )
 
-        plan = planned(lake_has_md5=True)
-        if not self._are_md5(scope, plan.disputed()):
-            plan = planned(lake_has_md5=False)
-        return replace(plan, rows=doubt.of(plan.rows, scope.entry, _now()))
+        planned = plan(lake_has_md5=True)
+        return planned if self._are_md5(scope, planned.disputed()) else plan(lake_has_md5=False)
 
-    def _judged(self, scope: Scope, plan: Plan, outcomes: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
+    def _classified(self, scope: Scope, plan: Plan, outcomes: pl.DataFrame, run_id: str | None) -> pl.DataFrame:
+        """CLASSIFIED_SCHEMA."""
         rows = with_outcomes(plan.rows, outcomes)
         return classify(rows, lake_has_md5=self._are_md5(scope, unexpected(rows)), now=_now(), run_id=run_id)
 
     def _are_md5(self, scope: Scope, files: pl.DataFrame) -> bool:
-        """Whether the lake's ETags of these files are MD5 sums; asked only where something depends on it."""
+        """Whether the lake's ETags of these files (FILE_SCHEMA) are MD5 sums; reads the lake only if there are any."""
         if files.is_empty():
             return True
         place = pl.lit(scope.entry.dataset.lake_root) + pl.col("key")
-        return self._etags.are_md5(files.select("etag", "size", place=place))
+        return self._etags.are_md5(files.select("etag", "size", place=place).match_to_schema(LAKE_FILE_SCHEMA))
 
-    def _move(self, moving: TransferExecutor, copies: pl.DataFrame, counter: _Counter) -> pl.DataFrame:
-        """Move what a plan asks for; returns OUTCOME_SCHEMA."""
-        counter.expect(copies)
-        return moving.move(copies.sort("period", "key"), lambda size: counter.settled(size, moving.mode))
+    def _move(self, executor: TransferExecutor, copies: pl.DataFrame, progress: ProgressCounter) -> pl.DataFrame:
+        """Move a plan's copies (COPY_SCHEMA); returns OUTCOME_SCHEMA."""
+        progress.expect(copies)
+        return executor.move(copies.sort("period", "key"), lambda size: progress.settled(size, executor.mode))
 
-    def _commit(self, scope: Scope, done: _Brought, run_id: str | None) -> pl.DataFrame:
-        """Replace the periods' manifest rows by what the survey shows; returns the judged rows."""
-        judged: list[pl.DataFrame] = []
+    def _commit(self, scope: Scope, transfer: _Transfer, run_id: str | None) -> pl.DataFrame:
+        """Replace the periods' manifest rows by what the listing shows; returns the classified rows.
+
+        When another run committed since the manifest was read, it has changed the lake too: both are read again.
+        """
+        committed = transfer.rows
+        is_first = True
 
         def build(current: pl.DataFrame) -> pl.DataFrame:
-            if not judged and current.equals(done.known.rows):
-                rows = done.rows
+            nonlocal committed, is_first
+            if is_first and current.equals(transfer.known.rows):
+                rows = transfer.rows
             else:
-                # Another run that committed since the manifest was read has changed the lake too.
-                after = self._surveyor.survey(scope).whole()
-                rows = self._judged(scope, self._plan(scope, after, current, done.doubt), done.outcomes, run_id)
-            replaced = rows.filter("taken_over").select("key", lake_etag="known_lake_etag", size="known_size")
-            judged[:] = [with_places(rows, kept_places(scope.entry.dataset, self._lake, replaced))]
-            return manifest_rows(judged[0])
+                snapshot = self._snapshots.read(scope).unpacked()
+                plan = self._plan(scope, snapshot, current, transfer.limits)
+                rows = self._classified(scope, plan, transfer.outcomes, run_id)
+            is_first = False
+            replaced = rows.filter("taken_over").select("key", etag="known_lake_etag", size="known_size")
+            committed = with_places(rows, preserved_places(scope.entry.dataset, self._lake, replaced))
+            return manifest_rows(committed)
 
-        self._manifest(scope).replace(scope.names, build, known=done.known, run_id=run_id)
-        return judged[0]
+        self._manifest(scope).replace(scope.names, build, known=transfer.known, run_id=run_id)
+        return committed
 
 
 @dataclass(frozen=True, slots=True)
-class _Brought:
-    """What a part's transfer came to: both sides, the manifest's rows before, OUTCOME_SCHEMA, and the rows judged.
+class _Transfer:
+    """The result of a window's transfer.
 
-    ``doubt`` is what a listing was believed by, ``lost`` why the source could no longer be asked.
+    ``snapshot`` lists both sides after it, ``known`` has the manifest's rows before it, ``outcomes`` has
+    OUTCOME_SCHEMA, ``rows`` CLASSIFIED_SCHEMA. ``limits`` are those that the listing was checked by.
+    ``source_error``: the source could not be listed any more.
     """
 
-    survey: ListingSnapshot
+    snapshot: ListingSnapshot
     known: ManifestSnapshot
     outcomes: pl.DataFrame
     rows: pl.DataFrame
-    doubt: WithdrawalLimits
-    lost: StoreError | None = None
-
-
-class _Counter:
-    """Tells the progress of a sync: the same counts through all of its parts."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._tell = on_progress
-        self._mode: SyncMode | None = None
-        self._files = self._of_files = self._bytes = self._of_bytes = 0
-
-    def at(self, stage: Stage) -> None:
-        self._tell(Progress(stage, self._mode, self._files, self._of_files, self._bytes, self._of_bytes))
-
-    def expect(self, copies: pl.DataFrame) -> None:
-        """Files that a part has to move."""
-        self._of_files += copies.height
-        self._of_bytes += int(copies["size"].sum())
-
-    def settled(self, size: int, mode: SyncMode | None) -> None:
-        self._mode = mode
-        self._files += 1
-        self._bytes += size
-        self.at(Stage.MOVING)
+    limits: WithdrawalLimits
+    source_error: StoreError | None = None
 
 
 @contextmanager
 def _stage(scope: Scope, name: str) -> Generator[None]:
-    """A span and a measured time of one stage; periods by their ends, never by their number."""
+    """Trace, time and log one stage, with the first and the last period: a list of all would have no bound."""
     started = time.monotonic()
+    first, last = scope.names[0], scope.names[-1]
     with (
-        span(name, dataset=scope.entry.dataset.name, first_period=scope.names[0], last_period=scope.names[-1]),
+        span(name, dataset=scope.entry.dataset.name, first_period=first, last_period=last),
         timed(STAGE_SECONDS, exchange=scope.entry.dataset.exchange, stage=name),
     ):
         yield
-    first, last, seconds = scope.names[0], scope.names[-1], time.monotonic() - started
-    _log.info("%s %s to %s: %s, %.2f s", scope.entry.dataset, first, last, name, seconds)
+    _log.info("%s %s to %s: %s, %.2f s", scope.entry.dataset, first, last, name, time.monotonic() - started)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _report(scope: Scope, survey: ListingSnapshot, rows: pl.DataFrame, started: float) -> SyncReport:
+def _report(scope: Scope, snapshot: ListingSnapshot, rows: pl.DataFrame, started: float) -> SyncReport:
     seconds = time.monotonic() - started
     return SyncReport(
         dataset=scope.entry.dataset.name,
-        periods=period_reports(rows, scope.names, seconds=seconds, narrowed=scope.narrowed),
+        periods=period_reports(rows, scope.names, seconds=seconds, partial=scope.partial),
         seconds=seconds,
-        listing_requests=survey.requests,
+        listing_requests=snapshot.requests,
     )

@@ -1,7 +1,7 @@
-"""Both sides of a range: what the source lists and what the lake lists, and the same again after a transfer.
+"""The listings of source and lake for a range of periods, and their refresh after a transfer.
 
-Folders are by symbol, so a range is listed as a whole and then cut into parts by period. It is packed
-as it comes, by month: some 30 bytes an object and side instead of 270.
+Folders are by symbol, so the complete range is listed first and cut into windows of periods afterwards. Objects are
+packed by month as their pages arrive: about 30 bytes per object and side instead of 270.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lakehouse_assets.archive.listing import (
     selected_symbols,
     sidecar_keys,
 )
-from lakehouse_assets.archive.period import Period
+from lakehouse_assets.archive.period import Period, month_expr, months_of
 from lakehouse_assets.archive.unrecognized import UnrecognizedKeys
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.lake import Lake
@@ -35,7 +35,7 @@ from lakehouse_assets.sync.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class ListingSnapshot:
-    """Both listings of some periods, the folders listed for them and the pages that it took."""
+    """The listings of source and lake for some periods, and the folders and symbols that were listed."""
 
     folders: tuple[Folder, ...]
     source: Listing
@@ -47,7 +47,7 @@ class ListingSnapshot:
         return self.source.requests + self.lake.requests
 
     def contradicts(self, known: pl.DataFrame) -> bool:
-        """Whether manifest rows tell of another object in the lake than is listed here, or of one that is not."""
+        """Whether manifest rows record another object in the lake than is listed here, or one that is not listed."""
         sides = known.select("key", "lake_etag", "sidecar_lake_etag").join(
             self.lake.objects.select("key", "etag", "sidecar_etag"), on="key", how="left"
         )
@@ -60,8 +60,11 @@ class ListingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PackedSnapshot:
-    """Both listings of a whole scope, packed by month. ``requests`` are the pages that it took; ``left_out`` are names
-    in the place of symbols that the entry would select and that are none."""
+    """The listings of a complete scope, packed by month.
+
+    ``requests`` is the number of pages. ``left_out`` are folder names that the entry would select as symbols, but that
+    are not symbols by the exchange's grammar.
+    """
 
     scope: Scope
     symbols: tuple[str, ...]
@@ -74,104 +77,108 @@ class PackedSnapshot:
         return self.source.requests + self.lake.requests
 
     @property
-    def strays(self) -> UnrecognizedKeys:
-        """Of the source."""
-        return self.source.strays
+    def unrecognized(self) -> UnrecognizedKeys:
+        """Unrecognized keys of the source."""
+        return self.source.unrecognized
 
-    def whole(self) -> ListingSnapshot:
-        survey = self.within(self.scope)
-        source = replace(survey.source, strays=tuple(self.strays.named), strays_total=self.strays.total)
-        return replace(survey, source=replace(source, requests=self.requests))
+    def unpacked(self) -> ListingSnapshot:
+        """The complete scope, with the number of requests and the unrecognized keys."""
+        snapshot = self.of(self.scope)
+        source = replace(snapshot.source, strays=tuple(self.unrecognized.named), strays_total=self.unrecognized.total)
+        return replace(snapshot, source=replace(source, requests=self.requests))
 
-    def within(self, part: Scope) -> ListingSnapshot:
-        """A part of it, without the pages, which are counted with the whole."""
-        names = part.names
+    def of(self, window: Scope) -> ListingSnapshot:
+        """The listings of a window of the scope. Its ``requests`` is 0: pages are counted once, for the scope."""
+        names = window.names
         return ListingSnapshot(
-            _folders(part, self.symbols), self.source.listing(names), self.lake.listing(names), self.symbols
+            _folders(window, self.symbols), self.source.listing(names), self.lake.listing(names), self.symbols
         )
 
-    def parts(self, most: int) -> list[Scope]:
-        """The scope cut into consecutive periods of which either side lists at most so many objects."""
-        objects = self.source.counts | self.lake.counts  # the larger of the two
-        parts: list[Scope] = []
+    def windows(self, max_objects: int) -> list[Scope]:
+        """The scope cut into windows of consecutive periods.
+
+        Each side lists at most ``max_objects`` in a window, unless a single period has more.
+        """
+        counts = self.source.counts | self.lake.counts  # the larger of the two
+        windows: list[Scope] = []
         periods: list[Period] = []
-        held = 0
+        objects = 0
         for period in sorted(self.scope.periods):
-            here = objects[str(period)]
-            if periods and held + here > most:
-                parts.append(replace(self.scope, periods=tuple(periods)))
-                periods, held = [], 0
+            period_objects = counts[str(period)]
+            if periods and objects + period_objects > max_objects:
+                windows.append(replace(self.scope, periods=tuple(periods)))
+                periods, objects = [], 0
             periods.append(period)
-            held += here
-        return [*parts, replace(self.scope, periods=tuple(periods))]
+            objects += period_objects
+        return [*windows, replace(self.scope, periods=tuple(periods))]
 
 
 class _PackedListing:
-    """One side's objects of some periods, packed by month as they come; ``counts`` are by period."""
+    """One side's objects of some periods, packed by month as they arrive; ``counts`` has the objects per period."""
 
     def __init__(self, periods: Sequence[str], batches: Iterable[Listing]) -> None:
         self._months: dict[str, list[bytes]] = {}
         self.counts: Counter[str] = Counter()
-        self.strays = UnrecognizedKeys()
+        self.unrecognized = UnrecognizedKeys()
         self.requests = 0
         for batch in batches:
-            self.strays.add(batch.strays, batch.strays_total)
+            self.unrecognized.add(batch.strays, batch.strays_total)
             self.requests += batch.requests
-            # A range may have gaps.
+            # The periods of a scope may have gaps; a listing has none.
             rows = batch.objects.filter(pl.col("period").is_in(periods))
             self.counts.update(dict(rows.group_by("period").len().iter_rows()))
-            by_month = rows.with_columns(month=pl.col("period").str.head(7)).partition_by(
+            by_month = rows.with_columns(month=month_expr(pl.col("period"))).partition_by(
                 "month", as_dict=True, include_key=False
             )
-            for (month,), some in by_month.items():
-                self._months.setdefault(str(month), []).append(_packed(some))
+            for (month,), month_rows in by_month.items():
+                self._months.setdefault(str(month), []).append(_packed(month_rows))
 
     def listing(self, periods: Sequence[str]) -> Listing:
-        packed = [some for month in sorted({period[:7] for period in periods}) for some in self._months.get(month, ())]
-        rows = [pl.read_ipc(io.BytesIO(some)).filter(pl.col("period").is_in(periods)) for some in packed]
+        bodies = [body for month in months_of(periods) for body in self._months.get(month, ())]
+        rows = [pl.read_ipc(io.BytesIO(body)).filter(pl.col("period").is_in(periods)) for body in bodies]
         return Listing(pl.concat([OBJECT_SCHEMA.to_frame(), *rows]), (), 0)
 
 
 class SnapshotReader:
-    """Lists a source and a lake; ``concurrency`` requests at a time on each side."""
+    """Lists a source and a lake, with ``concurrency`` parallel requests per side."""
 
     def __init__(self, source: Bucket, lake: Lake, *, concurrency: int) -> None:
         self._source = source
         self._lake = lake
         self._concurrency = concurrency
 
-    def survey(self, scope: Scope) -> PackedSnapshot:
-        """Raises InputError for a symbol that there is not, StoreError where a side cannot be listed."""
+    def read(self, scope: Scope) -> PackedSnapshot:
+        """List both sides. Raises InputError for an unknown symbol, StoreError if a side cannot be listed."""
         dataset, entry = scope.entry.dataset, scope.entry
         source, lake = self._listers(scope)
         first, last = min(scope.periods), max(scope.periods)
         with ThreadPoolExecutor(max_workers=3) as pool:
-            listed, in_lake = (
+            source_names, lake_names = (
                 pool.submit(side.names, dataset, intervals=entry.intervals, first=first, last=last)
                 for side in (source, lake)
             )
-            known = pool.submit(Manifest(self._lake, dataset).symbols, scope.names)
-            names = listed.result()
-            symbols = selected_symbols(names.symbols, entry.symbols.selects, known.result())
+            known_symbols = pool.submit(Manifest(self._lake, dataset).symbols, scope.names)
+            names = source_names.result()
+            symbols = selected_symbols(names.symbols, entry.symbols.selects, known_symbols.result())
             unknown = sorted(set(scope.symbols) - set(symbols))
             if unknown:
                 raise InputError(f"{dataset} has no symbol {unknown[0]!r} in its archive.")
-            here = set(in_lake.result().symbols)
-            held = [symbol for symbol in symbols if symbol in here]
+            in_lake = set(lake_names.result().symbols)
+            lake_symbols = [symbol for symbol in symbols if symbol in in_lake]
             source_side, lake_side = (
-                pool.submit(_PackedListing, scope.names, side.batches(dataset, _folders(scope, some)))
-                for side, some in ((source, symbols), (lake, held))
+                pool.submit(_PackedListing, scope.names, side.batches(dataset, _folders(scope, side_symbols)))
+                for side, side_symbols in ((source, symbols), (lake, lake_symbols))
             )
             left_out = selected_symbols(names.odd, entry.symbols.selects)
             return PackedSnapshot(scope, symbols, left_out, source_side.result(), lake_side.result())
 
-    def look_again(
+    def refresh(
         self, scope: Scope, before: ListingSnapshot, outcomes: pl.DataFrame
     ) -> tuple[ListingSnapshot, pl.DataFrame, StoreError | None]:
-        """List the lake's touched folders again, and the source's where a copy differs from the plan.
+        """List the folders of moved files in the lake again, and in the source if a copy differs from the plan.
 
-        A source that can no longer be asked takes nothing from what is proven: its StoreError is
-        returned, and the outcomes that only it could have explained have failed.
+        Takes and returns outcomes of OUTCOME_SCHEMA. If the source cannot be listed any more, its StoreError is
+        returned as well: proven copies stay, and copies that only a new listing could have explained have failed.
         """
         if outcomes.is_empty():
             return before, outcomes, None
@@ -179,14 +186,14 @@ class SnapshotReader:
         source, lake = self._listers(scope)
         touched = _holding(before.folders, outcomes["key"])
         lake_now = _replaced(before.lake, _only(lake.objects(dataset, touched), scope), touched)
-        odd = _odd(outcomes, lake_now.objects, dataset.layout)
-        asked = _holding(before.folders, outcomes.filter(odd)["key"])
+        differs = _differs_from_plan(outcomes, lake_now.objects, dataset.layout)
+        source_folders = _holding(before.folders, outcomes.filter(differs)["key"])
         try:
-            source_now = _replaced(before.source, _only(source.objects(dataset, asked), scope), asked)
+            source_now = _replaced(before.source, _only(source.objects(dataset, source_folders), scope), source_folders)
         except StoreError as error:
             proven = pl.col("fault").is_not_null() | (pl.col("md5") == pl.col("etag")).fill_null(value=False)
-            unasked = pl.lit(str(StoreFault("NotAsked", "the source could not be asked what it has now")))
-            outcomes = outcomes.with_columns(fault=pl.when(odd & ~proven).then(unasked).otherwise("fault"))
+            unlisted = pl.lit(str(StoreFault("NotAsked", "the source could not be listed again after the copy")))
+            outcomes = outcomes.with_columns(fault=pl.when(differs & ~proven).then(unlisted).otherwise("fault"))
             return replace(before, lake=lake_now), outcomes, error
         return replace(before, source=source_now, lake=lake_now), outcomes, None
 
@@ -211,21 +218,21 @@ def _folders(scope: Scope, symbols: Sequence[str]) -> tuple[Folder, ...]:
     return tuple(folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last))
 
 
-def _odd(outcomes: pl.DataFrame, lake: pl.DataFrame, layout: Layout) -> pl.Series:
-    """Of each outcome whether it failed or left another ETag in the lake than was planned.
+def _differs_from_plan(outcomes: pl.DataFrame, lake: pl.DataFrame, layout: Layout) -> pl.Series:
+    """Whether each outcome failed or left another ETag in the lake than was planned.
 
-    It was rewritten between listing and copy, or is gone: only the source can say.
+    The source's file was then rewritten or withdrawn after the listing, or it was not: only a new listing tells.
     """
-    seen = pl.concat(
+    listed = pl.concat(
         [
             lake.select("key", "etag"),
             lake.select(sidecar_keys(layout).alias("key"), pl.col("sidecar_etag").alias("etag")),
         ]
     ).drop_nulls()
     sides = outcomes.select("key", "etag", "fault").join(
-        seen, on="key", how="left", suffix="_seen", maintain_order="left"
+        listed, on="key", how="left", suffix="_listed", maintain_order="left"
     )
-    return sides.select(pl.col("fault").is_not_null() | pl.col("etag").ne_missing(pl.col("etag_seen"))).to_series()
+    return sides.select(pl.col("fault").is_not_null() | pl.col("etag").ne_missing(pl.col("etag_listed"))).to_series()
 
 
 def _folder(column: str = "key") -> pl.Expr:
@@ -233,18 +240,18 @@ def _folder(column: str = "key") -> pl.Expr:
 
 
 def _holding(folders: Sequence[Folder], keys: pl.Series) -> list[Folder]:
-    """The folders that hold any of the keys."""
+    """The folders of the keys."""
     touched = set(keys.to_frame("key").select(_folder()).to_series())
     return [folder for folder in folders if folder.prefix in touched]
 
 
-def _replaced(listing: Listing, again: Listing, asked: Sequence[Folder]) -> Listing:
-    """A listing with some of its folders listed again."""
-    prefixes = [folder.prefix for folder in asked]
-    kept = listing.objects.filter(~_folder().is_in(prefixes))
-    return replace(listing, objects=pl.concat([kept, again.objects]), requests=listing.requests + again.requests)
+def _replaced(listing: Listing, newer: Listing, folders: Sequence[Folder]) -> Listing:
+    """A listing with some of its folders replaced by newer listings of them."""
+    prefixes = [folder.prefix for folder in folders]
+    others = listing.objects.filter(~_folder().is_in(prefixes))
+    return replace(listing, objects=pl.concat([others, newer.objects]), requests=listing.requests + newer.requests)
 
 
 def _only(listing: Listing, scope: Scope) -> Listing:
-    """The periods that were asked for: a range may have gaps."""
+    """The periods of the scope, which may have gaps; a listing has none."""
     return replace(listing, objects=listing.objects.filter(pl.col("period").is_in(scope.names)))

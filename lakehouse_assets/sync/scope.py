@@ -11,8 +11,11 @@ from lakehouse_assets.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Periods of one matrix entry. ``symbols`` and ``intervals`` narrow the copies,
-    not the judgement: a period is complete by the entry, whatever a run was narrowed to."""
+    """Periods of one matrix entry.
+
+    ``symbols`` and ``intervals`` limit what a run copies. They do not change when a period is complete: that depends on
+    the whole entry.
+    """
 
     entry: DatasetEntry
     periods: tuple[Period, ...]
@@ -34,9 +37,10 @@ class Scope:
 
     @property
     def names(self) -> list[str]:
-        """The periods' texts, sorted."""
+        """The texts of the periods, sorted."""
         return sorted(str(period) for period in self.periods)
 
     @property
-    def narrowed(self) -> bool:
+    def partial(self) -> bool:
+        """Whether the run is limited to symbols or intervals."""
         return bool(self.symbols or self.intervals)

@@ -16,7 +16,7 @@ from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, SyncTotals, read_history
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers import probe
-from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, remembered_verdict
+from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, recorded_capability
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, Fault, Hang, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import KLINES, World, days, scope
@@ -46,7 +46,7 @@ def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
 ) -> None:
     monkeypatch.setattr(sync_log, "HURRIED", commit.HURRIED | {"timeout": "300ms", "retry_timeout": "500ms"})
     monkeypatch.setattr(sync_log, "RECORD_SECONDS", 0.3)
-    monkeypatch.setattr(probe, "PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(probe, "TIMEOUT", timedelta(seconds=0.3))
     world.publish(["BTCUSDT"], MARCH)
     met = TROUBLES[trouble]
     rules = [Rule(met.fault, met.operations, record) for record in (HISTORY_TABLE, PROBE_FOLDER)]
@@ -86,7 +86,7 @@ def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
 )
 def test_a_verdict_that_cannot_be_believed_is_none(world: World, body: bytes) -> None:
     world.overwrite_in_lake(f"{PROBE_FOLDER}/{world.source.name}.json", body)
-    assert remembered_verdict(world.source, world.lake) is None
+    assert recorded_capability(world.source, world.lake) is None
 
 
 def test_a_verdict_from_a_clock_ahead_is_asked_for_again() -> None:

@@ -28,7 +28,7 @@ def asked(world: World) -> Scope:
 
 
 def listed(world: World, asked: Scope, *, root: str = "") -> pl.DataFrame:
-    """As one listing of either side, by another way than the survey's."""
+    """One listing of either side, made without a snapshot."""
     bucket = world.lake.bucket if root else world.source
     first, last = min(asked.periods), max(asked.periods)
     folders = folders_of(
@@ -39,29 +39,29 @@ def listed(world: World, asked: Scope, *, root: str = "") -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("folders", "keys"), [(64, 8000), (1, 8000), (64, 1)])
-def test_a_survey_has_what_the_sides_list_however_it_comes(
+def test_a_snapshot_has_what_the_sides_list_in_whatever_batches(
     world: World, asked: Scope, monkeypatch: pytest.MonkeyPatch, folders: int, keys: int
 ) -> None:
     monkeypatch.setattr(listing, "FOLDERS_PARSED", folders)
     monkeypatch.setattr(listing, "KEYS_PARSED", keys)
-    survey = SnapshotReader(world.source, world.lake, concurrency=4).survey(asked)
-    whole = survey.whole()
-    assert whole.source.objects.height == 35 * 3
-    assert whole.lake.objects.height == 35
-    assert whole.source.objects.sort("key").equals(listed(world, asked))
-    assert whole.lake.objects.sort("key").equals(listed(world, asked, root=world.lake.key("archive/binance/")))
-    assert [stray.key for stray in whole.source.strays] == [world.key("BTCUSDT", RANGE[0]) + ".bak"]
-    assert whole.requests == survey.requests == 4, "three folders here, one there"
+    snapshot = SnapshotReader(world.source, world.lake, concurrency=4).read(asked)
+    complete = snapshot.unpacked()
+    assert complete.source.objects.height == 35 * 3
+    assert complete.lake.objects.height == 35
+    assert complete.source.objects.sort("key").equals(listed(world, asked))
+    assert complete.lake.objects.sort("key").equals(listed(world, asked, root=world.lake.key("archive/binance/")))
+    assert [stray.key for stray in complete.source.strays] == [world.key("BTCUSDT", RANGE[0]) + ".bak"]
+    assert complete.requests == snapshot.requests == 4, "three folders in the source, one in the lake"
 
 
 @pytest.mark.parametrize("most", [1, 7, 50, 10_000])
-def test_parts_are_the_whole_cut_by_period(world: World, asked: Scope, most: int) -> None:
-    survey = SnapshotReader(world.source, world.lake, concurrency=4).survey(asked)
-    parts = survey.parts(most)
-    assert [period for part in parts for period in part.periods] == sorted(asked.periods)
-    assert all(len(part.periods) == 1 or len(part.periods) * 3 <= most for part in parts)
-    pieces = [survey.within(part) for part in parts]
+def test_windows_are_the_complete_scope_cut_by_period(world: World, asked: Scope, most: int) -> None:
+    snapshot = SnapshotReader(world.source, world.lake, concurrency=4).read(asked)
+    windows = snapshot.windows(most)
+    assert [period for window in windows for period in window.periods] == sorted(asked.periods)
+    assert all(len(window.periods) == 1 or len(window.periods) * 3 <= most for window in windows)
+    pieces = [snapshot.of(window) for window in windows]
     for side in ("source", "lake"):
         together = pl.concat([getattr(piece, side).objects for piece in pieces])
-        assert together.sort("key").equals(getattr(survey.whole(), side).objects.sort("key"))
+        assert together.sort("key").equals(getattr(snapshot.unpacked(), side).objects.sort("key"))
     assert {piece.requests for piece in pieces} == {0}

@@ -1,9 +1,9 @@
-"""When two ETags can be compared, and what follows. The only place that knows these rules.
+"""The rules by which ETags are compared; no other module knows them.
 
-An ETag of 32 hex digits is usually the MD5 of the bytes. That of an object encrypted with KMS looks
-the same and is none. Public archives cannot be encrypted so, because nobody could read them; a lake can.
-A lake's ETag therefore contradicts a source's (or a digest) only where a read of the lake has proven
-that its ETags are MD5 sums (lake/digests.py). ETags of multipart uploads prove something only where they are equal.
+An ETag of 32 hex digits is usually the MD5 of the bytes. The ETag of an object encrypted with KMS looks the same but is
+not an MD5. Public archives are never encrypted with KMS, since anonymous readers could not decrypt them; a lake may be.
+A lake's ETag therefore contradicts a source's ETag (or a digest) only after a read of the lake has proven that its
+ETags are MD5 sums (lake/digests.py). ETags of multipart uploads prove something only if they are equal.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ def has_md5(etag: pl.Expr) -> pl.Expr:
 
 
 def disagree(one: pl.Expr, other: pl.Expr) -> pl.Expr:
-    """Both have the form of MD5 sums, and differ: different bytes, if both are MD5 sums. Never null."""
+    """Both have the form of MD5 sums and differ: the bytes differ, if both are MD5 sums. Never null."""
     return has_md5(one) & has_md5(other) & (one != other).fill_null(value=False)

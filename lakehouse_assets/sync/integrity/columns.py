@@ -1,4 +1,4 @@
-"""Integrity of many objects after a transfer: what was seen in passing, what stays, what is open."""
+"""Integrity of many objects after a transfer: compare digests seen in passing, keep what still applies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.states import Integrity, ObjectState
 from lakehouse_assets.lake.store.etags import disagree, has_md5
-from lakehouse_assets.sync.integrity.sidecars import Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity.sidecars import Published, compare_digests, parse_sidecar
 
 INTEGRITY_COLUMNS = (
     "integrity",
@@ -22,60 +22,75 @@ INTEGRITY_COLUMNS = (
     "verified_at",
     "verified_etag",
 )
-"""Columns of the manifest that this module fills, as ``new_*``."""
+"""The manifest's columns about integrity."""
+
+INTEGRITY_SCHEMA = pl.Schema({f"new_{name}": MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
+"""What :func:`with_integrity` adds: INTEGRITY_COLUMNS for the manifest's new row."""
+
+_FOUND_SCHEMA = pl.Schema({"key": pl.String} | {f"found_{name}": MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS})
+"""Findings about objects whose bytes or sidecar this run read."""
 
 
 def with_integrity(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Add ``new_*`` of INTEGRITY_COLUMNS to judged rows.
+    """Decide the integrity of every object.
 
-    A known integrity is bound to the ETags for which it was found: it stays as long as neither the lake's
-    object nor the source's nor the sidecar changed; what is no longer published is kept, and what was
-    known of it. Of an object that the lake does not have nothing is known. Objects whose digests and sidecar are
-    known (seen in passing, or remembered of the same content) are compared here; a direct copy of
-    an object without a sidecar is as good as its ETag; everything else is unverified.
+    Takes ``state``, ``copied``, the listed ETags, TRIED_SCHEMA, ``known_*`` of INTEGRITY_COLUMNS and the ETags,
+    ``sidecar_state``, ``sidecar_copied`` and ``new_lake_etag``; adds INTEGRITY_SCHEMA.
+
+    1. Objects whose digests and sidecar are known (read in passing, or recorded for the same content) are compared
+       here.
+    2. A recorded integrity is bound to its ETags: it applies as long as the lake's object, the source's and the
+       sidecar are unchanged. Once the source withdraws the object or the sidecar, the record stays.
+    3. A direct copy of an object without a sidecar is ``etag_verified`` if both ETags agree.
+    4. All other objects in the lake are ``unverified``; an object that the lake does not have has no integrity.
     """
     found = _seen_in_passing(rows, now)
+    found_columns = found.columns[1:]
     rows = rows.join(found, on="key", how="left", maintain_order="left")
-    passed = pl.col("found_integrity").is_not_null()
+    is_found = pl.col("found_integrity").is_not_null()
     is_present, is_there = pl.col("state") == ObjectState.PRESENT, pl.col("new_lake_etag").is_not_null()
-    as_found = _same_source() & (
+    same_published = _same_source() & (
         _same_sidecar() | (pl.col("sidecar_state") == ObjectState.WITHDRAWN).fill_null(value=False)
     )
-    stays = (
-        pl.col("known_integrity").is_not_null() & is_there & _same_copy() & ~pl.col("copied") & (as_found | ~is_present)
+    still_applies = (
+        pl.col("known_integrity").is_not_null()
+        & is_there
+        & _same_copy()
+        & ~pl.col("copied")
+        & (same_published | ~is_present)
     )
-    as_its_etag = is_present & pl.col("sidecar_etag").is_null() & has_md5(pl.col("etag")) & _same_etag()
+    etags_agree = is_present & pl.col("sidecar_etag").is_null() & has_md5(pl.col("etag")) & _same_etag()
     fresh = {
-        "integrity": pl.when(as_its_etag)
+        "integrity": pl.when(etags_agree)
         .then(pl.lit(Integrity.ETAG_VERIFIED.value))
         .when(is_there)
         .then(pl.lit(Integrity.UNVERIFIED.value))
     }
     return rows.with_columns(
-        pl.when(passed)
+        pl.when(is_found)
         .then(f"found_{name}")
-        .when(stays)
+        .when(still_applies)
         .then(f"known_{name}")
         .otherwise(fresh.get(name, pl.lit(None, MANIFEST_SCHEMA[name])))
         .alias(f"new_{name}")
         for name in INTEGRITY_COLUMNS
-    )
+    ).drop(found_columns)
 
 
 def unread() -> pl.Expr:
-    """Of manifest rows: nobody has read the present content, or what was read of it is not what is now known.
+    """Of manifest rows: the present content was never read, or the digest contradicts the source's present ETag.
 
-    Without a sidecar there is nothing better to compare with than an ETag that agrees.
+    An object without a sidecar whose ETags agree counts as read: nothing better is published.
     """
     is_bad = pl.col("integrity") == Integrity.MISMATCH
     contradicted = disagree(pl.col("md5"), pl.col("source_etag")) & ~is_bad.fill_null(value=False)
-    read = (pl.col("verified_etag") == pl.col("lake_etag")) & ~contradicted
-    as_its_etag = (
+    was_read = (pl.col("verified_etag") == pl.col("lake_etag")) & ~contradicted
+    etags_agree = (
         (pl.col("integrity") == Integrity.ETAG_VERIFIED)
         & pl.col("sidecar_lake_etag").is_null()
         & (pl.col("source_etag") == pl.col("lake_etag"))
     )
-    return ~(read.fill_null(value=False) | as_its_etag.fill_null(value=False))
+    return ~(was_read.fill_null(value=False) | etags_agree.fill_null(value=False))
 
 
 def _same_copy() -> pl.Expr:
@@ -87,7 +102,7 @@ def _same_etag() -> pl.Expr:
 
 
 def _same_source() -> pl.Expr:
-    """As it was known; or the lake's copy has the source's ETag, so that they are the same again."""
+    """The source is unchanged, or its content is that of the lake's copy again."""
     return pl.col("etag").eq_missing(pl.col("known_source_etag")) | _same_etag()
 
 
@@ -98,8 +113,7 @@ def _same_sidecar() -> pl.Expr:
 
 
 def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Findings for objects of which this run saw the bytes, the sidecar or both, and the rest is known."""
-    schema = {"key": pl.String} | {f"found_{name}": MANIFEST_SCHEMA[name] for name in INTEGRITY_COLUMNS}
+    """Findings (_FOUND_SCHEMA) for objects whose bytes or sidecar this run read, where the other half is known."""
     read_now = pl.col("copied") & pl.col("tried_sha256").is_not_null()
     read_before = (
         ~pl.col("copied")
@@ -123,17 +137,29 @@ def _seen_in_passing(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
         pl.when(sidecar_now).then("sidecar_tried_body").alias("body"),
         pl.when(sidecar_before & ~sidecar_now).then("known_published_digest").alias("digest"),
     )
-    found = []
+    findings = []
     for key, etag, lake_etag, sha256, md5, at, body, digest in seen.iter_rows():
         published = _published(key, body, digest)
-        finding = find(Digests(sha256, md5), published, etag)
-        said = None if published is None else published.digest or None
-        found.append((key, finding.state.value, finding.note, finding.copy_differs, sha256, md5, said, at, lake_etag))
-    return pl.DataFrame(found, schema=schema, orient="row")
+        finding = compare_digests(Digests(sha256, md5), published, etag)
+        published_digest = None if published is None else published.digest or None
+        findings.append(
+            (
+                key,
+                finding.state.value,
+                finding.note,
+                finding.copy_differs,
+                sha256,
+                md5,
+                published_digest,
+                at,
+                lake_etag,
+            )
+        )
+    return pl.DataFrame(findings, schema=_FOUND_SCHEMA, orient="row")
 
 
 def _published(key: str, body: bytes | None, digest: str | None) -> Published | None:
-    """What the sidecar says: read in passing, or remembered of an unchanged one; None where there is none."""
+    """The sidecar's digest: read in passing, or recorded for an unchanged sidecar; None without a sidecar."""
     if body is not None:
         return parse_sidecar(body, key.rsplit("/", 1)[1])
     return None if digest is None else Published.of(digest)

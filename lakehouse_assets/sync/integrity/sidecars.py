@@ -1,8 +1,8 @@
-"""Integrity as a recorded state: what a sidecar says, what the bytes say, and what follows.
+"""Integrity as a recorded state: the digest that a sidecar publishes, compared with the bytes.
 
-Exchanges publish wrong, empty and misnamed sidecars, some for years, so a disagreement is a state
-of an object and never an exception: it is kept, listed, kept out of tables, and looked at again
-when the object or its sidecar changes.
+Exchanges publish wrong, empty and misnamed sidecars, some for years. A mismatch is therefore a state of an object and
+never an exception: the object is kept and listed, tables leave it out, and it is checked again when the object or its
+sidecar changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.lake.store.etags import is_md5
 
 SIDECAR_BYTES = 4096
-"""A sidecar is about 100 bytes; anything much larger is none."""
+"""A sidecar has about 100 bytes; a much larger file is not one."""
 
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _ALGORITHM = {64: "sha256", 32: "md5"}
@@ -23,7 +23,7 @@ _ALGORITHM = {64: "sha256", 32: "md5"}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A sidecar's digest (lower-case hex) or, with an empty ``digest``, why it has none."""
+    """A sidecar's digest (lower-case hex) or, with an empty ``digest``, the fault of the sidecar."""
 
     algorithm: str = ""
     digest: str = ""
@@ -31,7 +31,7 @@ class Published:
 
     @classmethod
     def of(cls, digest: str) -> Published:
-        """A digest that was read before; its length tells its kind."""
+        """A recorded digest; its length determines the algorithm."""
         return cls(_ALGORITHM[len(digest)], digest)
 
 
@@ -40,10 +40,9 @@ OVERSIZED = Published(fault=f"the sidecar has more than {SIDECAR_BYTES} bytes")
 
 @dataclass(frozen=True, slots=True)
 class IntegrityFinding:
-    """The integrity of one object and, where it is not simply good, a line that says why.
+    """The integrity of one object; ``note`` is a line with the reason unless it is simply verified.
 
-    ``copy_differs``: whether the lake's bytes are others than the source's; None where that
-    cannot be told without reading the source.
+    ``copy_differs``: whether the lake's bytes differ from the source's; None if only reading the source can tell.
     """
 
     state: Integrity
@@ -52,10 +51,10 @@ class IntegrityFinding:
 
 
 def parse_sidecar(body: bytes, file_name: str) -> Published:
-    """Read a sidecar: its first token is the digest, its second the file's name if there is one.
+    """Parse a sidecar: the first token is the digest, an optional second one the file's name.
 
-    Sidecars end with a newline or do not, and carry SHA-256 (64 hex digits) or MD5 (32). One that
-    names another file is not believed.
+    The digest is SHA-256 (64 hex digits) or MD5 (32); a final newline is optional. The digest of a sidecar that names
+    another file is not used.
     """
     if len(body) > SIDECAR_BYTES:
         return OVERSIZED
@@ -72,13 +71,13 @@ def parse_sidecar(body: bytes, file_name: str) -> Published:
     return Published(algorithm, tokens[0].decode().lower())
 
 
-def find(seen: Digests, published: Published | None, source_etag: str | None) -> IntegrityFinding:
-    """Compare what was read with what was published; ``published`` is None without a sidecar.
+def compare_digests(seen: Digests, published: Published | None, source_etag: str | None) -> IntegrityFinding:
+    """Compare the digests of the lake's bytes with the published one; ``published`` is None without a sidecar.
 
-    Where the source's ETag is a plain MD5, it tells a wrong sidecar from a wrong copy.
+    If the source's ETag is a plain MD5, it distinguishes a wrong sidecar from a wrong copy.
     """
-    plain = source_etag if is_md5(source_etag) else None
-    differs = None if plain is None else plain != seen.md5
+    source_md5 = source_etag if is_md5(source_etag) else None
+    differs = None if source_md5 is None else source_md5 != seen.md5
     if published is not None and published.digest:
         actual = seen.sha256 if published.algorithm == "sha256" else seen.md5
         if actual == published.digest:
@@ -88,8 +87,8 @@ def find(seen: Digests, published: Published | None, source_etag: str | None) ->
     fault = published.fault if published is not None else None
     if differs:
         return IntegrityFinding(
-            Integrity.MISMATCH, f"the bytes have md5 {seen.md5}, the source's ETag is {plain}", copy_differs=True
+            Integrity.MISMATCH, f"the bytes have md5 {seen.md5}, the source's ETag is {source_md5}", copy_differs=True
         )
     return IntegrityFinding(
-        Integrity.NO_CHECKSUM if plain is None else Integrity.ETAG_VERIFIED, fault, copy_differs=differs
+        Integrity.NO_CHECKSUM if source_md5 is None else Integrity.ETAG_VERIFIED, fault, copy_differs=differs
     )

@@ -1,9 +1,8 @@
-"""Full verification: read the lake's copies, compare them with what the exchange published.
+"""Full verification: read the lake's copies and compare their digests with the published ones.
 
-It costs a read of every byte, so it is a step of its own and reads each content once: a finding
-is kept with the ETag that was read, and applies to no other. The lake is listed first: what it no longer
-has as the manifest tells is recorded as missing. Findings are committed as they come,
-so a stopped verification goes on where it was.
+It reads every byte, so it is a step of its own and reads each content once: a finding is recorded with the ETag that
+was read, and applies to no other. The lake is listed first, and copies that it no longer has are recorded as missing.
+Findings are committed at intervals, so a stopped verification continues where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import obstore
 import polars as pl
@@ -34,10 +34,10 @@ from lakehouse_assets.sync.integrity.sidecars import (
     SIDECAR_BYTES,
     IntegrityFinding,
     Published,
-    find,
+    compare_digests,
     parse_sidecar,
 )
-from lakehouse_assets.sync.integrity.sightings import listed_of, lost_of, without
+from lakehouse_assets.sync.integrity.sightings import listed_of, lost_of, without_lost
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +47,37 @@ COMMIT_SECONDS = 60.0
 SAMPLE_SHARE = 0.05
 """Share of the objects that a sampled verification reads, the same ones every time."""
 
-BOUND_COLUMNS = ("source_etag", "sidecar_lake_etag")
 
-FOUND_SCHEMA = pl.Schema(
-    {"key": pl.String} | {name: MANIFEST_SCHEMA[name] for name in (*INTEGRITY_COLUMNS, *BOUND_COLUMNS)}
-)
-"""A finding is about the content ``verified_etag`` of the lake, compared with BOUND_COLUMNS: it applies to no other."""
+class Finding(NamedTuple):
+    """The integrity of one object, as the manifest's columns of the same names.
+
+    It is about the lake's content ``verified_etag``, compared with the source's ``source_etag`` and with the sidecar
+    ``sidecar_lake_etag``; it applies to no other content.
+    """
+
+    key: str
+    integrity: str
+    integrity_note: str | None
+    copy_differs: bool | None
+    sha256: str
+    md5: str
+    published_digest: str | None
+    verified_at: datetime
+    verified_etag: str
+    source_etag: str | None
+    sidecar_lake_etag: str | None
+
+
+FOUND_SCHEMA = pl.Schema({name: MANIFEST_SCHEMA[name] for name in Finding._fields})
+"""A frame of findings."""
+
+_COMPARED_COLUMNS = ("source_etag", "sidecar_lake_etag")
+"""ETags that a finding is bound to, besides the lake's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Objects and bytes read so far, of those that are to be read."""
+    """The progress of a verification: objects and bytes read, out of those to read."""
 
     objects: int
     objects_total: int
@@ -71,7 +91,8 @@ OnRead = Callable[[Reading], None]
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """An object that is not as published, or could not be read. ``copy_differs``: the lake is at fault."""
+    """An object that differs from the published one, or could not be read. ``copy_differs``: the lake's copy is wrong,
+    not the sidecar."""
 
     key: str
     period: str
@@ -82,11 +103,10 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What one verification did and what is now known of the periods.
+    """The result of a verification.
 
-    ``states`` counts the periods' present objects by integrity, per period; ``objects_read`` and
-    ``bytes_read`` are of this run; ``unread`` objects are no longer in the lake as the manifest had them, or were
-    replaced or refused while it ran.
+    ``states`` counts the present objects of each period by integrity. ``objects_read`` and ``bytes_read`` are of this
+    run. ``unread`` objects were deleted or replaced since their sync, or could not be read.
     """
 
     states: dict[str, dict[str, int]]
@@ -100,8 +120,18 @@ class Verification:
         return sum(counts.get(state.value, 0) for counts in self.states.values())
 
 
+class _Batch(NamedTuple):
+    """Findings to commit together, and the objects that could not be read meanwhile."""
+
+    findings: list[Finding]
+    unread: list[Complaint]
+
+    def is_due(self, since: float) -> bool:
+        return bool(self.findings) and time.monotonic() - since > COMMIT_SECONDS
+
+
 class Verifier:
-    """Reads one lake, READERS objects at a time, each in chunks."""
+    """Verifies objects of one lake, READERS at a time, each read in chunks."""
 
     def __init__(self, source: Bucket, lake: Lake) -> None:
         self._source = source.object_store()
@@ -118,18 +148,21 @@ class Verifier:
         run_id: str | None = None,
         on_read: OnRead = lambda _reading: None,
     ) -> Verification:
-        """Read what is not verified yet (``again``: everything) of the periods and record the findings."""
+        """Read the objects of the periods that are not verified yet (``again``: all), and record the findings."""
         started = time.monotonic()
         manifest = Manifest(self._lake, dataset)
-        rows, unreadable = self._looked_up(dataset, periods, run_id=run_id)
-        todo = _to_read(rows, again=again, sampled=sampled)
+        rows, unread_objects = self._compared_with_lake(dataset, periods, run_id=run_id)
+        todo = _to_read(rows, force=again, sampled=sampled)
         read, size = 0, 0
         with span("verify", dataset=dataset.name, objects=todo.height):
-            for findings in self._batches(dataset, todo, unreadable, on_read):
-                self.record(dataset, periods, findings, run_id=run_id)
-                sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
-                read, size = read + sizes.len(), size + int(sizes.sum())
-                _log.info("%s: %d of %d objects read", dataset, read, todo.height)
+            for batch in self._batches(dataset, todo, on_read):
+                unread_objects += batch.unread
+                if batch.findings:
+                    findings = pl.DataFrame(batch.findings, schema=FOUND_SCHEMA, orient="row")
+                    self.record(dataset, periods, findings, run_id=run_id)
+                    sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
+                    read, size = read + sizes.len(), size + int(sizes.sum())
+                    _log.info("%s: %d of %d objects read", dataset, read, todo.height)
         after = manifest.read(periods) if read else rows
         present = after.filter(pl.col("state") == ObjectState.PRESENT)
         states: dict[str, dict[str, int]] = {period: {} for period in periods}
@@ -140,55 +173,51 @@ class Verifier:
             complaints=tuple(complaints_of(present)),
             objects_read=read,
             bytes_read=size,
-            unread=tuple(unreadable),
+            unread=tuple(unread_objects),
             seconds=time.monotonic() - started,
         )
 
-    def _looked_up(
+    def _compared_with_lake(
         self, dataset: Dataset, periods: Sequence[str], *, run_id: str | None
     ) -> tuple[pl.DataFrame, list[Complaint]]:
-        """The periods' rows as the lake's listing bears them out, and what it does not: that is recorded, too."""
+        """The periods' rows after copies that the lake no longer lists were recorded as lost, and these copies."""
         manifest = Manifest(self._lake, dataset)
         rows = manifest.read(periods)
         lost = lost_of(rows, listed_of(self._lake, dataset, rows))
         if lost.is_empty():
             return rows, []
-        after = manifest.replace(periods, lambda current: without(current, lost), run_id=run_id)
+        after = manifest.replace(periods, lambda current: without_lost(current, lost), run_id=run_id)
         gone = after.join(lost.select("key"), on="key", how="semi").filter(pl.col("error").is_not_null())
         columns = gone.select("key", "period", "state", "error").iter_rows()
         return after, [Complaint(key, period, state, error, False) for key, period, state, error in columns]
 
-    def _batches(
-        self, dataset: Dataset, todo: pl.DataFrame, unreadable: list[Complaint], on_read: OnRead
-    ) -> Iterator[pl.DataFrame]:
-        """Findings of the rows to read, a commit's worth at a time; ``unreadable`` gets the others."""
-        found: list[tuple[object, ...]] = []
-        since = time.monotonic()
+    def _batches(self, dataset: Dataset, todo: pl.DataFrame, on_read: OnRead) -> Iterator[_Batch]:
+        """Read all rows; yields a batch whenever a commit is due."""
+        batch, since = _Batch([], []), time.monotonic()
         reading = Reading(0, todo.height, 0, int(todo["size"].sum()))
         on_read(reading)
         with ThreadPoolExecutor(max_workers=READERS) as pool:
             for rows in todo.iter_slices(COMMIT_OBJECTS):
-                sizes = {pool.submit(self._one, dataset, row): row["size"] for row in rows.to_dicts()}
+                sizes = {pool.submit(self._read, dataset, row): row["size"] for row in rows.to_dicts()}
                 for done in as_completed(sizes):
                     result = done.result()
                     reading = replace(reading, objects=reading.objects + 1, bytes=reading.bytes + sizes[done])
                     on_read(reading)
                     if isinstance(result, Complaint):
-                        unreadable.append(result)
+                        batch.unread.append(result)
                     else:
-                        found.append(result)
-                    if found and time.monotonic() - since > COMMIT_SECONDS:
-                        yield pl.DataFrame(found, schema=FOUND_SCHEMA, orient="row")
-                        found, since = [], time.monotonic()
-                if found:
-                    yield pl.DataFrame(found, schema=FOUND_SCHEMA, orient="row")
-                    found, since = [], time.monotonic()
+                        batch.findings.append(result)
+                    if batch.is_due(since):
+                        yield batch
+                        batch, since = _Batch([], []), time.monotonic()
+                yield batch
+                batch, since = _Batch([], []), time.monotonic()
 
-    def _one(self, dataset: Dataset, row: dict[str, object]) -> tuple[object, ...] | Complaint:
+    def _read(self, dataset: Dataset, row: dict[str, object]) -> Finding | Complaint:
         key = str(row["key"])
         place = self._lake.key(dataset.lake_key(key))
         try:
-            return self.judge(dataset, row, read_digests(self._store, place, str(row["lake_etag"])))
+            return self.finding(dataset, row, read_digests(self._store, place, str(row["lake_etag"])))
         except PreconditionError:
             return Complaint(key, str(row["period"]), "unread", "it was replaced while it was read", False)
         except FileNotFoundError:
@@ -196,31 +225,33 @@ class Verifier:
         except CLIENT_ERRORS as error:
             return Complaint(key, str(row["period"]), "unread", str(fault_of(error)), False)
 
-    def judge(self, dataset: Dataset, row: Mapping[str, object], seen: Digests) -> tuple[object, ...]:
-        """The finding, a row of FOUND_SCHEMA, about the object of a manifest row whose bytes were read
-        under the row's lake ETag. Raises what the stores raise for sidecar and source."""
+    def finding(self, dataset: Dataset, row: Mapping[str, object], seen: Digests) -> Finding:
+        """The finding about the object of a manifest row, from digests read under the row's lake ETag.
+
+        Reads the sidecar, and the source if needed. Raises the stores' errors.
+        """
         key = str(row["key"])
         published = self._published(dataset, key, row)
-        source_etag = None if row["source_etag"] is None else str(row["source_etag"])
-        finding = find(seen, published, source_etag)
-        if finding.state is Integrity.MISMATCH and finding.copy_differs is None:
-            finding = self._against_source(key, seen, finding, source_etag)
-        digest = None if published is None else published.digest or None
-        return (
-            key,
-            finding.state.value,
-            finding.note,
-            finding.copy_differs,
-            seen.sha256,
-            seen.md5,
-            digest,
-            datetime.now(UTC),
-            str(row["lake_etag"]),
-            *(row[name] for name in BOUND_COLUMNS),
+        source_etag = _text(row["source_etag"])
+        compared = compare_digests(seen, published, source_etag)
+        if compared.state is Integrity.MISMATCH and compared.copy_differs is None:
+            compared = self._compared_with_source(key, seen, compared, source_etag)
+        return Finding(
+            key=key,
+            integrity=compared.state.value,
+            integrity_note=compared.note,
+            copy_differs=compared.copy_differs,
+            sha256=seen.sha256,
+            md5=seen.md5,
+            published_digest=None if published is None else published.digest or None,
+            verified_at=datetime.now(UTC),
+            verified_etag=str(row["lake_etag"]),
+            source_etag=source_etag,
+            sidecar_lake_etag=_text(row["sidecar_lake_etag"]),
         )
 
     def record(self, dataset: Dataset, periods: Sequence[str], findings: pl.DataFrame, *, run_id: str | None) -> None:
-        """Put findings (FOUND_SCHEMA) into the manifest, each where the lake still has the content that was read."""
+        """Record findings (FOUND_SCHEMA) in the manifest, for objects whose content is still the one that was read."""
         manifest = Manifest(self._lake, dataset)
         manifest.replace(periods, lambda current: _applied(current, findings), run_id=run_id)
 
@@ -230,48 +261,54 @@ class Verifier:
         place = self._lake.key(dataset.lake_key(dataset.layout.sidecar_of(key)))
         options: obstore.GetOptions = {"if_match": f'"{row["sidecar_lake_etag"]}"'}
         answer = obstore.get(self._store, place, options=options)
-        # The headers are here, the body is not: one of any size costs no memory.
+        # Only the headers have arrived: an oversized body is never read.
         if answer.meta["size"] > SIDECAR_BYTES:
             return OVERSIZED
         return parse_sidecar(bytes(answer.bytes()), key.rsplit("/", 1)[1])
 
-    def _against_source(self, key: str, seen: Digests, finding: IntegrityFinding, etag: str | None) -> IntegrityFinding:
-        """Tell a wrong sidecar from a wrong copy by reading the source, where its ETag cannot tell."""
+    def _compared_with_source(
+        self, key: str, seen: Digests, finding: IntegrityFinding, etag: str | None
+    ) -> IntegrityFinding:
+        """Distinguish a wrong sidecar from a wrong copy by reading the source, whose ETag is not an MD5."""
         try:
-            there = read_digests(self._source, key, etag)
+            source_digests = read_digests(self._source, key, etag)
         except (PreconditionError, FileNotFoundError):
             return finding
-        return IntegrityFinding(finding.state, finding.note, copy_differs=there != seen)
+        return IntegrityFinding(finding.state, finding.note, copy_differs=source_digests != seen)
 
 
 def complaints_of(present: pl.DataFrame) -> list[Complaint]:
-    """What is wrong with the present rows of a manifest, the lake's own faults first."""
-    wrong = present.filter(pl.col("integrity") == Integrity.MISMATCH).sort(
+    """The mismatches among present rows of a manifest, wrong copies first."""
+    mismatches = present.filter(pl.col("integrity") == Integrity.MISMATCH).sort(
         pl.col("copy_differs").fill_null(value=False), "key", descending=[True, False]
     )
     return [
         Complaint(key, period, state, note or "", bool(differs))
-        for key, period, state, note, differs in wrong.select(
+        for key, period, state, note, differs in mismatches.select(
             "key", "period", "integrity", "integrity_note", "copy_differs"
         ).iter_rows()
     ]
 
 
-def _to_read(rows: pl.DataFrame, *, again: bool, sampled: bool) -> pl.DataFrame:
-    """Rows whose present content was not read yet; all present rows ``again``.
+def _to_read(rows: pl.DataFrame, *, force: bool, sampled: bool) -> pl.DataFrame:
+    """Rows with content in the lake that was not read yet; with ``force``, all rows with content.
 
-    An object of which only the sidecar is missing is there to be read, too.
+    An object whose sidecar alone is missing has content, too.
     """
     has_content = pl.col("lake_etag").is_not_null() & pl.col("source_etag").is_not_null()
     due = rows.filter(
         (pl.col("state") == ObjectState.PRESENT)
         | (has_content & pl.col("state").is_in([ObjectState.MISSING.value, FAILED]))
     )
-    if not again:
+    if not force:
         due = due.filter(unread())
     if sampled:
         due = due.filter(pl.Series([_is_sampled(key) for key in due["key"]], dtype=pl.Boolean))
     return due
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _is_sampled(key: str) -> bool:
@@ -279,12 +316,12 @@ def _is_sampled(key: str) -> bool:
 
 
 def _applied(current: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
-    """Current manifest rows with findings applied where lake and source still have the content that was compared."""
+    """Current manifest rows with the findings whose ETags are still those of the row."""
     new = findings.rename(lambda name: name if name == "key" else f"found_{name}")
     joined = current.join(new, on="key", how="left", maintain_order="left")
-    holds = (pl.col("found_verified_etag") == pl.col("lake_etag")).fill_null(value=False)
-    for name in BOUND_COLUMNS:
-        holds &= pl.col(f"found_{name}").eq_missing(pl.col(name))
+    applies = (pl.col("found_verified_etag") == pl.col("lake_etag")).fill_null(value=False)
+    for name in _COMPARED_COLUMNS:
+        applies &= pl.col(f"found_{name}").eq_missing(pl.col(name))
     return joined.with_columns(
-        pl.when(holds).then(f"found_{name}").otherwise(name).alias(name) for name in INTEGRITY_COLUMNS
+        pl.when(applies).then(f"found_{name}").otherwise(name).alias(name) for name in INTEGRITY_COLUMNS
     ).select(MANIFEST_SCHEMA.names())

@@ -24,11 +24,11 @@ from lakehouse_assets.units import GIB
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One object to move: key in the source bucket, full key in the lake's bucket, size in bytes.
+    """One file to move: key in the source bucket, full key in the lake's bucket, size in bytes.
 
-    ``etag`` is the source's as planned, without quotes; None where it does not matter. ``replaces`` is the
-    ETag of the lake's object that it replaces, None where the lake had none. ``was_there``: the lake had one before,
-    and may have it still where its listing is wrong.
+    ``etag`` is the source's as planned, without quotes; None accepts any content. ``replaces`` is the ETag of the
+    lake's object that it replaces, None if the lake lists none. ``was_there``: the lake had the object before, and may
+    still have it if its listing is wrong.
     """
 
     source_key: str
@@ -41,14 +41,35 @@ class Copy:
 
     @property
     def condition(self) -> dict[str, str]:
-        """What boto3 takes for a write that is refused once the lake has another object than it had."""
+        """boto3's arguments for a write that fails once the lake has another object than was listed."""
         return {"IfNoneMatch": "*"} if self.replaces is None else {"IfMatch": f'"{self.replaces}"'}
 
 
-def corrupt_sidecar(copy: Copy, seen: Digests) -> StoreFault | None:
-    """The fault of a sidecar that is not what its plain ETag says: it has no integrity state to tell it.
+COPY_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "period": pl.String,
+        "size": pl.Int64,
+        "etag": pl.String,
+        "reason": pl.String,
+        "is_sidecar": pl.Boolean,
+        "lake_etag": pl.String,
+        "lake_size": pl.Int64,
+        "was_there": pl.Boolean,
+    }
+)
+"""The files that a plan copies, one row each. ``key``, ``size`` and ``etag`` are the source's.
 
-    A corrupt object is stored and recorded as a mismatch; see sync/integrity/sidecars.py.
+``reason`` is ``missing`` or ``changed``. ``lake_etag`` and ``lake_size`` are of the lake's object that the copy
+replaces, null if there is none. ``was_there``: by the manifest, the lake had the object before.
+"""
+
+
+def corrupt_sidecar(copy: Copy, seen: Digests) -> StoreFault | None:
+    """The fault of a sidecar whose bytes contradict its plain ETag.
+
+    Sidecars have no integrity state of their own. A corrupt object is stored and recorded as a mismatch instead; see
+    sync/integrity/sidecars.py.
     """
     if not copy.is_sidecar or not seen.differs_from(copy.etag):
         return None
@@ -57,10 +78,10 @@ def corrupt_sidecar(copy: Copy, seen: Digests) -> StoreFault | None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a copy; ``fault`` is None where the mover says that it succeeded.
+    """The result of a copy; ``fault`` is None if the mover reports success.
 
-    ``seen`` is given where the bytes passed through this machine, ``written_etag`` where the store
-    answered with the ETag of what it wrote.
+    ``seen`` has the digests of bytes that passed through this machine, ``written_etag`` is the ETag that the store
+    returned for the write, if it did.
     """
 
     copy: Copy
@@ -86,18 +107,21 @@ OUTCOME_SCHEMA = pl.Schema(
         "retries": pl.Int64,
     }
 )
-"""One row per file (object or sidecar) that was tried; ``etag`` is the source's when planned, ``written_etag``
-the lake's as the write's answer gave it, ``retries`` how often it was tried again after a passing failure.
-``overtaken``: the lake had another object by then than was listed, and it was left alone.
+"""One row per file (object or sidecar) that was tried.
 
-Digests, and of a sidecar its ``body``, are known where the bytes passed through this machine.
+``etag`` is the source's as planned, ``written_etag`` the one that the lake returned for the write, ``retries`` the
+number of retries after transient failures. ``former_etag`` is of the lake's object that was replaced,
+``superseded_key`` where its bytes are preserved. ``overtaken``: the lake had another object by then than was listed,
+and it was left unchanged.
+
+Digests (and the ``body`` of a sidecar) are known if the bytes passed through this machine.
 """
 
 OnOutcome = Callable[[Outcome], None]
 
 
 class Mover(Protocol):
-    """Moves copies one way. Never raises for a copy: every copy gets one outcome."""
+    """Moves copies in one mode. Never raises for a copy: every copy gets one outcome."""
 
     @property
     def mode(self) -> SyncMode: ...
@@ -107,10 +131,10 @@ class Mover(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectHeaders:
-    """What every object in the lake is written with; None leaves it to the bucket's defaults.
+    """Headers and tags of every object written to the lake; None keeps the bucket's default.
 
-    ``sse`` is ``AES256`` or ``aws:kms`` (with ``sse_kms_key_id`` if not the bucket's key), ``acl`` a
-    canned one such as ``bucket-owner-full-control``. ``tags`` take the place of any that the source has.
+    ``sse`` is ``AES256`` or ``aws:kms`` (with ``sse_kms_key_id`` unless the bucket's key is used), ``acl`` a canned one
+    such as ``bucket-owner-full-control``. ``tags`` replace the source's tags.
     """
 
     storage_class: str | None = None
@@ -120,7 +144,7 @@ class ObjectHeaders:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises InputError for what no header can carry; tags are encoded."""
+        """Raises InputError for a value that no header can carry; tags are encoded and always fit."""
         words, token = request_values.word, request_values.token
         rules = {"storage_class": words, "sse_kms_key_id": token, "acl": words}
         for name, rule in rules.items():
@@ -128,67 +152,67 @@ class ObjectHeaders:
                 object.__setattr__(self, name, held(rule, value, f"The lake's {name} {value!r}"))
 
     def flags(self) -> tuple[str, ...]:
-        """For s5cmd, which knows no tags."""
-        given = {
+        """Arguments for s5cmd, which does not support tags."""
+        values = {
             "--storage-class": self.storage_class,
             "--sse": self.sse,
             "--sse-kms-key-id": self.sse_kms_key_id,
             "--acl": self.acl,
         }
-        return tuple(word for flag, value in given.items() if value for word in (flag, value))
+        return tuple(word for flag, value in values.items() if value for word in (flag, value))
 
     def extra_args(self) -> dict[str, str]:
-        """For boto3, but for the tags: not every request takes them."""
-        given = {
+        """Arguments for boto3 without the tags, which not every request accepts."""
+        values = {
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.sse,
             "SSEKMSKeyId": self.sse_kms_key_id,
             "ACL": self.acl,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in values.items() if value}
 
     def upload_args(self) -> dict[str, str]:
-        """For boto3's requests that make an object: with the tags."""
+        """Arguments for boto3's requests that create an object, with the tags."""
         return self.extra_args() | ({"Tagging": self.tagging()} if self.tags else {})
 
     def tagging(self) -> str:
-        """The tags as S3's header has them; empty without any."""
+        """The value of S3's tagging header; empty without tags."""
         return urlencode(self.tags, quote_via=quote)
 
 
 class AdaptiveConcurrency:
-    """Parallel copies: halved when the store asks for fewer requests, raised again while it does not."""
+    """The number of parallel copies: halved when the store throttles, raised by a quarter after other batches."""
 
-    LEAST = 8
+    MIN_WORKERS = 8
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.workers = most
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self.workers = max_workers
 
     def observe(self, outcomes: Iterable[Outcome]) -> None:
-        """Take note of a batch."""
+        """Adapt to the outcomes of a batch."""
         if any(outcome.fault is not None and outcome.fault.is_throttle for outcome in outcomes):
-            self.workers = max(min(self.LEAST, self._most), self.workers // 2)
+            self.workers = max(min(self.MIN_WORKERS, self._max_workers), self.workers // 2)
         else:
-            self.workers = min(self._most, self.workers + max(1, self.workers // 4))
+            self.workers = min(self._max_workers, self.workers + max(1, self.workers // 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferOptions:
     """Limits of a transfer, for all modes.
 
-    ``retries`` are s5cmd's own per request; a batch's transient failures are tried ``attempts``
-    times in all. A batch is ended after ``deadline_seconds``, after ``stall_seconds`` without progress
-    and after ``failures_in_a_row`` (objects that are gone do not count).
+    ``retries`` are s5cmd's own per request; transient failures of a batch are tried ``attempts`` times in all. A batch
+    ends after ``deadline_seconds``, after ``stall_seconds`` without progress and after ``failures_in_a_row`` (objects
+    that are gone do not count).
 
-    Objects of more than ``large_bytes`` are copied in parts by the store (CopyObject
-    ends at 5 GiB); ``part_bytes`` is the size of a part. Relay mode moves ``relay_workers`` objects
-    at a time and holds ``relay_bytes`` of bodies in memory. ``scratch`` is where staged mode keeps
-    files for a moment (None: the system's temporary folder), ``scratch_bytes`` how much at once.
+    Objects larger than ``large_bytes`` are copied in parts by the store (CopyObject is limited to 5 GiB);
+    ``part_bytes`` is the size of a part. Relay mode moves ``relay_workers`` objects at a time and holds at most
+    ``relay_bytes`` of bodies in memory. Staged mode keeps at most ``scratch_bytes`` of files in the folder ``scratch``
+    (None: the system's temporary folder).
 
-    ``conditional`` writes are refused by the lake once it has another object than it had when it was
-    listed. Without, for a store that is known to refuse conditions, what another run wrote meanwhile is
-    overwritten, and only noticed afterwards. s5cmd knows no conditions: it copies only what the lake never had.
+    The lake refuses a ``conditional`` write once it has another object than was listed. Without it, for a store that
+    does not support conditions, a write that another run made meanwhile is overwritten, which is noticed only
+    afterwards. s5cmd does not support conditions: it copies only objects that the lake never had.
     """
 
     workers: int = 256
@@ -209,52 +233,52 @@ class TransferOptions:
 
 
 class CircuitBreaker:
-    """When to give up a batch: at its deadline, or when it fails everywhere. Threads may share it."""
+    """Ends a batch at its deadline, or after too many failures in a row. Threads may share it."""
 
-    def __init__(self, limits: TransferOptions) -> None:
-        self._limits = limits
-        self._deadline = time.monotonic() + limits.deadline_seconds
+    def __init__(self, options: TransferOptions) -> None:
+        self._options = options
+        self._deadline = time.monotonic() + options.deadline_seconds
         self._lock = threading.Lock()
         self._failures = 0
         self._last: StoreFault | None = None
 
     def observe(self, fault: StoreFault | None) -> None:
-        """Take note of an outcome."""
+        """Count an outcome."""
         with self._lock:
             if fault is None:
                 self._failures = 0
             elif not fault.is_of_object:
                 self._failures += 1
-                self._last = self._last if self._failures > self._limits.failures_in_a_row else fault
+                self._last = self._last if self._failures > self._options.failures_in_a_row else fault
 
-    def verdict(self) -> StoreFault | None:
-        """The fault of all that is still waiting, None while there is hope."""
+    def tripped(self) -> StoreFault | None:
+        """The fault of all copies that were not started yet; None while the batch goes on."""
         if time.monotonic() >= self._deadline:
-            return StoreFault("Deadline", f"the batch was ended after {self._limits.deadline_seconds:g} s")
-        most = self._limits.failures_in_a_row
+            return StoreFault("Deadline", f"the batch was ended after {self._options.deadline_seconds:g} s")
+        limit = self._options.failures_in_a_row
         with self._lock:
-            if self._last is None or self._failures < most:
+            if self._last is None or self._failures < limit:
                 return None
-            return replace(self._last, message=f"given up after {most} in a row: {self._last.message}")
+            return replace(self._last, message=f"given up after {limit} failures in a row: {self._last.message}")
 
 
 class S5cmdMover:
-    """What the movers that drive s5cmd hold; a ``throttle`` is shared by all movers of a sync."""
+    """Base of the movers that run s5cmd; all movers of a sync share one ``concurrency``."""
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None
     ) -> None:
         self._source = source
         self._lake = lake
         self._options = options
-        self._throttle = throttle or AdaptiveConcurrency(options.workers)
+        self._concurrency = concurrency or AdaptiveConcurrency(options.workers)
 
 
-def s5cmd_of(identity: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency) -> S5cmd:
+def s5cmd_of(identity: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency) -> S5cmd:
     """s5cmd with an identity, within the options' limits."""
     return S5cmd(
         identity=identity,
-        workers=throttle.workers,
+        workers=concurrency.workers,
         retries=options.retries,
         stall_seconds=options.stall_seconds,
         deadline_seconds=options.deadline_seconds,
@@ -269,7 +293,7 @@ def run_commands(
     mode: SyncMode,
     on_outcome: OnOutcome,
 ) -> list[Outcome]:
-    """Run commands and report each under its copy."""
+    """Run commands and report each outcome with its copy."""
 
     def report(command: CopyCommand, fault: StoreFault | None) -> None:
         on_outcome(Outcome(commands[command], mode, fault))

@@ -1,10 +1,11 @@
-"""Copies by the store that s5cmd cannot ask for: of objects over 5 GiB, with tags, and of those that replace one.
+"""Copies by the store that s5cmd cannot request: objects over 5 GiB, tags, and objects that replace one.
 
-boto3 asks for them one by one. CopyObject ends at 5 GiB, so larger objects are copied in parts:
-UploadPartCopy in parallel per object, aborted when anything fails, so that no unfinished upload is
-billed; the lake's ETag then differs from the source's. Every request is bound to the ETag that was
-planned, and to what the lake had (where the store knows that condition), and writes the tags with the
-object: none is ever in the lake without them.
+boto3 requests them one by one. CopyObject is limited to 5 GiB, so larger objects are copied in parts: UploadPartCopy in
+parallel per object, aborted when a part fails, so that no unfinished upload is billed. The lake's ETag then differs
+from the source's.
+
+Every request is conditional on the planned source ETag and on the lake's listed object (if the store supports that
+condition), and writes the tags together with the object: no object is ever in the lake without its tags.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lakehouse_assets.sync.movers.base import (
     Outcome,
     TransferOptions,
 )
-from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, spans
+from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 LARGE_AT_ONCE = 4
 PARTS_AT_ONCE = 32
 _OF_LAKE = {"CreateMultipartUpload", "CompleteMultipartUpload", "AbortMultipartUpload", "PutObject", "UploadPart"}
-"""Requests that only the lake answers; a copy may be refused for either side's sake."""
+"""Requests that only the lake answers; a copy may be refused because of either side."""
 
 _KEPT_HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
-"""What CopyObject takes over from the source, and a multipart upload has to be told."""
+"""Headers that CopyObject copies from the source, and that a multipart upload has to set."""
 
 
 class CopyObjectMover:
@@ -48,72 +49,72 @@ class CopyObjectMover:
     mode = SyncMode.DIRECT
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None
     ) -> None:
         self._source = source
         self._lake = lake
         self._options = options
-        self._throttle = throttle or AdaptiveConcurrency(options.workers)
+        self._concurrency = concurrency or AdaptiveConcurrency(options.workers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         writer = self._lake.boto3_client()
-        patience = CircuitBreaker(self._options)
+        breaker = CircuitBreaker(self._options)
         small = [copy for copy in copies if copy.size <= self._options.large_bytes]
         large = [copy for copy in copies if copy.size > self._options.large_bytes]
-        workers = min(self._throttle.workers, POOL_CONNECTIONS)
+        workers = min(self._concurrency.workers, POOL_CONNECTIONS)
         outcomes = in_threads(
             small,
-            lambda copy: self._copy_whole(copy, writer),
+            lambda copy: self._copy_at_once(copy, writer),
             on_outcome,
             mode=self.mode,
             workers=workers,
-            patience=patience,
+            breaker=breaker,
         )
         if large:
             reader = self._source.boto3_client()
-            with ThreadPoolExecutor(min(workers, PARTS_AT_ONCE)) as parts:
+            with ThreadPoolExecutor(min(workers, PARTS_AT_ONCE)) as part_pool:
                 outcomes += in_threads(
                     large,
-                    lambda copy: self._copy_in_parts(copy, reader, writer, parts),
+                    lambda copy: self._copy_in_parts(copy, reader, writer, part_pool),
                     on_outcome,
                     mode=self.mode,
                     workers=LARGE_AT_ONCE,
-                    patience=patience,
+                    breaker=breaker,
                 )
         return outcomes
 
     def _from(self, copy: Copy) -> dict[str, Any]:
-        bound = {"CopySourceIfMatch": copy.etag} if copy.etag else {}
-        return {"CopySource": {"Bucket": self._source.name, "Key": copy.source_key}, **bound}
+        condition = {"CopySourceIfMatch": copy.etag} if copy.etag else {}
+        return {"CopySource": {"Bucket": self._source.name, "Key": copy.source_key}, **condition}
 
-    def _copy_whole(self, copy: Copy, writer: S3Client) -> str | None:
+    def _copy_at_once(self, copy: Copy, writer: S3Client) -> str | None:
         headers = self._options.headers
-        asked: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key}
-        asked |= self._from(copy) | headers.extra_args()
+        request: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key}
+        request |= self._from(copy) | headers.extra_args()
         if tags := headers.tagging():
-            asked |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
-        # Conditions on PutObject are common, those on CopyObject are new.
+            request |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
+        # Most stores support conditions on PutObject; on CopyObject they are new.
         condition = copy.condition if self._options.conditional else {}
-        return etag_of(under(condition, lambda bound: writer.copy_object(**asked, **bound)["CopyObjectResult"]))
+        return etag_of(under(condition, lambda given: writer.copy_object(**request, **given)["CopyObjectResult"]))
 
-    def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, parts: ThreadPoolExecutor) -> str | None:
-        bound: dict[str, Any] = {"IfMatch": copy.etag} if copy.etag else {}
-        head: dict[str, Any] = dict(reader.head_object(Bucket=self._source.name, Key=copy.source_key, **bound))
+    def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, pool: ThreadPoolExecutor) -> str | None:
+        condition: dict[str, Any] = {"IfMatch": copy.etag} if copy.etag else {}
+        head: dict[str, Any] = dict(reader.head_object(Bucket=self._source.name, Key=copy.source_key, **condition))
         kept = {name: head[name] for name in _KEPT_HEADERS if head.get(name)}
         upload = Upload(writer, self._lake.name, copy.lake_key, kept | self._options.headers.upload_args())
-        asked = [
-            parts.submit(upload.copy, number, **self._from(copy), CopySourceRange=f"bytes={start}-{end - 1}")
+        parts = [
+            pool.submit(upload.copy, number, **self._from(copy), CopySourceRange=f"bytes={start}-{end - 1}")
             for number, (start, end) in enumerate(
-                spans(copy.size, part_bytes(copy.size, self._options.part_bytes)), start=1
+                part_ranges(copy.size, part_bytes(copy.size, self._options.part_bytes)), start=1
             )
         ]
         try:
-            done = [each.result() for each in asked]
+            done = [part.result() for part in parts]
             return upload.complete(done, copy.condition if self._options.conditional else {})
         except BaseException:
-            for each in asked:
-                each.cancel()
-            wait(asked)
+            for part in parts:
+                part.cancel()
+            wait(parts)
             upload.abort()
             raise
 
@@ -125,35 +126,38 @@ def in_threads(
     *,
     mode: SyncMode,
     workers: int,
-    patience: CircuitBreaker,
+    breaker: CircuitBreaker,
 ) -> list[Outcome]:
-    """Do ``work`` (requests of boto3, which returns the written ETag) for each copy, so many at a time; one outcome
-    per copy."""
+    """Run ``work`` for each copy in so many threads; one outcome per copy.
 
-    def one(copy: Copy) -> Outcome:
-        fault, written = patience.verdict(), None
+    ``work`` makes boto3's requests and returns the written ETag.
+    """
+
+    def move_one(copy: Copy) -> Outcome:
+        fault, written_etag = breaker.tripped(), None
         if fault is None:
             try:
-                written = work(copy)
+                written_etag = work(copy)
             except (*CLIENT_ERRORS, OSError) as error:
                 fault = write_fault(error)
-            patience.observe(fault)
-        return Outcome(copy, mode, fault, written_etag=written)
+            breaker.observe(fault)
+        return Outcome(copy, mode, fault, written_etag=written_etag)
 
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done in as_completed([pool.submit(one, copy) for copy in copies]):
+        for done in as_completed([pool.submit(move_one, copy) for copy in copies]):
             outcomes.append(done.result())
             on_outcome(outcomes[-1])
     return outcomes
 
 
 def write_fault(error: Exception) -> StoreFault:
-    """A refused condition has two faces: a HEAD's bare 412 and an error code; and two sides."""
+    """The fault of a failed request. A failed condition comes as a HEAD's bare 412 or as an error code, and concerns
+    either the source or the lake."""
     fault = fault_of(error)
     of_lake = _operation(error) in _OF_LAKE
     if of_lake and fault.code in {"NoSuchKey", "404"}:
-        return StoreFault.overtaking()  # AWS says so when what is to be replaced is gone
+        return StoreFault.overtaking()  # AWS returns this if the object to be replaced is gone
     if not fault.is_refused_condition:
         return replace(fault, of_lake=of_lake)
     if _is_of_source(error):
@@ -166,7 +170,7 @@ def _operation(error: Exception) -> str:
 
 
 def _is_of_source(error: Exception) -> bool:
-    """Of a copy that is bound to both sides it is not known everywhere which refused; looking again tells."""
+    """Whether the source's condition failed. Not every store tells for a copy; the next listing does."""
     if _operation(error) not in {*_OF_LAKE, "CopyObject"}:
         return True
     condition = error.response.get("Error", {}).get("Condition", "") if isinstance(error, ClientError) else ""

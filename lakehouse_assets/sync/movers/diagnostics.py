@@ -1,6 +1,6 @@
-"""What a source and a lake really allow, found out by trying: rights, conditional writes, ways to copy.
+"""Tests what a source and a lake permit: rights, conditional writes, and the modes of copying.
 
-Every probe writes below ``_doctor/`` and nowhere else, and reads at most one small object of a source.
+Probes write only below ``_doctor/``, and read at most one small object of a source.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, Transfe
 from lakehouse_assets.sync.movers.routing import route_of
 
 _NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"
-_LOOKED_AT = 200
-"""Keys of a dataset, of which the smallest is copied."""
+_KEYS_LISTED = 200
+"""Keys of a dataset; the smallest object among them is copied."""
 
-_LOOKS_AT_ONCE = 16
+_CHECKS_AT_ONCE = 16
 
 SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
-"""S3 refuses requests that are dated 15 minutes off its own clock."""
+"""S3 refuses requests whose date differs by 15 minutes from its own clock."""
 
 
 def look_at_lake(lake: Lake) -> Iterator[HealthFinding]:
-    """Whether the identity can do what syncs and tables need, and no more."""
+    """Check that the identity has the rights that syncs and tables need, and no more."""
     bucket = replace(lake.bucket, max_attempts=2)
     if bucket.plain_http or not bucket.verify_tls:
         yield _encryption(bucket, "lake: TLS")
@@ -76,11 +76,11 @@ def _rights(client: Any, lake: Lake) -> Iterator[HealthFinding]:
     yield HealthFinding("lake: write", Health.OK, f"{lake.url(PROBE)} was written")
     try:
         client.get_object(Bucket=name, Key=probe)["Body"].read()
-        yield HealthFinding("lake: read", Health.OK, "what was written can be read")
+        yield HealthFinding("lake: read", Health.OK, "the written object can be read")
     except CLIENT_ERRORS as error:
         yield _refused("lake: read", fault_of(error))
     try:
-        # Nothing has this key, so nothing can be lost; the right is asked for all the same.
+        # No object has this key, so nothing is lost; the store checks the right all the same.
         client.delete_object(Bucket=name, Key=lake.key(_NOWHERE))
         yield HealthFinding(
             "lake: delete",
@@ -91,18 +91,18 @@ def _rights(client: Any, lake: Lake) -> Iterator[HealthFinding]:
     except CLIENT_ERRORS as error:
         fault = fault_of(error)
         yield (
-            HealthFinding("lake: delete", Health.OK, "this identity may not delete, as it should be")
+            HealthFinding("lake: delete", Health.OK, "this identity may not delete, as intended")
             if fault.code in {"AccessDenied", "403"}
-            else HealthFinding("lake: delete", Health.NOTE, f"could not be asked: {fault}")
+            else HealthFinding("lake: delete", Health.NOTE, f"could not be tested: {fault}")
         )
 
 
 def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthFinding]:
-    """Whether the manifests of the datasets and the history of syncs are whole. Reads no rows."""
+    """Check that the manifests of the datasets and the sync log are complete. Reads no rows."""
     remedies = {dataset.manifest_prefix: manifest_remedy(dataset) for dataset in datasets}
     remedies[HISTORY_TABLE] = HISTORY_REMEDY
 
-    def look(place: str) -> HealthFinding | None:
+    def check(place: str) -> HealthFinding | None:
         try:
             check_table(lake, place, remedy=remedies[place])
         except DamagedError as error:
@@ -112,50 +112,50 @@ def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthF
             return HealthFinding(f"lake: {place}", Health.WARNING, str(error))
         return None
 
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        found = [finding for finding in pool.map(look, remedies) if finding is not None]
-    yield from found or [HealthFinding("lake: records", Health.OK, "the manifests are whole")]
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+        findings = [finding for finding in pool.map(check, remedies) if finding is not None]
+    yield from findings or [HealthFinding("lake: records", Health.OK, "the manifests are complete")]
 
 
 def look_at_source(
     dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions
 ) -> Iterator[HealthFinding]:
-    """Whether an exchange's archive can be listed, and copied in each mode. Without a ``lake`` only the first."""
+    """Check that an exchange's archive can be listed and, with a ``lake``, copied in each mode."""
     about = dataset.exchange
-    once = replace(source, max_attempts=2)
+    impatient = replace(source, max_attempts=2)
     if source.plain_http or not source.verify_tls:
         yield _encryption(source, f"{about}: TLS")
     started = time.monotonic()
     try:
-        answer = once.boto3_client().list_objects_v2(
-            Bucket=source.name, Prefix=dataset.source_prefix, MaxKeys=_LOOKED_AT
+        answer = impatient.boto3_client().list_objects_v2(
+            Bucket=source.name, Prefix=dataset.source_prefix, MaxKeys=_KEYS_LISTED
         )
     except CLIENT_ERRORS as error:
         yield _refused(f"{about}: list", fault_of(error))
         return
     contents = pl.DataFrame(
-        [(each["Key"], each["Size"], each["ETag"].strip('"')) for each in answer.get("Contents", [])],
+        [(entry["Key"], entry["Size"], entry["ETag"].strip('"')) for entry in answer.get("Contents", [])],
         schema={"key": pl.String, "size": pl.Int64, "etag": pl.String},
         orient="row",
     )
-    where = f"s3://{source.name}/{dataset.source_prefix}"
+    url = f"s3://{source.name}/{dataset.source_prefix}"
     if contents.is_empty():
         yield HealthFinding(
-            f"{about}: list", Health.WARNING, f"nothing is published below {where}", "see: lakehouse discover"
+            f"{about}: list", Health.WARNING, f"nothing is published below {url}", "see: lakehouse discover"
         )
         return
     seconds = time.monotonic() - started
-    yield HealthFinding(f"{about}: list", Health.OK, f"{where} answered in {seconds:.2f} s")
+    yield HealthFinding(f"{about}: list", Health.OK, f"{url} answered in {seconds:.2f} s")
     if lake is None:
         return
     copyable = read_keys(dataset, contents).filter("fits").sort("size").rows(named=True)
     if not copyable:
         yield HealthFinding(
-            f"{about}: copies", Health.NOTE, f"of the first {_LOOKED_AT} keys none is an archive object"
+            f"{about}: copies", Health.NOTE, f"none of the first {_KEYS_LISTED} keys is an archive object"
         )
         return
     smallest = copyable[0]
-    options = replace(options, conditional=False)  # what an earlier doctor left is written over
+    options = replace(options, conditional=False)  # to overwrite an earlier probe's object
     for mode in (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED):
         copy = Copy(
             source_key=smallest["key"],
@@ -163,15 +163,17 @@ def look_at_source(
             size=smallest["size"],
             etag=smallest["etag"],
         )
-        yield _mode(about, mode, copy, (source, lake), options)
+        yield _check_mode(about, mode, copy, (source, lake), options)
 
 
-def _mode(about: str, mode: SyncMode, copy: Copy, ends: tuple[Bucket, Lake], options: TransferOptions) -> HealthFinding:
-    source, lake = ends
+def _check_mode(
+    about: str, mode: SyncMode, copy: Copy, sides: tuple[Bucket, Lake], options: TransferOptions
+) -> HealthFinding:
+    source, lake = sides
     name = f"{about}: {mode.value}"
     try:
         [mover] = route_of(
-            mode, source, lake, options, throttle=AdaptiveConcurrency(options.workers), try_first=None
+            mode, source, lake, options, concurrency=AdaptiveConcurrency(options.workers), try_first=None
         ).movers
     except InputError as error:
         return HealthFinding(name, Health.NOTE, str(error))
@@ -179,27 +181,27 @@ def _mode(about: str, mode: SyncMode, copy: Copy, ends: tuple[Bucket, Lake], opt
     [outcome] = mover.move([copy], lambda _outcome: None)
     if outcome.fault is None:
         return HealthFinding(name, Health.OK, f"copied {copy.size} bytes in {time.monotonic() - started:.2f} s")
-    advice = "mode auto goes round it" if mode is SyncMode.DIRECT else ""
+    advice = "mode auto uses another mode" if mode is SyncMode.DIRECT else ""
     return HealthFinding(
         name, Health.NOTE if mode is SyncMode.DIRECT else Health.WARNING, f"refused: {outcome.fault}", advice
     )
 
 
 def _encryption(bucket: Bucket, about: str) -> HealthFinding:
-    how = "plain HTTP" if bucket.plain_http else "the certificate is not checked"
-    return HealthFinding(about, Health.WARNING, f"{bucket.endpoint_url}: {how}", "use https, except on one machine")
+    problem = "plain HTTP" if bucket.plain_http else "the certificate is not checked"
+    return HealthFinding(about, Health.WARNING, f"{bucket.endpoint_url}: {problem}", "use https, except on one machine")
 
 
 def _clock(answer: Any) -> HealthFinding:
     text = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if text is None:
-        return HealthFinding("clock", Health.NOTE, "the store tells no time")
+        return HealthFinding("clock", Health.NOTE, "the store returns no time")
     skew = abs(datetime.now(UTC) - parsedate_to_datetime(text))
-    found = f"{skew.total_seconds():.0f} s apart from the lake's"
+    difference = f"{skew.total_seconds():.0f} s apart from the lake's"
     if skew < SKEW_NOTED:
-        return HealthFinding("clock", Health.OK, found)
+        return HealthFinding("clock", Health.OK, difference)
     health = Health.WARNING if skew < SKEW_REFUSED else Health.ERROR
-    return HealthFinding("clock", health, found, "set this machine's clock; S3 refuses requests 15 minutes off")
+    return HealthFinding("clock", health, difference, "set this machine's clock; S3 refuses requests 15 minutes off")
 
 
 def _refused(about: str, fault: StoreFault) -> HealthFinding:

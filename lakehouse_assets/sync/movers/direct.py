@@ -1,7 +1,7 @@
-"""Direct mode: the store copies by itself, told by s5cmd; nothing passes through this machine.
+"""Direct mode: the store copies by itself, at s5cmd's request; no byte passes through this machine.
 
-What s5cmd cannot ask for (objects over 5 GiB, tags, conditions) is asked for by sync/movers/copy_object.py, and
-copied by the store all the same.
+Copies that s5cmd cannot request (objects over 5 GiB, tags, conditions) are requested by sync/movers/copy_object.py; the
+store makes them all the same.
 """
 
 from __future__ import annotations
@@ -30,25 +30,28 @@ class DirectMover(S5cmdMover):
     mode = SyncMode.DIRECT
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None
     ) -> None:
-        super().__init__(source, lake, options, throttle)
-        self._by_request = CopyObjectMover(source, lake, options, self._throttle)
+        super().__init__(source, lake, options, concurrency)
+        self._copy_object = CopyObjectMover(source, lake, options, self._concurrency)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
-        by_request = [copy for copy in copies if self._beyond_s5cmd(copy) or self._is_bound(copy)]
-        asked_for = set(by_request)
-        asked = self._by_request.move(by_request, on_outcome) if by_request else []
-        refused = {outcome.copy for outcome in asked if outcome.fault is not None and outcome.fault.is_unknown_to_store}
-        unbound = {copy for copy in refused if not self._beyond_s5cmd(copy)}
-        rest = [copy for copy in copies if copy in unbound or copy not in asked_for]
-        return [outcome for outcome in asked if outcome.copy not in unbound] + self._by_s5cmd(rest, on_outcome)
+        requested = [copy for copy in copies if self._beyond_s5cmd(copy) or self._is_conditional(copy)]
+        not_for_s5cmd = set(requested)
+        outcomes = self._copy_object.move(requested, on_outcome) if requested else []
+        unsupported = {
+            outcome.copy for outcome in outcomes if outcome.fault is not None and outcome.fault.is_unknown_to_store
+        }
+        # A store without conditions gets the copy without one.
+        unconditional = {copy for copy in unsupported if not self._beyond_s5cmd(copy)}
+        rest = [copy for copy in copies if copy in unconditional or copy not in not_for_s5cmd]
+        return [outcome for outcome in outcomes if outcome.copy not in unconditional] + self._by_s5cmd(rest, on_outcome)
 
     def _beyond_s5cmd(self, copy: Copy) -> bool:
         return bool(self._options.headers.tags) or copy.size > self._options.large_bytes
 
-    def _is_bound(self, copy: Copy) -> bool:
-        """Where it might replace what is there, by another run or unlisted, which s5cmd cannot be told not to do."""
+    def _is_conditional(self, copy: Copy) -> bool:
+        """Whether the copy may replace an object, listed or not. s5cmd would overwrite another run's."""
         return self._options.conditional and (copy.replaces is not None or copy.was_there)
 
     def _by_s5cmd(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
@@ -58,11 +61,11 @@ class DirectMover(S5cmdMover):
             CopyCommand(f"{self._source.url}/{copy.source_key}", f"{self._lake.url}/{copy.lake_key}"): copy
             for copy in copies
         }
-        s5cmd = s5cmd_of(self._lake, self._options, self._throttle)
+        s5cmd = s5cmd_of(self._lake, self._options, self._concurrency)
         return run_commands(s5cmd, commands, self.flags(), self.mode, on_outcome)
 
     def flags(self) -> CopyFlags:
-        """Regions matter on AWS only; elsewhere the endpoint has one."""
+        """Flags for s5cmd. Regions matter only on AWS; another endpoint has one region."""
         extra = self._options.headers.flags()
         if self._lake.endpoint_url is not None:
             return CopyFlags(extra=extra)

@@ -1,4 +1,4 @@
-"""Moving a plan's copies: keep what is replaced, try the movers in order, record each outcome."""
+"""Moves a plan's copies: preserve former bytes, try the movers of the route in order, record each outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lakehouse_assets.observability.telemetry.metrics import (
 from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, AdaptiveConcurrency, Copy, Outcome, TransferOptions
 from lakehouse_assets.sync.movers.multipart_cleanup import abort_leftovers
-from lakehouse_assets.sync.movers.preserve import keep_former
+from lakehouse_assets.sync.movers.preserve import preserve_former
 from lakehouse_assets.sync.movers.routing import (
     Route,
     another_mode_may_help,
@@ -45,9 +45,9 @@ OnSettled = Callable[[int], None]
 
 
 class TransferExecutor:
-    """How a sync moves a dataset's files from their source into a lake: by one route, part after part.
+    """Moves a dataset's files from their source into a lake, by one route for all windows of a sync.
 
-    Nothing is asked of any store before there is something to move.
+    Sends no request to any store before there is something to move.
     """
 
     def __init__(self, dataset: Dataset, source: Bucket, lake: Lake, options: TransferOptions, mode: SyncMode) -> None:
@@ -56,30 +56,30 @@ class TransferExecutor:
         self._lake = lake
         self._options = options
         self._mode = mode
-        self._throttle = AdaptiveConcurrency(source.at_most(options.workers))
+        self._concurrency = AdaptiveConcurrency(source.at_most(options.workers))
         self._route: Route | None = None
-        self._probed: Outcome | None = None
+        self._probe_outcome: Outcome | None = None
         self._direct_worked = False
-        self._tidied = False
+        self._cleaned_up = False
         self._failures = 0
-        self._given_up: StoreFault | None = None
+        self._stopped_by: StoreFault | None = None
 
     @property
     def note(self) -> str | None:
-        """Why direct was not used where it was not."""
+        """Why direct mode was not used; None if it was."""
         return None if self._route is None else self._route.note
 
     @property
     def mode(self) -> SyncMode | None:
-        """The first of the route; None before there was anything to move."""
+        """The first mode of the route; None before the first file was moved."""
         return self._route.movers[0].mode if self._route is not None and self._route.movers else None
 
     def move(self, copies: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
-        """Move a plan's copies in batches; returns OUTCOME_SCHEMA, one row per file.
+        """Move a plan's copies (COPY_SCHEMA) in batches; returns OUTCOME_SCHEMA, one row per file.
 
-        When ``failures_in_a_row`` files failed without a success between them, or one for what every
-        file would meet, the rest is not tried, in later calls neither: it would only take longer to
-        fail. Files that are gone or changed do not count. Raises InputError for a mode that cannot work here.
+        After ``failures_in_a_row`` failures without a success between them, or one failure that every other file would
+        meet too, the rest is not tried, in later calls either: it would only take longer to fail. Files that are gone
+        or changed do not count. Raises InputError for a mode that cannot work between these stores.
         """
         if copies.is_empty():
             return OUTCOME_SCHEMA.to_frame()
@@ -89,40 +89,35 @@ class TransferExecutor:
                 self._source,
                 self._lake,
                 self._options,
-                throttle=self._throttle,
+                concurrency=self._concurrency,
                 try_first=self._smallest(copies),
             )
-            self._probed = self._route.probed
-        self._tidy(copies)
+            self._probe_outcome = self._route.probed
+        self._clean_up(copies)
         frames = [
-            self._move_batch(batch, on_settled) if self._given_up is None else self._not_tried(batch, on_settled)
+            self._move_batch(batch, on_settled) if self._stopped_by is None else self._not_tried(batch, on_settled)
             for batch in copies.iter_slices(self._options.batch_objects)
         ]
         return pl.concat(frames)
 
-    def _tidy(self, copies: pl.DataFrame) -> None:
-        """Once in a sync, before the first object that may be moved in parts."""
-        least = min(self._options.part_bytes, self._options.large_bytes)
-        if self._tidied or not copies.select((pl.col("size") > least).any()).item():
+    def _clean_up(self, copies: pl.DataFrame) -> None:
+        """Abort unfinished uploads, once per sync, before the first object that may be moved in parts."""
+        threshold = min(self._options.part_bytes, self._options.large_bytes)
+        if self._cleaned_up or not copies.select((pl.col("size") > threshold).any()).item():
             return
-        self._tidied = True
+        self._cleaned_up = True
         for below in (self._dataset.lake_prefix, self._dataset.superseded_prefix):
             abort_leftovers(self._lake, below, deadline_seconds=self._options.deadline_seconds)
 
     def _not_tried(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
         for size in batch["size"]:
             on_settled(size)
-        fault = StoreFault("NotTried", f"nothing got through before it: {self._given_up}")
-        return pl.concat(
-            [
-                OUTCOME_SCHEMA.to_frame(),
-                batch.select("key", "etag", former_etag="lake_etag", fault=pl.lit(str(fault))),
-            ],
-            how="diagonal",
-        )
+        fault = StoreFault("NotTried", f"the copies before it failed: {self._stopped_by}")
+        outcomes = batch.select("key", "etag", former_etag="lake_etag", fault=pl.lit(str(fault)))
+        return outcomes.match_to_schema(OUTCOME_SCHEMA, missing_columns="insert")
 
     def _smallest(self, copies: pl.DataFrame) -> Copy | None:
-        """An object for a probe: one that replaces nothing."""
+        """A file for the probe: the smallest one that replaces nothing."""
         missing = copies.filter(pl.col("reason") == ObjectState.MISSING).sort("size").head(1)
         return next(iter(self._copies(missing).values()), None)
 
@@ -143,13 +138,13 @@ class TransferExecutor:
         }
 
     def _move_batch(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
-        places, not_kept = self._keep(batch.filter(pl.col("reason") == ObjectState.CHANGED))
+        places, not_preserved = self._preserve(batch.filter(pl.col("reason") == ObjectState.CHANGED))
         planned = self._copies(batch)
-        copies = [copy for key, copy in planned.items() if key not in not_kept]
-        for key in not_kept:
+        copies = [copy for key, copy in planned.items() if key not in not_preserved]
+        for key in not_preserved:
             on_settled(planned[key].size)
         settled, retries = self._settle(copies, on_settled)
-        faults = not_kept | {key: outcome.fault for key, outcome in settled.items()}
+        faults = not_preserved | {key: outcome.fault for key, outcome in settled.items()}
         outcomes = [
             (
                 key,
@@ -166,40 +161,39 @@ class TransferExecutor:
             for key, etag, lake_etag in batch.select("key", "etag", "lake_etag").iter_rows()
             for fault in (faults[key],)
         ]
-        self._take_note(list(faults.values()))
+        self._stop_if_hopeless(list(faults.values()))
         return pl.DataFrame(outcomes, schema=OUTCOME_SCHEMA, orient="row")
 
-    def _take_note(self, faults: Sequence[StoreFault | None]) -> None:
-        """Whether it is worth going on after a batch that ended so."""
+    def _stop_if_hopeless(self, faults: Sequence[StoreFault | None]) -> None:
+        """After a batch with these faults, decide whether the next one is tried."""
         failed = [fault for fault in faults if fault is not None and not fault.is_of_object]
         if not failed or None in faults:
             self._failures = 0
             return
         self._failures += len(failed)
         if self._failures >= self._options.failures_in_a_row or is_everywhere(failed[-1]):
-            self._given_up = failed[-1]
+            self._stopped_by = failed[-1]
 
     def _settle(self, copies: list[Copy], on_settled: OnSettled) -> tuple[dict[str, Outcome], Counter[str]]:
-        """Every copy's last outcome, and how often each was tried again, with growing pauses, after a transient
-        failure."""
+        """The last outcome and the number of retries of every copy. Pauses between attempts grow."""
         settled = self._settled_by_probe(copies, on_settled)
         retries: Counter[str] = Counter()
 
         def attempt() -> bool:
-            """Try what is open; whether another attempt could help."""
+            """Try the open copies; returns whether another attempt could help."""
             open_copies = [c for c in copies if c.source_key not in settled or _is_transient(settled[c.source_key])]
             if any(copy.source_key in settled for copy in open_copies):
                 retries.update(copy.source_key for copy in open_copies)
                 count(RETRIES, len(open_copies), exchange=self._exchange)
             outcomes = self._try_movers(open_copies, on_settled)
-            self._throttle.observe(outcomes.values())
+            self._concurrency.observe(outcomes.values())
             throttled = sum(o.fault is not None and o.fault.is_throttle for o in outcomes.values())
             count(THROTTLED, throttled, exchange=self._exchange)
             settled.update(outcomes)
-            got_through = any(outcome.fault is None for outcome in outcomes.values())
+            any_succeeded = any(outcome.fault is None for outcome in outcomes.values())
             transient = [outcome for outcome in outcomes.values() if _is_transient(outcome)]
             passing = any(o.fault is not None and o.fault.is_passing for o in transient)
-            return bool(transient) and (got_through or passing)
+            return bool(transient) and (any_succeeded or passing)
 
         Retrying(
             retry=retry_if_result(bool),
@@ -213,18 +207,18 @@ class TransferExecutor:
         return settled, retries
 
     def _settled_by_probe(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
-        """The outcome of the copy that was made to find the route, once: it need not be made again."""
-        probed = self._probed
+        """The outcome of the probe's copy, once: the file need not be copied again."""
+        probed = self._probe_outcome
         if probed is None or probed.copy not in copies:
             return {}
-        self._probed = None
+        self._probe_outcome = None
         self._direct_worked |= probed.mode is SyncMode.DIRECT
         self._count(probed.mode, [probed])
         on_settled(probed.copy.size)
         return {probed.copy.source_key: probed}
 
     def _try_movers(self, copies: Sequence[Copy], on_settled: OnSettled) -> dict[str, Outcome]:
-        """One pass through the route; each mover gets what the one before could not do and it might."""
+        """One pass through the route; each mover gets the failed copies of the previous one that it might do."""
 
         def on_outcome(outcome: Outcome) -> None:
             if outcome.fault is None:
@@ -247,7 +241,7 @@ class TransferExecutor:
             if mover.mode is SyncMode.DIRECT:
                 self._direct_worked |= any(outcome.fault is None for outcome in outcomes)
                 refused = {copy.source_key: fault for copy, fault in failed if refuses_direct(fault)}
-        self._reconsider([fault for key, fault in refused.items() if settled[key].fault is None])
+        self._give_up_direct([fault for key, fault in refused.items() if settled[key].fault is None])
         return settled
 
     @property
@@ -268,18 +262,20 @@ class TransferExecutor:
         for outcome, files in (("copied", len(outcomes) - failed), ("failed", failed)):
             count(TRANSFERRED, files, exchange=self._exchange, mode=mode.value, outcome=outcome)
 
-    def _reconsider(self, overcome: Sequence[StoreFault]) -> None:
-        """Give direct up when a whole sync was refused it and another mode did what it would not."""
-        if self._mode is SyncMode.AUTO and self._route is not None and overcome and not self._direct_worked:
-            self._route = without_direct(self._route, self._source, self._lake, str(overcome[0]))
+    def _give_up_direct(self, refusals: Sequence[StoreFault]) -> None:
+        """Drop direct mode if no direct copy of this sync worked and another mode copied files that it was refused."""
+        if self._mode is SyncMode.AUTO and self._route is not None and refusals and not self._direct_worked:
+            self._route = without_direct(self._route, self._source, self._lake, str(refusals[0]))
 
-    def _keep(self, changed: pl.DataFrame) -> tuple[dict[str, str], dict[str, StoreFault]]:
-        """Where former bytes were kept by us, and which could not be."""
+    def _preserve(self, changed: pl.DataFrame) -> tuple[dict[str, str], dict[str, StoreFault]]:
+        """The places of former bytes that we preserved, and the faults of those that we could not."""
         if changed.is_empty() or versioning_of(self._lake).enabled:
             return {}, {}
-        places, faults = keep_former(self._dataset, self._lake, changed, self._options)
+        places, faults = preserve_former(self._dataset, self._lake, changed, self._options)
         reworded = {
-            key: StoreFault(fault.code, f"its former bytes could not be kept, so it was not replaced: {fault.message}")
+            key: StoreFault(
+                fault.code, f"its former bytes could not be preserved, so it was not replaced: {fault.message}"
+            )
             for key, fault in faults.items()
         }
         return places, reworded
@@ -290,7 +286,7 @@ def _is_transient(outcome: Outcome) -> bool:
 
 
 def _seen(outcome: Outcome | None) -> tuple[str | None, str | None, bytes | None]:
-    """SHA-256, MD5 and (of a sidecar) the body, where the bytes passed through this machine."""
+    """SHA-256, MD5 and (for a sidecar) the body, if the bytes passed through this machine."""
     if outcome is None or outcome.seen is None:
         return None, None, None
     return outcome.seen.sha256, outcome.seen.md5, outcome.seen.body

@@ -1,8 +1,8 @@
-"""How many bytes a relay has in flight: as many as pay, within the memory that it may use.
+"""How many bytes a relay keeps in flight: as many as raise the throughput, within its memory limit.
 
-Over a long way more in flight is faster, up to the link's width. A store near by, or a busy one, only
-gets slower: one on two cores took twice the processor time per byte for 256 MB in flight of what it
-took for 32. So a relay begins with little and doubles it for as long as that moves more bytes a second.
+With a distant store, more bytes in flight are faster, up to the bandwidth of the link. A near or busy store only gets
+slower: one on two cores took twice the processor time per byte with 256 MB in flight than with 32 MB. So a relay starts
+with few bytes in flight and doubles them as long as that raises the throughput.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 FIRST_WIDTH = 32 * 1024**2
-"""Bytes in flight that a relay begins with: 2.5 Gbit/s over 100 ms."""
+"""Bytes in flight at the start: enough for 2.5 Gbit/s at 100 ms."""
 
 ROUNDS = 4
-"""A width is measured over so many times its bytes; on trial over half as many, which are twice as wide."""
+"""Throughput is measured over so many times the bytes in flight; during a trial, which has twice as many, over half."""
 
-PAYS = 1.15
-"""A trial that is not so much faster is taken back."""
+MIN_GAIN = 1.15
+"""A trial that is not faster by this factor is reverted."""
 
-RESTS = 16
-"""Measurements after a trial that did not pay until the next one: the way may have become another."""
+PAUSE = 16
+"""Measurements between a reverted trial and the next one, for a link that has changed meanwhile."""
 
 
 class Pace:
-    """Finds the bytes in flight that pay. Told what arrives and when; it has no clock of its own."""
+    """Finds the number of bytes in flight with the best throughput. Callers pass the time; it has no clock."""
 
-    def __init__(self, most: int, now: float) -> None:
-        self.width = min(FIRST_WIDTH, most)
-        self._most = most
-        self._former: tuple[int, float] | None = None
-        self._rests = 0
+    def __init__(self, max_bytes: int, now: float) -> None:
+        self.width = min(FIRST_WIDTH, max_bytes)
+        self._max_bytes = max_bytes
+        self._before_trial: tuple[int, float] | None = None
+        self._pause = 0
         self._begin(now)
 
     def limits(self) -> None:
-        """Something waits for room: only then does it matter how much there is."""
+        """Note that a transfer waits for room: otherwise the width does not limit the throughput."""
         self._limiting = True
 
     def moved(self, size: int, now: float) -> None:
-        """Bytes that have arrived."""
+        """Count bytes that have arrived."""
         self._moved += size
-        rounds = ROUNDS if self._former is None else ROUNDS // 2
+        rounds = ROUNDS if self._before_trial is None else ROUNDS // 2
         if self._moved < rounds * self.width:
             return
         if self._limiting:
-            self._judge(self._moved / max(now - self._since, 1e-9))
+            self._adapt(self._moved / max(now - self._since, 1e-9))
         self._begin(now)
 
-    def _judge(self, rate: float) -> None:
-        if self._former is not None:
-            width, former_rate = self._former
-            self._former = None
-            if rate < PAYS * former_rate:
+    def _adapt(self, rate: float) -> None:
+        if self._before_trial is not None:
+            width, former_rate = self._before_trial
+            self._before_trial = None
+            if rate < MIN_GAIN * former_rate:
                 self.width = width
-                self._rests = RESTS
+                self._pause = PAUSE
                 return
-        elif self._rests:
-            self._rests -= 1
+        elif self._pause:
+            self._pause -= 1
             return
-        if self.width < self._most:
-            self._former = (self.width, rate)
-            self.width = min(2 * self.width, self._most)
+        if self.width < self._max_bytes:
+            self._before_trial = (self.width, rate)
+            self.width = min(2 * self.width, self._max_bytes)
 
     def _begin(self, now: float) -> None:
         self._moved = 0
@@ -72,16 +72,16 @@ class Pace:
 
 
 class InFlight:
-    """Room for bodies, for the tasks of one event loop; given in the order in which it is asked for."""
+    """Limits the bodies in memory of the tasks of one event loop; first come, first served."""
 
-    def __init__(self, most: int) -> None:
-        self._pace = Pace(most, time.monotonic())
+    def __init__(self, max_bytes: int) -> None:
+        self._pace = Pace(max_bytes, time.monotonic())
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Future[int]]] = deque()
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncGenerator[None]:
-        """Room for ``size`` bytes; for all that there may be where that is less, so that nothing waits for ever."""
+        """Wait for room for ``size`` bytes, or for the current limit if that is less: no body waits forever."""
         held = await self._take(size)
         try:
             yield
@@ -90,7 +90,7 @@ class InFlight:
             self._serve()
 
     def moved(self, size: int) -> None:
-        """Bytes that have arrived at the lake."""
+        """Count bytes that have arrived at the lake."""
         self._pace.moved(size, time.monotonic())
 
     async def _take(self, size: int) -> int:

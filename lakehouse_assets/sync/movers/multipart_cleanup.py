@@ -1,8 +1,8 @@
-"""Unfinished multipart uploads that a killed run left in the lake: invisible, and billed.
+"""Aborts unfinished multipart uploads that a killed run left in the lake: they are invisible, and billed.
 
-A sync that moves anything large enough for parts first aborts those of its dataset that are too
-old to be a living run's. That costs it two requests, and a sync that moves nothing large none. What
-is left of a dataset that never moves anything large again, a lifecycle rule of the bucket ends.
+A sync that moves an object in parts first aborts its dataset's uploads that are too old to belong to a live run. That
+takes two requests; a sync without large objects makes none. Uploads of a dataset that never moves a large object again
+are left to a lifecycle rule of the bucket.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from lakehouse_assets.archive.errors import CLIENT_ERRORS, fault_of
 from lakehouse_assets.lake.lake import Lake
 
 DEADLINES = 4
-"""An upload that is as old as so many deadlines of a batch (a day, if nothing else is set) is no living run's."""
+"""An upload older than so many batch deadlines (a day by default) does not belong to a live run."""
 
 _log = logging.getLogger(__name__)
 
 
 def abort_leftovers(lake: Lake, below: str, *, deadline_seconds: float) -> int:
-    """Abort old unfinished uploads below a folder of the lake; returns how many.
+    """Abort old unfinished uploads below a folder of the lake; returns their number.
 
-    Never raises for the lake's refusal: tidying needs a right (s3:ListBucketMultipartUploads) that
-    moving does not.
+    A refusal is logged, not raised: unlike moving, it needs the permission s3:ListBucketMultipartUploads.
     """
     before = datetime.now(UTC) - DEADLINES * timedelta(seconds=deadline_seconds)
     client = lake.bucket.boto3_client()
@@ -38,5 +37,5 @@ def abort_leftovers(lake: Lake, below: str, *, deadline_seconds: float) -> int:
                     )
                     aborted += 1
     except CLIENT_ERRORS as error:
-        _log.info("Unfinished uploads below %s could not be ended: %s", lake.url(below), fault_of(error))
+        _log.info("Unfinished uploads below %s could not be aborted: %s", lake.url(below), fault_of(error))
     return aborted

@@ -1,9 +1,8 @@
-"""Whether direct copies work between a source and a lake: asked once, remembered for a while.
+"""Whether direct copies work between a source and a lake: probed once, recorded for some days.
 
-Nobody documents that an exchange's bucket may be copied from with another's credentials, so the
-first sync tries it on one object that it has to copy anyway. The verdict lies in the lake with
-its reason and time, so that runs, which are short processes, need not ask again. It saves a question
-and is no condition of a copy: one that cannot be read or written is told, and asked for again.
+Exchanges do not document whether other accounts may copy from their buckets, so the first sync tries it with an object
+that it has to copy anyway. The result is recorded in the lake with its reason and time, since runs are short processes.
+The record only saves a probe: a sync that cannot read or write it logs that and probes again.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from lakehouse_assets.observability.telemetry.metrics import RECORDS_LOST, count
 PROBE_FOLDER = "_manifest/_probes"
 
 _MOST_BYTES = 64 * 1024
-"""A verdict with its reason has some 500 bytes; what is larger is none."""
+"""A record has about 500 bytes; anything larger is not one."""
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = timedelta(seconds=5)
-"""A lake that takes longer to answer is not waited for: a copy tells as much."""
+TIMEOUT = timedelta(seconds=5)
+"""A probe's copy takes less time than waiting longer for the record."""
 
 WORKS_FOR = timedelta(days=7)
 REFUSED_FOR = timedelta(days=1)
-"""A refusal is asked again sooner: somebody may have changed a policy meanwhile."""
+"""A refusal is probed again sooner: an operator may have changed a policy meanwhile."""
 
 
 class Capability(BaseModel):
-    """``works`` or not, and why: the server's refusal. ``asked_at`` is UTC."""
+    """Whether direct copies work; ``reason`` is the store's refusal if not. ``asked_at`` is UTC."""
 
     works: bool
     reason: str
@@ -45,13 +44,13 @@ class Capability(BaseModel):
 
     @property
     def is_current(self) -> bool:
-        """Not if another's clock dated it in the future: it would be current for as long as that is off."""
+        """Whether the record still applies. One dated in the future, by a wrong clock, does not."""
         lifetime = WORKS_FOR if self.works else REFUSED_FOR
         return timedelta() <= datetime.now(UTC) - self.asked_at < lifetime
 
 
-def remembered_verdict(source: Bucket, lake: Lake) -> Capability | None:
-    """The verdict on direct copies, None when there is none, it is outdated or unreadable."""
+def recorded_capability(source: Bucket, lake: Lake) -> Capability | None:
+    """The recorded capability; None if there is no record, or it is outdated or unreadable."""
     try:
         answer = _store(lake).get(_key(source, lake))
         if answer.meta["size"] > _MOST_BYTES:
@@ -60,32 +59,32 @@ def remembered_verdict(source: Bucket, lake: Lake) -> Capability | None:
     except FileNotFoundError:
         return None
     except CLIENT_ERRORS as error:
-        _tell_lost("read", source, lake, error)
+        _log_lost("read", source, lake, error)
         return None
     try:
-        verdict = Capability.model_validate_json(body)
+        capability = Capability.model_validate_json(body)
     except ValidationError:
         return None
-    return verdict if verdict.is_current else None
+    return capability if capability.is_current else None
 
 
-def remember_verdict(source: Bucket, lake: Lake, *, works: bool, reason: str) -> Capability:
-    """A verdict as of now, recorded where the lake takes it."""
-    verdict = Capability(works=works, reason=reason, asked_at=datetime.now(UTC))
+def record_capability(source: Bucket, lake: Lake, *, works: bool, reason: str) -> Capability:
+    """A capability as of now; recorded if the lake accepts the write."""
+    capability = Capability(works=works, reason=reason, asked_at=datetime.now(UTC))
     try:
-        obstore.put(_store(lake), _key(source, lake), verdict.model_dump_json().encode())
+        obstore.put(_store(lake), _key(source, lake), capability.model_dump_json().encode())
     except CLIENT_ERRORS as error:
-        _tell_lost("written", source, lake, error)
-    return verdict
+        _log_lost("written", source, lake, error)
+    return capability
 
 
 def _store(lake: Lake) -> S3Store:
-    return replace(lake.bucket, max_attempts=2).object_store(timeout=PATIENCE)
+    return replace(lake.bucket, max_attempts=2).object_store(timeout=TIMEOUT)
 
 
-def _tell_lost(tried: str, source: Bucket, lake: Lake, error: Exception) -> None:
+def _log_lost(operation: str, source: Bucket, lake: Lake, error: Exception) -> None:
     count(RECORDS_LOST, 1, record=PROBE_FOLDER)
-    _log.warning("%s could not be %s: %s", lake.url(_relative(source)), tried, fault_of(error))
+    _log.warning("%s could not be %s: %s", lake.url(_relative(source)), operation, fault_of(error))
 
 
 def _relative(source: Bucket) -> str:

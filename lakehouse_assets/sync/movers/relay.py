@@ -1,12 +1,13 @@
-"""Relay mode: bytes stream from source to lake through bounded memory, hashed in passing.
+"""Relay mode: bytes stream from source to lake through bounded memory, and are hashed in passing.
 
-Objects up to a part are read and written whole, by obstore. Larger ones are read in parts ahead of the
-writer and uploaded as a multipart upload, which is aborted when anything goes wrong: no part of
-an object ever appears in the lake. boto3 writes these, since obstore knows no condition for them. Every read
-asks for the ETag that was planned, so an object that is rewritten meanwhile is not mixed from two contents;
-every write is bound to what the lake had, so that another run's is not overwritten.
+Objects of at most one part are read and written at once, by obstore. Larger ones are read in parts ahead of the writer
+and written as a multipart upload, which is aborted after any failure: an incomplete object never appears in the lake.
+boto3 writes these, since obstore does not support conditions for multipart uploads.
 
-A fault says on which side it happened: what the lake refuses, no other mode can write.
+Every read is conditional on the planned ETag, so an object that is rewritten meanwhile is never mixed from two
+contents. Every write is conditional on the lake's listed object, so it does not overwrite another run's.
+
+A fault records the side on which it happened: a write that the lake refuses, no other mode can make.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ from lakehouse_assets.sync.movers.base import (
 )
 from lakehouse_assets.sync.movers.copy_object import write_fault
 from lakehouse_assets.sync.movers.flow_control import InFlight
-from lakehouse_assets.sync.movers.multipart import Upload, part_bytes, spans
+from lakehouse_assets.sync.movers.multipart import Upload, part_bytes, part_ranges
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 try:
-    from uvloop import new_event_loop  # a third less processor time per object than asyncio's own
-except ImportError:  # not for Windows
+    from uvloop import new_event_loop  # a third less processor time per object than asyncio's own loop
+except ImportError:  # there is none for Windows
     from asyncio import new_event_loop
 
 _MOST_PART_SECONDS = 120.0
 
-_HASHED_HERE = 256 * 1024
-"""Bytes whose digests take less time than handing them to a thread, and keep no other copy waiting."""
+_HASHED_INLINE = 256 * 1024
+"""Up to so many bytes, hashing is faster than a thread switch and does not delay other copies."""
 
 
 class _SourceFailed(Exception):  # noqa: N818 - it carries a fault through obstore, which raises it again as it is
-    """Reading failed; an upload that was under way is aborted by it."""
+    """Reading failed; raised to abort an upload in progress."""
 
     def __init__(self, fault: StoreFault) -> None:
         super().__init__(fault.code)
@@ -98,20 +99,20 @@ class RelayMover:
     _client: S3Client
 
     def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, throttle: AdaptiveConcurrency | None = None
+        self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None
     ) -> None:
         self._source_bucket = source
         self._lake_bucket = lake
-        self._limits = options
+        self._options = options
         self._part = options.part_bytes
         self._budget = max(options.relay_bytes, 2 * options.part_bytes)
         self._workers = options.relay_workers
-        self._throttle = throttle or AdaptiveConcurrency(options.workers)
+        self._concurrency = concurrency or AdaptiveConcurrency(options.workers)
         self._written_with = _written_with(options.headers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
-        # Clients live as long as a batch, so that the next one sees credentials renewed meanwhile.
-        timeout = timedelta(seconds=min(self._limits.stall_seconds, _MOST_PART_SECONDS))
+        # Clients live as long as a batch, so that the next one uses renewed credentials.
+        timeout = timedelta(seconds=min(self._options.stall_seconds, _MOST_PART_SECONDS))
         self._source = self._source_bucket.object_store(timeout=timeout)
         self._lake = self._lake_bucket.object_store(timeout=timeout)
         if any(copy.size > self._part for copy in copies):
@@ -120,7 +121,7 @@ class RelayMover:
             asyncio.get_running_loop()
         except RuntimeError:
             return self._run(copies, on_outcome)
-        # A notebook's loop runs in this thread.
+        # In a notebook, an event loop runs in this thread already.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(self._run, copies, on_outcome).result()
 
@@ -129,54 +130,54 @@ class RelayMover:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 return runner.run(self._move(copies, on_outcome))
         except BaseExceptionGroup as group:
-            # What on_outcome raises comes as it is, as from the other movers.
+            # An error of on_outcome is raised as it is, as by the other movers.
             raise group.exceptions[0] from None
 
     async def _move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         in_flight = InFlight(self._budget)
-        # Each part that is written, and each that is hashed, has a thread.
+        # Every part that is being written or hashed occupies a thread.
         threads = ThreadPoolExecutor(self._budget // self._part + 2, thread_name_prefix="relay")
         asyncio.get_running_loop().set_default_executor(threads)
         large = sum(copy.size > self._part for copy in copies)
-        window = _window(self._budget, self._part, at_once=large)
-        patience = CircuitBreaker(self._limits)
+        parts_ahead = _parts_ahead(self._budget, self._part, objects=large)
+        breaker = CircuitBreaker(self._options)
         waiting = deque(copies)
         outcomes: list[Outcome] = []
 
         async def work() -> None:
             while waiting:
                 copy = waiting.popleft()
-                given_up = patience.verdict()
-                outcome = Outcome(copy, self.mode, given_up) if given_up else await self._one(copy, in_flight, window)
-                patience.observe(outcome.fault)
+                fault = breaker.tripped()
+                outcome = Outcome(copy, self.mode, fault) if fault else await self._one(copy, in_flight, parts_ahead)
+                breaker.observe(outcome.fault)
                 outcomes.append(outcome)
                 on_outcome(outcome)
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(self._workers, self._throttle.workers, len(copies))):
+            for _ in range(min(self._workers, self._concurrency.workers, len(copies))):
                 tasks.create_task(work())
         return outcomes
 
-    async def _one(self, copy: Copy, in_flight: InFlight, window: int) -> Outcome:
+    async def _one(self, copy: Copy, in_flight: InFlight, parts_ahead: int) -> Outcome:
         hashes = _Hashes.new()
         try:
             if copy.size <= self._part:
                 async with in_flight.hold(copy.size):
                     return await self._small(copy, hashes, in_flight)
             # The writer holds as many parts as the reader.
-            async with in_flight.hold(2 * window * self._part):
-                return await self._large(copy, hashes, window, in_flight)
+            async with in_flight.hold(2 * parts_ahead * self._part):
+                return await self._large(copy, hashes, parts_ahead, in_flight)
         except _SourceFailed as failed:
             return Outcome(copy, self.mode, failed.fault)
         except (*CLIENT_ERRORS, OSError) as error:
             return Outcome(copy, self.mode, replace(fault_of(error), of_lake=True))
         except ValueError as error:
-            # obstore takes no key with a control character or an empty part.
+            # obstore rejects keys with a control character or an empty path segment.
             return Outcome(copy, self.mode, StoreFault("UnsupportedKey", str(error).splitlines()[0]))
 
     async def _small(self, copy: Copy, hashes: _Hashes, in_flight: InFlight) -> Outcome:
         body = await _read(self._source, copy, None)
-        if copy.size <= _HASHED_HERE:
+        if copy.size <= _HASHED_INLINE:
             hashes.update(body)
         else:
             await asyncio.to_thread(hashes.update, body)
@@ -186,7 +187,7 @@ class RelayMover:
         try:
             put = await self._put(copy, body)
         except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
-            # Not found is AWS' answer when what is to be replaced is gone.
+            # AWS returns "not found" if the object to be replaced is gone.
             if fault_of(error).code == "NoSuchBucket":
                 raise
             return Outcome(copy, self.mode, StoreFault.overtaking(), seen)
@@ -198,36 +199,36 @@ class RelayMover:
         try:
             return await put(mode=self._put_mode(copy))
         except CLIENT_ERRORS as error:
-            # A store that knows If-None-Match may not know If-Match; see conditions.under.
+            # A store that supports If-None-Match may not support If-Match; see conditional_writes.under.
             if copy.replaces is None or not fault_of(error).is_of_request:
                 raise
         return await put(mode="overwrite")
 
     def _put_mode(self, copy: Copy) -> obstore.PutMode:
-        if not self._limits.conditional:
+        if not self._options.conditional:
             return "overwrite"
         return "create" if copy.replaces is None else {"e_tag": f'"{copy.replaces}"'}
 
-    async def _large(self, copy: Copy, hashes: _Hashes, window: int, in_flight: InFlight) -> Outcome:
+    async def _large(self, copy: Copy, hashes: _Hashes, parts_ahead: int, in_flight: InFlight) -> Outcome:
         upload = await asyncio.to_thread(self._begin, copy)
         writing: deque[asyncio.Task[dict[str, Any]]] = deque()
         written: list[dict[str, Any]] = []
         head: bytes | None = None
         try:
-            async with aclosing(self._parts(copy, window)) as parts:
+            async with aclosing(self._parts(copy, parts_ahead)) as parts:
                 async for number, body in parts:
                     head = head or _head(body)
                     await asyncio.to_thread(hashes.update, body)
-                    if len(writing) == window:
+                    if len(writing) == parts_ahead:
                         written.append(await writing.popleft())
                     writing.append(asyncio.create_task(self._put_part(upload, number, bytes(body), in_flight)))
             while writing:
                 written.append(await writing.popleft())
             seen = hashes.seen(head if copy.is_sidecar else None)
-            condition = copy.condition if self._limits.conditional else {}
+            condition = copy.condition if self._options.conditional else {}
             etag = await asyncio.to_thread(upload.complete, written, condition)
         except BaseException as error:
-            # A thread is not cancelled: what it writes after the abort would stay.
+            # Threads cannot be cancelled: a part that they write after the abort would stay.
             await asyncio.gather(*writing, return_exceptions=True)
             await asyncio.to_thread(upload.abort)
             if isinstance(error, ClientError) and (fault := write_fault(error)).is_overtaking:
@@ -236,7 +237,7 @@ class RelayMover:
         return Outcome(copy, self.mode, seen=seen, written_etag=etag)
 
     def _begin(self, copy: Copy) -> Upload:
-        headers = self._limits.headers.upload_args()
+        headers = self._options.headers.upload_args()
         return Upload(self._client, self._lake_bucket.name, copy.lake_key, headers)
 
     async def _put_part(self, upload: Upload, number: int, body: bytes, in_flight: InFlight) -> dict[str, Any]:
@@ -244,17 +245,17 @@ class RelayMover:
         in_flight.moved(len(body))
         return part
 
-    async def _parts(self, copy: Copy, window: int) -> AsyncGenerator[tuple[int, obstore.Bytes]]:
-        """The object's parts in order, numbered from 1, ``window`` of them read ahead."""
+    async def _parts(self, copy: Copy, parts_ahead: int) -> AsyncGenerator[tuple[int, obstore.Bytes]]:
+        """The object's parts in order, numbered from 1; ``parts_ahead`` of them are read ahead."""
         ahead: deque[asyncio.Task[obstore.Bytes]] = deque()
-        to_read = iter(spans(copy.size, part_bytes(copy.size, self._part)))
+        to_read = iter(part_ranges(copy.size, part_bytes(copy.size, self._part)))
 
         def read_next() -> None:
-            if (span := next(to_read, None)) is not None:
-                ahead.append(asyncio.create_task(_read(self._source, copy, span)))
+            if (part_range := next(to_read, None)) is not None:
+                ahead.append(asyncio.create_task(_read(self._source, copy, part_range)))
 
         try:
-            for _ in range(window):
+            for _ in range(parts_ahead):
                 read_next()
             number = 0
             while ahead:
@@ -271,9 +272,9 @@ def _head(body: obstore.Bytes) -> bytes:
     return bytes(memoryview(body)[:SIDECAR_HEAD])
 
 
-def _window(budget: int, part: int, *, at_once: int) -> int:
-    """Parts of an object that are read, and as many that are written, at a time: more for one that is alone."""
-    return max(2, min(8, budget // part // (4 if at_once == 1 else 8)))
+def _parts_ahead(budget: int, part: int, *, objects: int) -> int:
+    """How many parts of an object are read at a time, and as many written: more for a single object."""
+    return max(2, min(8, budget // part // (4 if objects == 1 else 8)))
 
 
 class _WrittenWith(TypedDict):
@@ -282,18 +283,18 @@ class _WrittenWith(TypedDict):
 
 
 def _written_with(headers: ObjectHeaders) -> _WrittenWith:
-    """As obstore's put takes it."""
+    """Headers and tags as arguments of obstore's put."""
     attributes: obstore.Attributes = {"Storage-Class": headers.storage_class} if headers.storage_class else {}
     return {"attributes": attributes, "tags": dict(headers.tags) or None}
 
 
-async def _read(store: S3Store, copy: Copy, span: tuple[int, int] | None) -> obstore.Bytes:
-    """A span of the object, or all of it; raises _SourceFailed."""
+async def _read(store: S3Store, copy: Copy, byte_range: tuple[int, int] | None) -> obstore.Bytes:
+    """A range of the object's bytes, or all of them; raises _SourceFailed."""
     options: obstore.GetOptions = {}
     if copy.etag is not None:
         options["if_match"] = f'"{copy.etag}"'
-    if span is not None:
-        options["range"] = span
+    if byte_range is not None:
+        options["range"] = byte_range
     try:
         result = await obstore.get_async(store, copy.source_key, options=options)
         body = await result.bytes_async()
@@ -302,7 +303,7 @@ async def _read(store: S3Store, copy: Copy, span: tuple[int, int] | None) -> obs
         raise _SourceFailed(fault) from error
     except (BaseError, OSError) as error:
         raise _SourceFailed(fault_of(error)) from error
-    wanted = copy.size if span is None else span[1] - span[0]
-    if len(body) != wanted:
-        raise _SourceFailed(StoreFault("ShortRead", f"{len(body)} bytes came instead of {wanted}"))
+    expected = copy.size if byte_range is None else byte_range[1] - byte_range[0]
+    if len(body) != expected:
+        raise _SourceFailed(StoreFault("ShortRead", f"{len(body)} bytes came instead of {expected}"))
     return body

@@ -1,8 +1,8 @@
 """Staged mode: s5cmd downloads to scratch disk, boto3 uploads. The traditional way, as a last resort.
 
-Scratch files are numbered: a key never becomes a path. A batch never holds more bytes on disk
-than allowed, except for a single object that is larger by itself. s5cmd cannot upload: it knows neither tags
-nor the condition that keeps what another run has written meanwhile.
+Scratch files are numbered: a key never becomes a path. A batch stays within the limit of bytes on disk, except for a
+single object that is larger by itself. s5cmd is not used to upload: it supports neither tags nor the condition that
+protects what another run has written meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lakehouse_assets.sync.movers.base import (
     s5cmd_of,
 )
 from lakehouse_assets.sync.movers.copy_object import in_threads
-from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, spans
+from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 
 
@@ -60,18 +60,18 @@ class StagedMover(S5cmdMover):
             CopyCommand(f"{self._source.url}/{copy.source_key}", str(path)): copy for copy, path in files.items()
         }
         fetched = run_commands(
-            s5cmd_of(self._source, self._options, self._throttle),
+            s5cmd_of(self._source, self._options, self._concurrency),
             downloads,
             CopyFlags(),
             self.mode,
             _failures_only(on_outcome),
         )
         failed = [
-            replace(outcome, fault=_of_download(outcome.fault, folder))
+            replace(outcome, fault=_download_fault(outcome.fault, folder))
             for outcome in fetched
             if outcome.fault is not None
         ]
-        whole: dict[Copy, Digests] = {}
+        complete: dict[Copy, Digests] = {}
         for outcome in fetched:
             if outcome.fault is None:
                 seen = _seen(outcome.copy, files[outcome.copy])
@@ -79,9 +79,9 @@ class StagedMover(S5cmdMover):
                     failed.append(Outcome(outcome.copy, self.mode, seen))
                     on_outcome(failed[-1])
                 else:
-                    whole[outcome.copy] = seen
-        stored = self._upload({copy: files[copy] for copy in whole}, on_outcome)
-        return failed + [replace(outcome, seen=whole[outcome.copy]) for outcome in stored]
+                    complete[outcome.copy] = seen
+        stored = self._upload({copy: files[copy] for copy in complete}, on_outcome)
+        return failed + [replace(outcome, seen=complete[outcome.copy]) for outcome in stored]
 
     def _upload(self, files: Mapping[Copy, Path], on_outcome: OnOutcome) -> list[Outcome]:
         client = self._lake.boto3_client()
@@ -90,32 +90,32 @@ class StagedMover(S5cmdMover):
 
         def upload(copy: Copy) -> str | None:
             condition = copy.condition if self._options.conditional else {}
-            asked: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key} | headers
+            request: dict[str, Any] = {"Bucket": self._lake.name, "Key": copy.lake_key} | headers
             with files[copy].open("rb") as body:
 
-                def put(bound: Mapping[str, Any]) -> Mapping[str, Any]:
+                def put(given: Mapping[str, Any]) -> Mapping[str, Any]:
                     body.seek(0)
-                    return client.put_object(**asked, Body=body, **bound)
+                    return client.put_object(**request, Body=body, **given)
 
                 if copy.size <= part:
                     return etag_of(under(condition, put))
-                parts = Upload(client, self._lake.name, copy.lake_key, headers)
+                multipart = Upload(client, self._lake.name, copy.lake_key, headers)
                 try:
-                    ends = enumerate(spans(copy.size, part_bytes(copy.size, part)), start=1)
-                    done = [parts.put(number, body.read(end - start)) for number, (start, end) in ends]
-                    return parts.complete(done, condition)
+                    ranges = enumerate(part_ranges(copy.size, part_bytes(copy.size, part)), start=1)
+                    parts = [multipart.put(number, body.read(end - start)) for number, (start, end) in ranges]
+                    return multipart.complete(parts, condition)
                 except BaseException:
-                    parts.abort()
+                    multipart.abort()
                     raise
 
-        workers = min(self._throttle.workers, POOL_CONNECTIONS)
+        workers = min(self._concurrency.workers, POOL_CONNECTIONS)
         return in_threads(
-            list(files), upload, on_outcome, mode=self.mode, workers=workers, patience=CircuitBreaker(self._options)
+            list(files), upload, on_outcome, mode=self.mode, workers=workers, breaker=CircuitBreaker(self._options)
         )
 
 
 def _seen(copy: Copy, path: Path) -> Digests | StoreFault:
-    """Digests of a downloaded file, or the fault of one that is not what was planned."""
+    """Digests of a downloaded file, or the fault of one that differs from the plan."""
     try:
         size = path.stat().st_size
         if size != copy.size:
@@ -135,15 +135,15 @@ def _head(path: Path) -> bytes:
         return file.read(SIDECAR_HEAD)
 
 
-def _of_download(fault: StoreFault, folder: Path) -> StoreFault:
-    """What s5cmd says of a file of its own, a full disk above all, is no word of a store."""
+def _download_fault(fault: StoreFault, folder: Path) -> StoreFault:
+    """The fault of a download. s5cmd's errors about a local file, such as a full disk, are not a store's."""
     if str(folder) not in fault.message:
         return fault
     return StoreFault("Scratch", f"the download could not be written: {fault.message}")
 
 
 def _failures_only(on_outcome: OnOutcome) -> OnOutcome:
-    """A download that succeeded is no outcome yet."""
+    """Report failures only: a download that succeeded is not an outcome yet."""
 
     def report(outcome: Outcome) -> None:
         if outcome.fault is not None:
@@ -153,13 +153,14 @@ def _failures_only(on_outcome: OnOutcome) -> OnOutcome:
 
 
 def _within_bytes(copies: Sequence[Copy], limit: int) -> Iterator[list[Copy]]:
+    """Batches of at most ``limit`` bytes, or of one larger copy."""
     batch: list[Copy] = []
-    held = 0
+    batch_bytes = 0
     for copy in copies:
-        if batch and held + copy.size > limit:
+        if batch and batch_bytes + copy.size > limit:
             yield batch
-            batch, held = [], 0
+            batch, batch_bytes = [], 0
         batch.append(copy)
-        held += copy.size
+        batch_bytes += copy.size
     if batch:
         yield batch

@@ -26,7 +26,7 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.integrity.verify import Verifier
+from lakehouse_assets.sync.integrity.verify import Finding, Verifier
 from lakehouse_assets.tables.read.archives import ArchiveBatches, BadArchiveError, read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.schema import TableSchema
@@ -74,7 +74,7 @@ class Fetched:
     sha256: str | None = None
     first_time: datetime | None = None
     last_time: datetime | None = None
-    finding: tuple[object, ...] | None = None
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Packed:
 
     item: Item
     data: bytes
-    finding: tuple[object, ...] | None
+    finding: Finding | None
 
 
 class Fetcher:
@@ -191,17 +191,16 @@ class Fetcher:
             return frame
         return frame.sort(by, maintain_order=True)
 
-    def _judged(self, dataset: Dataset, item: Item, seen: Digests) -> tuple[object, ...]:
+    def _judged(self, dataset: Dataset, item: Item, seen: Digests) -> Finding:
         """The finding about an object that was read. Raises MismatchError for a bad one."""
         try:
-            finding = self._verifier.judge(dataset, item.row, seen)
+            finding = self._verifier.finding(dataset, item.row, seen)
         except FileNotFoundError as error:
             raise UnreadError(f"{item.key}: its sidecar is no longer in the lake; sync its period again") from error
         except CLIENT_ERRORS as error:
             raise UnreadError(f"{item.key}: {fault_of(error)}") from error
-        _key, state, note, *_ = finding
-        if state == Integrity.MISMATCH:
-            raise MismatchError(str(note), finding)
+        if finding.integrity == Integrity.MISMATCH:
+            raise MismatchError(str(finding.integrity_note), finding)
         return finding
 
     def _get(self, dataset: Dataset, item: Item, span: tuple[int, int] | None = None) -> bytes:
@@ -225,7 +224,7 @@ class Fetcher:
 class MismatchError(BadArchiveError):
     """An object is not what its sidecar or the source's ETag says; ``finding`` is for the manifest."""
 
-    def __init__(self, reason: str, finding: tuple[object, ...]) -> None:
+    def __init__(self, reason: str, finding: Finding) -> None:
         super().__init__(reason)
         self.finding = finding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from deltalake.transaction import AddAction
@@ -13,6 +13,7 @@ from deltalake.transaction import AddAction
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.sync.integrity.verify import Finding
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.inputs import Inputs
 from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, ObjectUsage
@@ -21,8 +22,17 @@ from lakehouse_assets.tables.quality.measure import Measurer
 from lakehouse_assets.tables.read.fetch import Fetched, Item, MismatchError, UnreadError
 from lakehouse_assets.tables.table import PERIOD
 
-Findings = dict[str, tuple[Cadence, str, tuple[object, ...]]]
-"""By key: cadence and archive period of the object, and its row of FOUND_SCHEMA (sync/integrity/verify.py)."""
+
+class FoundObject(NamedTuple):
+    """A finding, with the cadence and the archive period of its object: they select the manifest's rows."""
+
+    cadence: Cadence
+    archive_period: str
+    finding: Finding
+
+
+Findings = dict[str, FoundObject]
+"""Findings by key."""
 
 
 @dataclass(slots=True)
@@ -155,14 +165,16 @@ class BuildAttempt:
             **committed.columns,
         )
 
-    def _find(self, item: Item, finding: tuple[object, ...] | None) -> None:
+    def _find(self, item: Item, finding: Finding | None) -> None:
         if finding is not None:
-            self.findings[item.key] = (Cadence(item.row["cadence"]), str(item.row["archive_period"]), finding)
+            self.findings[item.key] = FoundObject(
+                Cadence(item.row["cadence"]), str(item.row["archive_period"]), finding
+            )
 
     def _integrity(self, row: Mapping[str, Any]) -> str:
         """As it is known after this attempt."""
         found = self.findings.get(row["key"])
-        return row["integrity"] if found is None else str(found[2][1])
+        return row["integrity"] if found is None else found.finding.integrity
 
 
 def _within(day: date, month: str) -> str:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.sync.integrity.sidecars import SIDECAR_BYTES, IntegrityFinding, Published, find, parse_sidecar
+from lakehouse_assets.sync.integrity.sidecars import (
+    SIDECAR_BYTES,
+    IntegrityFinding,
+    Published,
+    compare_digests,
+    parse_sidecar,
+)
 from lakehouse_assets_tests.world import World, body_of, scope
 
 NAME = "BTCUSDT-1m-2024-03-01.zip"
@@ -89,7 +95,7 @@ def test_whatever_is_written_as_exchanges_write_it_verifies(
     digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
     text = (digest.upper() if upper else digest) + (f"  {NAME}" if named else "") + ("\n" if newline else "")
     seen = Digests(hashlib.sha256(body).hexdigest(), hashlib.md5(body, usedforsecurity=False).hexdigest())
-    assert find(seen, parse_sidecar(text.encode(), NAME), None).state is Integrity.VERIFIED
+    assert compare_digests(seen, parse_sidecar(text.encode(), NAME), None).state is Integrity.VERIFIED
 
 
 MULTIPART = f"{MD5}-3"
@@ -120,14 +126,16 @@ FAULTY = Published(fault="the sidecar is empty")
 def test_the_state_follows_from_bytes_sidecar_and_etag(
     published: Published | None, etag: str | None, state: Integrity, differs: bool | None
 ) -> None:
-    finding = find(SEEN, published, etag)
+    finding = compare_digests(SEEN, published, etag)
     assert (finding.state, finding.copy_differs) == (state, differs)
 
 
-def test_a_finding_says_why_where_it_is_not_simply_good() -> None:
-    assert find(SEEN, Published("sha256", SHA256), MD5) == IntegrityFinding(Integrity.VERIFIED, copy_differs=False)
-    assert find(SEEN, FAULTY, MD5).note == "the sidecar is empty"
-    wrong = find(SEEN, Published("sha256", OTHER), MD5).note
+def test_a_finding_has_a_note_unless_it_is_simply_verified() -> None:
+    assert compare_digests(SEEN, Published("sha256", SHA256), MD5) == IntegrityFinding(
+        Integrity.VERIFIED, copy_differs=False
+    )
+    assert compare_digests(SEEN, FAULTY, MD5).note == "the sidecar is empty"
+    wrong = compare_digests(SEEN, Published("sha256", OTHER), MD5).note
     assert wrong is not None
     assert SHA256 in wrong
     assert OTHER in wrong

@@ -188,5 +188,5 @@ def test_an_object_whose_places_are_all_taken_is_not_replaced(world: World) -> N
         world.overwrite_in_lake(place, b"somebody else's")
     world.put(key, body_of(key, 2, 400), sidecar=False)
     [failure] = world.engine().sync(scope(world.entry(), DAY)).periods[0].failures
-    assert "5 places are taken by something else" in failure.reason
+    assert "5 places are taken by other content" in failure.reason
     assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)

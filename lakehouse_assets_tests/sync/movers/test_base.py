@@ -71,7 +71,7 @@ def test_a_batch_that_fails_everywhere_is_ended_long_before_its_end(impostor) ->
     )
     assert sorted(told, key=str) == sorted(commands, key=str)
     assert {fault.code for fault in outcomes.values()} == {"AccessDenied"}
-    assert any("given up after 20 in a row" in fault.message for fault in outcomes.values())
+    assert any("given up after 20 failures in a row" in fault.message for fault in outcomes.values())
 
 
 def test_objects_that_are_gone_do_not_end_a_batch(impostor) -> None:
@@ -103,38 +103,38 @@ def test_a_relay_that_fails_everywhere_is_ended_long_before_its_end(world: World
         assert proxy.counts(ARCHIVE)["PutObject"] <= 4
     reasons = [failure.reason for period in report.periods for failure in period.failures]
     assert len(reasons) == len(keys)
-    assert any("given up after 3 in a row" in reason for reason in reasons)
+    assert any("given up after 3 failures in a row" in reason for reason in reasons)
 
 
 # Width
 
 
 def test_a_throttle_halves_when_asked_and_recovers_step_by_step() -> None:
-    throttle = AdaptiveConcurrency(256)
+    concurrency = AdaptiveConcurrency(256)
     seen = []
     for outcomes in ([DONE, FAILED], [FAILED], [DONE], [DONE], [DONE]):
-        throttle.observe(outcomes)
-        seen.append(throttle.workers)
+        concurrency.observe(outcomes)
+        seen.append(concurrency.workers)
     assert seen == [128, 64, 80, 100, 125]
     for _batch in range(50):
-        throttle.observe([FAILED])
-    assert throttle.workers == AdaptiveConcurrency.LEAST
+        concurrency.observe([FAILED])
+    assert concurrency.workers == AdaptiveConcurrency.MIN_WORKERS
     for _batch in range(50):
-        throttle.observe([DONE])
-    assert throttle.workers == 256
+        concurrency.observe([DONE])
+    assert concurrency.workers == 256
 
 
 def test_a_throttle_never_widens_a_narrow_transfer() -> None:
-    throttle = AdaptiveConcurrency(4)
-    throttle.observe([FAILED])
-    assert throttle.workers == 4
+    concurrency = AdaptiveConcurrency(4)
+    concurrency.observe([FAILED])
+    assert concurrency.workers == 4
 
 
 @pytest.mark.parametrize("code", ["InternalError", "AccessDenied", "NoSuchKey", "Stalled"])
 def test_other_faults_do_not_narrow(code: str) -> None:
-    throttle = AdaptiveConcurrency(64)
-    throttle.observe([Outcome(COPY, SyncMode.DIRECT, StoreFault(code, ""))])
-    assert throttle.workers == 64
+    concurrency = AdaptiveConcurrency(64)
+    concurrency.observe([Outcome(COPY, SyncMode.DIRECT, StoreFault(code, ""))])
+    assert concurrency.workers == 64
 
 
 # Retries

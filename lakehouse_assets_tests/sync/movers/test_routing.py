@@ -23,7 +23,7 @@ from lakehouse_assets.lake.report import PeriodState, SyncReport
 from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.movers import multipart_cleanup, probe
 from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, ObjectHeaders, TransferOptions
-from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, remembered_verdict
+from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, recorded_capability
 from lakehouse_assets.sync.movers.routing import route_of
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Meanwhile, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
@@ -151,7 +151,12 @@ def test_what_the_store_copied_of_an_object_rewritten_just_before_counts_as_copi
 def test_a_key_that_a_relay_cannot_say_is_named_and_the_others_are_copied(world: World, key: str) -> None:
     options = TransferOptions(workers=4)
     [mover] = route_of(
-        SyncMode.RELAY, world.source, world.lake, options, throttle=AdaptiveConcurrency(options.workers), try_first=None
+        SyncMode.RELAY,
+        world.source,
+        world.lake,
+        options,
+        concurrency=AdaptiveConcurrency(options.workers),
+        try_first=None,
     ).movers
     [first, last] = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"], sidecars=False)
     client = world.source.boto3_client()
@@ -338,11 +343,11 @@ def test_uploads_that_a_killed_copy_left_are_aborted_once_they_are_old(
 
 def assert_direct_is_known_to_be_refused(world: World, report: SyncReport) -> None:
     """Remembered with the store's reason, and the report says it."""
-    verdict = remembered_verdict(world.source, world.lake)
-    assert verdict is not None
-    assert not verdict.works
-    assert "AccessDenied" in verdict.reason
-    assert verdict.reason in (report.mode_note or "")
+    capability = recorded_capability(world.source, world.lake)
+    assert capability is not None
+    assert not capability.works
+    assert "AccessDenied" in capability.reason
+    assert capability.reason in (report.mode_note or "")
 
 
 def test_a_refused_direct_copy_is_remembered_with_its_reason_and_not_asked_again(bucket: World) -> None:
@@ -366,15 +371,15 @@ def test_a_verdict_expires_and_a_changed_policy_is_noticed(bucket: World) -> Non
     assert sync(bucket).copied_by_mode == {"relay": 1}
     allow_everyone(bucket)
     bucket.publish(["ETHUSDT"], [DAY])
-    assert sync(bucket).copied_by_mode == {"relay": 1}, "not asked again while the verdict is fresh"
-    verdict = remembered_verdict(bucket.source, bucket.lake)
-    assert verdict is not None
-    aged = verdict.model_copy(update={"asked_at": datetime.now(UTC) - probe.REFUSED_FOR - timedelta(minutes=1)})
+    assert sync(bucket).copied_by_mode == {"relay": 1}, "not asked again while the capability is fresh"
+    capability = recorded_capability(bucket.source, bucket.lake)
+    assert capability is not None
+    aged = capability.model_copy(update={"asked_at": datetime.now(UTC) - probe.REFUSED_FOR - timedelta(minutes=1)})
     bucket.overwrite_in_lake(f"{PROBE_FOLDER}/{bucket.source.name}.json", aged.model_dump_json().encode())
     bucket.publish(["XRPUSDT"], [DAY])
     report = sync(bucket)
     assert (report.copied_by_mode, report.mode_note) == ({"direct": 1}, None)
-    renewed = remembered_verdict(bucket.source, bucket.lake)
+    renewed = recorded_capability(bucket.source, bucket.lake)
     assert renewed is not None
     assert renewed.works
 
@@ -396,9 +401,9 @@ def test_a_works_verdict_outlives_the_refusal_of_some(bucket: World) -> None:
     assert sync(bucket).copied_by_mode == {"direct": 1}
     deny_sync(bucket, *others[:3])
     assert sync(bucket, last=WEEK[1]).copied_by_mode == {"direct": 3, "relay": 3}
-    verdict = remembered_verdict(bucket.source, bucket.lake)
-    assert verdict is not None
-    assert verdict.works
+    capability = recorded_capability(bucket.source, bucket.lake)
+    assert capability is not None
+    assert capability.works
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b'{"works": "perhaps"}'])
@@ -434,7 +439,7 @@ def test_a_refusing_lake_is_no_verdict_on_direct_copies(world: World) -> None:
     with world.refused_writes(*keys):
         report = sync(world, last=WEEK[1])
     assert {reason.split(": ")[-2] for reason in failures(report)} == {"AccessDenied"}
-    assert remembered_verdict(world.source, world.lake) is None
+    assert recorded_capability(world.source, world.lake) is None
     assert sync(world, last=WEEK[1]).copied_by_mode == {"direct": 7}
 
 
@@ -447,8 +452,8 @@ def test_a_missing_object_is_no_reason_to_give_direct_up(world: World) -> None:
 
     report = world.engine().sync(scope(world.entry(), *WEEK), on_progress=withdraw)
     assert report.copied_by_mode == {"direct": 6}
-    verdict = remembered_verdict(world.source, world.lake)
-    assert verdict is None or verdict.works
+    capability = recorded_capability(world.source, world.lake)
+    assert capability is None or capability.works
 
 
 # What a mode cannot do

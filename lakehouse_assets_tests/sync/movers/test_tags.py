@@ -105,7 +105,7 @@ def test_a_tagged_batch_that_fails_everywhere_is_ended_long_before_its_end(world
         report = engine.sync(scope(world.entry(), DAY), mode=SyncMode.DIRECT)
         assert proxy.counts("archive/").total() <= 5 + 2
     assert report.total("failed") == 30
-    assert any("given up after 5 in a row" in failure.reason for failure in report.periods[0].failures)
+    assert any("given up after 5 failures in a row" in failure.reason for failure in report.periods[0].failures)
 
 
 def test_tags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
