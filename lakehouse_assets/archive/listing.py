@@ -27,7 +27,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
 )
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, month_expr
 from lakehouse_assets.archive.unrecognized import UnrecognizedKeys
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.observability.telemetry.metrics import (
@@ -338,7 +338,7 @@ def read_keys(dataset: Dataset, keys: pl.DataFrame) -> pl.DataFrame:
     period_date = pl.col("period") if dataset.cadence is Cadence.DAILY else pl.col("period") + "-01"
     day = period_date.str.to_date("%Y-%m-%d", strict=False)
     fits = pl.col("symbol").is_not_null() & day.is_not_null()
-    month = pl.col("period").str.slice(0, 7).str.replace("-", "", literal=True)
+    month = month_expr(pl.col("period")).str.replace("-", "", literal=True)
     for field, in_file_name in {"symbol": pl.col("symbol"), "interval": pl.col("interval"), "month": month}.items():
         if f"folder_{field}" in rows.columns:
             fits &= pl.col(f"folder_{field}") == in_file_name

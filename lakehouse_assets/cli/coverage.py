@@ -10,7 +10,7 @@ import polars as pl
 from rich.markup import escape
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, load_matrix
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, month_expr
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.coverage import DatasetCoverage, coverage
@@ -63,7 +63,7 @@ def _all(lake: Lake, matrix: ArchiveMatrix, years: int, *, as_json: bool) -> int
 
 def _by_month(stats: pl.DataFrame) -> pl.DataFrame:
     return (
-        stats.group_by(pl.col("period").str.slice(0, 7).alias("month"))
+        stats.group_by(month_expr(pl.col("period")).alias("month"))
         .agg(
             pl.len().alias("periods_synced"),
             is_complete().sum().alias("periods_complete"),

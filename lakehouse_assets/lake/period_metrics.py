@@ -7,6 +7,7 @@ from datetime import date
 import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.period import month_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import ObjectState
@@ -50,7 +51,7 @@ def _manifest_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     lag = (pl.col("synced_at").max() - pl.col("source_last_modified").max()).dt.total_seconds()
     manifest = Manifest(lake, dataset)
     files, scan = manifest.months()
-    months = [month for month in files if month >= since[:7]]
+    months = [month for month in files if month >= month_of(since)]
     if not months:
         return pl.DataFrame(schema={name: PERIOD_METRICS_SCHEMA[name] for name in list(PERIOD_METRICS_SCHEMA)[:5]})
     return manifest.collect(
@@ -73,7 +74,7 @@ def _manifest_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
 
 def _sync_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     # A period is synced after it begins, so earlier months of the log have no row of it.
-    rows = read_history_if_any(lake, since=date.fromisoformat(f"{since[:7]}-01"), dataset=dataset.name)
+    rows = read_history_if_any(lake, since=date.fromisoformat(f"{month_of(since)}-01"), dataset=dataset.name)
     largest_sync = pl.col("bytes_copied").arg_max()
     return (
         rows.filter(pl.col("period") >= since)

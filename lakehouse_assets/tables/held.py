@@ -18,6 +18,7 @@ from itertools import groupby
 import polars as pl
 from deltalake import DeltaTable
 
+from lakehouse_assets.archive.period import month_expr, month_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import files_of, id_of, open_table
 from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, lineage_of
@@ -46,8 +47,8 @@ def held_lineage(lake: Lake, table: Table, *, columns: Sequence[str], since: str
         return LINEAGE_SCHEMA.to_frame().select(columns)
     # Of whole months, since files may hold several periods of one.
     names = list(dict.fromkeys((*columns, *WITNESS)))
-    lineage = lineage_of(lake, table).read(since=since[:7], columns=names)
-    files = files_of(found).filter(pl.col(MONTH) >= since[:7])
+    lineage = lineage_of(lake, table).read(since=month_of(since), columns=names)
+    files = files_of(found).filter(pl.col(MONTH) >= month_of(since))
     held = held_periods(found, files, lineage)
     return lineage.filter(pl.col(PERIOD).is_in(held), pl.col(PERIOD) >= since).select(columns)
 
@@ -97,7 +98,7 @@ def _stated(found: DeltaTable, lineage: pl.DataFrame) -> pl.DataFrame:
             is_old=pl.col("table_id").is_null().any(),
             of_another=of_another.fill_null(value=False).any(),
         )
-        .with_columns(pl.col(PERIOD).str.slice(0, 7).alias(MONTH))
+        .with_columns(month_expr(pl.col(PERIOD)).alias(MONTH))
         .sort(PERIOD)
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.archive.period import Cadence, month_expr
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.integrity.columns import unread
@@ -78,7 +78,7 @@ def inputs_of(table: Table, manifests: Mapping[Cadence, pl.DataFrame], periods: 
     monthly = objects.get(Cadence.MONTHLY, OBJECTS.to_frame())
     if table.cadence is Cadence.DAILY:
         months = pl.DataFrame({"period": list(periods)}, schema={"period": pl.String}).with_columns(
-            archive_period=pl.col("period").str.slice(0, 7)
+            archive_period=month_expr(pl.col("period"))
         )
         monthly = monthly.drop("period").join(months, on="archive_period").select(OBJECTS.names())
     place = ["period", "symbol", "interval"]

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from lakehouse_assets.archive.period import month_of
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
@@ -142,11 +143,11 @@ def _filters(
     if start is not None:
         begin = moment(start, "start")
         first = (begin - MARGIN).date().isoformat()
-        filters += [pl.col(MONTH) >= first[:7], pl.col(PERIOD) >= first[: table.period_length], time >= begin]
+        filters += [pl.col(MONTH) >= month_of(first), pl.col(PERIOD) >= first[: table.period_length], time >= begin]
     if end is not None:
         stop = moment(end, "end")
         last = (stop - timedelta.resolution + MARGIN).date().isoformat()
-        filters += [pl.col(MONTH) <= last[:7], pl.col(PERIOD) <= last[: table.period_length], time < stop]
+        filters += [pl.col(MONTH) <= month_of(last), pl.col(PERIOD) <= last[: table.period_length], time < stop]
     return filters
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
+from lakehouse_assets.archive.period import month_of, months_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
@@ -59,7 +60,10 @@ class PeriodRecords:
         elif since or until:
             until = until or "~"
             scan = scan.filter(
-                pl.col(MONTH) >= since[:7], pl.col(MONTH) <= until[:7], pl.col(PERIOD) >= since, pl.col(PERIOD) <= until
+                pl.col(MONTH) >= month_of(since),
+                pl.col(MONTH) <= month_of(until),
+                pl.col(PERIOD) >= since,
+                pl.col(PERIOD) <= until,
             )
         try:
             return scan.select(names).collect()
@@ -107,7 +111,7 @@ class PeriodRecords:
 
     def _write(self, table: DeltaTable, rows: pl.DataFrame, periods: Sequence[str], run_id: str | None) -> None:
         """In place of all rows of the periods; a table from before a column was added gets it."""
-        months = ", ".join(f"'{month}'" for month in sorted({period[:7] for period in periods}))
+        months = ", ".join(f"'{month}'" for month in months_of(periods))
         listed = ", ".join(f"'{period}'" for period in sorted(periods))
         write_deltalake(
             table,
@@ -134,5 +138,5 @@ class PeriodRecords:
 
 
 def _of(periods: Sequence[str]) -> pl.Expr:
-    months = sorted({period[:7] for period in periods})
+    months = months_of(periods)
     return pl.col(MONTH).is_in(months) & pl.col(PERIOD).is_in(list(periods))

@@ -29,7 +29,7 @@ from lakehouse_assets.archive.exchanges.layout import (
     compiled,
 )
 from lakehouse_assets.archive.exchanges.spelling import SymbolForm
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, month_of
 from lakehouse_assets.errors import InputError
 
 __all__ = [
@@ -216,7 +216,7 @@ class Exchange:
             return ""
         groups = match.groupdict()
         text = canonical_period(groups["period"])
-        groups["month"] = text[:7].replace("-", "")
+        groups["month"] = month_of(text).replace("-", "")
         for field_name in ("symbol", "interval", "month"):
             if groups.get(f"folder_{field_name}", groups.get(field_name)) != groups.get(field_name):
                 return f"its folder is of another {field_name}"

@@ -12,6 +12,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.errors import CLIENT_ERRORS
 from lakehouse_assets.archive.matrix import DatasetEntry
+from lakehouse_assets.archive.period import month_expr, months_of
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
@@ -93,14 +94,12 @@ def address_of(bucket: Bucket, key: str) -> str:
 
 def months_table(counts: dict[Dataset, pl.DataFrame]) -> str:
     """Number of complete and of synced periods, by dataset and month, the newest month last."""
-    months = sorted({period[:7] for periods in counts.values() for period in periods["period"]})[-MONTHS_SHOWN:]
+    months = months_of(period for periods in counts.values() for period in periods["period"])[-MONTHS_SHOWN:]
     if not months:
         return "Nothing was synced yet."
     rows = []
     for dataset, periods in counts.items():
-        by_month = periods.group_by(pl.col("period").str.slice(0, 7)).agg(
-            is_complete().sum().alias("complete"), pl.len()
-        )
+        by_month = periods.group_by(month_expr(pl.col("period"))).agg(is_complete().sum().alias("complete"), pl.len())
         cells = {month: f"{complete}/{synced}" for month, complete, synced in by_month.iter_rows()}
         rows.append((dataset, *(cells.get(month, "") for month in months)))
     return table(("dataset", *months), rows)

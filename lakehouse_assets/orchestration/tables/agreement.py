@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.archive.period import Cadence, month_of
 from lakehouse_assets.orchestration.check_names import AGREES
 from lakehouse_assets.orchestration.markdown import table as markdown_table
 from lakehouse_assets.orchestration.partitions import CRON
@@ -31,7 +31,7 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
         key=dg.AssetKey(path),
         deps=[dg.AssetDep(dg.AssetKey(table.asset_key), partition_mapping=dg.TimeWindowPartitionMapping())],
         partitions_def=dg.TimeWindowPartitionsDefinition(
-            start=first[:7],
+            start=month_of(first),
             cron_schedule=CRON[Cadence.MONTHLY],
             fmt=Cadence.MONTHLY.key_format,
             timezone=partitions.timezone,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, month_expr
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA, check_rows
@@ -42,7 +42,7 @@ def quality_of(lake: Lake, table: Table) -> PeriodRecords:
 def quality_records(results: pl.DataFrame, committed: Commit, run_id: str | None) -> pl.DataFrame:
     """Results of the checks as they are kept."""
     return results.with_columns(
-        month=pl.col(PERIOD).str.slice(0, 7),
+        month=month_expr(pl.col(PERIOD)),
         run_id=pl.lit(run_id, pl.String),
         measured_at=pl.lit(datetime.now(UTC), QUALITY_TABLE_SCHEMA["measured_at"]),
         **committed.columns,

@@ -21,7 +21,7 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import OnBadFile
-from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.archive.period import Cadence, month_of
 from lakehouse_assets.lake.commit import commit_attempts
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
@@ -80,7 +80,7 @@ class TableBuilder:
         results: list[_Result] = []
         wanted = sorted(set(periods))
         around = Surroundings(self._lake, self._table, self._datasets, wanted)
-        for month, texts in groupby(wanted, key=lambda period: period[:7]):
+        for month, texts in groupby(wanted, key=month_of):
             for group in self._groups(month, list(texts)):
                 with (
                     span("write_table", table=self._table.name, first_period=group[0], last_period=group[-1]),

@@ -11,7 +11,7 @@ import polars as pl
 from deltalake.transaction import AddAction
 
 from lakehouse_assets.archive.exchanges.grammar import Exchange
-from lakehouse_assets.archive.period import Cadence, Period
+from lakehouse_assets.archive.period import Cadence, Period, month_expr
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.sync.integrity.verify import Finding
 from lakehouse_assets.tables.delta import Commit
@@ -157,7 +157,7 @@ class BuildAttempt:
         ]
         given = {name: LINEAGE_SCHEMA[name] for name in LINEAGE_SCHEMA if name not in _OF_THE_WRITE}
         return pl.DataFrame(rows, schema=given, orient="row").with_columns(
-            month=pl.col("period").str.slice(0, 7),
+            month=month_expr(pl.col("period")),
             content=pl.col("period").replace_strict(digests, default=None, return_dtype=pl.String),
             run_id=pl.lit(run_id, pl.String),
             written_at=pl.lit(datetime.now(UTC), LINEAGE_SCHEMA["written_at"]),

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from lakehouse_assets.archive.errors import StoreFault
-from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.archive.period import Period, months_of, period_range
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit, commit, dated, id_of, may_hold, next_file_time
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
@@ -79,6 +79,6 @@ def counted(found: DeltaTable, periods: Collection[str]) -> dict[str, int]:
     """The rows of periods of which no record can be believed, counted in the table."""
     if not periods:
         return {}
-    months = sorted({period[:7] for period in periods})
+    months = months_of(periods)
     rows = pl.scan_delta(found).filter(pl.col(MONTH).is_in(months), pl.col(PERIOD).is_in(sorted(periods)))
     return dict(rows.group_by(PERIOD).agg(pl.len()).collect().iter_rows())
