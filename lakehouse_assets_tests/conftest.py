@@ -1,4 +1,4 @@
-"""Fixtures for every test: a real object store per worker, and a world of its own per test."""
+"""Fixtures for every test: a real object store per worker, and a separate world per test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.loopback import exclude_from_proxies
 from lakehouse_assets_tests.world import World
 
-# Machines are shared, so an example may take its time; CI runs the same examples every time.
+# Machines are shared, so examples may be slow; CI runs the same examples every time.
 hypothesis.settings.register_profile(
     "shared",
     deadline=None,
@@ -24,7 +24,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("shared")
 
-# Every server of a test is on this machine, whatever proxy it has.
+# The servers of the tests are on this machine, so a proxy must not be used for them.
 exclude_from_proxies()
 
 
@@ -44,7 +44,7 @@ LONG = (
     "orchestration/discovery/test_rescan",
     "orchestration/tables/test_every_publication",
 )
-"""Files that take more than a minute, the longest first: one that starts last leaves all workers but its own idle."""
+"""Files that take more than a minute, the longest first. If one of them started last, the other workers would idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the settings or credentials of whoever runs it."""
+    """Tests do not read the settings or credentials of the user who runs them."""
     for name in os.environ:
         if name.startswith(("LAKEHOUSE_", "AWS_", "DAGSTER_", "OTEL_")) or name.lower() in TOKEN_VARIABLES:
             monkeypatch.delenv(name)
@@ -75,5 +75,5 @@ def store() -> Iterator[EmbeddedStore]:
 
 @pytest.fixture
 def world(store: EmbeddedStore) -> World:
-    """A part of the store that no other test sees: own symbols in the source, own prefix in the lake."""
+    """A share of the store for one test: its own symbols in the source, its own prefix in the lake."""
     return World(store)

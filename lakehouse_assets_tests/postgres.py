@@ -1,4 +1,4 @@
-"""A real Postgres on loopback, for Dagster's database: a new cluster in a temporary folder, ended by who started it."""
+"""A real Postgres on loopback for Dagster's database: a new cluster in a temporary folder, stopped after the tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lakehouse_assets.embedded.ports import reserve_block
 from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 
-# Read on import: no test sees variables of this project.
+# Read on import, since tests do not see variables of this project.
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
 _DEBIAN = Path("/usr/lib/postgresql")
 _UNPRIVILEGED = "nobody"
@@ -32,12 +32,12 @@ USER = "dagster"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server that trusts whoever reaches it on loopback."""
+    """A server that trusts every client on loopback."""
 
     port: int
 
     def new_database(self) -> str:
-        """The name of an empty one."""
+        """Create an empty database; returns its name."""
         name = f"d{uuid.uuid4().hex[:12]}"
         self.execute("postgres", f"create database {name}")
         return name
@@ -53,7 +53,7 @@ class Postgres:
             connection.close()
 
     def variables(self, database: str) -> dict[str, str]:
-        """For a dagster.yaml that asks the environment, as the deployed one does."""
+        """Environment variables for a dagster.yaml that reads them, as the deployed one does."""
         return {
             "DAGSTER_PG_HOST": LOOPBACK,
             "DAGSTER_PG_PORT": str(self.port),
@@ -66,9 +66,9 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Skips the test where Postgres is missing, or fails it where servers are required."""
+    """Without Postgres, skips the test, or fails it if servers are required."""
     programs = _programs()
-    # Not pytest's own folder: Postgres refuses root, and another user cannot enter that one.
+    # Not pytest's own folder: Postgres refuses to run as root, and another user cannot enter that folder.
     folder = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
     block = reserve_block()
     try:
@@ -77,7 +77,7 @@ def running_postgres() -> Iterator[Postgres]:
         subprocess.run([*identity, *new], check=True, capture_output=True, cwd=folder)
         port = block.ports[0]
         argv = [*identity, str(programs / "postgres"), "-D", str(folder / "data"), "-h", LOOPBACK, "-p", str(port)]
-        # It is thrown away: nothing needs to reach the disk.
+        # The cluster is temporary, so nothing needs to reach the disk.
         argv += ["-k", str(folder), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=100"]
         with (folder / "log").open("wb") as log:
             process = spawn_tethered(argv, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
@@ -112,12 +112,12 @@ def _programs() -> Path:
 
 
 def _identity(folder: Path) -> list[str]:
-    """Postgres does not run as root: root's tests run it as another user, who owns the folder."""
+    """Postgres does not run as root, so root's tests run it as another user, who owns the folder."""
     if os.geteuid() != 0:
         return []
     user = pwd.getpwnam(_UNPRIVILEGED)
     os.chown(folder, user.pw_uid, user.pw_gid)
-    # A change of user undoes the tether; hence its own. SIGINT: Postgres ends at once, and in order.
+    # A change of user removes the tether, hence --pdeathsig. With SIGINT, Postgres shuts down fast and cleanly.
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--pdeathsig=INT", "--"]
 
 

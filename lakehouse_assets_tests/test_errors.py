@@ -1,4 +1,4 @@
-"""A store's error carries fields, and its one line is made from them."""
+"""Store errors carry fields, and their one-line message is built from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakehouse_assets.errors import DamagedError, ErrorKind, Side, StoreError
 from lakehouse_assets_tests.world import World
 
 
-def test_the_message_is_made_from_the_fields() -> None:
+def test_the_message_is_built_from_the_fields() -> None:
     error = StoreError("Listing", "AccessDenied: no.", side=Side.SOURCE, bucket="b", key="data/", kind=ErrorKind.ACCESS)
     assert str(error) == "Listing s3://b/data/ failed: AccessDenied: no."
     assert error.fields == {
@@ -21,7 +21,7 @@ def test_the_message_is_made_from_the_fields() -> None:
     }
 
 
-def test_an_error_of_several_objects_names_none() -> None:
+def test_an_error_of_several_objects_has_no_bucket_and_key() -> None:
     error = store_error("Exporting a to b", StoreFault("SlowDown", ""), side=Side.LAKE)
     assert str(error) == "Exporting a to b failed: SlowDown."
     assert error.fields == {
@@ -31,7 +31,7 @@ def test_an_error_of_several_objects_names_none() -> None:
     }
 
 
-def test_a_damaged_record_names_its_remedy_beside_what_was_found() -> None:
+def test_a_damaged_record_has_a_remedy_after_the_finding() -> None:
     error = DamagedError("Reading", "the table is damaged (a file is gone)", bucket="b", key="t", remedy="Rebuild it.")
     assert error.kind is ErrorKind.DAMAGED
     assert error.finding == "Reading s3://b/t failed: the table is damaged (a file is gone)."
@@ -57,7 +57,7 @@ def test_a_damaged_record_names_its_remedy_beside_what_was_found() -> None:
         ("SomethingNew", ErrorKind.OTHER),
     ],
 )
-def test_every_code_is_of_one_kind(code: str, kind: ErrorKind) -> None:
+def test_every_code_has_one_kind(code: str, kind: ErrorKind) -> None:
     assert StoreFault(code, "").kind is kind
 
 
@@ -67,6 +67,6 @@ def test_the_kind_is_the_same_whichever_client_reports_it() -> None:
     assert of_s5cmd.kind is of_obstore.kind is ErrorKind.ABSENT
 
 
-def test_the_lake_and_the_source_are_told_apart(world: World) -> None:
+def test_errors_name_the_side_of_the_bucket(world: World) -> None:
     assert world.source.side is Side.SOURCE
     assert world.lake.error("Reading", "a/b", StoreFault("404", "")).fields["error_side"] == "lake"

@@ -1,4 +1,4 @@
-"""A test's own part of the shared store: symbols that only it publishes, a lake prefix that only it writes."""
+"""A test's own share of the store: symbols that only this test publishes, a lake prefix that only it writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KLINES = "binance/um/klines/daily"
 
 @lru_cache(maxsize=64)
 def client_of(bucket: Bucket) -> Any:
-    """One client per bucket and identity, since making one takes 40 ms."""
+    """One client per bucket and identity, since creating one takes 40 ms."""
     return bucket.boto3_client()
 
 
@@ -57,12 +57,12 @@ class World:
 
     def entry(self, dataset: str = KLINES, **fields: Any) -> DatasetEntry:
         parsed = Dataset.parse(dataset)
-        given: dict[str, Any] = {"dataset": dataset}
+        defaults: dict[str, Any] = {"dataset": dataset}
         if parsed.layout.symbol_place is not SymbolPlace.NOWHERE:
-            given["symbols"] = {"include": [f"{self.tag}*"]}
+            defaults["symbols"] = {"include": [f"{self.tag}*"]}
         if parsed.publication.intervals:
-            given["intervals"] = ["1m"]
-        return DatasetEntry.model_validate(given | fields)
+            defaults["intervals"] = ["1m"]
+        return DatasetEntry.model_validate(defaults | fields)
 
     def key(self, symbol: str, period: str, *, dataset: str = KLINES, interval: str | None = "1m") -> str:
         parsed = Dataset.parse(dataset)
@@ -80,7 +80,7 @@ class World:
         version: int = 1,
         sidecars: bool = True,
     ) -> list[str]:
-        """Publish objects with their sidecars; returns the objects' keys. Bytes follow from key and version."""
+        """Publish objects with their sidecars; returns the objects' keys. The content depends on key and version."""
         keys = [
             self.key(symbol, period, dataset=dataset, interval=interval)
             for symbol in symbols
@@ -94,12 +94,12 @@ class World:
     def put(self, key: str, body: bytes, *, sidecar: bool = True) -> None:
         self._upstream.put_object(Bucket=self.source.name, Key=key, Body=body)
         if sidecar and self.exchange.checksum:
-            beside = sidecar_of(key, body, self.exchange)
-            self._upstream.put_object(Bucket=self.source.name, Key=beside.key, Body=beside.body)
+            checksum = sidecar_of(key, body, self.exchange)
+            self._upstream.put_object(Bucket=self.source.name, Key=checksum.key, Body=checksum.body)
 
     def withdraw(self, key: str) -> None:
-        for each in {key, self.exchange.sidecar_of(key) or key}:
-            self._upstream.delete_object(Bucket=self.source.name, Key=each)
+        for published in {key, self.exchange.sidecar_of(key) or key}:
+            self._upstream.delete_object(Bucket=self.source.name, Key=published)
 
     # The lake
 
@@ -126,7 +126,7 @@ class World:
 
     @contextmanager
     def refused_writes(self, *source_keys: str) -> Iterator[None]:
-        """The lake's bucket policy refuses these keys (and their sidecars) for a while."""
+        """Within the context, the lake's bucket policy refuses writes of these keys and their sidecars."""
         client = client_of(self.store.admin_bucket(self.lake.bucket.name))
         before = client.get_bucket_policy(Bucket=self.lake.bucket.name)["Policy"]
         policy = json.loads(before)
@@ -161,9 +161,9 @@ class World:
         return Manifest(self.lake, Dataset.parse(dataset))
 
 
-def scope(entry: DatasetEntry, first: str, last: str | None = None, **narrowed: Any) -> Scope:
+def scope(entry: DatasetEntry, first: str, last: str | None = None, **selection: Any) -> Scope:
     begin, end = entry.dataset.period(first), entry.dataset.period(last or first)
-    return Scope(entry=entry, periods=tuple(period_range(begin, end)), **narrowed)
+    return Scope(entry=entry, periods=tuple(period_range(begin, end)), **selection)
 
 
 def days(first: str, last: str) -> list[str]:
@@ -172,7 +172,7 @@ def days(first: str, last: str) -> list[str]:
 
 
 def body_of(key: str, version: int, size: int) -> bytes:
-    """Bytes that differ between keys and versions and always have the given size."""
+    """Content of the given size that differs between keys and versions."""
     seed = hashlib.sha256(f"{key}@{version}".encode()).digest()
     return (seed * (size // len(seed) + 1))[:size]
 

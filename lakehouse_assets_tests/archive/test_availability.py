@@ -64,7 +64,7 @@ def test_a_month_is_late_from_its_eighth_day_on_and_stalled_from_its_fifteenth(n
     assert judge(MONTH, now).standing == standing
 
 
-def test_it_says_what_is_missing_and_for_how_long() -> None:
+def test_the_first_missing_period_and_the_delay_are_reported() -> None:
     verdict = judge(DAY, "2024-03-07 12:30")
     assert (verdict.missing, verdict.behind) == (DAY.next(), timedelta(days=1, hours=2, minutes=30))
 
@@ -74,12 +74,12 @@ def test_a_publication_that_ended_is_dead_and_never_late() -> None:
     assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).standing is AvailabilityStatus.STALLED
 
 
-def test_what_was_never_seen_is_behind_from_where_it_is_watched_and_not_taken_for_dead() -> None:
+def test_a_dataset_without_any_period_is_behind_from_its_first_tracked_one_and_not_dead() -> None:
     verdict = judge(None, "2024-12-31 12:00", first=DAY)
     assert (verdict.standing, verdict.missing, verdict.periods_behind) == ("stalled", DAY, 60)
 
 
-def test_history_before_the_watch_is_not_held_against_it() -> None:
+def test_periods_before_the_first_tracked_one_are_ignored() -> None:
     old = DAY.shifted(-300)
     assert judge(old, "2024-03-05 09:59", first=DAY).standing is AvailabilityStatus.ON_TIME
     assert judge(old, "2024-03-05 10:00", first=DAY).missing == DAY
@@ -100,19 +100,19 @@ def hours(*values: float) -> list[timedelta]:
 
 
 @pytest.mark.parametrize("cadence", list(Cadence))
-def test_before_there_are_14_periods_the_defaults_hold(cadence: Cadence) -> None:
+def test_below_14_periods_the_defaults_apply(cadence: Cadence) -> None:
     assert expectation(cadence, history(cadence, hours(*[3] * (MIN_PERIODS_TO_LEARN - 1)))) == DEFAULTS[cadence]
     assert expectation(cadence, history(cadence, hours(*[3] * MIN_PERIODS_TO_LEARN))) != DEFAULTS[cadence]
 
 
-def test_late_is_learned_from_when_periods_appeared() -> None:
+def test_lateness_is_learned_from_the_times_of_publication() -> None:
     steady = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[8, 8.5] * 10)))
     assert steady == Expectation(late=timedelta(hours=10.5), stalled=timedelta(hours=48.5), periods=20)
     slow = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[70, 74] * 10)))
     assert slow.late == timedelta(hours=74 + 3 * 4)
 
 
-def test_a_stall_of_eight_days_in_the_history_does_not_make_it_deaf() -> None:
+def test_a_past_stall_of_eight_days_widens_the_expectation_little() -> None:
     stall = [24 * days + 8 for days in range(8, 0, -1)]
     learned = expectation(Cadence.DAILY, history(Cadence.DAILY, hours(*[8, 8.5] * 26, *stall)))
     assert learned.periods == 60

@@ -1,4 +1,4 @@
-"""The grammar of Binance's keys: what it publishes, and how its keys read."""
+"""The grammar of Binance's keys: its publications, and how its keys are parsed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_nothing_else_is_published() -> None:
     assert len(BINANCE.publications) == len(published_ids())
 
 
-def test_the_dead_data_sets_and_no_others_have_an_end() -> None:
+def test_only_discontinued_datasets_have_an_end() -> None:
     ended = {p.id: str(Period.containing(p.cadence, p.ended)) for p in BINANCE.publications if p.ended}
     assert ended == ENDED
 
@@ -136,7 +136,7 @@ def test_every_publication_begins_before_it_ends_and_its_market_has_canaries(
 
 
 @given(objects(), st.booleans())
-def test_a_key_reads_back_as_the_object_it_was_made_for(
+def test_a_key_parses_to_the_object_it_was_made_from(
     made: tuple[Publication, str, str | None, Period], sidecar: bool
 ) -> None:
     publication, symbol, interval, period = made
@@ -164,7 +164,7 @@ def test_every_listed_key_parses(listed_keys: KeySample, record_property: Callab
     print(f"{len(keys)} {origin} keys")
     assert len(keys) == (18_988 if origin == "real" else 300)
     parsed = [BINANCE.parse(key) for key in keys]
-    assert [stray for stray in parsed if isinstance(stray, UnrecognizedKey)] == []
+    assert [unrecognized for unrecognized in parsed if isinstance(unrecognized, UnrecognizedKey)] == []
     assert {(p.market, p.data_type, p.cadence, p.interval) for p in parsed if isinstance(p, ParsedKey)} == {
         ("um", "klines", Cadence.MONTHLY, "1m")
     }
@@ -211,7 +211,7 @@ def test_every_archive_file_parses_to_its_place(
         ),
     ],
 )
-def test_known_keys_read_as_a_person_reads_them(key: str, place: str) -> None:
+def test_known_keys_parse_as_a_person_reads_them(key: str, place: str) -> None:
     parsed = BINANCE.parse(f"data/{key}")
     assert isinstance(parsed, ParsedKey)
     assert (
@@ -223,7 +223,7 @@ def test_known_keys_read_as_a_person_reads_them(key: str, place: str) -> None:
 # Siblings
 
 
-def test_the_folder_of_one_minute_never_holds_months() -> None:
+def test_the_folder_of_1m_never_contains_1mo() -> None:
     layout = BINANCE.layout("spot", "klines", Cadence.MONTHLY)
     period = Period.parse("2024-01", Cadence.MONTHLY)
     minute, month = (
@@ -236,7 +236,7 @@ def test_the_folder_of_one_minute_never_holds_months() -> None:
 
 @pytest.mark.parametrize("sibling", ["BTCUSDT_210326", "BTCUSDTSETTLED", "BTCUSDT1"])
 @pytest.mark.parametrize("publication", BINANCE.publications, ids=lambda p: "/".join(p.id))
-def test_the_folder_of_a_symbol_never_holds_its_siblings(publication: Publication, sibling: str) -> None:
+def test_the_folder_of_a_symbol_never_contains_its_siblings(publication: Publication, sibling: str) -> None:
     layout = BINANCE.layouts[publication.id]
     interval = publication.intervals[0] if publication.intervals else None
     period = Period.containing(publication.cadence, date(2024, 1, 1))
@@ -244,10 +244,10 @@ def test_the_folder_of_a_symbol_never_holds_its_siblings(publication: Publicatio
     assert not key_of(publication, sibling, interval, period).startswith(folder.prefix)
 
 
-# Strays
+# Unrecognized keys
 
 
-STRAYS = [
+UNRECOGNIZED = [
     ("/data/spot/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip", "begins with a slash"),
     ("data2/klines/BTCUSDT.csv", "staging tree"),
     ("data3/liquidationSnapshot/BTCUSDT/BTCUSDT-liquidationSnapshot-2024-01-01.zip", "unannounced tree"),
@@ -291,16 +291,20 @@ STRAYS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "reason"), STRAYS)
-def test_a_key_that_is_no_archive_object_is_a_stray_with_its_reason(key: str, reason: str) -> None:
-    stray = BINANCE.parse(key)
-    assert isinstance(stray, UnrecognizedKey), stray
-    assert stray.key == key
-    assert reason in stray.reason
+@pytest.mark.parametrize(("key", "reason"), UNRECOGNIZED)
+def test_a_key_that_is_not_an_archive_object_is_unrecognized_with_its_reason(key: str, reason: str) -> None:
+    unrecognized = BINANCE.parse(key)
+    assert isinstance(unrecognized, UnrecognizedKey), unrecognized
+    assert unrecognized.key == key
+    assert reason in unrecognized.reason
 
 
-def test_every_stray_rule_is_met_by_a_key_of_the_table_above() -> None:
-    reasons = {stray.reason for key, _ in STRAYS if isinstance(stray := BINANCE.parse(key), UnrecognizedKey)}
+def test_every_rule_for_unrecognized_keys_matches_a_key_of_the_table_above() -> None:
+    reasons = {
+        unrecognized.reason
+        for key, _ in UNRECOGNIZED
+        if isinstance(unrecognized := BINANCE.parse(key), UnrecognizedKey)
+    }
     assert {rule.reason for rule in BINANCE.unrecognized_rules} <= reasons
 
 
@@ -319,7 +323,7 @@ def test_a_symbol_may_be_of_any_script(symbol: str) -> None:
     assert compiled(SYMBOL).fullmatch(symbol)
 
 
-def test_a_symbol_has_no_character_that_is_unseen_or_ascii_punctuation() -> None:
+def test_a_symbol_has_no_invisible_character_and_no_ascii_punctuation() -> None:
     allowed = [chr(code) for code in range(sys.maxunicode + 1) if compiled(SYMBOL).fullmatch(chr(code))]
     unseen = [c for c in allowed if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"}]
     assert unseen == []
@@ -338,7 +342,7 @@ def test_python_and_polars_agree_on_every_character_of_a_symbol() -> None:
     assert differing == []
 
 
-def test_python_and_polars_read_listed_keys_alike(
+def test_python_and_polars_parse_listed_keys_alike(
     listed_keys: KeySample, verbatim_keys: KeySample, record_property: Callable[[str, object], None]
 ) -> None:
     record_property("keys", listed_keys[0])
@@ -352,7 +356,7 @@ def test_python_and_polars_read_listed_keys_alike(
     st.sampled_from(["", ".CHECKSUM", "\n", ".CHECKSUM\n", " ", "/"]),
     st.sampled_from(["", "\n", "x"]),
 )
-def test_python_and_polars_read_any_key_alike(
+def test_python_and_polars_parse_any_key_alike(
     made: tuple[Publication, str, str | None, Period], after: str, before: str
 ) -> None:
     pattern = BINANCE.layouts[made[0].id].pattern
@@ -363,7 +367,7 @@ def test_python_and_polars_read_any_key_alike(
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
-def test_python_and_polars_read_any_text_alike(folder: str, name: str) -> None:
+def test_python_and_polars_parse_any_text_alike(folder: str, name: str) -> None:
     keys = [f"data/spot/daily/trades/{folder}/{name}-trades-2024-01-01.zip", folder, UM_1M + name]
     for publication_id in (("spot", "trades", Cadence.DAILY), ("um", "klines", Cadence.DAILY)):
         pattern = BINANCE.layouts[publication_id].pattern

@@ -1,4 +1,4 @@
-"""A bucket's description: what is signed, and who guards the way."""
+"""Buckets: signed bodies, and valid endpoints."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lakehouse_assets_tests.world import World
         ("http://10.0.0.7:8333", False),
     ],
 )
-def test_a_body_is_signed_where_somebody_on_the_way_could_change_it(endpoint: str | None, left_out: bool) -> None:
+def test_bodies_are_signed_unless_the_transport_is_secure(endpoint: str | None, left_out: bool) -> None:
     bucket = Bucket(name="b", endpoint_url=endpoint, allow_http=True, credentials=Credentials("id", "a-secret-key"))
     assert bucket.object_store().config.get("unsigned_payload") == str(left_out).lower()
 
 
-def test_on_loopback_the_store_takes_bodies_that_are_not_signed(world: World) -> None:
+def test_the_store_accepts_unsigned_bodies_on_loopback(world: World) -> None:
     with Proxy(world.store.endpoint_url).running() as proxy:
         near = Bucket(
             name=world.lake.bucket.name, endpoint_url=proxy.endpoint_url, credentials=world.lake.bucket.credentials
@@ -41,6 +41,6 @@ def test_on_loopback_the_store_takes_bodies_that_are_not_signed(world: World) ->
 @pytest.mark.parametrize(
     "endpoint", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "lake", "s3://lake", "https://"]
 )
-def test_an_endpoint_that_is_none_is_refused_by_name(endpoint: str) -> None:
+def test_an_invalid_endpoint_is_refused_by_name(endpoint: str) -> None:
     with pytest.raises(InputError, match=r"is not a URL; write it as https://host\[:port\]"):
         Bucket(name="b", endpoint_url=endpoint, allow_http=True)

@@ -1,4 +1,4 @@
-"""Datasets: every name that follows from exchange, market, data type and cadence."""
+"""Datasets: the names derived from exchange, market, data type and cadence."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_the_lake_mirrors_source_keys_verbatim() -> None:
     assert KLINES.manifest_prefix == "_manifest/binance/um/klines/daily"
 
 
-def test_former_bytes_of_one_key_are_kept_apart_by_content() -> None:
+def test_superseded_versions_of_one_key_have_a_key_per_content() -> None:
     kept = {KLINES.superseded_key("data/a.zip", etag) for etag in ("e1", "e2")}
     assert kept == {"_superseded/binance/data/a.zip/e1", "_superseded/binance/data/a.zip/e2"}
 
 
 @pytest.mark.parametrize("place", ["manifest_prefix", "name"])
-def test_no_two_datasets_share_a_place_or_lie_within_each_other(place: str) -> None:
+def test_no_two_datasets_share_or_nest_their_folders(place: str) -> None:
     places = [getattr(dataset, place).rstrip("/") + "/" for dataset in ALL_DATASETS]
     inside = [(a, b) for i, a in enumerate(places) for b in places[i + 1 :] if a.startswith(b) or b.startswith(a)]
     assert inside == []
@@ -78,7 +78,7 @@ def test_no_two_datasets_share_a_place_or_lie_within_each_other(place: str) -> N
         ("binance/um/klines/weekly", "'weekly' is not a cadence; use daily or monthly"),
     ],
 )
-def test_an_unknown_dataset_is_told_with_what_exists(name: str, message: str) -> None:
+def test_an_unknown_dataset_is_refused_with_the_valid_choices(name: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         Dataset.parse(name)
     assert message in str(caught.value)

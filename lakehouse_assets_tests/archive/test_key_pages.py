@@ -1,4 +1,4 @@
-"""Whether what an endpoint answers is believed: a listing is whole, with one row per key, or it raises."""
+"""Validation of listings: a listing is complete, with one row per key, or it raises."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def published(world: World) -> tuple[World, str, list[str]]:
 
 
 @pytest.mark.parametrize("edit", NO_LISTINGS.values(), ids=NO_LISTINGS.keys())
-def test_what_is_no_listing_raises_and_names_the_folder(
+def test_an_answer_that_is_not_a_listing_raises_and_names_the_folder(
     published: tuple[World, str, list[str]], edit: Callable[[str], str]
 ) -> None:
     world, folder, _ = published
@@ -64,13 +64,13 @@ def test_what_is_no_listing_raises_and_names_the_folder(
 
 
 @pytest.mark.parametrize("edit", [NO_LISTINGS["html"], NO_LISTINGS["nothing"], NO_LISTINGS["cut off"]])
-def test_a_folder_without_keys_is_believed_only_when_the_page_says_so(world: World, edit: Callable[[str], str]) -> None:
+def test_an_empty_folder_needs_a_page_that_identifies_itself(world: World, edit: Callable[[str], str]) -> None:
     assert list(KeyPages(world.source).below("data/nowhere/")) == []
     with edited(world.source, edit) as source, pytest.raises(StoreError, match="NotAListing"):
         list(KeyPages(source).below("data/nowhere/"))
 
 
-def test_a_page_that_is_none_is_asked_for_again(published: tuple[World, str, list[str]]) -> None:
+def test_an_invalid_page_is_retried(published: tuple[World, str, list[str]]) -> None:
     world, folder, keys = published
     with Proxy(world.store.endpoint_url, Rule(_Html(), LISTS, most=2)).running() as proxy:
         source = replace(world.source, endpoint_url=proxy.endpoint_url, max_attempts=3)
@@ -83,7 +83,7 @@ class _Html:
         return Answer(200, [], b"<html>maintenance</html>")
 
 
-def test_a_second_page_that_is_none_is_no_end(
+def test_an_invalid_second_page_does_not_end_the_listing(
     published: tuple[World, str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, folder, _ = published
@@ -129,9 +129,7 @@ class _Again:
 
 @pytest.mark.parametrize("new_tokens", [False, True], ids=["same token", "new tokens"])
 @pytest.mark.parametrize("entries", [False, True], ids=["empty pages", "same page"])
-def test_a_listing_that_does_not_come_to_an_end_raises(
-    published: tuple[World, str, list[str]], *, new_tokens: bool, entries: bool
-) -> None:
+def test_an_endless_listing_raises(published: tuple[World, str, list[str]], *, new_tokens: bool, entries: bool) -> None:
     world, folder, _ = published
     rule = Rule(_Again(new_tokens=new_tokens, entries=entries), LISTS)
     with Proxy(world.store.endpoint_url, rule).running() as proxy:
@@ -142,7 +140,7 @@ def test_a_listing_that_does_not_come_to_an_end_raises(
 
 
 @pytest.mark.parametrize("etag", ["", "&quot;&quot;", 'W/"0123456789abcdef0123456789abcdef"'])
-def test_an_etag_that_says_nothing_of_the_bytes_is_unknown(published: tuple[World, str, list[str]], etag: str) -> None:
+def test_an_etag_that_does_not_identify_the_bytes_is_null(published: tuple[World, str, list[str]], etag: str) -> None:
     world, folder, _ = published
     with edited(world.source, replaced("ETag", etag)) as source:
         [found] = KeyPages(source).below(folder)
@@ -180,7 +178,7 @@ def test_keys_of_every_kind_are_the_same_by_boto3(store: EmbeddedStore) -> None:
     assert found["last_modified"].to_list() == [each["LastModified"] for each in by_boto3]
 
 
-def test_a_store_that_refuses_says_its_own_code_and_is_not_asked_again(world: World) -> None:
+def test_a_refusal_has_the_store_s_own_code_and_is_not_retried(world: World) -> None:
     with Proxy(world.store.endpoint_url, Rule(Refusal(403, "AccessDenied"), LISTS)).running() as proxy:
         with pytest.raises(StoreError, match="AccessDenied"):
             list(KeyPages(replace(world.source, endpoint_url=proxy.endpoint_url)).below("data/"))

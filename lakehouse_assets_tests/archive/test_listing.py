@@ -59,7 +59,7 @@ def test_one_odd_key_does_not_hide_the_others(world: World, name: str) -> None:
     assert listed(world, "BTCUSDT", "2024-01-01", "2024-01-03") == keys
 
 
-def test_sidecars_are_columns_of_their_objects_and_orphans_are_strays(world: World) -> None:
+def test_sidecars_are_columns_of_their_objects_and_orphans_are_unrecognized(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-01-01"])
     orphan = world.key("BTCUSDT", "2024-01-02") + ".CHECKSUM"
     world.put(orphan, b"abc", sidecar=False)
@@ -74,7 +74,9 @@ def test_sidecars_are_columns_of_their_objects_and_orphans_are_strays(world: Wor
     [row] = listing.objects.to_dicts()
     assert row["key"] == key
     assert row["sidecar_size"] > 64
-    assert [(stray.key, stray.reason) for stray in listing.strays] == [(orphan, "it is a sidecar without its object")]
+    assert [(unrecognized.key, unrecognized.reason) for unrecognized in listing.strays] == [
+        (orphan, "it is a sidecar without its object")
+    ]
 
 
 def test_a_folder_that_does_not_exist_is_empty(world: World) -> None:

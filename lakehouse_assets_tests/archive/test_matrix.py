@@ -1,4 +1,4 @@
-"""The archive matrix: what it selects, and how each fault is told."""
+"""The archive matrix: what it selects, and the message of each fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load(tmp_path: Path) -> Load:
 
 
 def klines(fields: str = "") -> str:
-    """A matrix of one sound entry with further fields, written in one line."""
+    """A matrix of one valid entry with further fields, written in one line."""
     return f"datasets:\n  - {{dataset: binance/um/klines/daily, intervals: [1m]{', ' if fields else ''}{fields}}}\n"
 
 
@@ -52,7 +52,7 @@ def entry_of(dataset: str, **fields: object) -> DatasetEntry:
     return DatasetEntry.model_validate({"dataset": dataset, **fields})
 
 
-# What an entry says
+# Entries
 
 
 def test_an_entry_takes_every_field(load: Load) -> None:
@@ -349,7 +349,7 @@ def test_default_dates_reach_no_further_back_than_each_dataset(load: Load) -> No
     ]  # fmt: skip
 
 
-def test_a_fault_of_the_defaults_is_told_once_however_many_entries_it_meets(load: Load) -> None:
+def test_a_fault_of_the_defaults_is_reported_once(load: Load) -> None:
     with pytest.raises(InputError) as caught:
         load(
             "defaults: {catch_up: 1}\n"
@@ -358,7 +358,7 @@ def test_a_fault_of_the_defaults_is_told_once_however_many_entries_it_meets(load
     assert str(caught.value) == "m.yaml: defaults.catch_up: 1 is neither true nor false"
 
 
-# Faults: what is written, and the whole message
+# Faults: the text of the file, and the complete message
 
 WHOLE_FILE = [
     ("", "m.yaml: the file is not a mapping; start it with `datasets:`."),
@@ -466,20 +466,20 @@ PLAIN = [
 
 
 @pytest.mark.parametrize(("text", "message"), WHOLE_FILE)
-def test_a_fault_of_the_whole_file_is_told_in_one_line(load: Load, text: str, message: str) -> None:
+def test_a_fault_of_the_file_is_reported_in_one_line(load: Load, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load(text)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(("text", "message"), [*DATASET, *INTERVAL, *SYMBOLS, *DATES, *PLAIN])
-def test_a_fault_of_an_entry_is_told_with_its_path(load: Load, text: str, message: str) -> None:
+def test_a_fault_of_an_entry_is_reported_with_its_path(load: Load, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load(text)
     assert str(caught.value) == f"m.yaml: datasets[0].{message}"
 
 
-def test_the_path_counts_entries_from_zero_and_every_fault_is_told(load: Load) -> None:
+def test_paths_count_entries_from_zero_and_every_fault_is_reported(load: Load) -> None:
     with pytest.raises(InputError) as caught:
         load(
             """
@@ -500,7 +500,7 @@ def test_the_path_counts_entries_from_zero_and_every_fault_is_told(load: Load) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_dataset_that_is_there_twice_is_refused(load: Load) -> None:
+def test_a_dataset_that_is_listed_twice_is_refused(load: Load) -> None:
     with pytest.raises(InputError) as caught:
         load(
             """
@@ -514,19 +514,19 @@ def test_a_dataset_that_is_there_twice_is_refused(load: Load) -> None:
     assert str(caught.value) == message
 
 
-def test_a_file_that_is_not_there_is_named_whole(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_its_full_path(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     with pytest.raises(InputError) as caught:
         load_matrix(path)
     assert str(caught.value) == f"The archive matrix {path} cannot be read: No such file or directory."
 
 
-def test_a_folder_is_no_matrix(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         load_matrix(tmp_path)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_bytes(b"datasets: \xff\xfe")
     with pytest.raises(InputError, match=r"^m\.yaml: invalid YAML: [^\n]*$"):
@@ -537,7 +537,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     st.sampled_from(["dataset", "intervals", "symbols", "first_period", "follow_from", "partitions_per_run", "mode"]),
     st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.lists(st.text(), max_size=2), st.just({"a": 1})),
 )
-def test_no_value_makes_the_check_raise_anything_but_a_validation_error(field: str, value: object) -> None:
+def test_any_value_raises_at_most_a_validation_error(field: str, value: object) -> None:
     fields = {"dataset": "binance/um/klines/daily", "intervals": ["7m"], field: value}
     if field == "intervals":
         fields["mode"] = "wrong"
@@ -546,7 +546,7 @@ def test_no_value_makes_the_check_raise_anything_but_a_validation_error(field: s
 
 
 @pytest.mark.parametrize("value", ['"a\\nb"', '"{value}"', '"\\u2028"', "'; rm'"])
-def test_an_odd_value_stays_in_one_line(load: Load, value: str) -> None:
+def test_the_message_of_any_value_stays_on_one_line(load: Load, value: str) -> None:
     for text in (
         of(value),
         klines(f"mode: {value}"),
@@ -558,7 +558,7 @@ def test_an_odd_value_stays_in_one_line(load: Load, value: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_unknown_entry_is_told_with_its_likeness_and_all_names(load: Load) -> None:
+def test_an_unknown_entry_is_refused_with_a_suggestion_and_all_names(load: Load) -> None:
     with pytest.raises(InputError) as caught:
         load(klines()).entry("binance/um/kline/daily")
     assert str(caught.value) == (
@@ -567,10 +567,10 @@ def test_an_unknown_entry_is_told_with_its_likeness_and_all_names(load: Load) ->
     )
 
 
-# The matrix that the package brings
+# The packaged matrix
 
 
-def test_the_packaged_matrix_holds_a_sensible_start() -> None:
+def test_the_packaged_matrix_is_a_sensible_starting_point() -> None:
     matrix = load_matrix()
     assert [entry.dataset.name for entry in matrix.entries] == [
         "binance/spot/klines/daily",

@@ -17,7 +17,7 @@ periods = st.builds(
 
 
 @given(periods)
-def test_a_period_is_read_back_from_its_text(period: Period) -> None:
+def test_a_period_is_parsed_back_from_its_text(period: Period) -> None:
     assert Period.parse(str(period), period.cadence) == period
 
 
@@ -49,7 +49,7 @@ def test_a_period_ends_where_the_next_begins(period: Period) -> None:
         ("2024-12", Cadence.MONTHLY, "2025-01"),
     ],
 )
-def test_the_next_period_minds_leap_years_and_year_ends(text: str, cadence: Cadence, following: str) -> None:
+def test_the_next_period_respects_leap_years_and_year_ends(text: str, cadence: Cadence, following: str) -> None:
     assert str(Period.parse(text, cadence).next()) == following
 
 
@@ -57,7 +57,7 @@ def test_a_month_given_for_days_is_its_first_day() -> None:
     assert str(Period.parse("2024-02", Cadence.DAILY)) == "2024-02-01"
 
 
-def test_a_day_given_for_months_is_the_month_that_holds_it() -> None:
+def test_a_day_given_for_months_is_the_month_that_contains_it() -> None:
     assert str(Period.parse("2024-02-29", Cadence.MONTHLY)) == "2024-02"
 
 
@@ -82,7 +82,7 @@ def test_the_manifest_partition_of_a_period_is_its_month() -> None:
         "\uff12\uff10\uff12\uff14-02",
     ],
 )
-def test_what_is_no_period_is_an_input_error_that_quotes_it(text: str, cadence: Cadence) -> None:
+def test_an_invalid_period_is_an_input_error_that_quotes_it(text: str, cadence: Cadence) -> None:
     with pytest.raises(InputError) as caught:
         Period.parse(text, cadence)
     assert repr(text) in str(caught.value)
@@ -100,7 +100,7 @@ def test_the_key_format_writes_what_the_text_says(cadence: Cadence) -> None:
     assert period.start.strftime(cadence.key_format) == str(period)
 
 
-def test_a_range_holds_both_its_ends_and_every_period_between() -> None:
+def test_a_range_contains_both_its_ends_and_every_period_between() -> None:
     first, last = (Period.parse(text, Cadence.DAILY) for text in ("2024-02-27", "2024-03-02"))
     assert [str(period) for period in period_range(first, last)] == [
         "2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02",

@@ -1,4 +1,4 @@
-"""What a user sets and a request carries: used in every client, or refused by name, and never shown if secret."""
+"""Values that users set and requests carry: used by every client, or refused by name; secrets are never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE_TOKENS = [f"{SECRET} x", f"{SECRET}\nx", f"{SECRET}\x00", f"{SECRET}é",
 
 
 @pytest.mark.parametrize("prefix", HOSTILE_PREFIXES)
-def test_a_prefix_that_some_client_reads_otherwise_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefix_that_clients_interpret_differently_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"^The lake prefix .*LAKEHOUSE_LAKE_PREFIX.*; .*\.$"):
         Lake(Bucket(name="lake"), prefix)
     monkeypatch.setenv("LAKEHOUSE_LAKE_PREFIX", prefix)
@@ -39,7 +39,7 @@ def test_a_prefix_that_some_client_reads_otherwise_is_refused(prefix: str, monke
 
 
 @pytest.mark.parametrize("prefix", ["quant/lake-1_v2.0", "/quant/lake-1_v2.0/", " quant/lake-1_v2.0\n"])
-def test_a_prefix_is_used_without_what_stands_around_it(prefix: str) -> None:
+def test_a_prefix_is_stripped(prefix: str) -> None:
     assert Lake(Bucket(name="lake"), prefix).prefix == "quant/lake-1_v2.0/"
 
 
@@ -85,8 +85,8 @@ def test_a_bucket_without_an_endpoint_is_at_that_of_its_region(region: str | Non
     assert Bucket(name="b", region=region).endpoint == endpoint
 
 
-def test_a_line_break_after_a_secret_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that a secret is mounted from ends with one."""
+def test_a_line_break_after_a_secret_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from which a secret is mounted ends with a line break."""
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
         monkeypatch.setenv(f"LAKEHOUSE_LAKE_{name}", f"{SECRET}-{name}\r\n")
     monkeypatch.setenv("LAKEHOUSE_LAKE_BUCKET", "lake\n")
@@ -111,11 +111,11 @@ def test_a_line_break_after_a_secret_is_no_part_of_it(monkeypatch: pytest.Monkey
         "LAKEHOUSE_INCIDENTS_ALERTMANAGER_TOKEN",
     ],
 )
-def test_what_no_header_can_carry_is_refused_by_the_name_of_its_variable(
+def test_a_value_that_no_header_can_carry_is_refused_by_its_variable(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(InputError, match=f"{variable}: (is empty, or )?has a ") as error:
+    with pytest.raises(InputError, match=f"{variable}: (is empty, or )?contains a ") as error:
         load_settings()
     assert SECRET not in str(error.value)
 
@@ -129,20 +129,20 @@ def test_what_no_header_can_carry_is_refused_by_the_name_of_its_variable(
         pytest.param(lambda value: Credentials("k", value.replace(" ", "\r")), id="secret key"),
     ],
 )
-def test_keys_that_no_request_can_carry_are_refused_unseen(make: Callable[[str], Credentials], value: str) -> None:
+def test_keys_that_no_request_can_carry_are_refused_unshown(make: Callable[[str], Credentials], value: str) -> None:
     with pytest.raises(InputError, match="line break or a non-ASCII character") as error:
         make(value)
     assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize("field", ["storage_class", "sse_kms_key_id", "acl"])
-def test_headers_of_objects_made_in_python_are_held_to_the_same_rules(field: str) -> None:
+def test_headers_of_objects_made_in_python_follow_the_same_rules(field: str) -> None:
     with pytest.raises(InputError, match=f"The lake's {field}"):
         ObjectHeaders(**{field: "a\nb"})
 
 
 @pytest.mark.parametrize("field", ["name", "region", "profile"])
-def test_a_bucket_made_in_python_is_held_to_the_same_rules(field: str) -> None:
+def test_a_bucket_made_in_python_follows_the_same_rules(field: str) -> None:
     with pytest.raises(InputError, match=f"^The {field} "):
         Bucket(**{"name": "b", field: "a\x01b"})
 

@@ -1,4 +1,4 @@
-"""Strays and names that are no symbols: all counted, some named, whatever they are called."""
+"""Unrecognized keys and names that are no symbols: all counted, some named, whatever they are called."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FOLDER = "data/futures/um/daily/klines/AUSDT/1m/AUSDT-1m-2024-03-0"
 DAYS = [str(day) for day in range(1, 8)]
 
 
-def strays_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
-    """Objects, strays counted, strays named, and the bytes that listing took at most."""
+def counts_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
+    """Objects, unrecognized keys counted and named, and the bytes that listing took at most."""
     rules = [
         Rule(FOLDER + "{day}.zip", {"day": DAYS}),
         Rule(FOLDER + "2{junk}.zip", {"junk": [f"-{each:07}" for each in range(number)]}, suffixes=("",)),
@@ -44,8 +44,8 @@ def strays_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
     return listing.objects.height, listing.strays_total, listing.strays, most
 
 
-def test_strays_are_all_counted_and_the_first_are_named_in_bounded_memory() -> None:
-    few, many = strays_of(KEYS_PARSED), strays_of(4 * KEYS_PARSED)
+def test_unrecognized_keys_are_all_counted_and_the_first_are_named_in_bounded_memory() -> None:
+    few, many = counts_of(KEYS_PARSED), counts_of(4 * KEYS_PARSED)
     assert (few[0], many[0]) == (7, 7)
     assert (few[1], many[1]) == (KEYS_PARSED + 1, 4 * KEYS_PARSED + 1)
     assert len(many[2]) <= NAMED
@@ -53,19 +53,19 @@ def test_strays_are_all_counted_and_the_first_are_named_in_bounded_memory() -> N
     assert many[3] < 1.5 * few[3]
 
 
-def test_many_of_a_reason_do_not_hide_another_reason() -> None:
+def test_a_frequent_reason_does_not_hide_another_reason() -> None:
     tally = UnrecognizedKeys()
     for number in range(1_000):
         tally.add([UnrecognizedKey(f"a{number}", "one reason")])
     tally.add([UnrecognizedKey("b", "another")], total=5)
     assert tally.total == 1_005
-    assert [stray.reason for stray in tally.named] == ["one reason"] * NAMED_PER_REASON + ["another"]
+    assert [unrecognized.reason for unrecognized in tally.named] == ["one reason"] * NAMED_PER_REASON + ["another"]
 
 
 ODD = ["a b", "$(x)", "a'b", 'a"b', "*", "%41", "a\\b", "\u202eTDSU", "A\u200bB", "A\tB", "A\nB", "..", "🚀USDT", "A.B"]
 
 
-def test_names_in_the_place_of_symbols_that_are_none_are_told() -> None:
+def test_names_in_the_place_of_symbols_that_are_not_symbols_are_reported() -> None:
     rules = [Rule("data/futures/um/daily/klines/{symbol}/1m/x.zip", {"symbol": ["AUSDT", "币安人生USDT", *ODD]})]
     with listing_server(rules) as server:
         names = Lister(Bucket(name="any", endpoint_url=server.endpoint_url, anonymous=True)).names(DATASET)
@@ -74,7 +74,7 @@ def test_names_in_the_place_of_symbols_that_are_none_are_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["\u202eTDSU", "A\u200bB", "A\tB", "A\nB", "\x1b[31m", "\ud800"])
-def test_what_would_not_be_seen_as_it_is_is_escaped(name: str) -> None:
+def test_misleading_characters_are_escaped(name: str) -> None:
     assert printable(name).isprintable()
     assert printable(name).isascii()
     assert printable("币安🚀 é") == "币安🚀 é"

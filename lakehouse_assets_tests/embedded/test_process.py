@@ -1,4 +1,4 @@
-"""Tethered programs: themselves in every respect, but gone when their starter is."""
+"""Tethered programs behave as usual, but end with the process that started them."""
 
 from __future__ import annotations
 

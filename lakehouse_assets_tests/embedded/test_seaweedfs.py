@@ -1,4 +1,4 @@
-"""The embedded store: what each identity may do, what survives, and what ends with its process."""
+"""The embedded store: rights of each identity, data that survives, and processes that end."""
 
 from __future__ import annotations
 
@@ -269,14 +269,14 @@ def test_a_child_that_is_just_being_forked_does_not_keep_directory_or_ports(tmp_
         os.waitpid(child, 0)
 
 
-def test_a_taken_port_is_said(store: EmbeddedStore) -> None:
+def test_a_taken_port_is_refused(store: EmbeddedStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"Port {port} .* is taken"):
             EmbeddedStore(port=port).start()
 
 
-def test_stores_started_at_the_same_moment_do_not_meet() -> None:
+def test_stores_started_at_the_same_time_use_different_ports() -> None:
     stores = [EmbeddedStore() for _ in range(3)]
     try:
         with ThreadPoolExecutor(3) as pool:
@@ -351,7 +351,7 @@ def test_a_store_that_cannot_start_shows_the_log(tmp_path: Path) -> None:
     assert "filerldb2" in str(error.value)
 
 
-def test_a_missing_weed_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_weed_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seaweedfs.shutil, "which", lambda *_, **__: None)
     with pytest.raises(InputError, match=r"lakehouse-assets\[embedded\]"):
         EmbeddedStore().start()

@@ -1,4 +1,4 @@
-"""Catalogs in the lake: all are kept, the newest is read, and the symbols reference grows."""
+"""Catalogs in the lake: all are stored, the newest is read, and the symbols reference grows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakehouse_assets.archive.catalog.catalog import Depth
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake import catalog_store
 from lakehouse_assets.lake.catalog_store import read_catalog, read_symbols, universe, write_catalog
-from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, stray
+from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, unrecognized_row
 from lakehouse_assets_tests.world import World
 
 KLINES = "um/klines/daily"
@@ -25,7 +25,7 @@ def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_ke
     old = catalog_of(
         "binance",
         pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-05-31", interval="1m")]),
-        strays=[stray("data2/", "staging", known=True)],
+        strays=[unrecognized_row("data2/", "staging", known=True)],
         taken_at=datetime(2022, 6, 30, 23, 59, tzinfo=UTC),
     )
     new = catalog_of(
@@ -36,7 +36,7 @@ def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_ke
                 span(KLINES, "币安人生USDT", None, None),
             ]
         ),
-        strays=[stray("data9/", "unknown")],
+        strays=[unrecognized_row("data9/", "unknown")],
         depth=Depth.SHALLOW,
     )
     for each in (old, new):
@@ -66,7 +66,7 @@ def test_symbols_and_universes_are_read_from_the_lake_and_never_shrink(world: Wo
         read_symbols(world.lake, "nowhere")
 
 
-def test_a_catalog_of_nothing_is_not_kept(world: World) -> None:
+def test_an_empty_catalog_is_not_stored(world: World) -> None:
     with pytest.raises(
         StoreError, match=r"^Listing s3://data\.binance\.vision/ failed: no known dataset of binance was found"
     ):
@@ -74,13 +74,13 @@ def test_a_catalog_of_nothing_is_not_kept(world: World) -> None:
     assert read_catalog(world.lake, "binance") is None
 
 
-def test_a_catalog_whose_writing_was_cut_short_has_not_happened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partially_written_catalog_is_ignored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = catalog_of("binance", pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-06-30")]))
     write_catalog(world.lake, first)
     second = catalog_of(
         "binance",
         pl.DataFrame([span(KLINES, "BUSDT", "2022-01-01", "2022-06-30")]),
-        strays=[stray("data9/", "unknown")],
+        strays=[unrecognized_row("data9/", "unknown")],
         taken_at=datetime(2022, 7, 2, tzinfo=UTC),
     )
     whole = catalog_store.write_rows
@@ -104,7 +104,7 @@ def test_a_catalog_whose_writing_was_cut_short_has_not_happened(world: World, mo
 
 
 @pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(days=400)])
-def test_a_catalog_of_a_clock_that_was_ahead_is_not_the_newest_for_as_long(world: World, ahead: timedelta) -> None:
+def test_a_catalog_dated_in_the_future_is_not_the_newest(world: World, ahead: timedelta) -> None:
     now = datetime.now(UTC)
     spans = pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-06-30")])
     write_catalog(world.lake, catalog_of("binance", spans, taken_at=now + ahead))
@@ -117,7 +117,7 @@ def test_a_catalog_of_a_clock_that_was_ahead_is_not_the_newest_for_as_long(world
 
 
 @pytest.mark.parametrize("depth", list(Depth))
-def test_a_catalog_that_lacks_many_symbols_is_not_kept_unless_somebody_says_so(world: World, depth: Depth) -> None:
+def test_a_catalog_that_lacks_many_symbols_is_not_stored_unless_accepted(world: World, depth: Depth) -> None:
     rows = [span(KLINES, f"A{number:02}USDT", "2022-01-01", "2022-06-30") for number in range(40)]
     write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows)))
     later = datetime(2022, 7, 2, tzinfo=UTC)

@@ -31,7 +31,7 @@ def document(page: str) -> dict:
 
 
 def decoded(page: str) -> dict[tuple[str, str], DatasetCoverage]:
-    """What the page's own script makes of the rows."""
+    """The cells as the page's own script decodes them."""
     content, cells = document(page), {}
     for symbol, runs in content["rows"]:
         at = 0
@@ -71,7 +71,7 @@ def test_states_of_a_real_lake(world: World) -> None:
         coverage(world.lake, DATASET, symbol="NOPE")
 
 
-def test_what_vanished_everywhere_is_not_published(world: World) -> None:
+def test_a_symbol_withdrawn_everywhere_is_not_published(world: World) -> None:
     [key] = world.publish(["AAA"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.withdraw(key)
@@ -84,7 +84,7 @@ symbols = st.sampled_from(["A", "BTCUSDT", "币安人生USDT", "a-b", "</script>
 
 
 @given(st.dictionaries(st.tuples(symbols, periods), st.sampled_from(list(DatasetCoverage)), max_size=60))
-def test_the_page_holds_every_cell(cells: dict[tuple[str, str], DatasetCoverage]) -> None:
+def test_the_page_contains_every_cell(cells: dict[tuple[str, str], DatasetCoverage]) -> None:
     page = coverage_page(DATASET, frame([(*place, cover) for place, cover in cells.items()]), now=NOW)
     assert decoded(page) == cells
 

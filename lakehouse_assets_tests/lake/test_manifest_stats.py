@@ -1,4 +1,4 @@
-"""The census equals what is in the lake, and reads again only what changed."""
+"""Manifest statistics equal what is in the lake, and only changed months are read again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lakehouse_assets.lake.manifest_stats import MANIFEST_STATS_SCHEMA, Manifest
 from lakehouse_assets_tests.world import World, scope
 
 
-def row(census: pl.DataFrame, period: str) -> dict:
-    return census.filter(pl.col("period") == period).row(0, named=True)
+def row(stats: pl.DataFrame, period: str) -> dict:
+    return stats.filter(pl.col("period") == period).row(0, named=True)
 
 
 def test_counts_per_period_and_state(world: World) -> None:
@@ -19,17 +19,17 @@ def test_counts_per_period_and_state(world: World) -> None:
     refused = world.key("ETHUSDT", "2024-03-31")
     with world.refused_writes(refused):
         world.engine(attempts=1).sync(scope(world.entry(), "2024-03-30", "2024-04-01"), mode="direct")
-    census = ManifestStats(world.lake).of(world.entry().dataset)
-    assert census.schema == MANIFEST_STATS_SCHEMA
-    assert census["period"].to_list() == ["2024-03-30", "2024-03-31", "2024-04-01"]
-    whole, partly = row(census, "2024-03-30"), row(census, "2024-03-31")
+    stats = ManifestStats(world.lake).of(world.entry().dataset)
+    assert stats.schema == MANIFEST_STATS_SCHEMA
+    assert stats["period"].to_list() == ["2024-03-30", "2024-03-31", "2024-04-01"]
+    whole, partly = row(stats, "2024-03-30"), row(stats, "2024-03-31")
     assert (whole["expected"], whole["present"], whole["bytes"], whole["failed"]) == (2, 2, 1000, 0)
     assert (partly["expected"], partly["present"], partly["bytes"], partly["failed"]) == (2, 1, 500, 1)
     assert whole["unverified"] + whole["verified"] == 2
     assert whole["synced_at"] is not None
 
 
-def test_a_vanished_object_is_kept_and_not_expected(world: World) -> None:
+def test_a_withdrawn_object_is_kept_and_not_expected(world: World) -> None:
     [key, _other] = world.publish(["BTCUSDT", "ETHUSDT"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.withdraw(key)
@@ -42,7 +42,7 @@ def test_only_months_that_changed_are_read_again(world: World, monkeypatch: pyte
     world.publish(["BTCUSDT"], ["2024-03-01", "2024-04-01"])
     for day in ("2024-03-01", "2024-04-01"):
         world.engine().sync(scope(world.entry(), day))
-    census, scanned = ManifestStats(world.lake), []
+    stats, scanned = ManifestStats(world.lake), []
     months = Manifest.months
 
     def noted(self: Manifest):
@@ -56,12 +56,12 @@ def test_only_months_that_changed_are_read_again(world: World, monkeypatch: pyte
 
     monkeypatch.setattr(Manifest, "months", noted)
     dataset = world.entry().dataset
-    first = census.of(dataset)
-    assert census.of(dataset).equals(first)
+    first = stats.of(dataset)
+    assert stats.of(dataset).equals(first)
     assert scanned == [["2024-03", "2024-04"]]
     world.publish(["ETHUSDT"], ["2024-04-01"])
     world.engine().sync(scope(world.entry(), "2024-04-01"))
-    again = census.of(dataset)
+    again = stats.of(dataset)
     assert scanned[1:] == [["2024-04"]]
     assert (row(again, "2024-03-01")["present"], row(again, "2024-04-01")["present"]) == (1, 2)
 

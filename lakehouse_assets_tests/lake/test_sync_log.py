@@ -1,4 +1,4 @@
-"""The history of syncs and the efficiency that it sums up to."""
+"""The sync log, and the efficiency report that sums it up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lakehouse_assets.lake.sync_log import efficiency, read_history
 from lakehouse_assets_tests.world import World, days, scope
 
 
-def test_each_mode_adds_what_it_took_and_saved(world: World) -> None:
+def test_each_mode_adds_its_cost_and_its_savings(world: World) -> None:
     world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-03"))
     for day, mode in zip(
         days("2024-03-01", "2024-03-03"), (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED), strict=True
@@ -36,6 +36,6 @@ def test_a_sync_that_changes_nothing_leaves_no_row(world: World) -> None:
     assert read_history(world.lake).height == 1
 
 
-def test_a_lake_without_any_sync_has_an_empty_history(world: World) -> None:
+def test_a_lake_without_any_sync_has_an_empty_sync_log(world: World) -> None:
     assert read_history(world.lake).is_empty()
     assert efficiency(read_history(world.lake), by="day").is_empty()

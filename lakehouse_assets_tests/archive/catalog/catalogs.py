@@ -1,4 +1,4 @@
-"""Catalogs made by hand, for tests of what follows from them."""
+"""Catalogs built by hand, for tests of what is derived from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def span(
     }
 
 
-def stray(prefix: str, reason: str, *, known: bool = False) -> dict[str, Any]:
+def unrecognized_row(prefix: str, reason: str, *, known: bool = False) -> dict[str, Any]:
     """A row of UNRECOGNIZED_SCHEMA."""
     return {
         "exchange": "binance",

@@ -1,4 +1,4 @@
-"""Catalogs: spans, liveness, differences and the matrix that follow from them."""
+"""Catalogs: spans, publication states, differences and the derived matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lakehouse_assets.archive.catalog.catalog import (
 )
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.errors import InputError
-from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, stray
+from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, unrecognized_row
 
 KLINES, TRADES, METRICS = "um/klines/daily", "um/trades/daily", "um/metrics/daily"
 LIVE, DEAD = "2022-06-30", "2022-05-31"
@@ -104,13 +104,13 @@ def test_datasets_and_symbols_are_live_quiet_or_dead_by_their_newest_day() -> No
     ]
 
 
-def test_one_object_dated_in_the_future_makes_nobody_quiet() -> None:
+def test_an_object_dated_in_the_future_makes_no_other_symbol_quiet() -> None:
     taken = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "ODDUSDT", "2022-01-01", "2926-01-01"))
     assert set(taken.symbols()["state"]) == {"live"}
     assert taken.datasets()["newest"].to_list() == [date(2022, 6, 30)]
 
 
-def test_the_exchange_s_own_date_counts() -> None:
+def test_states_follow_the_exchange_s_own_date() -> None:
     taken_at = datetime(2026, 9, 30, 17, tzinfo=UTC)
     row = span("spot/trades/daily", "BTC-USDT", "2026-03-01", "2026-10-01", exchange="htx")
     assert catalog_of("htx", pl.DataFrame([row]), taken_at=taken_at).datasets()["newest"].to_list() == [
@@ -118,7 +118,7 @@ def test_the_exchange_s_own_date_counts() -> None:
     ]
 
 
-def test_in_a_shallow_catalog_the_sample_stands_for_the_rest() -> None:
+def test_totals_of_a_shallow_catalog_are_extrapolated_from_its_sample() -> None:
     taken = catalog(
         span(TRADES, "AUSDT", "2022-01-01", LIVE, objects=10),
         span(TRADES, "BUSDT", "2022-01-01", LIVE, objects=20),
@@ -133,14 +133,14 @@ def test_in_a_shallow_catalog_the_sample_stands_for_the_rest() -> None:
 # From one catalog to the next
 
 
-def test_what_came_and_went_is_told_once_each() -> None:
+def test_each_difference_between_two_catalogs_is_reported_once() -> None:
     before = catalog(
         span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
         span(KLINES, "QUIETUSDT", "2022-01-01", LIVE, interval="1m"),
         span(KLINES, "GONEUSDT", "2022-01-01", LIVE, interval="1m"),
         span(TRADES, "AUSDT", "2022-01-01", LIVE),
         span("cm/metrics/daily", "BTCUSD_PERP", "2022-01-01", LIVE),
-        strays=[stray("data2/", "staging", known=True), stray("data9/", NO_DATASET)],
+        strays=[unrecognized_row("data2/", "staging", known=True), unrecognized_row("data9/", NO_DATASET)],
     )
     later = "2022-08-10"
     now = catalog(
@@ -151,7 +151,11 @@ def test_what_came_and_went_is_told_once_each() -> None:
         span(TRADES, "AUSDT", "2022-01-01", LIVE),
         span(TRADES, "NEWUSDT", "2022-06-05", LIVE),
         span(METRICS, "AUSDT", "2022-07-01", later),
-        strays=[stray("data2/", "staging", known=True), stray("data9/", NO_DATASET), stray("data/um/x/", NO_DATASET)],
+        strays=[
+            unrecognized_row("data2/", "staging", known=True),
+            unrecognized_row("data9/", NO_DATASET),
+            unrecognized_row("data/um/x/", NO_DATASET),
+        ],
         taken_at=datetime(2022, 8, 11, tzinfo=UTC),
     )
     changes = changes_between(before, now)
@@ -174,20 +178,20 @@ def test_what_came_and_went_is_told_once_each() -> None:
     assert ("dataset back", "", [TRADES]) in kinds(back)
 
 
-def test_only_what_both_catalogs_looked_at_is_compared() -> None:
+def test_only_datasets_that_both_catalogs_cover_are_compared() -> None:
     um, spot = span(KLINES, "AUSDT", "2022-01-01", LIVE), span("spot/trades/daily", "AUSDT", "2022-01-01", LIVE)
     whole, narrowed = catalog(um, spot), catalog(um, markets=("um",))
     assert changes_between(whole, narrowed).is_empty()
     assert changes_between(narrowed, whole).is_empty()
 
 
-def test_a_shallow_catalog_calls_no_symbol_gone_or_quiet_that_it_did_not_look_at() -> None:
+def test_a_shallow_catalog_reports_no_unsampled_symbol_as_gone_or_quiet() -> None:
     before = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "BUSDT", "2022-01-01", LIVE))
     now = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=Depth.SHALLOW)
     assert kinds(changes_between(before, now)) == [("new symbol", "NEWUSDT", [TRADES])]
 
 
-def test_a_shallow_catalog_of_months_is_compared_only_as_far_as_it_looked() -> None:
+def test_a_shallow_catalog_of_months_is_compared_only_for_the_months_it_listed() -> None:
     books, candles = "spot/orderbooks/daily", "spot/candlesticks/daily"
     fields = {"exchange": "gate"}
     exact = catalog_of(
@@ -223,7 +227,7 @@ def test_a_shallow_catalog_of_months_is_compared_only_as_far_as_it_looked() -> N
 # Against the matrix
 
 
-def test_the_matrix_and_what_is_published_are_compared_both_ways() -> None:
+def test_the_matrix_and_the_catalog_are_compared_both_ways() -> None:
     taken = catalog(
         span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
         span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1h"),
@@ -248,7 +252,7 @@ def test_the_matrix_and_what_is_published_are_compared_both_ways() -> None:
     assert against_matrix(catalog(markets=("spot",)), wanted).is_empty()
 
 
-def test_a_matrix_made_of_the_catalog_differs_from_it_in_nothing() -> None:
+def test_a_matrix_made_from_a_catalog_does_not_differ_from_it() -> None:
     taken = catalog(
         span(KLINES, "AUSDT", "2022-01-01", LIVE, interval="1m"),
         span("um/bookTicker/daily", "AUSDT", "2023-06-01", "2024-03-30"),
@@ -263,7 +267,7 @@ def test_a_matrix_made_of_the_catalog_differs_from_it_in_nothing() -> None:
     assert against_matrix(taken, made).is_empty()
 
 
-def test_days_before_those_that_are_known_or_wanted_are_told() -> None:
+def test_periods_before_the_declared_or_wanted_first_one_are_reported() -> None:
     taken = catalog(
         span("spot/trades/monthly", "AUSDT", "2015-03-01", LIVE),
         span("spot/trades/daily", "AUSDT", "2017-07-13", LIVE),
@@ -285,6 +289,6 @@ def test_days_before_those_that_are_known_or_wanted_are_told() -> None:
     assert set(alarming(found)["name"]) == {"2015-03 (known: 2017-07)", "2017-07-13 (known: 2017-07-14)"}
 
 
-def test_nothing_found_makes_no_matrix() -> None:
+def test_an_empty_catalog_makes_no_matrix() -> None:
     with pytest.raises(InputError, match=r"No known data set of binance was found in um; there is no matrix to make\."):
         catalog(markets=("um",)).matrix()

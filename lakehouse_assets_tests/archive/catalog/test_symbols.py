@@ -1,4 +1,4 @@
-"""Symbols: what a name says, on every exchange, and what only a table knows."""
+"""Symbols: facts from the name on every exchange, and facts from tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, S
         ("option", "BTCUSDT", ("option", "BTC", "USDT", "BTC/USDT.option")),
     ],
 )
-def test_a_symbol_of_binance_says_what_it_is(
+def test_a_symbol_of_binance_is_parsed_into_its_facts(
     market: str, symbol: str, said: tuple[str, str | None, str | None, str | None]
 ) -> None:
     facts = symbol_facts("binance", market, symbol)
@@ -92,7 +92,7 @@ def test_a_month_code_means_its_last_friday(symbol: str, delivery: date) -> None
 
 
 @pytest.mark.parametrize("symbol", ["CVCUSDTSETTLED", "AERGOUSDTSETTLED", "ICPUSDT_SETTLED", "BTCUSDT_210326_SETTLED"])
-def test_the_mark_of_settlement_is_read(symbol: str) -> None:
+def test_the_settlement_mark_is_parsed(symbol: str) -> None:
     assert symbol_facts("binance", "um", symbol).settled
     assert not symbol_facts("binance", "um", symbol.partition("SETTLED")[0].rstrip("_")).settled
 
@@ -111,11 +111,11 @@ def test_leveraged_tokens_are_known(symbol: str) -> None:
 @pytest.mark.parametrize(
     "symbol", ["JUPUSDT", "SYRUPUSDT", "BULLAUSDT", "UPUSDT", "SUPERUSDT", "BTCUSDT", "CHECKUPUSDT"]
 )
-def test_coins_that_end_likewise_are_not_leveraged(symbol: str) -> None:
+def test_coins_with_the_same_ending_are_not_leveraged(symbol: str) -> None:
     assert not symbol_facts("binance", "spot", symbol).leveraged
 
 
-def test_leverage_is_a_matter_of_the_exchange_and_of_spot() -> None:
+def test_leveraged_tokens_depend_on_the_exchange_and_exist_on_spot_only() -> None:
     assert symbol_facts("bybit", "spot", "BTC3LUSDT").leveraged
     assert symbol_facts("gate", "spot", "BTC5S_USDT").leveraged
     assert not symbol_facts("binance", "spot", "BTC3LUSDT").leveraged
@@ -154,7 +154,7 @@ def test_the_tables_name_exchanges_and_markets_that_are_known() -> None:
 
 
 @given(st.sampled_from([(e.name, market) for e in EXCHANGES.values() for market in e.markets]), st.text())
-def test_any_text_is_read_and_parts_only_what_it_holds(place: tuple[str, str], symbol: str) -> None:
+def test_any_text_is_parsed_and_parts_come_from_the_text(place: tuple[str, str], symbol: str) -> None:
     facts = symbol_facts(*place, symbol)
     assert (facts.base is None) == (facts.quote is None) == (facts.instrument is None)
     if facts.base is not None:
@@ -162,7 +162,7 @@ def test_any_text_is_read_and_parts_only_what_it_holds(place: tuple[str, str], s
         assert facts.base in symbol
 
 
-def test_every_market_has_forms_and_its_canaries_read() -> None:
+def test_every_market_has_forms_that_parse_its_canaries() -> None:
     for exchange in EXCHANGES.values():
         places = {(p.market, exchange.layouts[p.id].symbol_place) for p in exchange.publications}
         assert {market for market, place in places if place is not SymbolPlace.NOWHERE} == set(exchange.symbol_forms)
@@ -173,7 +173,7 @@ def test_every_market_has_forms_and_its_canaries_read() -> None:
                     assert facts.asset in {"BTC", "ETH", "BNB", "XAU", "BTCBVOL", "ETHBVOL"}, (exchange.name, symbol)
 
 
-def test_every_real_symbol_has_an_instrument_of_its_own(listed_keys: tuple[str, tuple[str, ...]]) -> None:
+def test_every_real_symbol_has_a_distinct_instrument(listed_keys: tuple[str, tuple[str, ...]]) -> None:
     parsed = {BINANCE.parse(key) for key in listed_keys[1]}
     symbols = {key.symbol for key in parsed if isinstance(key, ParsedKey)}
     facts = {symbol: symbol_facts("binance", "um", symbol) for symbol in symbols}

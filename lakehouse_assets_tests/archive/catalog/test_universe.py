@@ -53,7 +53,7 @@ def test_a_ticker_that_passed_to_another_asset_is_two_spans_though_the_archive_h
     ]
 
 
-def test_the_universe_of_a_day_holds_what_died_since_and_not_what_came_later(
+def test_the_universe_of_a_day_has_symbols_that_were_delisted_since_but_none_listed_later(
     real: pl.DataFrame, listed_keys: tuple[str, tuple[str, ...]]
 ) -> None:
     if listed_keys[0] != "real":
@@ -82,7 +82,7 @@ def test_delivery_settlement_and_other_scripts_are_columns() -> None:
     assert rows["这是测试币USDT"]["base"] == "这是测试币"
 
 
-def test_intervals_are_united_and_a_long_gap_makes_two_spans_of_one_instrument() -> None:
+def test_intervals_are_merged_and_a_long_gap_makes_two_spans_of_one_instrument() -> None:
     made = reference(
         catalog_of(
             "binance",
@@ -127,7 +127,7 @@ def test_objects_that_are_withdrawn_do_not_shorten_a_span() -> None:
     assert second.select("first", "last").rows() == [(date(2020, 1, 1), date(2021, 12, 31))]
 
 
-def test_what_a_narrowed_or_shallow_catalog_did_not_look_at_stays_published() -> None:
+def test_symbols_that_a_partial_or_shallow_catalog_does_not_cover_stay_published() -> None:
     rows = [
         span("um/klines/daily", "AUSDT", "2021-01-01", "2021-06-30"),
         span("spot/trades/daily", "CUSDT", "2021-01-01", "2021-06-30"),
@@ -143,7 +143,7 @@ def test_what_a_narrowed_or_shallow_catalog_did_not_look_at_stays_published() ->
     ]
 
 
-def test_a_day_that_is_not_known_yet_is_refused_and_one_before_all_is_empty() -> None:
+def test_a_day_after_the_newest_catalog_is_refused_and_one_before_the_first_symbol_is_empty() -> None:
     made = reference(_catalog(span("um/klines/daily", "AUSDT", "2021-01-01", "2021-06-30")))
     with pytest.raises(InputError, match=r"^The newest catalog ends on 2021-06-30, before 2021-07-01;"):
         universe(made, date(2021, 7, 1))
@@ -164,7 +164,7 @@ def test_daily_files_decide_on_which_day_of_its_last_month_a_symbol_ended() -> N
     assert days == {(2, 1): ["AUSDT", "BUSDT"], (5, 13): ["AUSDT", "BUSDT"], (5, 14): ["BUSDT"]}
 
 
-def test_files_that_hold_all_symbols_tell_of_none() -> None:
+def test_files_with_all_symbols_add_no_symbol() -> None:
     made = reference(
         catalog_of(
             "bitmex",

@@ -1,4 +1,4 @@
-"""Walking an archive: every exchange's tree on a real store, odd keys, and many pages."""
+"""Walks of an archive: every exchange's tree on a real store, unrecognized keys, and many pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def found(catalog: Catalog, *columns: str) -> list[tuple[Any, ...]]:
     return catalog.spans.select(columns).rows()
 
 
-def strays(catalog: Catalog) -> dict[str, tuple[str, int, bool]]:
+def reasons_by_prefix(catalog: Catalog) -> dict[str, tuple[str, int, bool]]:
     return {row["prefix"]: (row["reason"], row["objects"], row["known"]) for row in catalog.strays.to_dicts()}
 
 
@@ -83,7 +83,7 @@ def published(exchange: Exchange) -> tuple[dict[tuple[Any, ...], tuple[date, dat
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_every_data_set_of_an_exchange_is_found_with_its_first_and_last_period(name: str, archive: Bucket) -> None:
+def test_every_dataset_of_an_exchange_is_found_with_its_first_and_last_period(name: str, archive: Bucket) -> None:
     exchange = EXCHANGES[name]
     expected, keys = published(exchange)
     sidecars = [sidecar for key in keys if (sidecar := exchange.sidecar_of(key))]
@@ -107,10 +107,10 @@ def test_every_data_set_of_an_exchange_is_found_with_its_first_and_last_period(n
         assert (row["first"], row["last"], row["objects"]) == expected[key]
 
 
-# What no module knows
+# Unrecognized keys
 
 
-def test_folders_where_no_known_data_set_lies_are_named_and_known_strays_are_told_apart(archive: Bucket) -> None:
+def test_unknown_folders_are_named_and_known_unrecognized_keys_are_told_apart(archive: Bucket) -> None:
     put(
         archive,
         [
@@ -125,7 +125,7 @@ def test_folders_where_no_known_data_set_lies_are_named_and_known_strays_are_tol
     )
     catalog = discover("binance", archive)
     assert catalog.datasets()["dataset"].to_list() == ["um/klines/daily"]
-    reasons = strays(catalog)
+    reasons = reasons_by_prefix(catalog)
     assert {prefix for prefix, (reason, _, _) in reasons.items() if reason == NO_DATASET} == {
         f"{ROOT}/newThing/",
         "data/bonds/",
@@ -139,7 +139,7 @@ def test_folders_where_no_known_data_set_lies_are_named_and_known_strays_are_tol
     ]
 
 
-def test_odd_keys_are_counted_by_reason_and_hide_nothing(archive: Bucket) -> None:
+def test_unrecognized_keys_are_counted_by_reason_and_hide_no_object(archive: Bucket) -> None:
     folder = f"{ROOT}/klines/BTCUSDT/1m"
     odd = [
         f"{folder}/BTCUSDT-1m-2024-01-02.odd\nname.zip",
@@ -168,12 +168,12 @@ def test_odd_keys_are_counted_by_reason_and_hide_nothing(archive: Bucket) -> Non
     assert not catalog.strays["known"].any()
 
 
-def test_a_sidecar_alone_is_no_symbol(archive: Bucket) -> None:
+def test_a_sidecar_without_its_object_makes_no_symbol(archive: Bucket) -> None:
     put(archive, [kline("AUSDT", "2024-01-01")[1], *kline("BUSDT", "2024-01-01")])
     assert found(discover("binance", archive), "symbol") == [("BUSDT",)]
 
 
-def test_a_long_silence_makes_two_spans(archive: Bucket) -> None:
+def test_a_long_gap_makes_two_spans(archive: Bucket) -> None:
     days = ["2021-01-30", "2021-01-31", "2023-12-23", "2023-12-24"]
     put(archive, [key for day in days for key in kline("LITUSDT", day)])
     assert found(discover("binance", archive), "span", "first", "last", "objects") == [
@@ -182,10 +182,10 @@ def test_a_long_silence_makes_two_spans(archive: Bucket) -> None:
     ]
 
 
-# Narrowing and failing
+# Partial walks and failures
 
 
-def test_a_narrowed_walk_looks_at_nothing_else(archive: Bucket) -> None:
+def test_a_partial_walk_lists_nothing_else(archive: Bucket) -> None:
     spot = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2024-01-01.zip"
     metrics = f"{ROOT}/metrics/BTCUSDT/BTCUSDT-metrics-2024-01-01.zip"
     put(archive, [*kline("BTCUSDT", "2024-01-01"), spot, metrics])
@@ -201,7 +201,7 @@ def test_a_narrowed_walk_looks_at_nothing_else(archive: Bucket) -> None:
     )
 
 
-def test_data_sets_that_share_folders_are_no_strays_of_each_other(archive: Bucket) -> None:
+def test_datasets_that_share_folders_do_not_report_each_other_as_unrecognized(archive: Bucket) -> None:
     put(archive, ["spot/AUSDT/AUSDT-2024-01.csv.gz", "spot/AUSDT/AUSDT_2024-01-05.csv.gz"])
     whole = discover("bybit", archive)
     assert found(whole, "cadence", "first", "last") == [
@@ -211,7 +211,7 @@ def test_data_sets_that_share_folders_are_no_strays_of_each_other(archive: Bucke
     assert whole.strays.is_empty()
 
 
-def test_an_unknown_market_or_data_type_is_named_with_what_there_is(archive: Bucket) -> None:
+def test_an_unknown_market_or_data_type_is_refused_with_the_known_ones(archive: Bucket) -> None:
     with pytest.raises(InputError, match=r"binance has no market 'umm'; it has spot, um, cm, option\."):
         discover("binance", archive, markets=["umm"])
     with pytest.raises(InputError, match=r"binance/option has no data type 'klines'; it has BVOLIndex, EOHSummary\."):
@@ -220,7 +220,7 @@ def test_an_unknown_market_or_data_type_is_named_with_what_there_is(archive: Buc
         discover("binanse", archive)
 
 
-def test_a_walk_whose_listing_fails_fails_whole(archive: Bucket) -> None:
+def test_a_walk_fails_if_one_listing_fails(archive: Bucket) -> None:
     with pytest.raises(StoreError, match=r"^Listing s3://no-such-bucket/ failed: "):
         discover("binance", replace(archive, name="no-such-bucket"))
     nowhere = replace(archive, endpoint_url="http://127.0.0.1:9", max_attempts=1)
@@ -240,7 +240,7 @@ def days(first: str, count: int) -> list[str]:
     return [str(date.fromisoformat(first) + timedelta(days=number)) for number in range(count)]
 
 
-def test_folders_and_keys_beyond_a_page_are_all_counted_and_pages_are_as_few_as_can_be() -> None:
+def test_folders_and_keys_beyond_a_page_are_counted_with_the_fewest_requests() -> None:
     symbols = [f"S{number:04}USDT" for number in range(1_100)]
     template = ROOT + "/metrics/{symbol}/{symbol}-metrics-{day}.zip"
     rules = [
@@ -261,7 +261,7 @@ def test_folders_and_keys_beyond_a_page_are_all_counted_and_pages_are_as_few_as_
     assert catalog.strays["objects"].sum() == 1_100
 
 
-def test_an_odd_key_beyond_the_first_pages_costs_no_key_and_counts_none_twice() -> None:
+def test_an_unrecognized_key_beyond_the_first_pages_loses_and_repeats_no_key() -> None:
     folder = ROOT + "/metrics/AUSDT"
     rules = [
         Rule(folder + "/AUSDT-metrics-{day}.zip", {"day": days("2001-01-01", 4_700)}),
@@ -276,7 +276,7 @@ def test_an_odd_key_beyond_the_first_pages_costs_no_key_and_counts_none_twice() 
     assert catalog.strays.select("objects", "example").rows() == [(1, folder + "/zz//odd.zip")]
 
 
-def test_a_shallow_walk_finds_every_name_in_few_pages_and_the_ends_of_a_sample() -> None:
+def test_a_shallow_walk_finds_every_symbol_in_few_pages_and_both_ends_of_a_sample() -> None:
     symbols = [f"S{number:04}USDT" for number in range(400)]
     long = days("2018-01-01", 2_000)
     template = ROOT + "/klines/{symbol}/{interval}/{symbol}-{interval}-{day}.zip"

@@ -1,4 +1,4 @@
-"""One test table per exchange: keys as published, with what they say, and strays with their reason.
+"""One test table per exchange: keys as published, with what they say, and unrecognized keys with their reason.
 
 A place is market, data type, cadence, symbol, interval, period and part; ``-`` where there is none.
 Binance's tables are in ``archive/test_binance_grammar.py``.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Table:
     keys: dict[str, str]
-    strays: dict[str, str]
+    unrecognized: dict[str, str]
 
 
 _NEW = "historical_data/futures/daily"
@@ -34,7 +34,7 @@ TABLES = {
                 "derivatives spot_index daily BTCUSD - 2020-01-01 -"
             ),
         },
-        strays={
+        unrecognized={
             "trading/DATAOLD01USDT/DATAUSDT2024-08-23.csv.gz": "its folder is of another symbol",
             "kline_for_metatrader4/ADAUSDT/2021/ADAUSDT_15_2021-01-01_2021-01-31.csv.gz": "UTC+3",
             "trade/option/BTC/2026-08-03_BTC_USDT.trades.csv.zip": "unannounced tree of options",
@@ -54,7 +54,7 @@ TABLES = {
             "data/trade/20141122.csv.gz": "derivatives trade daily * - 2014-11-22 -",
             "data/quote/20240229.csv.gz": "derivatives quote daily * - 2024-02-29 -",
         },
-        strays={
+        unrecognized={
             "data/trade/": "folder marker",
             "data/trade/20230229.csv.gz": "20230229 is not a date",
             "data/trade/2024-01-01.csv.gz": "not of the data set's form",
@@ -117,7 +117,7 @@ TABLES = {
             "tradfi/candlesticks_15m/202608/A-20260803.csv.gz": "tradfi candlesticks daily A 15m 2026-08-03 -",
             "tradfi/candlesticks_1h/202605/BRK.B-202605.csv.gz": "tradfi candlesticks monthly BRK.B 1h 2026-05 -",
         },
-        strays={
+        unrecognized={
             "spot/candlesticks_1m/202412/BTC_USDT-20241130.csv.gz": "its folder is of another month",
             "spot/orderbooks/202212/BTC_USDT-2022113023.csv.gz": "its folder is of another month",
             "spot/deals/202106/BTC_USD-202003.csv.gz": "its folder is of another month",
@@ -198,7 +198,7 @@ TABLES = {
                 "old_option trades daily BTC-USDT-200828-C-10500 - 2020-08-26 -"
             ),
         },
-        strays={
+        unrecognized={
             "data/klines/spot/remark.txt": "describes the columns",
             "data/klines/spot/daily/BTCUSDT/15min/BTCUSDT-15min-2020-06-01.zip.CHECKSUM": "not of the data set's form",
             "data/klines/spot/daily/BTCUSDT/1year/BTCUSDT-1year-2020-06-01.zip": "interval 1year is not published",
@@ -235,7 +235,7 @@ TABLES = {
                 "futures depth daily 0GUSDTM - 2026-08-01 -"
             ),
         },
-        strays={
+        unrecognized={
             "data/futures/daily/depth/": "folder marker",
             "data/spot/daily/klines/0GUSDT/12h/0GUSDT-1h-2025-09-22.zip": "its folder is of another interval",
             "data/spot/daily/klines/0GUSDT/7m/0GUSDT-7m-2025-09-22.zip": "interval 7m is not published daily",

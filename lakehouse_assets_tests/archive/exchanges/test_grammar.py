@@ -1,4 +1,4 @@
-"""What holds for the keys of every exchange: made and read alike, by Python and by Polars."""
+"""Properties of the keys of every exchange: formatted and parsed alike, by Python and by Polars."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ def groups_of(pattern: str, keys: list[str]) -> tuple[list[dict], list[dict]]:
 
 
 def listed(dataset: Dataset, keys: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Keys as the listing reads them: objects, and strays with their reasons."""
+    """Keys as the listing reads them: objects, and unrecognized keys with their reasons."""
     frame = pl.DataFrame({"key": keys, "size": 1, "etag": "e", "last_modified": None}, schema=KEY_SCHEMA)
-    strays = UnrecognizedKeys()
-    found = _parse(dataset, frame, strays, lone_sidecars=True)
-    return found, {stray.key: stray.reason for stray in strays.named}
+    unrecognized = UnrecognizedKeys()
+    found = _parse(dataset, frame, unrecognized, lone_sidecars=True)
+    return found, {unrecognized.key: unrecognized.reason for unrecognized in unrecognized.named}
 
 
 @given(objects(), st.booleans())
-def test_a_key_reads_back_as_the_object_it_was_made_for(made: Made, with_sidecar: bool) -> None:
+def test_a_key_parses_to_the_object_it_was_made_from(made: Made, with_sidecar: bool) -> None:
     exchange, publication, symbol, interval, period, part = made
     sidecar = exchange.sidecar_of(key_of(made)) if with_sidecar else None
     assert exchange.parse(sidecar or key_of(made)) == ParsedKey(
@@ -85,14 +85,14 @@ def test_a_key_reads_back_as_the_object_it_was_made_for(made: Made, with_sidecar
 
 
 @given(objects())
-def test_a_listing_reads_a_key_as_the_parser_does(made: Made) -> None:
+def test_a_listing_parses_a_key_like_the_parser(made: Made) -> None:
     exchange, publication, symbol, interval, period, part = made
     [row] = listed(Dataset(exchange.name, *publication.id), [key_of(made)])[0].to_dicts()
     assert (row["symbol"], row["interval"], row["period"], row["part"]) == (symbol, interval, str(period), part)
 
 
 @given(objects(), endings, st.sampled_from(["", "\n", "x", "/"]))
-def test_python_and_polars_read_hostile_keys_alike(made: Made, after: str, before: str) -> None:
+def test_python_and_polars_parse_hostile_keys_alike(made: Made, after: str, before: str) -> None:
     key = before + key_of(made) + after
     pattern = layout_of(made).pattern
     in_frames, in_python = groups_of(pattern, [key, key.replace("-", "_"), key.upper(), key[:-1]])
@@ -104,7 +104,7 @@ def test_python_and_polars_read_hostile_keys_alike(made: Made, after: str, befor
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text(st.characters(exclude_categories=["Cs"])),
 )
-def test_python_and_polars_read_any_text_alike(each: tuple[Exchange, Publication], folder: str, name: str) -> None:
+def test_python_and_polars_parse_any_text_alike(each: tuple[Exchange, Publication], folder: str, name: str) -> None:
     layout = each[0].layouts[each[1].id]
     fields = dict.fromkeys(("symbol", "interval", "part"), folder) | {"month": "202401", "period": name}
     keys = [layout.template.format(**fields), layout.root + folder, layout.root + name]
@@ -115,7 +115,7 @@ def test_python_and_polars_read_any_text_alike(each: tuple[Exchange, Publication
 
 
 @given(objects(), st.integers(0, 45))
-def test_the_folders_of_a_range_hold_the_keys_of_the_range(made: Made, later: int) -> None:
+def test_the_folders_of_a_range_contain_the_keys_of_the_range(made: Made, later: int) -> None:
     _, _, symbol, interval, first, part = made
     last = first.shifted(later) if first.start.year < 2990 else first
     folders = layout_of(made).folders(symbols=[symbol], intervals=[interval], first=first, last=last)
@@ -132,7 +132,7 @@ def test_the_folders_of_a_range_hold_the_keys_of_the_range(made: Made, later: in
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=lambda exchange: exchange.name)
-def test_an_exchange_is_declared_in_full(exchange: Exchange) -> None:
+def test_the_declaration_of_an_exchange_is_complete(exchange: Exchange) -> None:
     assert set(exchange.layouts) == {publication.id for publication in exchange.publications}
     assert len(exchange.publications) == len(exchange.layouts)
     assert exchange.terms.summary.endswith(".")
@@ -150,7 +150,7 @@ def test_an_exchange_is_declared_in_full(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=lambda exchange: exchange.name)
-def test_canaries_are_symbols_that_the_layouts_read(exchange: Exchange) -> None:
+def test_canaries_are_symbols_that_the_layouts_parse(exchange: Exchange) -> None:
     for market, symbols in exchange.canaries.items():
         layouts = [layout for (of, _, _), layout in exchange.layouts.items() if of == market]
         for symbol in symbols:
@@ -162,17 +162,17 @@ def test_canaries_are_symbols_that_the_layouts_read(exchange: Exchange) -> None:
             )
 
 
-def test_a_part_that_does_not_exist_is_a_stray_for_both() -> None:
+def test_a_part_that_does_not_exist_is_unrecognized_by_both() -> None:
     dataset = Dataset("gate", "spot", "orderbooks", Cadence.DAILY)
     keys = [f"spot/orderbooks/202401/BTC_USDT-20240131{hour}.csv.gz" for hour in ("00", "23", "24", "3", "")]
-    found, strays = listed(dataset, keys)
+    found, unrecognized = listed(dataset, keys)
     assert found["part"].to_list() == ["00", "23"]
-    assert set(strays) == set(keys[2:])
+    assert set(unrecognized) == set(keys[2:])
 
 
-def test_a_day_that_does_not_exist_and_a_month_of_another_folder_are_strays_for_both() -> None:
+def test_an_impossible_day_and_another_month_s_folder_are_unrecognized_by_both() -> None:
     candles = Dataset("gate", "spot", "candlesticks", Cadence.DAILY)
     keys = [f"spot/candlesticks_1m/202402/BTC_USDT-{day}.csv.gz" for day in ("20240229", "20240230", "20240131")]
-    found, strays = listed(candles, keys)
+    found, unrecognized = listed(candles, keys)
     assert found["period"].to_list() == ["2024-02-29"]
-    assert strays == {keys[1]: "20240230 is not a date", keys[2]: "its folder is of another month"}
+    assert unrecognized == {keys[1]: "20240230 is not a date", keys[2]: "its folder is of another month"}

@@ -1,4 +1,4 @@
-"""Listings of every exchange's layout on a real store, and the quirks that they meet there."""
+"""Listings of every exchange's layout on a real store, with the peculiarities of each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def by_boto3(world: World, folder: Folder) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=lambda exchange: exchange.name)
-def test_boto3_lists_the_same_of_a_prefix_of_every_publication(store: EmbeddedStore, exchange: Exchange) -> None:
+def test_boto3_lists_the_same_keys_for_every_publication(store: EmbeddedStore, exchange: Exchange) -> None:
     world = World(store, exchange.name)
     lister = Lister(world.source)
     for publication in exchange.publications:
@@ -94,7 +94,7 @@ def test_boto3_lists_the_same_of_a_prefix_of_every_publication(store: EmbeddedSt
 # Bybit
 
 
-def test_bybit_s_days_and_months_of_one_folder_are_no_strays_of_each_other(store: EmbeddedStore) -> None:
+def test_bybit_s_days_and_months_of_one_folder_do_not_report_each_other_as_unrecognized(store: EmbeddedStore) -> None:
     world = World(store, "bybit")
     daily, monthly = (Dataset.parse(f"bybit/spot/trades/{cadence}") for cadence in ("daily", "monthly"))
     symbol = world.symbol("BTCUSDT")
@@ -109,7 +109,7 @@ def test_bybit_s_days_and_months_of_one_folder_are_no_strays_of_each_other(store
         assert (listing.objects["key"].to_list(), listing.strays) == (keys, ())
 
 
-def test_a_bybit_contract_is_not_listed_with_one_whose_name_it_begins(store: EmbeddedStore) -> None:
+def test_a_bybit_contract_is_not_listed_with_one_that_begins_with_its_name(store: EmbeddedStore) -> None:
     world = World(store, "bybit")
     dataset = Dataset.parse("bybit/derivatives/trades/daily")
     plain, dated = world.symbol("BTC"), world.symbol("BTC-29DEC23")
@@ -122,7 +122,7 @@ def test_a_bybit_contract_is_not_listed_with_one_whose_name_it_begins(store: Emb
 # BitMEX
 
 
-def test_the_marker_of_bitmex_s_folder_is_no_object_and_hides_none(store: EmbeddedStore) -> None:
+def test_bitmex_s_folder_marker_is_not_an_object_and_hides_none(store: EmbeddedStore) -> None:
     world = World(store, "bitmex")
     dataset = Dataset.parse("bitmex/derivatives/trade/daily")
     put_all(world, ["data/trade/"], b"")
@@ -140,7 +140,7 @@ def test_the_marker_of_bitmex_s_folder_is_no_object_and_hides_none(store: Embedd
 # Gate
 
 
-def test_gate_s_symbols_are_the_beginnings_of_file_names_in_the_months_asked_for(store: EmbeddedStore) -> None:
+def test_gate_s_symbols_are_the_beginnings_of_file_names_in_the_requested_months(store: EmbeddedStore) -> None:
     world = World(store, "gate")
     btc, eth, new = (world.symbol(name) for name in ("BTC_USDT", "ETH_USDT", "NEW_USDT"))
     published(world, CANDLES, [btc, eth], "2019-01-30", "2019-02-02", "1m", "5m")
@@ -152,14 +152,14 @@ def test_gate_s_symbols_are_the_beginnings_of_file_names_in_the_months_asked_for
     assert own <= set(Lister(world.source).symbols(CANDLES))
 
 
-def test_more_symbols_than_a_page_holds_are_all_found(store: EmbeddedStore) -> None:
+def test_more_symbols_than_fit_on_a_page_are_all_found(store: EmbeddedStore) -> None:
     world = World(store, "gate")
     symbols = [world.symbol(f"{number:04}_USDT") for number in range(1100)]
     put_all(world, (f"spot/deals/201812/{symbol}-201812.csv.gz" for symbol in symbols))
     assert symbols_of(world, DEALS, "2018-12", "2018-12") == tuple(symbols)
 
 
-def test_a_store_that_knows_no_such_delimiter_lists_keys_and_the_symbols_are_the_same(
+def test_symbols_are_the_same_on_a_store_without_such_delimiters(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(store, "gate")
@@ -207,7 +207,7 @@ def test_the_hours_of_a_day_are_objects_of_one_period(store: EmbeddedStore) -> N
     assert objects.select("period", "part").rows() == [("2021-08-31", f"{hour:02}") for hour in range(24)]
 
 
-def test_the_hour_that_gate_filed_under_the_next_month_is_named_as_a_stray(store: EmbeddedStore) -> None:
+def test_the_hour_in_gate_s_folder_of_the_next_month_is_reported_as_unrecognized(store: EmbeddedStore) -> None:
     world = World(store, "gate")
     symbol = world.symbol("BTC_USDT")
     misfiled = f"spot/orderbooks/202212/{symbol}-2022113023.csv.gz"
@@ -219,7 +219,7 @@ def test_the_hour_that_gate_filed_under_the_next_month_is_named_as_a_stray(store
     assert world.exchange.parse(misfiled).reason == "its folder is of another month"
 
 
-def test_a_file_without_bytes_is_listed_as_it_is(store: EmbeddedStore) -> None:
+def test_an_empty_file_is_listed(store: EmbeddedStore) -> None:
     world = World(store, "gate")
     [key] = put_all(world, [f"spot/deals/202007/{world.symbol('EMPTY_USDT')}-202007.csv.gz"], b"")
     [row] = listed(world, DEALS, [world.symbol("EMPTY_USDT")], "2020-07", "2020-07").objects.to_dicts()

@@ -1,4 +1,4 @@
-"""Keys as each exchange publishes them read as a person reads them, and everything else is a stray."""
+"""Keys as each exchange publishes them read as a person reads them, and everything else is unrecognized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lakehouse_assets_tests.archive.exchanges.tables import TABLES
 from lakehouse_assets_tests.paths import ROOT
 
 KEYS = [(name, key, place) for name, table in TABLES.items() for key, place in table.keys.items()]
-STRAYS = [(name, key, reason) for name, table in TABLES.items() for key, reason in table.strays.items()]
+UNRECOGNIZED = [(name, key, reason) for name, table in TABLES.items() for key, reason in table.unrecognized.items()]
 
 # Data sets of which no key was ever seen in public; their form is that of their siblings.
 UNSEEN = {
@@ -29,7 +29,7 @@ UNSEEN = {
 
 
 @pytest.mark.parametrize(("exchange", "key", "place"), KEYS)
-def test_a_key_says_what_a_person_reads_and_is_made_again_from_it(exchange: str, key: str, place: str) -> None:
+def test_a_key_parses_as_a_person_reads_it_and_is_rebuilt_from_its_parts(exchange: str, key: str, place: str) -> None:
     source = exchange_named(exchange)
     parsed = source.parse(key)
     assert isinstance(parsed, ParsedKey), parsed
@@ -41,12 +41,12 @@ def test_a_key_says_what_a_person_reads_and_is_made_again_from_it(exchange: str,
     assert (source.sidecar_of(made) if parsed.is_sidecar else made) == key
 
 
-@pytest.mark.parametrize(("exchange", "key", "reason"), STRAYS)
-def test_a_key_that_is_no_archive_object_is_a_stray_with_its_reason(exchange: str, key: str, reason: str) -> None:
-    stray = exchange_named(exchange).parse(key)
-    assert isinstance(stray, UnrecognizedKey), stray
-    assert stray.key == key
-    assert reason in stray.reason
+@pytest.mark.parametrize(("exchange", "key", "reason"), UNRECOGNIZED)
+def test_another_key_is_unrecognized_with_its_reason(exchange: str, key: str, reason: str) -> None:
+    unrecognized = exchange_named(exchange).parse(key)
+    assert isinstance(unrecognized, UnrecognizedKey), unrecognized
+    assert unrecognized.key == key
+    assert reason in unrecognized.reason
 
 
 def test_every_exchange_has_a_table_and_every_publication_a_key_in_it() -> None:
@@ -58,14 +58,18 @@ def test_every_exchange_has_a_table_and_every_publication_a_key_in_it() -> None:
         assert {p.id for p in source.publications if (name, p.market, p.data_type) not in UNSEEN} == seen
 
 
-def test_every_stray_rule_is_met_by_a_key_of_its_table() -> None:
+def test_every_rule_for_unrecognized_keys_matches_a_key_of_its_table() -> None:
     for name, table in TABLES.items():
         source = exchange_named(name)
-        reasons = {stray.reason for key in table.strays if isinstance(stray := source.parse(key), UnrecognizedKey)}
+        reasons = {
+            unrecognized.reason
+            for key in table.unrecognized
+            if isinstance(unrecognized := source.parse(key), UnrecognizedKey)
+        }
         assert {rule.reason for rule in source.unrecognized_rules} <= reasons
 
 
-def test_the_readme_s_table_says_what_is_declared() -> None:
+def test_the_readme_s_table_matches_the_declarations() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
     said = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in EXCHANGES}

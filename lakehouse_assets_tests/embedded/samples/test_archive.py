@@ -160,7 +160,7 @@ def test_a_month_equals_its_days_and_its_candle() -> None:
     assert table(one("spot", "klines", "monthly", intervals=("1mo",))) == [aggregated(month)]
 
 
-def test_prices_are_sane_and_days_join() -> None:
+def test_prices_are_plausible_and_days_are_continuous() -> None:
     today = table(one("spot", "klines", "daily"))
     for row in today:
         assert 0 < row[3] <= min(row[1], row[4]) <= max(row[1], row[4]) <= row[2]
@@ -175,7 +175,7 @@ def test_coin_margined_volume_counts_contracts_and_quote_volume_is_base() -> Non
     assert abs(row[7] - row[5] * 100 / ((row[2] + row[3]) / 2)) < row[7] / 1000
 
 
-def test_trade_ids_go_on_without_a_gap_over_days() -> None:
+def test_trade_ids_continue_over_days_without_a_gap() -> None:
     files = sample_files(
         "um",
         "aggTrades",
@@ -304,6 +304,6 @@ def test_a_refused_upload_names_the_key(store: EmbeddedStore) -> None:
         upload(store.source(), [SampleFile("data/spot/a.zip", b"content")])
 
 
-def test_a_missing_tree_is_said(store: EmbeddedStore, tmp_path: Path) -> None:
+def test_a_missing_tree_is_refused(store: EmbeddedStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a directory"):
         upload_tree(store.admin_bucket("tree"), tmp_path / "missing")

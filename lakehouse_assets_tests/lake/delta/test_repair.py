@@ -1,4 +1,4 @@
-"""A damaged table of ours: who meets it says what mends it, and the command does, without a right to delete."""
+"""Damaged tables: readers name the remedy, and the rebuild command works without the right to delete."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def hint(world: World, body: bytes) -> None:
 
 
 def of_another_kind() -> bytes:
-    """A file that can be read, with columns of our names."""
+    """A readable file with our column names and other types."""
     body = io.BytesIO()
     pl.DataFrame({"key": [1, 2], "size": ["small", "large"]}).write_parquet(body)
     return body.getvalue()
@@ -82,7 +82,7 @@ FILE_DAMAGES: dict[str, Callable[[World], object]] = {
 
 @pytest.fixture
 def synced(world: World) -> World:
-    """Four days, copied by two runs and one of them verified; so the manifest knows what no listing can tell."""
+    """Four days, copied by two runs and one of them verified; so the manifest has facts that no listing has."""
     world.publish(["BTCUSDT", "ETHUSDT"], WEEK)
     world.engine().sync(scope(world.entry(), WEEK[0], WEEK[1]), mode=SyncMode.RELAY, run_id="one")
     world.engine().sync(scope(world.entry(), WEEK[2], WEEK[3]), mode=SyncMode.DIRECT, run_id="two")
@@ -90,7 +90,7 @@ def synced(world: World) -> World:
 
 
 @pytest.mark.parametrize("damage", LOG_DAMAGES | FILE_DAMAGES)
-def test_a_damaged_manifest_is_rebuilt_with_all_that_its_files_still_tell(synced: World, damage: str) -> None:
+def test_a_damaged_manifest_is_rebuilt_from_its_readable_files(synced: World, damage: str) -> None:
     before = synced.manifest().read(())
     files = set(synced.lake_files("_manifest/"))
     (LOG_DAMAGES | FILE_DAMAGES)[damage](synced)
@@ -111,7 +111,7 @@ def test_a_damaged_manifest_is_rebuilt_with_all_that_its_files_still_tell(synced
     assert synced.manifest().read(())["source_etag"].null_count() == 0
 
 
-def test_records_are_not_missed_where_a_listing_is_none(synced: World) -> None:
+def test_an_invalid_listing_is_not_taken_for_a_missing_table(synced: World) -> None:
     with edited(synced.lake.bucket, html, below=synced.lake.key("_manifest/")) as bucket:
         lake = Lake(bucket, synced.lake.prefix.strip("/"))
         for look in (
@@ -124,7 +124,7 @@ def test_records_are_not_missed_where_a_listing_is_none(synced: World) -> None:
                 look()
 
 
-def test_a_rebuild_from_a_listing_that_is_none_begins_nothing_anew(synced: World) -> None:
+def test_a_rebuild_from_an_invalid_listing_restarts_nothing(synced: World) -> None:
     before = synced.manifest().read(())
     log = log_of(synced)
     body = synced.lake_body(log[1])
@@ -138,7 +138,7 @@ def test_a_rebuild_from_a_listing_that_is_none_begins_nothing_anew(synced: World
     assert synced.manifest().read(()).equals(before)
 
 
-def test_everybody_who_meets_a_damaged_manifest_names_the_command(synced: World) -> None:
+def test_every_reader_of_a_damaged_manifest_names_the_rebuild_command(synced: World) -> None:
     [march] = [key for key in files_of(synced) if "2024-03" in key]
     synced.overwrite_in_lake(march, b"no rows")
     for look in (
@@ -164,7 +164,7 @@ def test_doctor_finds_a_damaged_manifest_without_reading_a_row(synced: World, da
     assert [each.health for each in look_at_records(synced.lake, [DATASET])] == [Health.OK]
 
 
-def test_who_had_the_manifest_open_sees_the_rebuilt_one(synced: World) -> None:
+def test_a_cached_manifest_sees_the_rebuilt_one(synced: World) -> None:
     memory = ManifestCache()
     before = memory.known(synced.manifest()).whole
     LOG_DAMAGES["a checkpoint is gone"](synced)
@@ -172,7 +172,7 @@ def test_who_had_the_manifest_open_sees_the_rebuilt_one(synced: World) -> None:
     assert memory.known(synced.manifest()).whole == before == dict.fromkeys(WEEK, 2)
 
 
-def test_a_row_is_taken_over_only_for_the_content_that_the_lake_has(synced: World) -> None:
+def test_a_row_is_recovered_only_for_the_content_in_the_lake(synced: World) -> None:
     key = synced.key("BTCUSDT", WEEK[0])
     synced.overwrite_in_lake(DATASET.lake_key(key), b"other bytes")
     LOG_DAMAGES["a commit is gone"](synced)
@@ -192,7 +192,7 @@ def test_a_lake_that_refuses_is_not_taken_for_a_damaged_manifest(synced: World, 
     assert synced.lake_files("_manifest/") == before
 
 
-def test_a_damaged_history_is_rebuilt_from_its_files(synced: World) -> None:
+def test_a_damaged_sync_log_is_rebuilt_from_its_files(synced: World) -> None:
     before = read_history(synced.lake)
     synced.delete_in_lake(log_of(synced, HISTORY_TABLE)[0])
     [finding] = look_at_records(synced.lake, [DATASET])
@@ -202,7 +202,7 @@ def test_a_damaged_history_is_rebuilt_from_its_files(synced: World) -> None:
     assert rebuild_history(synced.lake) == 0
 
 
-def test_what_mends_a_table_follows_its_kind(world: World) -> None:
+def test_the_remedy_depends_on_the_table(world: World) -> None:
     for place in ("_catalog/binance/symbols", "tables/binance/um/klines"):
         world.overwrite_in_lake(f"{place}/_delta_log/{0:020}.json", b"no commit")
     with pytest.raises(DamagedError, match=r"symbols failed: .*move the table away: the next run creates a new one"):

@@ -1,4 +1,4 @@
-"""What a store lacks is found before anything is copied, told by what it is, and gone round where there is a way."""
+"""Missing capabilities of a store are found before anything is copied, reported, and worked around if possible."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_nothing_is_copied_to_a_store_without_conditional_writes(world: World, k
     assert set(world.lake_files()) <= {PLACE}
 
 
-def test_nothing_is_copied_where_records_may_not_be_written(world: World) -> None:
+def test_nothing_is_copied_if_records_may_not_be_written(world: World) -> None:
     world.publish(["BTCUSDT"], [DAY])
     with (
         lacking(world, Refusal(403, "AccessDenied"), "PutObject", key="_manifest/") as (faulty, _),
@@ -76,13 +76,13 @@ def test_nothing_is_copied_where_records_may_not_be_written(world: World) -> Non
 
 
 @pytest.mark.parametrize("fault", [Refusal(503, "SlowDown"), Refusal(409, "ConditionalRequestConflict")])
-def test_what_passes_is_no_lack_of_the_store(world: World, fault: Refusal) -> None:
+def test_a_transient_failure_does_not_count_as_a_missing_capability(world: World, fault: Refusal) -> None:
     world.publish(["BTCUSDT"], [DAY])
     with lacking(world, fault, "PutObject", key=PLACE) as (faulty, _):
         assert faulty.engine().sync(scope(world.entry(), DAY)).total("copied") == 1
 
 
-def test_a_store_is_asked_once_by_one_request_and_by_none_where_nothing_is_to_be_copied(world: World) -> None:
+def test_a_store_is_probed_once_with_one_request_and_not_at_all_without_a_copy(world: World) -> None:
     world.publish(["BTCUSDT"], [DAY])
     world.engine().sync(scope(world.entry(), DAY))
     world.overwrite_in_lake(PLACE, b"here already")
@@ -97,20 +97,20 @@ def test_a_store_is_asked_once_by_one_request_and_by_none_where_nothing_is_to_be
 
 
 @pytest.mark.parametrize("code", ["NotImplemented", "InvalidRequest", "405", "501"])
-def test_a_request_that_a_store_does_not_know_is_not_sent_again_but_another_kind_is(code: str) -> None:
+def test_an_unsupported_request_is_not_retried_but_another_kind_is_tried(code: str) -> None:
     fault = StoreFault(code, "", of_lake=True)
     assert (fault.is_final, fault.is_passing, another_mode_may_help(fault)) == (True, False, True)
     assert not another_mode_may_help(StoreFault("AccessDenied", "", of_lake=True))
 
 
-# Former bytes are kept another way where the store cannot bind a copy
+# Superseded versions are kept another way if the store has no conditional copies
 
 
 @pytest.mark.parametrize(
     "refuses", [RefusesHeader("x-amz-copy-source-if-match", *each) for each in ((), (400, "InvalidArgument"))]
 )
 @pytest.mark.parametrize("large", [False, True])
-def test_former_bytes_are_kept_without_a_bound_copy(world: World, refuses: RefusesHeader, large: bool) -> None:
+def test_former_versions_are_kept_without_conditional_copies(world: World, refuses: RefusesHeader, large: bool) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     world.engine().sync(scope(world.entry(), DAY))
     world.publish(["BTCUSDT"], [DAY], version=2)
@@ -126,14 +126,14 @@ def test_former_bytes_are_kept_without_a_bound_copy(world: World, refuses: Refus
 
 
 class AnotherBody:
-    """A read that knows no condition: what comes is what another run has put there meanwhile."""
+    """A read that ignores its condition, and returns what another run has written meanwhile."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
         return Answer(answer.status, answer.headers, bytes(reversed(answer.body)))
 
 
-def test_other_bytes_are_not_kept_under_the_name_of_the_former_ones(world: World) -> None:
+def test_other_content_is_not_kept_under_the_key_of_the_former_version(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     world.engine().sync(scope(world.entry(), DAY))
     world.publish(["BTCUSDT"], [DAY], version=2)
@@ -148,11 +148,11 @@ def test_other_bytes_are_not_kept_under_the_name_of_the_former_ones(world: World
     assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)
 
 
-# What doctor says
+# Findings of doctor
 
 
 class FromTheBeginning:
-    """A listing that does not know start-after."""
+    """A listing that ignores start-after."""
 
     async def strike(self, request: Request, forward: Forward) -> Answer:
         answer = await forward(request)
@@ -176,7 +176,7 @@ DOCTOR = [
 
 
 @pytest.mark.parametrize(("about", "fault", "operation", "expected"), DOCTOR)
-def test_doctor_tells_each_lack_with_what_follows(
+def test_doctor_reports_each_missing_capability_with_its_consequence(
     world: World, about: str, fault: Fault | str, operation: str, expected: tuple[Health, str]
 ) -> None:
     found = ignores(world) if isinstance(fault, str) else fault
@@ -188,7 +188,7 @@ def test_doctor_tells_each_lack_with_what_follows(
     assert expected[1] in finding.advice
 
 
-def test_doctor_finds_nothing_wrong_with_a_whole_store(world: World) -> None:
+def test_doctor_finds_no_problem_of_a_complete_store(world: World) -> None:
     healths = {finding.about: finding.health for finding in look_at_lake(world.lake)}
     assert set(healths.values()) == {Health.OK, Health.WARNING}
     assert [about for about, health in healths.items() if health is Health.WARNING] == ["lake: TLS"]
