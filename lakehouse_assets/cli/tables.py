@@ -18,8 +18,8 @@ from lakehouse_assets.errors import InputError, Side
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
-from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.lineage import ObjectUsage
+from lakehouse_assets.tables.lineage_check import held_lineage
 from lakehouse_assets.tables.query import coverage, read_table, scan, snapshot
 from lakehouse_assets.tables.schema import TABLES
 from lakehouse_assets.tables.snapshot import AsOf, snapshot_id

@@ -35,7 +35,7 @@ implausible; ``synced_at``: the latest sync (UTC)."""
 
 
 def is_complete() -> pl.Expr:
-    """Whether a period of CENSUS_SCHEMA is complete: the one definition for reports and metrics, as runs apply it.
+    """Whether a period of MANIFEST_STATS_SCHEMA is complete: the one definition of reports, metrics and runs.
 
     Every object that the source lists is in the lake, and no object is doubted. A period whose objects the exchange
     withdrew altogether is complete, too: the lake keeps all that was ever published.

@@ -1,4 +1,4 @@
-"""Tables: archive files as typed Delta tables. `read_table`, `snapshot` and `coverage` are what users call."""
+"""Tables: archive files as typed Delta tables. The public functions are `read_table`, `snapshot` and `coverage`."""
 
 from lakehouse_assets.tables.query import coverage, read_table, snapshot
 

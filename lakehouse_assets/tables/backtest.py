@@ -1,9 +1,9 @@
-"""Candles and trades in the shape in which backtesting programs load them.
+"""Candles and trades in the formats that the backtesting programs freqtrade and nautilus_trader load.
 
-Neither program is needed here. freqtrade reads feather files of candles, a file per pair and timeframe
-(its ``--data-format-ohlcv feather``, class FeatherDataHandler). nautilus_trader's data wranglers take pandas
-frames (``nautilus_trader.persistence.wranglers``); ``.to_pandas()`` of what is returned here is such a frame
-once its column ``timestamp`` is the index.
+Neither program has to be installed. freqtrade reads one feather file of candles per pair and timeframe
+(``--data-format-ohlcv feather``, class FeatherDataHandler). The data wranglers of nautilus_trader
+(``nautilus_trader.persistence.wranglers``) take pandas frames with the column ``timestamp`` as the index: call
+``.to_pandas().set_index("timestamp")`` on the frames returned by this module.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ _OHLCV = ("open", "high", "low", "close", "volume")
 
 
 def freqtrade_candles(candles: pl.DataFrame) -> pl.DataFrame:
-    """``date open high low close volume`` of one symbol and interval, sorted; ``date`` is UTC in milliseconds.
+    """Candles of one symbol and interval as ``date open high low close volume``, sorted by ``date``.
 
-    ``candles`` are rows of a klines table. Raises InputError where they are of several symbols or intervals.
+    ``date`` is the opening time in UTC with milliseconds, ``volume`` as in the klines table (in the base asset, in
+    coin-margined markets in contracts). ``candles`` are rows of a klines table. Raises InputError when they have
+    several symbols or intervals.
     """
     _require_one(candles, "symbol", "interval")
     return candles.sort("time").select(
@@ -29,10 +31,10 @@ def freqtrade_candles(candles: pl.DataFrame) -> pl.DataFrame:
 
 
 def freqtrade_file(base: str, quote: str, interval: str, *, settle: str | None = None) -> Path:
-    """Where freqtrade looks for a pair's candles, below ``user_data/data/<exchange>``.
+    """The path of a pair's candles below freqtrade's ``user_data/data/<exchange>``.
 
-    ``settle`` is the settlement asset of a futures pair: ``futures/BTC_USDT_USDT-1h-futures.feather``; a
-    spot pair is ``BTC_USDT-1h.feather``.
+    It is ``BTC_USDT-1h.feather`` for a spot pair and ``futures/BTC_USDT_USDT-1h-futures.feather`` for a futures
+    pair, whose settlement asset is ``settle``.
     """
     if settle is None:
         return Path(f"{base}_{quote}-{interval}.feather")
@@ -40,22 +42,26 @@ def freqtrade_file(base: str, quote: str, interval: str, *, settle: str | None =
 
 
 def write_freqtrade(candles: pl.DataFrame, data_dir: Path, file: Path) -> Path:
-    """Write a pair's candles for freqtrade below ``data_dir`` and return the file, which is replaced."""
+    """Write a pair's candles as freqtrade's feather file ``data_dir / file``, and return its path.
+
+    An existing file is replaced. Raises InputError as `freqtrade_candles` does.
+    """
     target = data_dir / file
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Feather version 2 is Arrow's IPC file; pandas reads no string views.
+    # Feather version 2 is Arrow's IPC file format; pandas cannot read string views.
     freqtrade_candles(candles).write_ipc(target, compression="lz4", compat_level=pl.CompatLevel.oldest())
     return target
 
 
 def nautilus_bars(candles: pl.DataFrame) -> pl.DataFrame:
-    """``timestamp open high low close volume`` for BarDataWrangler: ``timestamp`` is when a candle closed, UTC.
+    """Candles of one symbol and interval as ``timestamp open high low close volume`` for BarDataWrangler, sorted.
 
-    nautilus_trader stamps a bar with its end, so that a backtest never sees a price before it was known;
-    ``time`` of a klines table is the opening. Raises InputError where rows are of several symbols or intervals.
+    ``timestamp`` is the time at which the candle closed, in UTC with nanoseconds. nautilus_trader stamps a bar with
+    its end, so that a backtest never sees a price before it was known; ``time`` of a klines table is the opening time.
+    ``candles`` need the column ``close_time``. Raises InputError when they have several symbols or intervals.
     """
     _require_one(candles, "symbol", "interval")
-    # Its last instant is 59.999 or 59.999999, by the unit of the file.
+    # close_time is the last instant of the candle, :59.999 or :59.999999 depending on the file's unit.
     closed = pl.col("close_time").dt.truncate("1s").dt.offset_by("1s")
     return candles.sort("time").select(
         closed.cast(pl.Datetime("ns", "UTC")).alias("timestamp"), *(pl.col(name) for name in _OHLCV)
@@ -63,23 +69,24 @@ def nautilus_bars(candles: pl.DataFrame) -> pl.DataFrame:
 
 
 def nautilus_trades(trades: pl.DataFrame) -> pl.DataFrame:
-    """``timestamp price quantity side trade_id`` for TradeTickDataWrangler, sorted, of one symbol.
+    """Trades of one symbol as ``timestamp price quantity side trade_id`` for TradeTickDataWrangler, sorted by time.
 
-    ``trades`` are rows of a trades or aggTrades table. Raises InputError where they are of several symbols.
+    ``timestamp`` is UTC with nanoseconds, ``side`` (the taker's) is ``BUY`` or ``SELL``, ``trade_id`` is text.
+    ``trades`` are rows of a trades or aggTrades table. Raises InputError when they have several symbols.
     """
     _require_one(trades, "symbol")
-    number = "trade_id" if "trade_id" in trades.columns else "agg_trade_id"
-    return trades.sort("time", number).select(
+    id_column = "trade_id" if "trade_id" in trades.columns else "agg_trade_id"
+    return trades.sort("time", id_column).select(
         pl.col("time").cast(pl.Datetime("ns", "UTC")).alias("timestamp"),
         "price",
         pl.col("size").alias("quantity"),
         pl.col("side").str.to_uppercase(),
-        pl.col(number).cast(pl.String).alias("trade_id"),
+        pl.col(id_column).cast(pl.String).alias("trade_id"),
     )
 
 
 def _require_one(rows: pl.DataFrame, *names: str) -> None:
     for name in names:
         if name in rows.columns and rows[name].n_unique() > 1:
-            several = ", ".join(sorted(map(str, rows[name].unique()))[:3])
-            raise InputError(f"Rows of one {name} are converted at a time; these have {several}.")
+            examples = ", ".join(sorted(map(str, rows[name].unique()))[:3])
+            raise InputError(f"Pass rows of one {name} only; these have {examples}.")

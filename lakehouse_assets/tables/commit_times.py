@@ -1,8 +1,8 @@
-"""When a table's versions were committed: what their entries in Delta's log say.
+"""When a table's versions were committed, by the timestamps inside Delta's log entries.
 
-Not when the log's objects were written, which is what readers of Delta go by: a lake that is copied, moved or
-restored gives all of them new times. As in Delta's in-commit timestamps, no commit is earlier than the one before it:
-one whose clock was behind counts as its predecessor's time, and so does a time that is still to come.
+Other Delta readers use the modification times of the log's objects, which change when a lake is copied, moved or
+restored. As with Delta's in-commit timestamps, no commit is earlier than its predecessor: a timestamp that is earlier
+than the predecessor's, or in the future, is replaced by the predecessor's.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from lakehouse_assets.lake.lake import Lake
 
 _ENTRY = re.compile(r"([0-9]{20})\.json")
 _REQUESTS = 32
-"""At a time, for a log of thousands of entries."""
+"""Concurrent requests, for a log of thousands of entries."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The newest version committed at or before a time, None where the log has none; ``oldest`` is the oldest version
-    that the log has an entry of, and ``since`` when that was committed."""
+class VersionAtTime:
+    """``version`` is the newest version committed at or before a time, None when the log has none. ``oldest`` is the
+    oldest version with an entry in the log, ``since`` the time of its commit."""
 
     version: int | None
     oldest: int | None
     since: datetime | None
 
 
-def version_at(lake: Lake, place: str, when: datetime) -> Found:
-    """The version of the table at a place of the lake that was the newest at a time (aware). Raises StoreError."""
+def version_at(lake: Lake, place: str, when: datetime) -> VersionAtTime:
+    """The newest version, at a time with a zone, of the table at a path in the lake. Raises StoreError."""
     versions = _versions(lake, place)
     with ThreadPoolExecutor(max_workers=_REQUESTS, thread_name_prefix="log") as pool:
         times = list(pool.map(lambda version: commit_time(lake, place, version), versions))
-    now, latest, since, answer = datetime.now(UTC), None, None, None
+    now, latest, since, newest = datetime.now(UTC), None, None, None
     for version, time in zip(versions, times, strict=True):
         if time is not None and time <= now:
             latest = time if latest is None else max(latest, time)
             since = since or time
         if latest is not None and latest <= when:
-            answer = version
-    return Found(answer, versions[0] if versions else None, since)
+            newest = version
+    return VersionAtTime(newest, versions[0] if versions else None, since)
 
 
 def commit_time(lake: Lake, place: str, version: int) -> datetime | None:
-    """When a version says that it was committed, UTC; None where its entry in the log is gone. Raises StoreError."""
+    """The commit timestamp (UTC) of a version; None when its log entry is gone or has none. Raises StoreError."""
     entry = f"{place}/{LOG}/{version:020}.json"
     try:
         text = bytes(obstore.get(lake.bucket.object_store(), lake.key(entry)).bytes()).decode()

@@ -1,8 +1,8 @@
 """Opening a table and committing files to it.
 
-Files are written by us (tables/write/files.py) and enter and leave the table in one commit: a reader sees
-a period as it was or as it is. Each commit carries the month that it replaces as a Delta application
-transaction, so two writers of one month conflict even where neither removes a file of the other.
+The files are written by tables/write/files.py. One commit adds and removes them, so a reader sees a period either
+before or after its replacement. Each commit names the month that it replaces as a Delta application transaction, so
+two writers of one month conflict even when neither removes a file of the other.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 RETENTION_DAYS = 30
-"""Days for which a replaced version stays readable, unless the table was made with another number."""
+"""Days for which a replaced version stays readable, unless the table has another number as its property."""
 
 RETENTION = "delta.deletedFileRetentionDuration"
-"""Table property: how long vacuum keeps files that are no longer part of the table."""
+"""Table property: how long vacuum keeps a file after it was removed from the table."""
 _LOG_RETENTION = "delta.logRetentionDuration"
 
 REMEDY = "Restore its files from the bucket's versions, or move it away and materialize it anew."
-"""What mends a damaged table, or its records."""
+"""How to repair a damaged table or its records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit to a table. ``file_time`` is what it gave to its new files as their modification time in the log
-    (epoch milliseconds): later than that of any file of the month before."""
+    """A commit to a table. ``file_time`` is the modification time of its new files in the log (epoch milliseconds),
+    later than that of any earlier file of the month."""
 
     table_id: str
     version: int
@@ -47,22 +47,22 @@ class Commit:
 
     @property
     def columns(self) -> dict[str, pl.Expr]:
-        """By which a record says of which table at which version it is."""
+        """The columns by which a record names the table and version that it describes."""
         return {"table_id": pl.lit(self.table_id), "version": pl.lit(self.version, pl.Int64)}
 
 
-def kept_for(days: int) -> dict[str, str]:
-    """Table properties that keep files and log for so long after they left the table."""
+def retention_properties(days: int) -> dict[str, str]:
+    """Table properties that keep removed files and log entries for a number of days."""
     return dict.fromkeys((RETENTION, _LOG_RETENTION), f"interval {days} days")
 
 
 def stored_schema(table: Table) -> pl.Schema:
-    """Columns as stored: the schema's, and month and period."""
+    """The stored columns: those of the schema, and month and period."""
     return pl.Schema({**table.schema.polars, MONTH: pl.String(), PERIOD: pl.String()})
 
 
 def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTable | None:
-    """The Delta table at a place of the lake; None where there is none. Raises StoreError."""
+    """The Delta table at a path in the lake; None if it does not exist. Raises StoreError."""
     try:
         return open_delta(lake, place, version=version)
     except READ_ERRORS as error:
@@ -70,14 +70,14 @@ def open_table(lake: Lake, place: str, *, version: int | None = None) -> DeltaTa
 
 
 def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) -> DeltaTable:
-    """The table, made empty where there is none; columns that the schema has gained are added.
+    """The table. It is created empty if it does not exist; new columns of the schema are added to an existing one.
 
-    Raises InputError where a column has become another type: such a table is made anew.
+    Raises InputError when a stored column is not in the schema or has another type.
     """
     require_conditional_writes(lake)
     wanted = Schema.from_arrow(stored_schema(table))
-    found = open_table(lake, table.place)
-    if found is None:
+    delta = open_table(lake, table.place)
+    if delta is None:
         return DeltaTable.create(
             lake.url(table.place),
             schema=wanted,
@@ -85,32 +85,35 @@ def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_
             partition_by=table.partition_by,
             name=table.name,
             description=table.schema.description,
-            configuration=kept_for(retention_days),
+            configuration=retention_properties(retention_days),
             storage_options=lake.delta_options,
         )
-    there = {field.name: field for field in found.schema().fields}
-    changed = [field.name for field in wanted.fields if field.name in there and there[field.name].type != field.type]
-    if changed or set(there) - {field.name for field in wanted.fields}:
+    stored = {field.name: field.type for field in delta.schema().fields}
+    changed = [field.name for field in wanted.fields if stored.get(field.name, field.type) != field.type]
+    removed = set(stored) - {field.name for field in wanted.fields}
+    if changed or removed:
         raise InputError(
             f"The table {lake.url(table.place)} was written with other columns "
-            f"({', '.join(changed) or 'some are gone'}); move it away and materialize it anew."
+            f"({', '.join(changed or sorted(removed))}); move it away and materialize it anew."
         )
-    added = [field for field in wanted.fields if field.name not in there]
+    added = [field for field in wanted.fields if field.name not in stored]
     if added:
-        found.alter.add_columns(added, post_commithook_properties=DELETES_NOTHING)
-    return found
+        delta.alter.add_columns(added, post_commithook_properties=DELETES_NOTHING)
+    return delta
 
 
-def id_of(found: DeltaTable) -> str:
-    """Delta's id of a table: one that is made anew in its place has another."""
-    return str(found.metadata().id)
+def table_id_of(delta: DeltaTable) -> str:
+    """Delta's id of a table. A table that is created anew at the same path has another id."""
+    return str(delta.metadata().id)
 
 
-def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
-    """Files of the table (of one month of it): path, size_bytes, num_records, interval (null without), month,
-    first_period, last_period, earliest, latest (of the column time, UTC; null where the log does not say), written
-    (epoch milliseconds)."""
-    actions = pl.DataFrame(found.get_add_actions(flatten=True))
+def files_of(delta: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
+    """The files of the table, or of one month of it: ``path size_bytes num_records interval month``, ``first_period
+    last_period``, ``earliest latest`` (values of the column time, UTC) and ``written`` (epoch milliseconds).
+
+    ``interval`` is null for tables without intervals; statistics that the log lacks are null.
+    """
+    actions = pl.DataFrame(delta.get_add_actions(flatten=True))
     columns = {
         "path": ("path", pl.String()),
         "size_bytes": ("size_bytes", pl.Int64()),
@@ -130,35 +133,38 @@ def files_of(found: DeltaTable, *, month: str | None = None) -> pl.DataFrame:
     return files if month is None else files.filter(pl.col(MONTH) == month)
 
 
-def still_there(lake: Lake, table: Table, files: pl.DataFrame) -> pl.DataFrame:
-    """Those of ``files`` (of `files_of`) whose objects the lake has; one listing per folder. Raises StoreError."""
+def existing_files(lake: Lake, table: Table, files: pl.DataFrame) -> pl.DataFrame:
+    """The ``files`` (of `files_of`) whose objects exist in the lake; one listing per folder. Raises StoreError."""
     folders = {path.rpartition("/")[0] for path in files["path"]}
-    there = [f"{folder}/{name}" for folder in folders for name in lake.objects_below(f"{table.place}/{folder}")["key"]]
-    return files.filter(pl.col("path").is_in(there))
+    paths = [f"{folder}/{name}" for folder in folders for name in lake.objects_below(f"{table.place}/{folder}")["key"]]
+    return files.filter(pl.col("path").is_in(paths))
 
 
-def may_hold(files: pl.DataFrame, periods: Collection[str]) -> pl.Series:
-    """Which of ``files`` (of `files_of`) may hold rows of any of the periods; of an unknown span: it may."""
-    spans = files.select("first_period", "last_period").iter_rows()
+def may_contain(files: pl.DataFrame, periods: Collection[str]) -> pl.Series:
+    """Which of ``files`` (of `files_of`) may contain rows of any of the periods, by their first and last period."""
+    windows = files.select("first_period", "last_period").iter_rows()
     return pl.Series(
-        [first is None or last is None or any(first <= each <= last for each in periods) for first, last in spans],
+        [
+            first is None or last is None or any(first <= period <= last for period in periods)
+            for first, last in windows
+        ],
         dtype=pl.Boolean,
     )
 
 
 def next_file_time(files: pl.DataFrame) -> int:
-    """For the new files of a commit: now, and later than any of ``files`` (of `files_of`), whatever the clock says."""
+    """The modification time for a commit's new files: now, but later than that of any of ``files`` (of `files_of`)."""
     newest = files["written"].max()
     return max(int(time.time() * 1000), newest + 1 if isinstance(newest, int) else 0)
 
 
-def dated(actions: Iterable[AddAction], file_time: int) -> list[AddAction]:
-    """The actions with that modification time."""
+def with_file_time(actions: Iterable[AddAction], file_time: int) -> list[AddAction]:
+    """The actions with ``file_time`` as their modification time."""
     return [replace(action, modification_time=file_time) for action in actions]
 
 
 def commit(
-    found: DeltaTable,
+    delta: DeltaTable,
     table: Table,
     *,
     month: str,
@@ -167,9 +173,9 @@ def commit(
     data_change: bool = True,
     metadata: Mapping[str, Any],
 ) -> int:
-    """Put files in and take files (rows of `files_of`) out of a month in one commit; returns the version.
+    """Add files to a month and remove files (rows of `files_of`) from it in one commit. Returns the new version.
 
-    Raises CommitFailedError when another writer changed the month since ``found`` was opened.
+    Raises CommitFailedError when another writer changed the month since ``delta`` was opened.
     """
     now = int(time.time() * 1000)
     removals = [
@@ -178,19 +184,19 @@ def commit(
             data_change,
             now,
             size,
-            {MONTH: in_month} if interval is None else {"interval": interval, MONTH: in_month},
+            {MONTH: file_month} if interval is None else {"interval": interval, MONTH: file_month},
         )
-        for path, size, interval, in_month in remove.select("path", "size_bytes", "interval", MONTH).iter_rows()
+        for path, size, interval, file_month in remove.select("path", "size_bytes", "interval", MONTH).iter_rows()
     ]
-    found.create_write_transaction(
+    delta.create_write_transaction(
         [*removals, *add],
         "append",
         Schema.from_arrow(stored_schema(table)),
         table.partition_by,
         commit_properties=CommitProperties(
-            custom_metadata=dict(metadata), app_transactions=[Transaction(f"lakehouse/{month}", found.version() + 1)]
+            custom_metadata=dict(metadata), app_transactions=[Transaction(f"lakehouse/{month}", delta.version() + 1)]
         ),
         post_commithook_properties=DELETES_NOTHING,
     )
-    found.update_incremental()
-    return found.version()
+    delta.update_incremental()
+    return delta.version()

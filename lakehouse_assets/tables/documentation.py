@@ -1,6 +1,6 @@
-"""The page that says which column of an exchange's file becomes which of ours (deploy/docs/tables.md).
+"""Generates the documentation of all tables and columns (deploy/docs/tables.md) from the schemas:
 
-It is written from the schemas: python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md
+python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md
 """
 
 from __future__ import annotations
@@ -17,36 +17,37 @@ from lakehouse_assets.tables.schemas.relations import Relation
 
 _UNITS = {"hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 _INTRODUCTION = """\
-# Tables: what the columns are
+# Tables and their columns
 
-Written from the schemas by `python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md`.
+Generated from the schemas by `python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md`.
 
-Every table begins with the same columns:
+Every table begins with the same columns; only tables of candles have `interval`:
 
 | column | type | meaning |
 |---|---|---|
 {common}
 
-- `time` follows: what `start` and `end` of a query are compared with. All times are UTC, with microseconds;
-  `ts_ns` (Int64, nanoseconds since 1970) stands beside it where the exchange gives nanoseconds.
-- Prices and sizes are Float64. `side` is the taker's: `buy` or `sell`.
-- Candles have the time at which they open. Volumes are in the base asset unless a column says otherwise:
-  in Binance's `cm` market `volume` counts contracts and `base_volume` is the volume in the base asset.
-- Whether a file has a header is asked of each file. With one, columns are found by name; columns that are not
-  listed here are left out. A file that lacks one of them, or whose header nobody knows, is a bad archive.
-- What a column holds is declared, and each field read by its own form: a time as seconds to nanoseconds since 1970,
-  with or without a fraction, or as a date; a truth value as a word or a digit; a number with an exponent or without.
-- Where rows name the symbol that the archive's key names, too, and another instrument, the file is a bad archive.
+- Every table also has `time`, which `start` and `end` of a query refer to. All times are UTC with microseconds;
+  tables of exchanges that publish nanoseconds also have `ts_ns` (Int64, nanoseconds since 1970).
+- Prices and sizes are Float64. `side` is the taker's side: `buy` or `sell`.
+- The `time` of a candle is its opening time. Volumes are in the base asset unless the column's unit is another one:
+  in Binance's `cm` market `volume` counts contracts, and `base_volume` is the volume in the base asset.
+- Each file is checked for a header. With a header, columns are matched by name, and columns that are not listed here
+  are ignored. A file whose header lacks a required column, or has no known column, is a bad archive.
+- The type of each column is declared, and each field is parsed by its own format: a time as seconds to nanoseconds
+  since 1970, with or without a fraction, or as a date; a boolean as a word or a digit; a number with or without an
+  exponent.
+- When the rows name a symbol that is not the one in the archive's key, the file is a bad archive.
 - "empty" marks columns that may be null.
-- In Binance's `metrics`, `time` is always the end of the five minutes, when a row was known. The exchange's own label
-  is `create_time`: for `um` the end until 2026-06-24 and the beginning from 2026-06-25 on, for `cm` always the
-  beginning. A file's first and last time tell which it has.
-- A large table has files of a day each, a small one files of a month. Candles of less than an hour are large.
+- In Binance's `metrics`, `time` is always the end of the five minutes, which is when the row became known. The
+  exchange's own label is `create_time`: for `um` the end until 2026-06-24 and the beginning from 2026-06-25 on, for
+  `cm` always the beginning. The first and last time of a file show which of the two it has.
+- Large tables are stored in one file per day, small ones in one file per month. Candles shorter than an hour are large.
 """
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
+    """The page, in Markdown."""
     common = "\n".join(f"| `{column.name}` | {_type(column)} | {column.description} |" for column in BY_INTERVAL)
     return "\n".join([_INTRODUCTION.format(common=common), *_sections(), *_quality()])
 
@@ -54,10 +55,11 @@ def page() -> str:
 def _sections() -> Iterator[str]:
     for exchange, tables in groupby(TABLES, lambda schema: schema.exchange):
         yield f"## {exchange}\n"
-        alike: dict[object, list[TableSchema]] = {}
+        same_columns: dict[object, list[TableSchema]] = {}
         for schema in tables:
-            alike.setdefault((schema.description, schema.columns, schema.key, schema.size_class), []).append(schema)
-        for schemas in alike.values():
+            group = (schema.description, schema.columns, schema.key, schema.size_class)
+            same_columns.setdefault(group, []).append(schema)
+        for schemas in same_columns.values():
             yield from _section(schemas)
 
 
@@ -65,8 +67,8 @@ def _section(schemas: Sequence[TableSchema]) -> Iterator[str]:
     schema = schemas[0]
     yield f"### {', '.join(f'{schema.market}/{schema.data_type}' for schema in schemas)}\n"
     size = "" if schema.has_interval else f" {schema.size_class.capitalize()}."
-    key = f" A row is identified by {', '.join(f'`{name}`' for name in schema.key)}." if schema.key else ""
-    facts = (schema.description + size, "" if schema.repeats_rows else key.strip(), _due(schema), _ids(schema))
+    key = f"The key of a row is {', '.join(f'`{name}`' for name in schema.key)}." if schema.key else ""
+    facts = (schema.description + size, "" if schema.repeats_rows else key, _due(schema), _ids(schema))
     yield " ".join(filter(None, facts)) + "\n"
     yield "| exchange's column | column | type | unit | meaning |\n|---|---|---|---|---|"
     for column in schema.columns:
@@ -80,22 +82,22 @@ def _section(schemas: Sequence[TableSchema]) -> Iterator[str]:
 
 def _due(schema: TableSchema) -> str:
     if schema.has_interval:
-        return "" if schema.gaps_are_faults else "A candle that is missing is a warning."
+        return "" if schema.gaps_are_faults else "A missing candle is a warning."
     if schema.irregular is not None:
-        return f"Rows are due at no fixed time ({schema.irregular})."
-    often = "as often as the rows say themselves"
+        return f"Rows come at irregular times ({schema.irregular})."
+    frequency = "after the interval that each row states"
     if schema.step is not None:
-        often = f"every {_length(schema.step)}"
+        frequency = f"every {_length(schema.step)}"
     elif schema.at_least_every is not None:
-        often = f"at least once in every {_length(schema.at_least_every)}"
-    fault = "an error" if schema.gaps_are_faults else "a warning"
-    return f"A row is due {often}; a missing one is {fault}."
+        frequency = f"at least once per {_length(schema.at_least_every)}"
+    level = "an error" if schema.gaps_are_faults else "a warning"
+    return f"A row is due {frequency}; a missing row is {level}."
 
 
 def _length(step: timedelta) -> str:
     """``second``, ``5 minutes``."""
-    unit, one = next((unit, one) for unit, one in _UNITS.items() if not step % one)
-    return unit if step == one else f"{step // one} {unit}s"
+    unit, length = next((unit, length) for unit, length in _UNITS.items() if not step % length)
+    return unit if step == length else f"{step // length} {unit}s"
 
 
 def _ids(schema: TableSchema) -> str:
@@ -106,26 +108,26 @@ def _ids(schema: TableSchema) -> str:
 
 
 _QUALITY = """\
-## What is measured
+## Quality checks
 
-When a period is written, its rows are measured per symbol and interval (check `quality`, table `tables/_quality/...`):
-rows that are missing, doubled, of another period, off their time; ids left out; impossible prices; negative sizes. An
-error is what cannot be, a warning what is odd.
+When a period is written, its rows are checked per symbol and interval (check `quality`, table `tables/_quality/...`):
+missing rows, duplicates, rows of another period, rows off their due time, skipped ids, impossible prices and negative
+sizes. An error is impossible data, a warning is unusual data.
 
-- A period is a day of the exchange's own calendar (HTX: UTC+8). Nothing is missing before a symbol's first row and
-  after its last one. A symbol was there before if one of the seven periods before has an archive of it, and goes on if
-  one of the seven after has. While no later period is known, an early end is `undecided`, a warning; a contract ends on
-  its day of delivery. When a period is written, those around it are judged again: the verdict follows what is known.
-- `shared_keys`: rows whose key a row of the period before or after has as well, across months too; an error.
-- `broken`: relations between columns that more rows break than are allowed, each with the number of rows and the
-  first one's time and values; a warning. Tolerances are for rounding: a thousandth, and 1e-6 of the unit.
+- A period is a day of the exchange's own calendar (HTX: UTC+8). No row is due before a symbol's first or after its last
+  row. A symbol existed before a period if one of the seven previous periods has an archive of it, and continues if
+  one of the seven next periods has. While no later period is known, an early end is `undecided`, a warning; a contract
+  ends on its day of delivery. When a period is written, the results of the periods around it are updated, too.
+- `shared_keys`: rows whose key also occurs in the previous or next period, across months too; an error.
+- `broken`: relations between columns that more rows violate than allowed, with the number of rows and the time and
+  values of the first one; a warning. Tolerances cover rounding: a thousandth, and 1e-6 of the unit.
 
-| relation | may be broken by | why | tables |
+| relation | allowed violations | reason | tables |
 |---|---|---|---|"""
 
 
 def _quality() -> Iterator[str]:
-    """What relations there are, and of which tables."""
+    """All relations, with the tables that they are checked on."""
     yield _QUALITY
     tables: dict[str, tuple[Relation, list[str]]] = {}
     for schema in TABLES:
@@ -140,7 +142,9 @@ def _quality() -> Iterator[str]:
 def _shortened(names: Sequence[str]) -> str:
     """Tables by exchange: ``binance: um/trades, spot/trades; htx: ...``."""
     grouped = groupby(names, key=lambda name: name.partition("/")[0])
-    return "; ".join(f"{exchange}: {', '.join(name.partition('/')[2] for name in of)}" for exchange, of in grouped)
+    return "; ".join(
+        f"{exchange}: {', '.join(name.partition('/')[2] for name in tables)}" for exchange, tables in grouped
+    )
 
 
 def _type(column: Column) -> str:
@@ -148,4 +152,4 @@ def _type(column: Column) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 - it is what the command is for
+    print(page(), end="")  # noqa: T201 - the output of the command

@@ -1,9 +1,8 @@
-"""What a table's periods are made of: daily archive objects, and monthly ones for what daily lacks.
+"""The archive objects that a table's periods are built from: daily ones, and monthly ones where daily ones are lacking.
 
-Everything is read from the manifests; the lake is never listed. An object is usable when the lake
-has it and it is neither known to differ from what was published nor known to be unreadable. Its
-state in the manifest does not matter: where the source has newer content that is not copied yet, or
-has withdrawn the object, what the lake holds is used.
+They are chosen from the manifests; the lake is not listed. An object is usable when the lake has it and it is not
+known to differ from the published content or to be unreadable. Its state in the manifest does not matter: when the
+source has newer content that is not copied yet, or has withdrawn the object, the lake's content is used.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ OBJECTS = pl.Schema(
         "reason": pl.String,
     }
 )
-"""One row per archive object and table period: columns of the manifest, where ``period`` is the table's and
-``archive_period`` the object's own; ``unread`` content was not compared yet with what was published; ``reason`` says
-why it is not usable, null where it is just not there."""
+"""One row per archive object and table period, with columns of the manifest. ``period`` is the table's,
+``archive_period`` the object's own. ``unread`` is true when the content was not yet verified against the published
+one. ``reason`` says why an object is not usable; it is null when the lake does not have the object."""
 
 Bad = Mapping[tuple[str, str], str]
-"""Objects (key, lake ETag) that were found unreadable, and why."""
+"""Unreadable objects (key, lake ETag), with the reason."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Objects of some periods of one month.
+    """Objects of some periods of one month, as frames of OBJECTS.
 
-    ``used`` are to be read, ``unusable`` are in the lake and cannot be, ``lacking`` are those of them
-    and of the missing ones that nothing stands in for. All have OBJECTS.
+    ``used``: to be read. ``unusable``: in the lake, but quarantined. ``lacking``: unusable or missing, without another
+    object that has the same rows.
     """
 
     table: Table
@@ -57,21 +56,23 @@ class Inputs:
     lacking: pl.DataFrame
 
     def of(self, periods: Collection[str]) -> Inputs:
-        """The same for some of the periods."""
-        mine = pl.col("period").is_in(list(periods))
-        return Inputs(self.table, self.used.filter(mine), self.unusable.filter(mine), self.lacking.filter(mine))
+        """The inputs of some of the periods."""
+        selected = pl.col("period").is_in(list(periods))
+        return Inputs(
+            self.table, self.used.filter(selected), self.unusable.filter(selected), self.lacking.filter(selected)
+        )
 
     def digests(self) -> dict[str, str]:
-        """Digest of the content per period; periods of which the lake holds nothing have none."""
+        """The digest of the content of each period that has an object in the lake."""
         objects = pl.concat([self.used, self.unusable])
         return {str(period): digest_of(self.table, rows) for (period,), rows in objects.group_by("period")}
 
 
 def inputs_of(table: Table, manifests: Mapping[Cadence, pl.DataFrame], periods: Sequence[str], bad: Bad) -> Inputs:
-    """Choose among manifest rows of ``periods`` (daily) and of their months (monthly).
+    """Choose from manifest rows of ``periods`` (daily) and of their months (monthly).
 
-    For each period, symbol and interval the daily object is used; the monthly one where there is no
-    usable daily one. A table of months has monthly objects only.
+    Per period, symbol and interval, the daily object is used; without a usable daily object, the monthly one.
+    A table of monthly periods has monthly objects only.
     """
     objects = {cadence: _objects(rows, cadence, bad) for cadence, rows in manifests.items()}
     daily = objects.get(Cadence.DAILY, OBJECTS.to_frame())
@@ -81,19 +82,19 @@ def inputs_of(table: Table, manifests: Mapping[Cadence, pl.DataFrame], periods: 
             archive_period=month_expr(pl.col("period"))
         )
         monthly = monthly.drop("period").join(months, on="archive_period").select(OBJECTS.names())
-    place = ["period", "symbol", "interval"]
+    identity = ["period", "symbol", "interval"]
     good_daily, good_monthly = daily.filter("usable"), monthly.filter("usable")
-    filling = good_monthly.join(good_daily, on=place, how="anti", nulls_equal=True)
+    filling = good_monthly.join(good_daily, on=identity, how="anti", nulls_equal=True)
     used = pl.concat([good_daily, filling])
-    rest = pl.concat([daily, monthly]).filter(~pl.col("usable"))
-    lacking = rest.join(used, on=place, how="anti", nulls_equal=True)
-    in_lake = rest.filter(pl.col("lake_etag").is_not_null())
-    # A bad monthly object beside good daily ones changes nothing.
+    not_usable = pl.concat([daily, monthly]).filter(~pl.col("usable"))
+    lacking = not_usable.join(used, on=identity, how="anti", nulls_equal=True)
+    in_lake = not_usable.filter(pl.col("lake_etag").is_not_null())
+    # A bad monthly object does not matter where good daily ones exist.
     unusable = pl.concat(
         [
             in_lake.filter(pl.col("cadence") == Cadence.DAILY),
             in_lake.filter(pl.col("cadence") == Cadence.MONTHLY).join(
-                good_daily, on=place, how="anti", nulls_equal=True
+                good_daily, on=identity, how="anti", nulls_equal=True
             ),
         ]
     )
@@ -103,7 +104,7 @@ def inputs_of(table: Table, manifests: Mapping[Cadence, pl.DataFrame], periods: 
 def _objects(rows: pl.DataFrame, cadence: Cadence, bad: Bad) -> pl.DataFrame:
     known_bad = pl.DataFrame(
         [(key, etag, reason) for (key, etag), reason in bad.items()],
-        schema={"key": pl.String, "lake_etag": pl.String, "found_bad": pl.String},
+        schema={"key": pl.String, "lake_etag": pl.String, "bad_reason": pl.String},
         orient="row",
     )
     mismatch = pl.col("integrity") == Integrity.MISMATCH
@@ -113,14 +114,14 @@ def _objects(rows: pl.DataFrame, cadence: Cadence, bad: Bad) -> pl.DataFrame:
         .with_columns(
             archive_period=pl.col("period"),
             cadence=pl.lit(cadence.value),
-            usable=(pl.col("lake_etag").is_not_null() & ~mismatch & pl.col("found_bad").is_null()).fill_null(
+            usable=(pl.col("lake_etag").is_not_null() & ~mismatch & pl.col("bad_reason").is_null()).fill_null(
                 value=False
             ),
             reason=pl.when(pl.col("lake_etag").is_null())
             .then(None)
             .when(mismatch)
-            .then(pl.coalesce("integrity_note", pl.lit("it is not as published")))
-            .otherwise("found_bad"),
+            .then(pl.coalesce("integrity_note", pl.lit("it differs from the published content")))
+            .otherwise("bad_reason"),
         )
         .select(OBJECTS.names())
     )

@@ -1,8 +1,8 @@
-"""Lineage: which archive object each part of a table was made of, and what could not be used.
+"""Lineage: which archive object the rows of a period, symbol and interval come from, and which could not be used.
 
-One row per period, symbol and interval, written after the table's own commit, which it names: a run that is
-killed between the two writes the period again. ``content`` is the digest of everything that the period was
-made of, the schema included: a period whose digest is the same is not written again.
+It is written after the table's own commit, and names that commit: when a run is killed between the two, the
+period is written again. ``content`` is the digest of all objects of the period and of the schema: a period is
+written again only when its digest changed.
 """
 
 from __future__ import annotations
@@ -44,23 +44,26 @@ LINEAGE_SCHEMA = pl.Schema(
         "committed_at": pl.Datetime("us", "UTC"),
     }
 )
-"""``key`` is the source's, as in the manifest of ``cadence``; ``etag`` the lake's, of the bytes that were read, and
-``sha256`` theirs. ``rows``, ``first_time`` and ``last_time`` (UTC) are of this period. ``note``: why not written.
-``table_id`` and ``version`` are of the table whose commit holds the rows, ``committed_at`` is the time that this commit
-gave to its files (whole milliseconds); null in rows from before they were recorded. See tables/held.py."""
+"""One row per period, symbol, interval and archive object.
+
+``key`` is the object's key at the source, as in the manifest of ``cadence``; ``etag`` is its ETag in the lake and
+``sha256`` the digest of the bytes that were read. ``rows``, ``first_time`` and ``last_time`` (UTC) cover this period
+only. ``note`` says why an object was not written. ``table_id`` and ``version`` name the table version that added the
+rows, ``committed_at`` is the modification time of its files (whole milliseconds); all three are null in records older
+than these columns. See tables/lineage_check.py."""
 
 READING = 2
-"""Counts up when files that were refused may be read now: periods that lack some are tried once more.
+"""Increased when the reader accepts files that it refused before: periods that lack such files are built once more.
 
-2: fields are read each by their own form, line ends may be CR.
+2: each field is parsed by its own format, and lines may end with CR.
 """
 
 
 class ObjectUsage(StrEnum):
-    """What became of an archive object.
+    """How a table uses an archive object.
 
-    ``written``: its rows are in the table. ``quarantined``: it is in the lake, but not as published or
-    not readable. ``missing``: the exchange lists it, the lake does not have it.
+    ``written``: its rows are in the table. ``quarantined``: it is in the lake, but differs from the published content
+    or cannot be read. ``missing``: the exchange lists it, and the lake does not have it.
     """
 
     WRITTEN = "written"
@@ -74,8 +77,10 @@ def lineage_of(lake: Lake, table: Table) -> PeriodRecords:
 
 
 def digest_of(table: Table, objects: pl.DataFrame) -> str:
-    """Digest of the objects (key, size, lake_etag, usable) that a period is made of, and of how they are read:
-    where either changes, the period is made again."""
+    """The digest of a period's objects (key, size, lake_etag, usable) and of how they are read.
+
+    When it changes, the period is written again.
+    """
     content = content_digest(
         objects.select(
             "key",
@@ -87,19 +92,20 @@ def digest_of(table: Table, objects: pl.DataFrame) -> str:
             .alias("sidecar_etag"),
         )
     )
-    return content + _reading_of(table)
+    return content + _schema_digest(table)
 
 
 def outdated_periods(lineage: PeriodRecords, table: Table) -> tuple[str, ...]:
-    """Periods that a version before made, which read the same files otherwise: their rows are not like the others'."""
+    """Periods written by an earlier revision of the schema, which read the same files differently."""
     if table.schema.revision == 1:
         return ()
-    made = lineage.read(columns=("period", "content"))
-    return tuple(made.filter(~pl.col("content").str.ends_with(_reading_of(table)))["period"].unique().sort())
+    contents = lineage.read(columns=("period", "content"))
+    is_current = pl.col("content").str.ends_with(_schema_digest(table))
+    return tuple(contents.filter(~is_current)["period"].unique().sort())
 
 
-def _reading_of(table: Table) -> str:
-    """Digest of the table's columns and of how files become them."""
+def _schema_digest(table: Table) -> str:
+    """The digest of the table's columns and of the schema's revision."""
     columns = "\n".join(f"{name} {dtype}" for name, dtype in stored_schema(table).items())
     if table.schema.revision > 1:
         columns += f"\nrevision {table.schema.revision}"

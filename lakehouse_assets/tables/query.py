@@ -1,8 +1,8 @@
-"""Reading tables: rows of symbols, an interval and a span of time, as a lazy Polars frame.
+"""Reading tables: rows of some symbols, an interval and a time window, as a lazy Polars frame.
 
-Nothing is read before the frame is collected; then only the files, row groups and columns that the
-question needs. Months and periods of a row follow from its time, so asking for a span of time rules
-out folders and files before any of them is opened.
+Rows are read when the frame is collected, and then only the files, row groups and columns that the query
+needs. The month and period of a row follow from its time, so a time window excludes folders and files
+before any file is opened.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import stored_schema
-from lakehouse_assets.tables.held import held_lineage
 from lakehouse_assets.tables.lineage import ObjectUsage
-from lakehouse_assets.tables.snapshot import AsOf, Snapshot, moment, open_snapshot
+from lakehouse_assets.tables.lineage_check import held_lineage
+from lakehouse_assets.tables.snapshot import AsOf, Snapshot, open_snapshot, utc_time
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 MARGIN = timedelta(days=1)
-"""A period's rows lie within a day of it: some exchanges cut days at UTC+8, some files hold the next midnight."""
+"""A row's time is at most a day outside its period: some exchanges cut days at UTC+8, and some files contain
+the next midnight."""
 
 
-def read_table(  # noqa: PLR0917 - what is asked for most comes first
+def read_table(  # noqa: PLR0917 - ordered by how often a parameter is used
     dataset: str,
     symbols: str | Iterable[str] | None = None,
     interval: str | None = None,
@@ -37,30 +38,39 @@ def read_table(  # noqa: PLR0917 - what is asked for most comes first
     *,
     lake: Lake | None = None,
 ) -> pl.LazyFrame:
-    """Rows of a table such as ``binance/um/klines``, from ``start`` to before ``end`` (UTC).
+    """Rows of a table such as ``binance/um/klines`` as a lazy frame.
 
-    ``symbols`` and ``interval`` are the exchange's words (``BTCUSDT``, ``1m``); None means all.
-    ``columns`` are names of the table's schema, also ``month`` and ``period``; all of the schema by
-    default. ``as_of`` is a version, a time, or a snapshot's id (see `snapshot`). The lake is that of the
-    LAKEHOUSE_LAKE_* variables unless one is given; temporary credentials must live until the frame
-    is collected. Rows are not sorted across files. Raises InputError for what does not exist.
+    ``symbols`` and ``interval`` are spelled as the exchange spells them (``BTCUSDT``, ``1m``); None selects all.
+    ``start`` is included and ``end`` is not; a text is ISO 8601, a time without a zone is UTC, and a date means its
+    midnight in UTC. Times in the result are UTC with microseconds. ``columns`` are names of the table's schema, or
+    ``month`` and ``period`` of the archive; the default is all columns of the schema, without these two. ``as_of``
+    is a version, a time or a snapshot id (see `snapshot`); the default is the newest version. The lake is the one of
+    the LAKEHOUSE_LAKE_* variables unless ``lake`` is given; temporary credentials must stay valid until the
+    frame is collected. Rows of several files come in no order.
+
+    Raises InputError when the table, column, interval or version does not exist, or a time cannot be parsed;
+    StoreError when the lake cannot be read. A symbol that the table does not have gives no rows.
 
     >>> read_table("binance/um/klines", symbols=["BTCUSDT"], interval="1h", start="2024-01-01").collect()
     """
     table = Table.parse(dataset)
     filters = _filters(table, symbols, interval, start, end)
-    chosen = _columns(table, columns)
-    found = open_snapshot(lake or default_lake(), table, as_of)
-    return scan_snapshot(found).filter(*filters).select(chosen)
+    selected = _columns(table, columns)
+    opened = open_snapshot(lake or default_lake(), table, as_of)
+    return scan_snapshot(opened).filter(*filters).select(selected)
 
 
 def snapshot(dataset: str, as_of: AsOf | None = None, *, lake: Lake | None = None) -> Snapshot:
-    """The table's newest version, or that of ``as_of``. Its ``id`` is what to cite, and to pass as ``as_of``."""
+    """The table's newest version, or the version of ``as_of``.
+
+    Cite its ``id``, and pass it as ``as_of`` to read the same rows again. Raises InputError when the table or version
+    does not exist or is no longer kept, StoreError when the lake cannot be read.
+    """
     return open_snapshot(lake or default_lake(), Table.parse(dataset), as_of)
 
 
 def scan(table: Table, *, lake: Lake, as_of: AsOf | None = None) -> pl.LazyFrame:
-    """All rows and columns, month and period included."""
+    """All rows and columns of a table, including month and period. Raises as `snapshot` does."""
     return scan_snapshot(open_snapshot(lake, table, as_of))
 
 
@@ -82,14 +92,16 @@ COVERAGE_SCHEMA = pl.Schema(
 
 
 def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
-    """What a table holds, per symbol and interval: COVERAGE_SCHEMA, sorted. Empty where there is no table.
+    """What a table contains, a row per symbol and interval (COVERAGE_SCHEMA), sorted by interval and symbol.
 
-    ``periods`` are those with rows, ``from_monthly`` those of them that a monthly archive filled;
-    ``quarantined`` and ``missing`` count archive objects. Read from the lineage and the table's log, without its
-    rows: periods that the table no longer holds as they were written do not count.
+    ``periods`` counts the periods with rows, ``from_monthly`` those of a daily table whose rows come from a monthly
+    archive; ``quarantined`` and ``missing`` count archive objects. ``first_time`` and ``last_time`` are UTC. The frame
+    is empty when the lake does not have the table. It is read from the lineage and the table's log, not from its rows:
+    periods whose rows were changed or removed since they were written do not count. Raises InputError for a table
+    without a schema, StoreError when the lake cannot be read.
     """
     table = Table.parse(dataset)
-    parts = held_lineage(
+    lineage = held_lineage(
         lake or default_lake(),
         table,
         columns=["period", "symbol", "interval", "state", "cadence", "rows", "first_time", "last_time"],
@@ -97,7 +109,7 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
     written = pl.col("state") == ObjectUsage.WRITTEN
     has_rows = pl.col("rows") > 0
     return (
-        parts.group_by("symbol", "interval")
+        lineage.group_by("symbol", "interval")
         .agg(
             first_period=pl.col("period").filter(has_rows).min(),
             last_period=pl.col("period").filter(has_rows).max(),
@@ -115,13 +127,13 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
 
 
 def default_lake() -> Lake:
-    """The lake of the environment's settings. Raises InputError when none is configured."""
+    """The lake that the environment configures. Raises InputError without one."""
     return load_settings().lake.lake()
 
 
-def scan_snapshot(found: Snapshot) -> pl.LazyFrame:
+def scan_snapshot(opened: Snapshot) -> pl.LazyFrame:
     """All rows and columns of a snapshot."""
-    return pl.scan_delta(found.delta)
+    return pl.scan_delta(opened.delta)
 
 
 def _filters(
@@ -137,15 +149,15 @@ def _filters(
         filters.append(pl.col("symbol").is_in(wanted) if len(wanted) != 1 else pl.col("symbol") == wanted[0])
     if interval is not None:
         if not table.schema.has_interval:
-            raise InputError(f"The table {table} has no intervals; leave out interval.")
+            raise InputError(f"The table {table} has no intervals; omit interval.")
         filters.append(pl.col("interval") == interval)
     time = pl.col(table.schema.time_column)
     if start is not None:
-        begin = moment(start, "start")
+        begin = utc_time(start, "start")
         first = (begin - MARGIN).date().isoformat()
         filters += [pl.col(MONTH) >= month_of(first), pl.col(PERIOD) >= first[: table.period_length], time >= begin]
     if end is not None:
-        stop = moment(end, "end")
+        stop = utc_time(end, "end")
         last = (stop - timedelta.resolution + MARGIN).date().isoformat()
         filters += [pl.col(MONTH) <= month_of(last), pl.col(PERIOD) <= last[: table.period_length], time < stop]
     return filters
@@ -158,5 +170,5 @@ def _columns(table: Table, columns: Iterable[str] | None) -> list[str]:
     known = stored_schema(table)
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"The table {table} has no column {unknown[0]!r}; it has {', '.join(known)}.")
+        raise InputError(f"The table {table} has no column {unknown[0]!r}; its columns are {', '.join(known)}.")
     return wanted

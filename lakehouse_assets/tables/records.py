@@ -1,4 +1,4 @@
-"""Records about a table's periods, as a Delta table of their own: rows are replaced period by period."""
+"""Records about a table's periods, in a Delta table of their own. Rows are replaced period by period."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, open_table
 from lakehouse_assets.tables.table import MONTH, PERIOD
 
-RECORD_OF = {"table_id": pl.String(), "version": pl.Int64()}
-"""Of which table (Delta's id) at which version a record tells; null in records from before this was noted."""
+TABLE_VERSION = {"table_id": pl.String(), "version": pl.Int64()}
+"""The table (Delta's id) and version that a record describes; null in records older than these columns."""
 
 _COMMIT_DEADLINE_SECONDS = 120.0
 
 
 class PeriodRecords:
-    """Rows of ``schema``, which has the columns month (its partition) and period, at a place of the lake."""
+    """Rows of ``schema`` at a path in the lake. The schema has the columns month (the partition column) and period."""
 
     def __init__(self, lake: Lake, place: str, schema: pl.Schema) -> None:
         self._lake = lake
@@ -31,7 +31,7 @@ class PeriodRecords:
         self._schema = schema
 
     def months(self) -> dict[str, frozenset[str]]:
-        """The data files of each month. Where they are the same, so are the rows."""
+        """The data files of each month. The rows of a month change only when its files change."""
         table = open_table(self._lake, self._place)
         return {} if table is None else files_by_month(table)
 
@@ -44,9 +44,9 @@ class PeriodRecords:
         until: str = "",
         columns: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """Rows of the given periods, or months (or of all from ``since`` to ``until``, both included), in no order.
+        """Rows of the given periods or months, or of all periods from ``since`` to ``until`` (both included), unsorted.
 
-        A column that the table was made without is null.
+        Columns that the stored table does not have are null. Raises StoreError.
         """
         names = list(columns) or self._schema.names()
         table = open_table(self._lake, self._place)
@@ -54,7 +54,7 @@ class PeriodRecords:
             return self._schema.to_frame().select(names)
         scan = with_all(pl.scan_delta(table), self._schema)
         if periods:
-            scan = scan.filter(_of(periods))
+            scan = scan.filter(_in_periods(periods))
         elif months:
             scan = scan.filter(pl.col(MONTH).is_in(list(months)))
         elif since or until:
@@ -73,9 +73,10 @@ class PeriodRecords:
     def revise(
         self, periods: Sequence[str], change: Callable[[pl.DataFrame], pl.DataFrame], *, run_id: str | None
     ) -> pl.DataFrame:
-        """Replace the rows of ``periods`` by what ``change`` makes of them, in their order; returns those that differ.
+        """Replace the rows of ``periods`` by the result of ``change``, and return the rows that differ.
 
-        Nothing is written where none does. Tried again, from newer rows, when another run committed first.
+        ``change`` keeps number and order of the rows. Only periods with a changed row are written. After a commit
+        conflict, the rows are read and changed again. Raises StoreError.
         """
         try:
             return commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._revise_once, periods, change, run_id)
@@ -88,18 +89,19 @@ class PeriodRecords:
         table = open_table(self._lake, self._place)
         if table is None:
             return self._schema.to_frame()
-        of_periods = _of(periods)
-        before = with_all(pl.scan_delta(table).filter(of_periods), self._schema).select(self._schema.names()).collect()
+        rows = with_all(pl.scan_delta(table).filter(_in_periods(periods)), self._schema)
+        before = rows.select(self._schema.names()).collect()
         after = change(before).select(self._schema.names()).cast(dict(self._schema))
         flat = [name for name, dtype in self._schema.items() if not dtype.is_nested()]
         changed = after.filter(pl.any_horizontal(after[name].ne_missing(before[name]) for name in flat))
         if changed.height:
             touched = changed[PERIOD].unique().to_list()
-            self._write(table, after.filter(_of(touched)).sort(PERIOD, maintain_order=True), touched, run_id)
+            rewritten = after.filter(_in_periods(touched)).sort(PERIOD, maintain_order=True)
+            self._write(table, rewritten, touched, run_id)
         return changed
 
     def replace(self, periods: Sequence[str], rows: pl.DataFrame, *, run_id: str | None) -> None:
-        """Replace all rows of ``periods``. Tried again when another run committed first."""
+        """Replace all rows of ``periods``, again after a commit conflict. Raises StoreError."""
         rows = rows.select(self._schema.names()).cast(self._schema).sort(PERIOD, maintain_order=True)
         try:
             commit_attempts(_COMMIT_DEADLINE_SECONDS)(self._replace_once, rows, periods, run_id)
@@ -110,14 +112,14 @@ class PeriodRecords:
         self._write(open_table(self._lake, self._place) or self._create(), rows, periods, run_id)
 
     def _write(self, table: DeltaTable, rows: pl.DataFrame, periods: Sequence[str], run_id: str | None) -> None:
-        """In place of all rows of the periods; a table from before a column was added gets it."""
+        """Replace all rows of the periods. Columns that the stored table lacks are added to it."""
         months = ", ".join(f"'{month}'" for month in months_of(periods))
-        listed = ", ".join(f"'{period}'" for period in sorted(periods))
+        quoted_periods = ", ".join(f"'{period}'" for period in sorted(periods))
         write_deltalake(
             table,
             rows,
             mode="overwrite",
-            predicate=f"{MONTH} IN ({months}) AND {PERIOD} IN ({listed})",
+            predicate=f"{MONTH} IN ({months}) AND {PERIOD} IN ({quoted_periods})",
             schema_mode="merge",
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
@@ -137,6 +139,6 @@ class PeriodRecords:
         return table_error(verb, self._lake, self._place, error, remedy=REMEDY)
 
 
-def _of(periods: Sequence[str]) -> pl.Expr:
+def _in_periods(periods: Sequence[str]) -> pl.Expr:
     months = months_of(periods)
     return pl.col(MONTH).is_in(months) & pl.col(PERIOD).is_in(list(periods))

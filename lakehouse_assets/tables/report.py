@@ -1,4 +1,4 @@
-"""What a build of a table did, per period."""
+"""The outcome of a table build, per period."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import polars as pl
 
 
 class BuildState(StrEnum):
-    """``written``: the period's rows were replaced. ``unchanged``: they are of the same content already.
-    ``empty``: the lake holds no archive of it. ``blocked``: a file is quarantined or missing, and the matrix
-    says block. ``failed``: an archive could not be fetched. The last three leave the table's rows as they were."""
+    """``written``: the period's rows were replaced. ``unchanged``: the table already has rows of the same content.
+    ``empty``: the lake has no archive object of the period. ``blocked``: an object is quarantined or missing, and the
+    matrix has ``on_bad_file: block``. ``failed``: an object could not be fetched, or the commit was lost.
+    Empty, blocked and failed periods keep the rows that they had."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -22,8 +23,8 @@ class BuildState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An archive object that the table does without. ``use`` is quarantined or missing; ``filled`` says
-    whether a monthly object stands in for it."""
+    """An archive object whose rows are not in the table. ``use`` is quarantined or missing; ``filled`` is true
+    when the rows come from another object, as a rule the monthly one."""
 
     key: str
     symbol: str
@@ -35,8 +36,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodBuild:
-    """One period: ``rows`` are the table's after the build; ``daily`` and ``monthly`` count the archive objects
-    that they are of. ``content`` is the digest of these, None where the lake holds none."""
+    """One period: ``rows`` is the table's row count after the build; ``daily`` and ``monthly`` count the archive
+    objects that the rows come from. ``content`` is the digest of these objects, None without any. ``reason``
+    explains the state."""
 
     period: str
     state: BuildState
@@ -49,16 +51,19 @@ class PeriodBuild:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the table has all of the period that it is to have."""
+        """Whether the table has every row of the period that it should have."""
         return self.state in {BuildState.WRITTEN, BuildState.UNCHANGED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
-    """A whole build. ``snapshot`` is the id of the table after it (None where there is no table) and ``table_rows``
-    its rows; ``bytes_read`` are of archives, ``bytes_written`` of the table's files; ``quality`` has a row per
-    period, symbol and interval that was written (QUALITY_SCHEMA). ``outdated`` are periods of the whole table that
-    a version before made, and read otherwise."""
+    """One build of a table.
+
+    ``snapshot`` and ``table_rows`` are the table's snapshot id (None without a table) and row count after the build;
+    ``bytes_read`` counts archive bytes, ``bytes_written`` bytes of table files. ``quality`` (QUALITY_SCHEMA) has
+    the results of the periods that were written or whose results changed. ``outdated`` lists periods of the table
+    that were written by an earlier schema revision, which read the same files differently.
+    """
 
     table: str
     periods: tuple[PeriodBuild, ...]
@@ -71,5 +76,5 @@ class BuildReport:
     outdated: tuple[str, ...] = ()
 
     def total(self, state: BuildState) -> int:
-        """Number of periods in a state."""
+        """The number of periods in a state."""
         return sum(period.state is state for period in self.periods)

@@ -1,4 +1,4 @@
-"""Every table there is, by (exchange, market, data type)."""
+"""The registry of all table schemas, by (exchange, market, data type)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _BY_NAME = {(schema.exchange, schema.market, schema.data_type): schema for schem
 
 
 def schema_of(exchange: str, market: str, data_type: str) -> TableSchema:
-    """The schema of a table, or InputError naming what exists instead."""
-    found = _BY_NAME.get((exchange, market, data_type))
-    if found is not None:
-        return found
-    asked = f"There is no table {exchange}/{market}/{data_type}"
-    for level, kin in (
+    """The schema of a table. Raises InputError that names the tables which exist."""
+    schema = _BY_NAME.get((exchange, market, data_type))
+    if schema is not None:
+        return schema
+    problem = f"There is no table {exchange}/{market}/{data_type}"
+    for parent, children in (
         (f"{exchange}/{market}", [s.data_type for s in TABLES if (s.exchange, s.market) == (exchange, market)]),
         (exchange, [s.market for s in TABLES if s.exchange == exchange]),
     ):
-        if kin:
-            raise InputError(f"{asked}; {level} has {', '.join(dict.fromkeys(kin))}.")
-    raise InputError(f"{asked}; there are tables of {', '.join(dict.fromkeys(s.exchange for s in TABLES))}.")
+        if children:
+            raise InputError(f"{problem}; {parent} has {', '.join(dict.fromkeys(children))}.")
+    raise InputError(f"{problem}; there are tables of {', '.join(dict.fromkeys(s.exchange for s in TABLES))}.")

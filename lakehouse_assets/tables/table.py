@@ -1,7 +1,7 @@
-"""Tables: the names of everything, derived in one place.
+"""Tables: their names, derived in one place.
 
-A table is (exchange, market, data type): all cadences of it together. Its asset key, pool and places
-in the lake follow from those three words.
+A table is (exchange, market, data type), with all cadences together. Its asset key, pool and paths in the lake
+follow from these three.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ QUALITY_FOLDER = f"{TABLES_FOLDER}/_quality"
 AGREEMENT_FOLDER = f"{TABLES_FOLDER}/_agreement"
 
 MONTH, PERIOD = "month", "period"
-"""Columns that every table has beside its schema's: the archive period of a row, and that period's month."""
+"""Columns that every table has in addition to its schema: the archive period of a row, and the month of it."""
 
 
 @dataclass(frozen=True, order=True)
 class Table:
-    """One Delta table. Making one that has no schema raises InputError."""
+    """One Delta table. Raises InputError when no schema exists for it."""
 
     exchange: str
     market: str
@@ -38,7 +38,7 @@ class Table:
 
     @classmethod
     def parse(cls, name: str) -> Table:
-        """Read ``binance/um/klines``. Raises InputError naming what exists."""
+        """The table of a name such as ``binance/um/klines``. Raises InputError that names the existing tables."""
         parts = name.strip("/").split("/")
         if len(parts) != len(cls.__dataclass_fields__):
             raise InputError(f"{name!r} is not a table; write exchange/market/data type, such as binance/um/klines.")
@@ -46,7 +46,7 @@ class Table:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Table:
-        """The table that a dataset's archives become."""
+        """The table that a dataset's archive objects are loaded into."""
         return cls(dataset.exchange, dataset.market, dataset.data_type)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The three words, as attributes of metrics."""
+        """Exchange, market and data type, as attributes of metrics."""
         return {"exchange": self.exchange, "market": self.market, "data_type": self.data_type}
 
     @property
@@ -73,27 +73,27 @@ class Table:
 
     @property
     def pool(self) -> str:
-        """One pool per table: a second writer would only lose the race to commit, and write again."""
+        """The Dagster pool, one per table: a second concurrent writer would only run into commit conflicts."""
         return f"table_{self.sql_name}"
 
     @property
     def place(self) -> str:
-        """The Delta table, relative to the lake's prefix."""
+        """The path of the Delta table, relative to the lake's prefix."""
         return f"{TABLES_FOLDER}/{self.name}"
 
     @property
     def lineage_place(self) -> str:
-        """Which archive object each part of the table is made of."""
+        """The path of the lineage."""
         return f"{LINEAGE_FOLDER}/{self.name}"
 
     @property
     def quality_place(self) -> str:
-        """What the quality checks found, per period, symbol and interval."""
+        """The path of the quality records, per period, symbol and interval."""
         return f"{QUALITY_FOLDER}/{self.name}"
 
     @property
     def agreement_place(self) -> str:
-        """How intervals and cadences agree, per month."""
+        """The path of the records that compare intervals and cadences, per month."""
         return f"{AGREEMENT_FOLDER}/{self.name}"
 
     @cached_property
@@ -102,12 +102,12 @@ class Table:
 
     @property
     def partition_by(self) -> list[str]:
-        """Columns that folders are named by; they are not in the files."""
+        """The partition columns. They are in the folders' names, not in the files."""
         return ["interval", MONTH] if self.schema.has_interval else [MONTH]
 
     @cached_property
     def cadence(self) -> Cadence:
-        """What a period of the table is: a day, or a month where the exchange publishes months only."""
+        """Whether the table's periods are days, or months because the exchange publishes monthly files only."""
         try:
             Dataset(self.exchange, self.market, self.data_type, Cadence.DAILY)
         except InputError:
@@ -116,30 +116,30 @@ class Table:
 
     @property
     def period_length(self) -> int:
-        """Characters of a period's text."""
+        """The number of characters in a period's text."""
         return len("2024-01-31") if self.cadence is Cadence.DAILY else len("2024-01")
 
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A table and the entries of the archive matrix that it is made of, by cadence."""
+    """A table and the entries of the archive matrix that feed it, by cadence."""
 
     table: Table
     entries: Mapping[Cadence, DatasetEntry]
 
     @property
     def on_bad_file(self) -> OnBadFile:
-        """The daily entry's option; the monthly one's where there is no daily entry."""
+        """The daily entry's option, or the monthly entry's when there is no daily one."""
         return (self.entries.get(Cadence.DAILY) or self.entries[Cadence.MONTHLY]).on_bad_file
 
 
 def tables_of(entries: Iterable[DatasetEntry]) -> list[TableEntry]:
-    """The tables of a matrix, in its order. Datasets whose archives have no schema make none."""
-    found: dict[Table, dict[Cadence, DatasetEntry]] = {}
+    """The tables of a matrix, in its order. Datasets without a table schema are skipped."""
+    by_table: dict[Table, dict[Cadence, DatasetEntry]] = {}
     for entry in entries:
         try:
             table = Table.of(entry.dataset)
         except InputError:
             continue
-        found.setdefault(table, {})[entry.dataset.cadence] = entry
-    return [TableEntry(table, of_table) for table, of_table in found.items()]
+        by_table.setdefault(table, {})[entry.dataset.cadence] = entry
+    return [TableEntry(table, by_cadence) for table, by_cadence in by_table.items()]

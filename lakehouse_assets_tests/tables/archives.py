@@ -1,4 +1,4 @@
-"""Archives made of text, as exchanges pack them."""
+"""Archives of given text, packed as exchanges pack them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gzipped(*texts: str) -> bytes:
 
 
 def kline(ms: int = 1577836800000, *, unit: int = 1, close: str = "7186.68", minutes: int = 1) -> str:
-    """A row of spot klines; ``unit`` is how many of the file's units a millisecond has."""
+    """A row of spot klines; ``unit`` is the number of the file's time units per millisecond."""
     end = (ms + minutes * 60_000) * unit - 1
     return f"{ms * unit},7195.24,7196.25,7183.14,{close},51.642812,{end},371233.51,493,19.598,140888.4,0\n"
 
@@ -39,11 +39,11 @@ def read(
     interval: str | None = None,
     limits: Limits | None = None,
 ) -> ArchiveRows:
-    """Read as a file of the table ``exchange/market/data type``."""
+    """Read data as a file of the table ``exchange/market/data type``."""
     schema = schema_of(*table.split("/"))
     interval = interval or ("1m" if schema.has_interval else None)
-    more = {} if limits is None else {"limits": limits}
-    rows = read_archive(data, schema=schema, name="the.zip", symbol=symbol, interval=interval, **more)
+    options = {} if limits is None else {"limits": limits}
+    rows = read_archive(data, schema=schema, name="the.zip", symbol=symbol, interval=interval, **options)
     assert rows.frame.schema == schema.polars
     assert len(rows.frame) == rows.rows
     return rows

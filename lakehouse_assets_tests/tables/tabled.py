@@ -1,4 +1,4 @@
-"""A world whose archives are real zips of candles, and its table: publish, sync, build, read."""
+"""A world with real zips of candles as archives, and the table that is built from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _HEADER = (
 
 
 def candles(period: str, interval: str, price: float, *, rows: int | None = None, flat: bool = False) -> str:
-    """CSV of a day's or a month's candles, all at one price. ``flat`` ones sum up: so much volume per minute."""
+    """CSV of a day's or a month's candles, all at one price. With ``flat``, volumes are proportional to the interval,
+    so that short candles add up to long ones."""
     monthly = len(period) == len("2024-01")
     start = datetime.fromisoformat(f"{period}-01" if monthly else period).replace(tzinfo=UTC)
     end = (start + timedelta(days=32)).replace(day=1) if monthly else start + timedelta(days=1)
@@ -40,8 +41,8 @@ def candles(period: str, interval: str, price: float, *, rows: int | None = None
     lines = [_HEADER]
     while start < end and (rows is None or len(lines) <= rows):
         opened, closed = (int(when.timestamp() * 1000) for when in (start, start + step))
-        many = step // timedelta(minutes=1) if flat else 1
-        volumes = f"{10 * many},{closed - 1},{10 * many * price},{7 * many},{5 * many},{5 * many * price}"
+        factor = step // timedelta(minutes=1) if flat else 1
+        volumes = f"{10 * factor},{closed - 1},{10 * factor * price},{7 * factor},{5 * factor},{5 * factor * price}"
         lines.append(f"{opened},{price},{price + 1},{price - 1},{price},{volumes},0")
         start += step
     return "\n".join(lines) + "\n"
@@ -78,7 +79,7 @@ class Tabled:
         price: float = 100.0,
         flat: bool = False,
     ) -> list[str]:
-        """Candles at one price; returns the keys."""
+        """Publish candles at one price. Returns the keys."""
         keys = []
         for symbol in symbols:
             for period in periods:
@@ -89,13 +90,13 @@ class Tabled:
         return keys
 
     def publish_rows(self, symbol: str, period: str, *, rows: int) -> str:
-        """The first rows of a period's candles alone."""
+        """Publish only the first rows of a period's candles."""
         key = self.world.key(symbol, period, interval="1h")
         self.world.put(key, zipped(key.rsplit("/", 1)[1][:-4], candles(period, "1h", 100.0, rows=rows)))
         return key
 
     def sync(self, first: str, last: str | None = None) -> SyncReport:
-        """Days, or months where the texts are months."""
+        """Sync days, or months if the texts are months."""
         cadence = Cadence.MONTHLY if len(first) == len("2024-01") else Cadence.DAILY
         entry = self._entry_of(cadence)
         return self.world.engine().sync(scope(entry, first, last))
@@ -107,7 +108,7 @@ class Tabled:
         return self.builder().build(periods, **options)
 
     def rows(self) -> pl.DataFrame:
-        """The whole table, symbols without the world's tag."""
+        """All rows of the table, with symbols without the world's tag."""
         frame = read_table(self.table.name, lake=self.world.lake).collect()
         return frame.with_columns(pl.col("symbol").str.strip_prefix(self.world.tag))
 
@@ -121,7 +122,7 @@ class Tabled:
         return lineage_of(self.world.lake, self.table).read().sort("period", "symbol", "interval", "key")
 
     def data_files(self) -> set[str]:
-        """Parquet files of the table in the lake, committed or not."""
+        """The table's Parquet files in the lake, committed or not."""
         return {name for name in self.world.lake_files(self.table.place) if name.endswith(".parquet")}
 
     def _entry_of(self, cadence: Cadence) -> DatasetEntry:
@@ -157,9 +158,9 @@ def fill(lake: Lake, table: Table, frames: Iterable[pl.DataFrame]) -> None:
     """Commit rows as the builder would, one commit per frame, without archives."""
     for frame in frames:
         month, interval = frame["period"][0][:7], frame["interval"][0]
-        found = open_or_create(lake, table)
+        delta = open_or_create(lake, table)
         actions = FileWriter(lake, table).write([frame], interval=interval, month=month)
-        commit(found, table, month=month, add=actions, remove=files_of(found).clear(), metadata={})
+        commit(delta, table, month=month, add=actions, remove=files_of(delta).clear(), metadata={})
 
 
 _KLINES_SCHEMA = Table.parse("binance/um/klines").schema.polars

@@ -1,4 +1,4 @@
-"""Conversions for backtesting programs: the columns, units and instants that they expect."""
+"""Conversions for backtesting programs: columns, units and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table as of a time: by what its commits say, whatever became of the lake's objects since."""
+"""A table as of a time: by the timestamps in its commits, not by the age of the lake's objects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_entry(version: int) -> str:
 
 
 def committed(world: World, version: int, when: datetime) -> None:
-    """Let a commit say that it was made then."""
+    """Change the timestamp in a commit."""
     store, key = world.lake.bucket.object_store(), world.lake.key(log_entry(version))
     lines = [json.loads(line) for line in bytes(obstore.get(store, key).bytes()).decode().splitlines()]
     for line in lines:
@@ -38,12 +38,12 @@ def committed(world: World, version: int, when: datetime) -> None:
 
 @pytest.fixture
 def tabled(world: World) -> Tabled:
-    """Made at noon, with a price of 1 an hour later, of 2 after two hours, of 3 after three."""
+    """A table that was created at noon, with a price of 1 an hour later, of 2 after two hours, and of 3 after three."""
     made = Tabled(world)
     for price in (1.0, 2.0, 3.0):
         made.publish(["BTC"], [ONE], price=price)
         made.sync(ONE)
-        # The commits are put into the past, and all versions shall be promised still.
+        # The commits are moved to the past, and all versions have to stay readable.
         made.builder(retention_days=100_000).build([ONE])
     for version in range(4):
         committed(world, version, NOON + timedelta(hours=version))
@@ -54,7 +54,7 @@ def version_at(lake: Lake, hours: float) -> int:
     return snapshot(NAME, NOON + timedelta(hours=hours), lake=lake).version
 
 
-def test_a_log_whose_listing_is_none_has_no_version_of_any_time(tabled: Tabled) -> None:
+def test_a_response_that_is_not_a_listing_of_the_log_is_an_error(tabled: Tabled) -> None:
     lake = tabled.world.lake
     with (
         edited(lake.bucket, html, below=lake.key(f"tables/{NAME}/")) as bucket,
@@ -63,7 +63,7 @@ def test_a_log_whose_listing_is_none_has_no_version_of_any_time(tabled: Tabled) 
         version_at(Lake(bucket, lake.prefix.strip("/")), 1.5)
 
 
-def test_a_copied_lake_gives_the_rows_that_it_was_copied_with(tabled: Tabled) -> None:
+def test_a_copied_lake_has_the_same_version_at_a_time(tabled: Tabled) -> None:
     lake = tabled.world.lake
     moved = Lake(lake.bucket, f"{lake.prefix.strip('/')}-moved")
     client = client_of(lake.bucket)
@@ -80,27 +80,27 @@ def test_a_copied_lake_gives_the_rows_that_it_was_copied_with(tabled: Tabled) ->
     assert snapshot(NAME, as_of, lake=moved).id == snapshot(NAME, as_of, lake=lake).id
 
 
-def test_a_commit_whose_clock_was_behind_is_not_earlier_than_the_one_before(tabled: Tabled) -> None:
+def test_a_commit_with_an_early_timestamp_counts_as_its_predecessors_time(tabled: Tabled) -> None:
     committed(tabled.world, 2, NOON - timedelta(days=400))
     assert [version_at(tabled.world.lake, hours) for hours in (0.5, 1.5, 2.5, 3.5)] == [0, 2, 2, 3]
 
 
-def test_a_commit_whose_clock_was_ahead_of_now_hides_no_later_one(tabled: Tabled) -> None:
+def test_a_commit_with_a_timestamp_in_the_future_does_not_hide_later_ones(tabled: Tabled) -> None:
     committed(tabled.world, 2, datetime.now(UTC) + timedelta(days=400))
     assert [version_at(tabled.world.lake, hours) for hours in (0.5, 1.5, 2.5, 3.5)] == [0, 2, 2, 3]
 
 
 def test_a_time_before_the_table_is_refused(tabled: Tabled) -> None:
-    with pytest.raises(InputError, match=r"was made at 2024-03-01 12:00:00.* it has nothing as of 2024-03-01 11:00"):
+    with pytest.raises(InputError, match=r"was created at 2024-03-01 12:00:00.* it did not exist at 2024-03-01 11:00"):
         version_at(tabled.world.lake, -1)
 
 
-def test_a_time_of_which_the_log_is_gone_is_refused_with_the_oldest_that_can_be_asked_for(tabled: Tabled) -> None:
+def test_a_time_before_the_oldest_log_entry_is_refused_and_the_error_names_the_oldest_time(tabled: Tabled) -> None:
     lake = tabled.world.lake
     DeltaTable(lake.url(tabled.table.place), version=2, storage_options=lake.delta_options).create_checkpoint()
     for version in (0, 1):
         tabled.world.delete_in_lake(log_entry(version))
     assert [version_at(lake, hours) for hours in (2, 2.5, 3.5)] == [2, 2, 3]
-    oldest = re.escape("The oldest time that can be asked for is 2024-03-01 14:00:00")
-    with pytest.raises(InputError, match=f"the log of its versions before 2 is gone. {oldest}"):
+    oldest = re.escape("The oldest possible as_of is 2024-03-01 14:00:00")
+    with pytest.raises(InputError, match=f"the log no longer has its versions before 2. {oldest}"):
         version_at(lake, 1.5)

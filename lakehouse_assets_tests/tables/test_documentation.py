@@ -1,4 +1,4 @@
-"""The documented columns are those of the code."""
+"""The generated documentation of the columns is up to date."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PAGE = DEPLOY / "docs/tables.md"
 
 
 def test_the_page_is_up_to_date():
-    again = "run: python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md"
-    assert PAGE.read_text(encoding="utf-8") == page(), again
+    hint = "run: python -m lakehouse_assets.tables.documentation > deploy/docs/tables.md"
+    assert PAGE.read_text(encoding="utf-8") == page(), hint
 
 
 def test_the_page_names_every_table_and_every_column():

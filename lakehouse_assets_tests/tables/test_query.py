@@ -1,4 +1,4 @@
-"""Reading tables: what comes back, what is touched for it, and what a snapshot names."""
+"""Reading tables: the result, the objects and bytes that are read, and snapshots."""
 
 from __future__ import annotations
 
@@ -45,17 +45,16 @@ def behind(lake: Lake, proxy: Proxy) -> Lake:
 
 
 def touched(proxy: Proxy) -> tuple[set[str], int]:
-    """Parquet files, and bytes of them that were asked for."""
+    """The Parquet files that were read, and the number of requested bytes."""
     reads = [request for request in proxy.requests if request.operation == "GetObject" and ".parquet" in request.key]
     size = 0
     for request in reads:
-        span = request.header("range").removeprefix("bytes=")
-        first, _, last = span.partition("-")
+        first, _, last = request.header("range").removeprefix("bytes=").partition("-")
         size += int(last) - int(first) + 1 if first else int(last)
     return {request.key for request in reads if "_delta_log" not in request.key}, size
 
 
-def test_one_symbol_in_one_month_touches_one_file_and_a_few_row_groups(lake: Lake, store) -> None:
+def test_one_symbol_in_one_month_reads_one_file_and_a_few_row_groups(lake: Lake, store) -> None:
     with Proxy(store.endpoint_url).running() as proxy:
         rows = read_table(NAME, ["S100USDT"], "1h", "2024-02-03", "2024-02-27", lake=behind(lake, proxy)).collect()
         files, size = touched(proxy)
@@ -70,7 +69,7 @@ def test_one_symbol_in_one_month_touches_one_file_and_a_few_row_groups(lake: Lak
     assert size - FOOTER < 1.1 * all_size / 27
 
 
-def test_rows_are_those_asked_for(lake: Lake) -> None:
+def test_read_table_returns_the_requested_rows(lake: Lake) -> None:
     rows = read_table(NAME, "S003USDT", "1h", "2024-02-28", "2024-03-02", lake=lake).collect().sort("time")
     assert rows["time"].to_list() == [
         datetime(2024, month, day, hour, tzinfo=UTC) for month, day in ((2, 28), (3, 1)) for hour in range(24)
@@ -87,7 +86,7 @@ def test_rows_are_those_asked_for(lake: Lake) -> None:
     )
 
 
-def test_month_and_period_can_be_asked_for(lake: Lake) -> None:
+def test_month_and_period_can_be_requested(lake: Lake) -> None:
     rows = read_table(NAME, "S003USDT", columns=["month", "period"], start="2024-03-01", lake=lake).collect()
     assert rows.unique("period").height == 28
     assert set(rows["month"]) == {"2024-03"}
@@ -99,21 +98,21 @@ def test_month_and_period_can_be_asked_for(lake: Lake) -> None:
         ({"dataset": "binance/um/clines"}, "clines"),
         ({"dataset": "binance/um"}, "is not a table"),
         ({"dataset": "binance/um/metrics"}, "is not in the lake"),
-        ({"columns": ["clos"]}, "no column 'clos'; it has exchange, market"),
+        ({"columns": ["clos"]}, "no column 'clos'; its columns are exchange, market"),
         ({"start": "yesterday"}, "start 'yesterday' is not a time"),
         ({"as_of": 99}, "has no version 99; it has 0 to 3"),
-        ({"as_of": "binance/um/klines@1.00000000"}, "is of a former table"),
+        ({"as_of": "binance/um/klines@1.00000000"}, "is of an earlier table"),
         ({"as_of": "binance/um/metrics@1.00000000"}, "is of the table binance/um/metrics"),
-        ({"as_of": "2020-01-01"}, "it has nothing as of 2020-01-01"),
+        ({"as_of": "2020-01-01"}, "it did not exist at 2020-01-01"),
     ],
 )
-def test_what_does_not_exist_is_told_in_one_line(lake: Lake, arguments: dict, complaint: str) -> None:
+def test_an_invalid_argument_is_an_error_of_one_line(lake: Lake, arguments: dict, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint) as raised:
         read_table(**{"dataset": NAME, **arguments}, lake=lake)
     assert "\n" not in str(raised.value)
 
 
-def test_a_table_without_intervals_refuses_one(lake: Lake) -> None:
+def test_a_table_without_intervals_refuses_an_interval(lake: Lake) -> None:
     with pytest.raises(InputError, match="has no intervals"):
         read_table("binance/um/metrics", interval="1h", lake=lake)
 
@@ -139,7 +138,7 @@ def test_a_snapshot_reads_the_same_rows_after_a_period_was_replaced(world: World
     assert set(read_table(NAME, as_of=newest.id, lake=world.lake).collect()["close"]) == {7.0}
 
 
-def test_a_version_replaced_longer_ago_than_the_retention_is_refused(
+def test_a_version_that_was_replaced_before_the_retention_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tabled = Tabled(world)
@@ -163,7 +162,7 @@ def test_a_version_replaced_longer_ago_than_the_retention_is_refused(
 # Coverage and other engines
 
 
-def test_coverage_tells_what_a_table_holds_per_symbol(world: World) -> None:
+def test_coverage_has_a_row_per_symbol(world: World) -> None:
     tabled = Tabled(world, monthly=True)
     tabled.publish(["BTC"], [ONE])
     tabled.publish(["BTC"], ["2024-03"])
@@ -177,7 +176,7 @@ def test_coverage_tells_what_a_table_holds_per_symbol(world: World) -> None:
     assert (eth["first_period"], eth["rows"], eth["quarantined"]) == (None, 0, 1)
 
 
-def test_coverage_of_a_table_that_is_not_there_is_empty(world: World) -> None:
+def test_coverage_of_a_table_that_does_not_exist_is_empty(world: World) -> None:
     assert coverage(NAME, lake=world.lake).is_empty()
 
 
@@ -187,12 +186,12 @@ def test_duckdb_takes_a_table_as_arrow(lake: Lake) -> None:
     with duckdb.connect() as connection:
         connection.register("candles", ArrowTable.from_arrow(candles))
         answer = connection.sql("SELECT symbol, count(*), max(close) FROM candles GROUP BY symbol ORDER BY symbol")
-        found = answer.fetchall()
+        rows = answer.fetchall()
     expected = candles.group_by("symbol").agg(pl.len(), pl.col("close").max()).sort("symbol")
-    assert found == expected.rows()
+    assert rows == expected.rows()
 
 
-def test_the_lake_is_that_of_the_environment_when_none_is_given(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_lake_is_that_of_the_environment(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = lake.bucket.credentials
     for name, value in {
         "BUCKET": lake.bucket.name,
@@ -209,9 +208,7 @@ def test_the_lake_is_that_of_the_environment_when_none_is_given(lake: Lake, monk
 # Files
 
 
-def test_what_the_log_says_of_a_file_is_what_it_holds(
-    lake: Lake, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_statistics_in_the_log_match_the_files(lake: Lake, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files_module, "ROWS_PER_FILE", 1000)
     frame = made_up_candles(SYMBOLS[:4], days_of("2024-02"))
     fill(world.lake, TABLE, [frame])

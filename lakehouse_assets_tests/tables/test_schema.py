@@ -1,4 +1,4 @@
-"""The declared tables are consistent, and what exists is named where something is asked for that does not."""
+"""The declared tables are consistent, and the error for an unknown table names the existing ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_data_type_of_binance_has_a_table():
 
 
 def test_every_published_trade_and_candle_of_the_other_exchanges_has_a_table():
-    """Bybit's candles are published for MetaTrader 4, by ranges of dates that no layout has."""
+    """Except Bybit's candles, which are published for MetaTrader 4 in files that no layout covers."""
     published = {
         (exchange.name, p.market, p.data_type)
         for exchange in EXCHANGES.values()
@@ -64,7 +64,7 @@ def test_columns_that_share_a_source_agree_on_how_it_is_parsed(schema: TableSche
 
 
 @each_table
-def test_names_mean_the_same_everywhere(schema: TableSchema):
+def test_column_names_have_the_same_types_in_every_table(schema: TableSchema):
     assert len(set(schema.polars.names())) == len(schema.columns)
     assert set(schema.key) <= schema.polars.keys()
     assert schema.id_column is None or schema.polars[schema.id_column] == pl.Int64
@@ -89,19 +89,19 @@ def test_candles_of_an_hour_and_longer_are_small():
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("table", "existing"),
     [
         (("binance", "um", "candles"), "binance/um has klines, markPriceKlines"),
         (("binance", "coin", "klines"), "binance has spot, um, cm, option"),
         (("nowhere", "um", "klines"), "there are tables of binance, bybit, bitmex, gate, htx, kucoin"),
     ],
 )
-def test_what_exists_is_named(asked: tuple[str, str, str], named: str):
-    with pytest.raises(InputError, match=f"There is no table {'/'.join(asked)}; {named}"):
-        schema_of(*asked)
+def test_the_error_for_an_unknown_table_names_existing_ones(table: tuple[str, str, str], existing: str):
+    with pytest.raises(InputError, match=f"There is no table {'/'.join(table)}; {existing}"):
+        schema_of(*table)
 
 
-def test_what_is_no_interval_is_refused():
+def test_an_invalid_interval_is_refused():
     with pytest.raises(InputError, match="'1x' is not an interval"):
         duration("1x")
 

@@ -21,7 +21,7 @@ from lakehouse_assets.observability.expectations.thresholds import (
 )
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.orchestration.markdown import table
-from lakehouse_assets.tables.held import held_lineage
+from lakehouse_assets.tables.lineage_check import held_lineage
 from lakehouse_assets.tables.table import PERIOD, Table
 
 ARCHIVE_QUANTITIES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"

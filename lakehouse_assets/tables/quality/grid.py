@@ -1,8 +1,8 @@
-"""Rows that are due at regular times: where some are missing.
+"""Finds missing rows of tables whose rows are due at regular times.
 
-Candles are due every interval, metrics every five minutes, funding rates every so many hours as each
-row says itself. A gap is told by what was covered last before it and first after it: the last candle
-before an outage ends early and says when, so that the gap shows the outage's true times.
+Candles are due every interval, metrics every five minutes, funding rates after the hours that each row states. A gap
+reaches from the end of the row before it to the time of the row after it. The last candle before an outage has an
+early close time, so the gap shows the true times of the outage.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ GAPS = pl.Schema(
         "place": pl.String(),
     }
 )
-"""Nothing lies between ``after`` and ``before``, where ``missing`` rows were due. ``place`` is ``start`` or
-``end`` for a gap that reaches the bounds of the period, and ``within`` otherwise."""
+"""Between ``after`` and ``before`` are no rows, and ``missing`` rows were due. ``place`` is ``start`` or ``end`` for a
+gap at a bound of the period, and ``within`` otherwise."""
 
 LATE = timedelta(minutes=1)
-"""Funding rates and metrics are some milliseconds late, at times some seconds."""
+"""Tolerance for funding rates and metrics, which are late by milliseconds, sometimes by seconds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MONTH = timedelta(days=30)
-"""How far months, which are numbered on the grid, lie apart there."""
+"""The grid step of months, which are numbered instead of measured."""
 _WEEKS = ("w", "week")
 _MONDAY = timedelta(days=4)
 """1970-01-05: weeks begin on Mondays."""
 _DAY = timedelta(days=1)
 _CLOSES_BEFORE = timedelta(milliseconds=1)
-"""A candle's close time is the last instant within it, in milliseconds or finer."""
+"""A candle's close time is its last instant, with milliseconds or finer."""
 
 
 def on_grid(frame: pl.DataFrame, schema: TableSchema, offset: timedelta = timedelta(0)) -> pl.DataFrame:
-    """Where each row lies on the grid of its symbol and interval.
+    """The position of each row on the grid of its symbol and interval.
 
-    ``offset`` is that of the exchange's days from UTC, to the east: days, weeks and months are its own.
-
-    ``symbol interval time until``, ``at`` (the due time, in microseconds since 1970; a multiple of months for
-    candles of months), ``step`` (microseconds to the next due time), ``off_grid``. ``at`` is the time rounded
-    down for candles and windows, and to the nearest due time for what may be late.
+    The columns are ``symbol interval time until``, ``at`` (the due time in microseconds since 1970; a multiple of
+    _MONTH for candles of months), ``step`` (microseconds to the next due time) and ``off_grid``. ``at`` is the time
+    rounded down for candles and windows, and rounded to the nearest due time for rows that may be late. ``offset`` is
+    the exchange's offset from UTC, positive to the east: its days, weeks and months begin there.
     """
     if schema.has_interval:
         return _candles(frame, offset)
@@ -78,12 +77,12 @@ def _step(schema: TableSchema) -> timedelta:
 def _candles(frame: pl.DataFrame, offset: timedelta) -> pl.DataFrame:
     ends = pl.col("close_time") if "close_time" in frame.columns else pl.lit(None, UTC_MICROSECONDS)
     return pl.concat(
-        [_candles_of(part, interval, ends, offset) for (interval,), part in frame.group_by("interval")]
-        or [_candles_of(frame, "1m", ends, offset)]
+        [_interval_candles(candles, interval, ends, offset) for (interval,), candles in frame.group_by("interval")]
+        or [_interval_candles(frame, "1m", ends, offset)]
     )
 
 
-def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timedelta) -> pl.DataFrame:
+def _interval_candles(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timedelta) -> pl.DataFrame:
     length = duration(interval)
     local = pl.col("time") + offset
     time = local.to_physical()
@@ -109,17 +108,17 @@ def _candles_of(frame: pl.DataFrame, interval: str, ends: pl.Expr, offset: timed
 
 
 def _origin(interval: str | None, length: timedelta) -> timedelta | None:
-    """A time at which a candle opens, since 1970; None where the exchange's reckoning is unknown: that of several days.
+    """A time since 1970 at which a candle opens; None for intervals of several days, whose origin is unknown.
 
-    Seven days are no week: Gate's ``7d`` of futures are counted from 1970 on, which was a Thursday, as the exchange
-    says of its API, and of spot it says nothing.
+    Seven days are not a week: Gate counts ``7d`` futures candles from 1970-01-01, a Thursday, according to its API
+    documentation, which does not mention spot.
     """
     if length <= _DAY:
         return timedelta(0)
     return _MONDAY if interval is not None and interval.endswith(_WEEKS) else None
 
 
-def within(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
+def within_bounds(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
     """The rows of `on_grid` that are due within the bounds of `grid_bounds`."""
     return (
         points.join(bounds.select(*GROUP, "lower", "upper"), on=GROUP, nulls_equal=True)
@@ -128,8 +127,8 @@ def within(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
-    """Where rows are missing (GAPS) between those `within` bounds, and between them and the bounds."""
+def find_gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
+    """The gaps (GAPS) between rows that are `within_bounds`, and between these and the bounds."""
     rows = points.unique([*GROUP, "at"], keep="first", maintain_order=True).sort(*GROUP, "at")
     between = rows.select(
         *GROUP,
@@ -138,6 +137,12 @@ def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
         ((pl.col("at") - pl.col("at").shift().over(GROUP)) // pl.col("step") - 1).alias("missing"),
         pl.lit("within").alias("place"),
     )
+    gaps = pl.concat([between, *_gaps_at_bounds(rows, bounds)]).filter(pl.col("missing") > 0)
+    return gaps.match_to_schema(GAPS).sort(*GROUP, "after")
+
+
+def _gaps_at_bounds(rows: pl.DataFrame, bounds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The gaps before the first row, which is the complete period if it has no rows, and after the last row."""
     edges = rows.group_by(GROUP).agg(
         first=pl.col("at").min(),
         first_time=pl.col("time").first(),
@@ -165,22 +170,21 @@ def gaps(points: pl.DataFrame, bounds: pl.DataFrame) -> pl.DataFrame:
         (-((pl.col("last") - pl.col("upper")) // pl.col("last_step")) - 1).alias("missing"),
         pl.lit("end").alias("place"),
     )
-    found = pl.concat([between, at_start, at_end]).filter(pl.col("missing") > 0)
-    return found.match_to_schema(GAPS).sort(*GROUP, "after")
+    return at_start, at_end
 
 
 def grid_bounds(
     groups: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime, offset: timedelta = timedelta(0)
 ) -> pl.DataFrame:
-    """``start end``, and on the grid ``lower upper`` (excluded) and ``grid``, of each group.
+    """The bounds of each group: ``start end``, and on the grid ``lower``, ``upper`` (excluded) and ``grid``, the step.
 
-    Both are null where the grid's origin is unknown. Rows that are labelled with the end of their step (metrics:
-    from 00:05 to midnight) have their bounds there. ``offset``: as of `on_grid`.
+    ``lower`` and ``upper`` are null when the grid's origin is unknown. When rows have the end of their step as time
+    (metrics: from 00:05 to midnight), the bounds are moved accordingly. ``offset`` is the one of `on_grid`.
     """
     rows = []
     for interval in groups["interval"].unique():
         length = duration(interval) if interval is not None else _step(schema)
-        lower, upper = (_on_grid(moment + offset, interval, length) for moment in (start, end))
+        lower, upper = (_next_due(moment + offset, interval, length) for moment in (start, end))
         rows.append((interval, *lower, *upper[:1]))
     grids = pl.DataFrame(
         rows, {"interval": pl.String, "lower": pl.Int64, "grid": pl.Int64, "upper": pl.Int64}, orient="row"
@@ -194,8 +198,8 @@ def grid_bounds(
     )
 
 
-def _on_grid(moment: datetime, interval: str | None, length: timedelta | None) -> tuple[int | None, int]:
-    """The first due time at or after a moment, and the step there."""
+def _next_due(moment: datetime, interval: str | None, length: timedelta | None) -> tuple[int | None, int]:
+    """The first due time at or after a moment, and the step."""
     if length is None:
         month = moment.year * 12 + moment.month
         begins = moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -1,7 +1,7 @@
-"""What can be wrong with the rows of a table, measured per period, symbol and interval.
+"""Quality checks of a table's rows, per period, symbol and interval.
 
-`check_rows` measures one period of one table; its rows go to a quality table as they are. Pure functions:
-they read frames and return frames. Comparing tables with each other is tables/quality/comparison.py's.
+`check_rows` checks one period of one table. All functions are pure: they take frames and return frames.
+tables/quality/comparison.py compares tables with each other.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import polars as pl
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.tables.quality.grid import GROUP, gaps, grid_bounds, on_grid, within
-from lakehouse_assets.tables.quality.outages import explained, known_outages
+from lakehouse_assets.tables.quality.grid import GROUP, find_gaps, grid_bounds, on_grid, within_bounds
+from lakehouse_assets.tables.quality.outages import known_outages, with_outages
 from lakehouse_assets.tables.quality.relations import BROKEN, broken_relations
 from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
 
 class Level(StrEnum):
-    """``ok``; ``explained``: only what a known outage explains is missing; ``warning``: odd, as the exchange
-    published it; ``error``: rows are missing, doubled or impossible."""
+    """``ok``; ``explained``: a known outage explains all missing rows; ``warning``: unusual data; ``error``: rows are
+    missing, duplicate or impossible."""
 
     OK = "ok"
     EXPLAINED = "explained"
@@ -41,10 +41,10 @@ GAP = pl.Struct(
         "outage": pl.String(),
     }
 )
-"""A gap of tables/quality/grid.py; ``outage`` is the source that explains it.
+"""A gap as of GAPS in tables/quality/grid.py, and ``outage``, the source of the outage that explains it.
 
-``place`` is also ``before_first`` or ``after_last``, where nothing was due before a symbol's first or after its last
-row, and ``undecided``, where the next period will tell whether the symbol goes on (tables/quality/lifetimes.py).
+``place`` may also be ``before_first`` or ``after_last`` (no row was due before a symbol's first or after its last row),
+or ``undecided`` (the next period will show whether the symbol continues). See tables/quality/lifetimes.py.
 """
 
 QUALITY_SCHEMA = pl.Schema(
@@ -65,8 +65,6 @@ QUALITY_SCHEMA = pl.Schema(
         "id_gaps": pl.Int64(),
         "ids_missing": pl.Int64(),
         "out_of_order": pl.Int64(),
-        "first_id": pl.Int64(),
-        "last_id": pl.Int64(),
         "first_time": UTC_MICROSECONDS,
         "last_time": UTC_MICROSECONDS,
         "gaps": pl.List(GAP),
@@ -77,15 +75,15 @@ QUALITY_SCHEMA = pl.Schema(
 )
 """One row per period, symbol and interval. A measure that does not apply to a table is null.
 
-``expected``: rows with different due times, and those ``missing`` or ``explained`` (missing in a known outage).
-``outside``: rows of another period. ``duplicates``: rows whose key another row has. ``off_grid``: rows that are
-not at a due time. ``impossible_prices``: candles whose low is above, or whose high is below another of their prices;
-trades at a price of zero or less. ``id_gaps``: places where ids are left out, ``ids_missing`` how many.
-``out_of_order``: rows whose time is before that of a lower id. ``first_id`` and ``last_id`` tell gaps between periods.
-``undecided``: rows due after the last one, if the symbol goes on. ``shared_keys``: rows whose key a row of the period
-before or after has, too. ``broken``: relations between columns that more rows break than may.
+``expected``: distinct due times that rows have, plus ``missing`` and ``explained`` (missing in a known outage) rows.
+``outside``: rows of another period. ``duplicates``: rows with the key of another row. ``off_grid``: rows that are not
+at a due time. ``impossible_prices``: candles whose low is above, or whose high is below another of their prices; trades
+with a price of zero or less. ``id_gaps``: gaps in the ids, ``ids_missing``: the ids in them. ``out_of_order``: rows
+whose time is before that of a lower id. ``undecided``: rows that are missing after the last row if the symbol
+continues. ``shared_keys``: rows whose key a row of the previous or next period has, too. ``broken``: relations between
+columns that more rows violate than allowed. ``first_time`` and ``last_time`` are UTC.
 
-Where rows come at no fixed time, ``expected`` and ``missing`` count windows (TableSchema.at_least_every).
+For tables without fixed due times, ``expected`` and ``missing`` count windows (TableSchema.at_least_every).
 """
 
 _ERRORS = ("missing", "outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
@@ -100,10 +98,10 @@ def check_rows(
     period: Period,
     files: Collection[tuple[str, str | None]] = (),
 ) -> pl.DataFrame:
-    """Measure the rows of one period of the exchange's calendar (QUALITY_SCHEMA).
+    """Check the rows of one period of the exchange's calendar (QUALITY_SCHEMA).
 
-    ``files`` are the (symbol, interval) of archives that were read, so that one without rows is measured, too.
-    Every symbol counts as there all the time; tables/quality/lifetimes.py knows when it was.
+    ``files`` are the (symbol, interval) of the archives that were read, so that archives without rows are checked, too.
+    Every symbol is taken to exist all the time; tables/quality/lifetimes.py corrects the result.
     """
     start, end = exchange_named(schema.exchange).bounds(period)
     offset = datetime.combine(period.start, time(tzinfo=UTC)) - start
@@ -113,11 +111,10 @@ def check_rows(
     measured = groups.join(_measures(frame, schema, start, end), on=GROUP, how="left", nulls_equal=True)
     measured = measured.join(broken_relations(frame, schema), on=GROUP, how="left", nulls_equal=True)
     if schema.is_regular:
-        points = on_grid(frame, schema, offset)
         bounds = grid_bounds(groups, schema, start, end, offset)
-        points = within(points, bounds)
-        found = gaps(points, bounds)
-        measured = _with_gaps(measured, points, explained(found, known_outages(schema.exchange, schema.market)))
+        points = within_bounds(on_grid(frame, schema, offset), bounds)
+        gaps = with_outages(find_gaps(points, bounds), known_outages(schema.exchange, schema.market))
+        measured = _with_gaps(measured, points, gaps)
     measured = measured.with_columns(
         pl.col("rows").fill_null(0),
         pl.col("broken").fill_null(pl.lit([], pl.List(BROKEN))),
@@ -129,8 +126,8 @@ def check_rows(
 
 @dataclass(frozen=True, slots=True)
 class QualitySummary:
-    """Results in numbers. ``broken`` counts rows once per relation that they break. ``worst`` are the rows of the
-    highest level with most missing, at most as many as asked."""
+    """Totals of quality results. ``levels`` counts results by level; ``broken`` counts rows once per violated relation;
+    ``worst`` has the results of the highest level with most missing rows."""
 
     levels: dict[str, int]
     rows: int
@@ -143,7 +140,7 @@ class QualitySummary:
 
     @property
     def level(self) -> Level:
-        """The highest level of any row."""
+        """The highest level of any result."""
         return max((Level(level) for level, count in self.levels.items() if count), key=_RANK.index, default=Level.OK)
 
 
@@ -151,7 +148,7 @@ _RANK = (Level.OK, Level.EXPLAINED, Level.WARNING, Level.ERROR)
 
 
 def summarize(results: pl.DataFrame, *, worst: int = 10) -> QualitySummary:
-    """Sum up rows of QUALITY_SCHEMA."""
+    """Sum up rows of QUALITY_SCHEMA; ``worst`` limits the rows of the summary's ``worst``."""
     counts = dict(results.group_by("level").len().iter_rows())
     rank = pl.col("level").replace_strict({level.value: number for number, level in enumerate(_RANK)})
     bad = results.filter(rank > _RANK.index(Level.EXPLAINED))
@@ -167,23 +164,13 @@ def summarize(results: pl.DataFrame, *, worst: int = 10) -> QualitySummary:
     )
 
 
-def gap_to_now(results: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """How far the newest row of each symbol and interval lies before ``now``: ``symbol interval last_time gap``."""
-    return (
-        results.group_by(GROUP)
-        .agg(pl.col("last_time").max())
-        .with_columns(gap=pl.lit(now, UTC_MICROSECONDS) - pl.col("last_time"))
-        .sort("gap", descending=True)
-    )
-
-
 def _groups(frame: pl.DataFrame, files: Collection[tuple[str, str | None]]) -> pl.DataFrame:
     read = pl.DataFrame(list(files), schema=dict.fromkeys(GROUP, pl.String()), orient="row")
     return pl.concat([frame.select(GROUP), read]).unique().sort(GROUP)
 
 
 def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: datetime) -> pl.DataFrame:
-    """What can be counted row by row, per group."""
+    """The measures that need no grid, per group."""
     time = pl.col("time")
     sizes = [name for name in schema.polars if name.endswith(("size", "volume"))]
     measures = {
@@ -197,8 +184,9 @@ def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: da
     if sizes:
         measures["negative_sizes"] = pl.any_horizontal(pl.col(name) < 0 for name in sizes).sum()
     if set(_PRICES) <= schema.polars.keys():
-        sane = pl.col("low") <= pl.min_horizontal(_PRICES), pl.col("high") >= pl.max_horizontal(_PRICES)
-        measures["impossible_prices"] = (~(sane[0] & sane[1])).sum()
+        is_lowest = pl.col("low") <= pl.min_horizontal(_PRICES)
+        is_highest = pl.col("high") >= pl.max_horizontal(_PRICES)
+        measures["impossible_prices"] = (~(is_lowest & is_highest)).sum()
     elif "price" in schema.polars:
         measures["impossible_prices"] = (pl.col("price") <= 0).sum()
     if schema.id_column:
@@ -207,7 +195,7 @@ def _measures(frame: pl.DataFrame, schema: TableSchema, start: datetime, end: da
 
 
 def _due(schema: TableSchema) -> pl.Expr:
-    """A row's time; of one that is due at a fixed step the due time, since it may be a little early or late."""
+    """A row's time; with a fixed step the nearest due time, since rows may be slightly early or late."""
     if schema.step is None:
         return pl.col("time")
     step = schema.step // timedelta(microseconds=1)
@@ -217,21 +205,17 @@ def _due(schema: TableSchema) -> pl.Expr:
 def _id_measures(column: str, *, consecutive: bool) -> dict[str, pl.Expr]:
     ids = pl.col(column)
     steps = ids.sort().diff()
-    measures = {
-        "out_of_order": (pl.col("time").sort_by(column).diff() < timedelta(0)).sum(),
-        "first_id": ids.min(),
-        "last_id": ids.max(),
-    }
+    measures = {"out_of_order": (pl.col("time").sort_by(column).diff() < timedelta(0)).sum()}
     if consecutive:
         measures |= {"id_gaps": (steps > 1).sum(), "ids_missing": (steps.filter(steps > 1) - 1).sum()}
     return measures
 
 
-def _with_gaps(measured: pl.DataFrame, points: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def _with_gaps(measured: pl.DataFrame, points: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     """Add ``expected missing explained off_grid gaps`` from the rows on the grid and the gaps between them."""
     missing = pl.col("missing")
     by_group = (
-        found.sort(*GROUP, "after")
+        gaps.sort(*GROUP, "after")
         .group_by(GROUP)
         .agg(
             missing.filter(pl.col("outage").is_null()).sum().alias("missing"),
@@ -252,15 +236,15 @@ def _with_gaps(measured: pl.DataFrame, points: pl.DataFrame, found: pl.DataFrame
 
 
 def with_levels(measured: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
-    """Every column of QUALITY_SCHEMA, null where it was not measured, and the level that follows from them."""
+    """All columns of QUALITY_SCHEMA, null if not measured, and the level that results from them."""
     lenient = () if schema.gaps_are_faults else ("missing",)
     errors = [name for name in _ERRORS if name not in lenient]
     absent = {name: pl.lit(None, dtype) for name, dtype in QUALITY_SCHEMA.items() if name not in measured.columns}
-    is_odd = pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in (*_WARNINGS, *lenient))
+    is_unusual = pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in (*_WARNINGS, *lenient))
     level = (
         pl.when(pl.any_horizontal(pl.col(name).fill_null(0) > 0 for name in errors))
         .then(pl.lit(Level.ERROR.value))
-        .when(is_odd | (pl.col("broken").list.len().fill_null(0) > 0))
+        .when(is_unusual | (pl.col("broken").list.len().fill_null(0) > 0))
         .then(pl.lit(Level.WARNING.value))
         .when(pl.col("explained").fill_null(0) > 0)
         .then(pl.lit(Level.EXPLAINED.value))

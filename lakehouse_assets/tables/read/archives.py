@@ -1,8 +1,7 @@
-"""Reading archives: the bytes of one file become typed rows, and digests of the bytes come with them.
+"""Reads archive files: their bytes become typed rows, and are hashed in the same pass.
 
-`read_archive` reads a file at once, `read_archive_batches` one of any size in frames of bounded size.
-Both raise BadArchiveError for a file that is not what it should be; what was read of it before then
-does not count.
+`read_archive` reads a file into memory, `read_archive_batches` reads a file of any size as frames of bounded size.
+Both raise BadArchiveError for an invalid file; rows that were read before the error are not valid either.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import BinaryIO
 import polars as pl
 
 from lakehouse_assets.tables.read.csv_rows import CsvRows
-from lakehouse_assets.tables.read.lines import whole_lines
+from lakehouse_assets.tables.read.lines import line_blocks
 from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits, unpack
 from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.units import GIB
@@ -26,19 +25,18 @@ from lakehouse_assets.units import GIB
 __all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""Text of a batch; its frame takes about as much memory again."""
-AT_ONCE = Limits(text_bytes=2 * GIB)
-"""For a file that is read at once."""
+"""Text per batch; its frame takes about the same amount of memory."""
+IN_MEMORY_LIMITS = Limits(text_bytes=2 * GIB)
+"""Limits of a file that is read into memory."""
 _READ = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRows:
-    """One file: its rows as the schema has them, in the file's order, and what is known of its bytes.
+    """The rows of one file in the schema's columns and the file's order, and the digests of the file.
 
-    ``first_time`` and ``last_time`` are the earliest and the latest time, in UTC; None without rows.
-    ``note`` says why there are no rows, or how many were repeated. ``sha256`` and ``md5`` are of the
-    archive, in lower-case hex.
+    ``first_time`` and ``last_time`` are the earliest and the latest time in UTC, None without rows. ``note`` says why
+    the file has no rows, or how many rows were repeated. ``sha256`` and ``md5`` are in lower-case hex.
     """
 
     frame: pl.DataFrame
@@ -51,8 +49,10 @@ class ArchiveRows:
 
 
 class ArchiveBatches:
-    """The rows of one file as frames; iterate once. The attributes, which are those of ArchiveRows,
-    are true when the iteration has ended."""
+    """The rows of one file as frames. Iterate once; the attributes, as of ArchiveRows, are valid after the last frame.
+
+    Iterating raises BadArchiveError.
+    """
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ArchiveBatches:
         self._name = name
         self._csv = CsvRows(schema, symbol, interval, limits)
         self._limits = limits
-        self._batch_bytes = limits.text_bytes if schema.repeats_rows or schema.of_file else batch_bytes
+        self._batch_bytes = limits.text_bytes if schema.repeats_rows or schema.transform_file else batch_bytes
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self.rows = 0
         self.first_time: datetime | None = None
@@ -88,11 +88,11 @@ class ArchiveBatches:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         try:
             texts = unpack(self._hashed(), self._limits)
-            blocks = whole_lines(texts, self._batch_bytes, self._limits)
-            for block in _one_ahead(blocks, self._batch_bytes):
+            blocks = line_blocks(texts, self._batch_bytes, self._limits)
+            for block in _read_ahead(blocks, self._batch_bytes):
                 frame = self._csv.read(block)
                 if len(frame):
-                    yield self._counted(frame)
+                    yield self._finished(frame)
         except BadArchiveError as error:
             raise BadArchiveError(f"{self._name}: {error.reason}") from error
         if not self._csv.rows:
@@ -104,22 +104,22 @@ class ArchiveBatches:
             self._md5.update(chunk)
             yield chunk
 
-    def _counted(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _finished(self, frame: pl.DataFrame) -> pl.DataFrame:
         if self._schema.repeats_rows:
-            kept = frame.unique(maintain_order=True)
-            if len(kept) < len(frame):
-                self.note = f"{len(frame) - len(kept):,} rows repeat another one and were left out"
-            frame = kept
-        if self._schema.of_file is not None:
-            frame = self._schema.of_file(frame)
+            distinct = frame.unique(maintain_order=True)
+            if len(distinct) < len(frame):
+                self.note = f"{len(frame) - len(distinct):,} repeated rows were dropped"
+            frame = distinct
+        if self._schema.transform_file is not None:
+            frame = self._schema.transform_file(frame)
         self.rows += len(frame)
-        first, last = time_span(frame, self._schema)
+        first, last = time_window(frame, self._schema)
         self.first_time = min(filter(None, (first, self.first_time)), default=None)
         self.last_time = max(filter(None, (last, self.last_time)), default=None)
         return frame
 
 
-def time_span(frame: pl.DataFrame, schema: TableSchema) -> tuple[datetime | None, datetime | None]:
+def time_window(frame: pl.DataFrame, schema: TableSchema) -> tuple[datetime | None, datetime | None]:
     """The earliest and the latest time of the rows."""
     times = frame[schema.time_column]
     first, last = times.min(), times.max()
@@ -133,12 +133,12 @@ def read_archive(
     name: str,
     symbol: str | None = None,
     interval: str | None = None,
-    limits: Limits = AT_ONCE,
+    limits: Limits = IN_MEMORY_LIMITS,
 ) -> ArchiveRows:
-    """Read a zip (one member) or gzip file of CSV.
+    """Read a CSV file that is packed as zip (with one member) or gzip.
 
-    ``name`` is the archive's key, for messages. ``symbol`` and ``interval`` are what the key says; rows that
-    name another symbol make the file a bad archive. Raises BadArchiveError.
+    ``name`` is used in messages. ``symbol`` and ``interval`` come from the archive's key; a row that names another
+    symbol makes the file a bad archive. Raises BadArchiveError.
     """
     batches = read_archive_batches([data], schema=schema, name=name, symbol=symbol, interval=interval, limits=limits)
     frames = list(batches)
@@ -165,8 +165,8 @@ def read_archive_batches(
 ) -> ArchiveBatches:
     """Read a file of any size, from a binary file or from its chunks in order.
 
-    Memory is bounded by twice ``batch_bytes`` of text and the frame of them, whatever the file's size: a thread
-    reads, hashes and unpacks the next batch while one is parsed.
+    Memory is bounded by twice ``batch_bytes`` of text and its frame, independent of the file's size: a thread reads,
+    hashes and unpacks the next batch while the current one is parsed.
     """
     return ArchiveBatches(
         _chunks(source),
@@ -179,18 +179,18 @@ def read_archive_batches(
     )
 
 
-def _one_ahead(blocks: Iterator[bytes], batch_bytes: int) -> Iterator[bytes]:
-    """The blocks of `whole_lines`; a thread reads, hashes and unpacks the next one while one is parsed."""
+def _read_ahead(blocks: Iterator[bytes], batch_bytes: int) -> Iterator[bytes]:
+    """The blocks of `line_blocks`; a thread prepares the next block while the current one is parsed."""
     block = next(blocks, None)
-    if block is not None and len(block) < batch_bytes:  # there is hardly a next one
+    if block is not None and len(block) < batch_bytes:  # Most likely the only block: save the thread.
         yield block
         yield from blocks
         return
     with ThreadPoolExecutor(max_workers=1) as thread:
         while block is not None:
-            coming = thread.submit(lambda: next(blocks, None))
+            upcoming = thread.submit(lambda: next(blocks, None))
             yield block
-            block = coming.result()
+            block = upcoming.result()
 
 
 def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterable[bytes]:

@@ -1,8 +1,7 @@
-"""Text of an exchange's CSV to rows of our table: header or none, columns by name, strict values.
+"""Parses an exchange's CSV text to rows of a table: with or without header, columns by name, strict values.
 
-Nothing is taken for granted per market: whether a file has a header, and in what unit its times
-are, has changed over the years, so each file is asked. What a column holds is declared; no row
-decides it for another one, since exchanges print 1668728606 and then 1668728606.25.
+Headers and units of times have changed over the years in every market, so both are detected per file. The type of
+a column is declared and never inferred from rows, since exchanges print 1668728606 and then 1668728606.25.
 """
 
 from __future__ import annotations
@@ -18,89 +17,93 @@ from lakehouse_assets.tables.schemas.model import Column, TableSchema
 from lakehouse_assets.tables.schemas.readers import raw_time_type, values_of
 
 _BOM = b"\xef\xbb\xbf"
-_SHOWN = 60
-_SYMBOLS_SHOWN = 3
+_MAX_CHARACTERS = 60
+"""Of a file's text in a message."""
+_MAX_SYMBOLS = 3
+"""In a message."""
 
-_Raw = dict[str, pl.Series]
-"""Columns of the file by their names."""
+_FileColumns = dict[str, pl.Series]
+"""Columns of the file by name."""
 
 
 class CsvRows:
-    """Reads one file, block after block of whole lines; the first block tells what the file is like.
+    """Parses one file in blocks of complete lines. The first block decides about the header and the layout.
 
-    ``rows`` counts what was read so far; ``has_header`` is None before the first block.
+    ``rows`` counts the rows parsed so far; ``has_header`` is None before the first block.
     """
 
     def __init__(self, schema: TableSchema, symbol: str | None, interval: str | None, limits: Limits) -> None:
         self._schema = schema
         self._symbol = None if symbol == ALL_SYMBOLS else symbol
         self._limits = limits
-        known = {"exchange": schema.exchange, "market": schema.market, "symbol": symbol, "interval": interval}
-        self._of_key = {
-            column.name: pl.Series(column.name, [known[column.name]], column.dtype)
+        from_key = {"exchange": schema.exchange, "market": schema.market, "symbol": symbol, "interval": interval}
+        self._key_columns = {
+            column.name: pl.Series(column.name, [from_key[column.name]], column.dtype)
             for column in schema.columns
             if column.source is None
         }
-        self._times = [name for column in schema.columns for name, raw in column.raw_types.items() if raw is None]
+        self._time_names = [name for column in schema.columns for name, raw in column.raw_types.items() if raw is None]
         self._names: list[str] = []
-        self._raw: dict[str, pl.DataType] = {}
+        self._types: dict[str, pl.DataType] = {}
         self.has_header: bool | None = None
         self.rows = 0
 
     def read(self, block: bytes) -> pl.DataFrame:
-        """The rows of a block, as the schema has them. Raises BadArchiveError naming column, row and field."""
-        block = self.open(block)
+        """The rows of a block in the schema's columns. Raises BadArchiveError that names row, column and field."""
+        block = self.without_header(block)
         if not block:
             return self._schema.polars.to_frame()
-        return self.complete(self.columns(block))
+        return self.to_frame(self.columns(block))
 
-    def open(self, block: bytes) -> bytes:
-        """Look at the first block, if this is it; the block without a header. Raises BadArchiveError."""
+    def without_header(self, block: bytes) -> bytes:
+        """The block without the header. Detects names and types in the first block. Raises BadArchiveError."""
         if self.has_header is None:
-            block = self._without_header(block)
-        if block and not self._raw:
-            self._raw = self._raw_types(_fields(block, self._limits))
+            block = self._detect_header(block)
+        if block and not self._types:
+            self._types = self._column_types(_fields(block, self._limits))
         return block
 
     @property
     def layout(self) -> tuple[tuple[str, ...], tuple[pl.DataType, ...]]:
-        """Files of the same layout can be read as one."""
-        return tuple(self._names), tuple(self._raw.values())
+        """Names and types of the file's columns. Files of the same layout can be parsed together."""
+        return tuple(self._names), tuple(self._types.values())
 
     def columns(self, block: bytes) -> list[pl.Series]:
-        """The table's columns that come from the file, of lines without a header, and last the symbols that the
-        rows name, where they do. Raises BadArchiveError."""
+        """The table's columns from lines without a header; if the rows name their symbol, the last one has these.
+
+        Raises BadArchiveError.
+        """
         values, written = self._parse(block)
-        said = written[self._symbols_in] if self._symbols_in else None
+        row_symbols = written[self._row_symbol_name] if self._row_symbol_name else None
         try:
-            read = [
+            columns = [
                 self._column(column, values, written) for column in self._schema.columns if column.source is not None
             ]
         except BadArchiveError:
-            # What a wrong file says of its fields is beside the point.
-            if said is not None:
-                self._require_symbol(said)
+            # A wrong symbol is the cause, an invalid field then only a consequence.
+            if row_symbols is not None:
+                self._require_symbol(row_symbols)
             raise
-        self.rows += len(read[0])
-        return read if said is None else [*read, said]
+        self.rows += len(columns[0])
+        return columns if row_symbols is None else [*columns, row_symbols]
 
-    def complete(self, columns: list[pl.Series]) -> pl.DataFrame:
-        """Columns of the file with those that the archive's key tells. Raises BadArchiveError where they differ."""
-        read = iter(columns)
+    def to_frame(self, columns: list[pl.Series]) -> pl.DataFrame:
+        """A frame of `columns` and the values of the archive's key. Raises BadArchiveError if the symbols differ."""
+        from_file = iter(columns)
         rows = len(columns[0])
         frame = pl.DataFrame(
             [
-                next(read) if column.source is not None else self._of_key[column.name].new_from_index(0, rows)
+                next(from_file) if column.source is not None else self._key_columns[column.name].new_from_index(0, rows)
                 for column in self._schema.columns
             ]
         )
-        if self._symbols_in:
-            self._require_symbol(next(read))
+        if self._row_symbol_name:
+            self._require_symbol(next(from_file))
         return frame
 
-    # The file's own names
+    # Names
 
-    def _without_header(self, block: bytes) -> bytes:
+    def _detect_header(self, block: bytes) -> bytes:
         block = block.removeprefix(_BOM)
         first = _fields(block, self._limits)
         names = [self._schema.header_names.get(name, name) for name in first]
@@ -110,7 +113,7 @@ class CsvRows:
             self._require_names()
             return block.partition(b"\n")[2]
         if not any(field[:1].isdecimal() or field[:1] in {"+", "-", "."} for field in first if field):
-            raise BadArchiveError(f"its first row names columns that nobody knows: {_shown(', '.join(first))}")
+            raise BadArchiveError(f"its header has no known column: {_shortened(', '.join(first))}")
         expected = len(self._schema.file_columns)
         if len(first) < expected or (len(first) > expected and not self._schema.more_columns):
             raise BadArchiveError(f"its rows have {len(first)} columns; {expected} are expected")
@@ -118,110 +121,114 @@ class CsvRows:
         return block
 
     def _require_names(self) -> None:
-        """Raise BadArchiveError for a header that lacks a column, or has one twice."""
+        """Raise BadArchiveError for a header that lacks a required column, or has it twice."""
         wanted = {source for column in self._schema.columns for source in column.sources}
         missing = [name for name in self._schema.file_columns if name in wanted and name not in self._names]
         if missing:
-            raise BadArchiveError(f"its header has no column {missing[0]!r}, but {_shown(', '.join(self._names))}")
-        twice = [name for name in wanted if self._names.count(name) > 1]
-        if twice:
-            raise BadArchiveError(f"its header has the column {twice[0]!r} twice")
+            raise BadArchiveError(
+                f"its header has no column {missing[0]!r}; its columns are {_shortened(', '.join(self._names))}"
+            )
+        repeated = [name for name in wanted if self._names.count(name) > 1]
+        if repeated:
+            raise BadArchiveError(f"its header has the column {repeated[0]!r} twice")
 
     @property
-    def _symbols_in(self) -> str | None:
-        """The file's column of the symbol that the key names, too."""
-        named = self._schema.symbol_column
-        return named if self._symbol is not None and named in self._names else None
+    def _row_symbol_name(self) -> str | None:
+        """The name of the file's column that has to match the symbol of the key; None without such a column."""
+        name = self._schema.symbol_column
+        return name if self._symbol is not None and name in self._names else None
 
-    def _require_symbol(self, said: pl.Series) -> None:
-        """Raise BadArchiveError for rows of another symbol than the key's; an empty field says nothing."""
-        key = self._symbol or ""
-        if (said == key).all():
+    def _require_symbol(self, row_symbols: pl.Series) -> None:
+        """Raise BadArchiveError for rows of another symbol than the key's. Empty fields are ignored."""
+        expected = self._symbol or ""
+        if (row_symbols == expected).all():
             return
         exchange, market = self._schema.exchange, self._schema.market
-        found = [each for each in said.drop_nulls().str.strip_chars().unique(maintain_order=True) if each]
-        others = [each for each in found if not same_symbol(exchange, market, each, key)]
+        names = [name for name in row_symbols.drop_nulls().str.strip_chars().unique(maintain_order=True) if name]
+        others = [name for name in names if not same_symbol(exchange, market, name, expected)]
         if others:
-            more = f" and {len(others) - _SYMBOLS_SHOWN:,} more" if len(others) > _SYMBOLS_SHOWN else ""
-            names = ", ".join(_shown(each) for each in others[:_SYMBOLS_SHOWN])
-            raise BadArchiveError(f"it has rows of {names}{more}, and its key says {key}")
+            more = f" and {len(others) - _MAX_SYMBOLS:,} more" if len(others) > _MAX_SYMBOLS else ""
+            examples = ", ".join(_shortened(name) for name in others[:_MAX_SYMBOLS])
+            raise BadArchiveError(f"it has rows of {examples}{more}, but its key names {expected}")
 
     # Fields
 
-    def _raw_types(self, first: list[str]) -> dict[str, pl.DataType]:
-        """As what Polars tries to parse each column of the file; the first row tells what is likely, no more."""
+    def _column_types(self, first: list[str]) -> dict[str, pl.DataType]:
+        """The types that Polars tries first. For times, the first row decides; later rows may differ."""
         if len(first) != len(self._names):
-            raise BadArchiveError(f"its first row has {len(first)} columns, and its header {len(self._names)}")
+            raise BadArchiveError(f"its first row has {len(first)} columns, but its header {len(self._names)}")
         return {
             name: raw or raw_time_type(first[self._names.index(name)])
             for column in self._schema.columns
             for name, raw in column.raw_types.items()
         }
 
-    def _parse(self, block: bytes) -> tuple[_Raw, _Raw]:
-        """The file's columns as what they hold, and as they are written (or the same again, where all is well)."""
+    def _parse(self, block: bytes) -> tuple[_FileColumns, _FileColumns]:
+        """The file's columns as values and as text. Both are the values if all fields have the expected format."""
         try:
-            values = self._parsed(block, self._raw)
+            values = self._parse_as(block, self._types)
         except pl.exceptions.PolarsError:
-            # A field is written otherwise than most are, or wrong: each is read for itself.
+            # A field has an unusual format or is invalid: parse field by field.
             try:
-                written = self._parsed(block, {})
+                written = self._parse_as(block, {})
             except pl.exceptions.PolarsError as error:
-                said = _shown(str(error).splitlines()[0])
-                raise BadArchiveError(f"behind row {self.rows:,}: {said}") from error
-            self._raw |= dict.fromkeys(self._times, pl.String())
-            values = written | {name: values_of(written[name], raw) for name, raw in self._raw.items()}
+                reason = _shortened(str(error).splitlines()[0])
+                raise BadArchiveError(f"after row {self.rows:,}: {reason}") from error
+            self._types |= dict.fromkeys(self._time_names, pl.String())
+            values = written | {name: values_of(written[name], dtype) for name, dtype in self._types.items()}
         else:
             written = values
         rows = len(written[self._names[0]])
-        # Polars takes fields that a row lacks for empty ones, which some columns may have, and some nobody reads.
+        # Polars fills the missing fields of a short row with null, which some columns allow.
         if values[self._names[-1]].null_count() and block.count(b",") != rows * (len(self._names) - 1):
-            raise BadArchiveError(f"a row behind row {self.rows:,} has not the {len(self._names)} columns of the first")
+            raise BadArchiveError(
+                f"a row after row {self.rows:,} does not have the expected {len(self._names)} columns"
+            )
         if b'"' in block and rows != block.count(b"\n") + (not block.endswith(b"\n")):
-            raise BadArchiveError(f"a field behind row {self.rows:,} goes over several lines")
+            raise BadArchiveError(f"a field after row {self.rows:,} spans several lines")
         return values, written
 
-    def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> _Raw:
-        # Parsed by number, since names that are not wanted may be repeated.
+    def _parse_as(self, block: bytes, types: dict[str, pl.DataType]) -> _FileColumns:
+        # Columns are parsed by number, since the names of ignored columns may be repeated.
         schema = {str(number): types.get(name, pl.String()) for number, name in enumerate(self._names)}
         parsed = pl.read_csv(block, has_header=False, schema=schema)
         return dict(zip(self._names, parsed.get_columns(), strict=True))
 
-    def _column(self, column: Column, values: _Raw, written: _Raw) -> pl.Series:
-        """One column of the table. Raises BadArchiveError for a field that it cannot hold."""
+    def _column(self, column: Column, values: _FileColumns, written: _FileColumns) -> pl.Series:
+        """One column of the table. Raises BadArchiveError for an invalid field."""
         fields = [values[name] for name in column.sources]
         result = fields[0] if column.read is None else column.read.convert(*fields)
         if result.dtype == pl.String and (result == "").any():
             result = result.replace("", None)
         if result.null_count():
-            faulty = result.is_null()
-            said = [written[name] for name in column.sources]
+            invalid = result.is_null()
+            texts = [written[name] for name in column.sources]
             if column.nullable:
-                faulty &= said[0].is_not_null() & (said[0].cast(pl.String) != "")
-            self._refuse(column, said, faulty)
+                invalid &= texts[0].is_not_null() & (texts[0].cast(pl.String) != "")
+            self._require_valid(column, texts, invalid)
         if result.dtype == pl.Float64 and not math.isfinite(result.sum()):
-            self._refuse(column, [written[name] for name in column.sources], ~result.is_finite())
+            self._require_valid(column, [written[name] for name in column.sources], ~result.is_finite())
         return result.alias(column.name)
 
-    def _refuse(self, column: Column, fields: list[pl.Series], faulty: pl.Series) -> None:
-        """Raise BadArchiveError for the first faulty row, if there is one."""
-        row = faulty.fill_null(value=False).arg_max() if faulty.any() else None
+    def _require_valid(self, column: Column, texts: list[pl.Series], invalid: pl.Series) -> None:
+        """Raise BadArchiveError for the first invalid row, if there is one."""
+        row = invalid.fill_null(value=False).arg_max() if invalid.any() else None
         if row is None:
             return
-        said = ", ".join(_shown(str(field[row])) if field[row] is not None else "nothing" for field in fields)
+        fields = ", ".join("an empty field" if text[row] is None else _shortened(str(text[row])) for text in texts)
         raise BadArchiveError(
-            f"row {self.rows + row + 1:,}, column {'+'.join(column.sources)}: {said} is no {column.name}"
+            f"row {self.rows + row + 1:,}, column {'+'.join(column.sources)}: {fields} is not a valid {column.name}"
         )
 
 
 def _fields(block: bytes, limits: Limits) -> list[str]:
-    """The fields of a block's first line. Raises BadArchiveError for more than a parser is to be given."""
+    """The fields of a block's first line. Raises BadArchiveError for too many columns."""
     end = block.find(b"\n")
     line = block if end < 0 else block[:end]
     if line.count(b",") >= limits.columns:
-        raise BadArchiveError(f"its first row has {line.count(b',') + 1:,} columns; {limits.columns:,} are the limit")
+        raise BadArchiveError(f"its first row has {line.count(b',') + 1:,} columns; the limit is {limits.columns:,}")
     return [field.strip().strip('"') for field in line.decode(errors="replace").split(",")]
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}..."

@@ -1,8 +1,8 @@
-"""Getting archive objects out of the lake as frames, and verifying in the same pass what nobody has read yet.
+"""Reads archive objects from the lake as frames, and verifies the content that was not verified before.
 
-Each object is read under the lake ETag that the manifest knows, so rows never come from content that
-the manifest does not tell of. Small ones are read ahead by some threads; a large one is streamed in
-ranges, and then its digest is known only after its rows: whoever takes them must be able to give them back.
+Each object is read with the lake ETag of the manifest as a condition, so rows never come from content that is not in
+the manifest. Some threads read small objects ahead. Large objects are streamed in ranges: their digest is known only
+after their rows, so the caller must be able to discard rows that it has taken.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from lakehouse_assets.tables.read.archives import ArchiveBatches, BadArchiveErro
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
 from lakehouse_assets.tables.schema import TableSchema
 
-AT_ONCE_BYTES = 16 * 1024**2
-"""Archives up to this size are held whole; candles' and trades' text is about five times as long."""
+IN_MEMORY_BYTES = 16 * 1024**2
+"""Archive objects up to this size are read into memory; the text of candles and trades is about five times as long."""
 RANGE_BYTES = 16 * 1024**2
 READERS = 4
 AHEAD_BYTES = 64 * 1024**2
-"""Packed bytes that are read ahead of their turn, one object at least."""
+"""Packed bytes that are read ahead, but at least one object."""
 AHEAD_OBJECTS = 64
 
 
 class UnreadError(LakehouseError):
-    """An object could not be fetched: not its fault, so whatever needs it is not written."""
+    """An object could not be fetched. It is not bad, so the periods that need it are not written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One archive object to read: a row of inputs.OBJECTS as a dict."""
+class InputObject:
+    """An archive object to read: a row of inputs.OBJECTS as a dict."""
 
     row: Mapping[str, Any]
 
@@ -60,14 +60,15 @@ class Item:
 
 
 @dataclass(slots=True)
-class Fetched:
-    """The rows of one object; iterate ``frames`` once. The rest is true when the iteration has ended.
+class FetchResult:
+    """The rows of one object. Iterate ``frames`` once; the other attributes are valid after the last frame.
 
-    ``error`` is a BadArchiveError for an object to be quarantined, an UnreadError for one that could not be
-    fetched; iterating a large one raises them. ``finding`` is about an object that nobody had verified.
+    ``error`` is a BadArchiveError if the object has to be quarantined, an UnreadError if it could not be fetched; for
+    large objects, iterating ``frames`` raises them instead. ``finding`` is the result of verifying an object that was
+    not verified before.
     """
 
-    item: Item
+    archive_object: InputObject
     frames: Iterable[pl.DataFrame] = ()
     error: LakehouseError | None = None
     rows: int = 0
@@ -78,10 +79,10 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
-    """The bytes of a small object, and what is found of its integrity."""
+class _Download:
+    """The bytes of a small object, and the result of verifying them."""
 
-    item: Item
+    archive_object: InputObject
     data: bytes
     finding: Finding | None
 
@@ -95,26 +96,26 @@ class Fetcher:
         self._schema = schema
         self._verifier = verifier
 
-    def in_order(self, items: Iterable[tuple[Dataset, Item]]) -> Iterator[Fetched]:
-        """What came of each item, in the order given. Neighbouring small ones are parsed together."""
-        for is_packed, run in groupby(self._ahead(items), key=lambda got: isinstance(got, _Packed)):
-            if is_packed:
-                yield from self._unpacked(packed for packed in run if isinstance(packed, _Packed))
+    def in_order(self, objects: Iterable[tuple[Dataset, InputObject]]) -> Iterator[FetchResult]:
+        """The result for each object, in the given order. Consecutive small objects are parsed together."""
+        for is_download, run in groupby(self._read_ahead(objects), key=lambda result: isinstance(result, _Download)):
+            if is_download:
+                yield from self._parse(download for download in run if isinstance(download, _Download))
             else:
-                yield from (fetched for fetched in run if isinstance(fetched, Fetched))
+                yield from (fetched for fetched in run if isinstance(fetched, FetchResult))
 
-    def _ahead(self, items: Iterable[tuple[Dataset, Item]]) -> Iterator[_Packed | Fetched]:
-        """Items as some threads get them, a few before their turn."""
-        waiting: deque[tuple[Item, Future[_Packed | Fetched]]] = deque()
-        ahead = 0
+    def _read_ahead(self, objects: Iterable[tuple[Dataset, InputObject]]) -> Iterator[_Download | FetchResult]:
+        """Fetch objects in some threads, ahead of their use."""
+        waiting: deque[tuple[InputObject, Future[_Download | FetchResult]]] = deque()
+        bytes_ahead = 0
         with ThreadPoolExecutor(READERS, thread_name_prefix="archive-reader") as pool:
             try:
-                for dataset, item in items:
-                    waiting.append((item, pool.submit(self._get_one, dataset, item)))
-                    ahead += item.size
-                    while waiting and (ahead > AHEAD_BYTES or len(waiting) > AHEAD_OBJECTS):
+                for dataset, archive_object in objects:
+                    waiting.append((archive_object, pool.submit(self._fetch_one, dataset, archive_object)))
+                    bytes_ahead += archive_object.size
+                    while waiting and (bytes_ahead > AHEAD_BYTES or len(waiting) > AHEAD_OBJECTS):
                         done, future = waiting.popleft()
-                        ahead -= done.size
+                        bytes_ahead -= done.size
                         yield future.result()
                 while waiting:
                     yield waiting.popleft()[1].result()
@@ -122,112 +123,116 @@ class Fetcher:
                 for _, future in waiting:
                     future.cancel()
 
-    def _get_one(self, dataset: Dataset, item: Item) -> _Packed | Fetched:
-        """A small object whole and verified; a large one only begins."""
-        if item.size > AT_ONCE_BYTES:
-            return self._streamed(dataset, item)
+    def _fetch_one(self, dataset: Dataset, archive_object: InputObject) -> _Download | FetchResult:
+        """Download and verify a small object; prepare the stream of a large one."""
+        if archive_object.size > IN_MEMORY_BYTES:
+            return self._stream(dataset, archive_object)
         try:
-            data = self._get(dataset, item)
+            data = self._get(dataset, archive_object)
             finding = None
-            if item.row["unread"]:
-                seen = Digests(hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
-                finding = self._judged(dataset, item, seen)
+            if archive_object.row["unread"]:
+                md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+                finding = self._verify(dataset, archive_object, Digests(hashlib.sha256(data).hexdigest(), md5))
         except MismatchError as error:
-            return Fetched(item, error=error, finding=error.finding)
+            return FetchResult(archive_object, error=error, finding=error.finding)
         except UnreadError as error:
-            return Fetched(item, error=error)
-        return _Packed(item, data, finding)
+            return FetchResult(archive_object, error=error)
+        return _Download(archive_object, data, finding)
 
-    def _unpacked(self, run: Iterator[_Packed]) -> Iterator[Fetched]:
-        """Small objects, parsed; as many at a time as `read_archives` takes."""
-        open_: deque[_Packed] = deque()
+    def _parse(self, downloads: Iterator[_Download]) -> Iterator[FetchResult]:
+        """Parse small objects, as many at a time as `read_archives` takes."""
+        in_parser: deque[_Download] = deque()
 
         def files() -> Iterator[ArchiveFile]:
-            for packed in run:
-                open_.append(packed)
-                row = packed.item.row
-                yield ArchiveFile(_name(packed.item), packed.data, row["symbol"], row["interval"])
+            for download in downloads:
+                in_parser.append(download)
+                row = download.archive_object.row
+                yield ArchiveFile(_name(download.archive_object), download.data, row["symbol"], row["interval"])
 
         for _file, rows in read_archives(files(), schema=self._schema):
-            packed = open_.popleft()
+            download = in_parser.popleft()
             if isinstance(rows, BadArchiveError):
-                yield Fetched(packed.item, error=rows, finding=packed.finding)
+                yield FetchResult(download.archive_object, error=rows, finding=download.finding)
             else:
-                yield Fetched(
-                    packed.item,
+                yield FetchResult(
+                    download.archive_object,
                     [self.sorted(rows.frame)] if rows.rows else [],
                     rows=rows.rows,
                     sha256=rows.sha256,
                     first_time=rows.first_time,
                     last_time=rows.last_time,
-                    finding=packed.finding,
+                    finding=download.finding,
                 )
 
-    def _streamed(self, dataset: Dataset, item: Item) -> Fetched:
+    def _stream(self, dataset: Dataset, archive_object: InputObject) -> FetchResult:
         batches = read_archive_batches(
-            self._ranges(dataset, item),
+            self._ranges(dataset, archive_object),
             schema=self._schema,
-            name=_name(item),
-            symbol=item.row["symbol"],
-            interval=item.row["interval"],
+            name=_name(archive_object),
+            symbol=archive_object.row["symbol"],
+            interval=archive_object.row["interval"],
         )
-        fetched = Fetched(item)
-        fetched.frames = self._batches(dataset, fetched, batches)
+        fetched = FetchResult(archive_object)
+        fetched.frames = self._frames(dataset, fetched, batches)
         return fetched
 
-    def _batches(self, dataset: Dataset, fetched: Fetched, batches: ArchiveBatches) -> Iterator[pl.DataFrame]:
-        """Frames of bounded size. Raises BadArchiveError, also at the very end, and UnreadError."""
+    def _frames(self, dataset: Dataset, fetched: FetchResult, batches: ArchiveBatches) -> Iterator[pl.DataFrame]:
+        """Frames of bounded size. Raises UnreadError, and BadArchiveError, even after the last frame."""
         for frame in batches:
             yield self.sorted(frame)
         fetched.rows, fetched.sha256 = batches.rows, batches.sha256
         fetched.first_time, fetched.last_time = batches.first_time, batches.last_time
-        if fetched.item.row["unread"]:
-            fetched.finding = self._judged(dataset, fetched.item, Digests(batches.sha256, batches.md5))
+        if fetched.archive_object.row["unread"]:
+            digests = Digests(batches.sha256, batches.md5)
+            fetched.finding = self._verify(dataset, fetched.archive_object, digests)
 
     def sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """By time, and by symbol where the rows name it; rows of one time stay as the file has them."""
+        """Sorted by time, before that by symbol if the rows name it. Rows of the same time keep the file's order."""
         by = [*(["symbol"] if self._schema.symbol_in_file else []), self._schema.time_column]
         if len(by) == 1 and frame[by[0]].is_sorted():
             return frame
         return frame.sort(by, maintain_order=True)
 
-    def _judged(self, dataset: Dataset, item: Item, seen: Digests) -> Finding:
-        """The finding about an object that was read. Raises MismatchError for a bad one."""
+    def _verify(self, dataset: Dataset, archive_object: InputObject, digests: Digests) -> Finding:
+        """Verify the digests of an object, and return the finding. Raises MismatchError and UnreadError."""
+        key = archive_object.key
         try:
-            finding = self._verifier.finding(dataset, item.row, seen)
+            finding = self._verifier.finding(dataset, archive_object.row, digests)
         except FileNotFoundError as error:
-            raise UnreadError(f"{item.key}: its sidecar is no longer in the lake; sync its period again") from error
+            raise UnreadError(f"{key}: its sidecar is no longer in the lake; sync its period again") from error
         except CLIENT_ERRORS as error:
-            raise UnreadError(f"{item.key}: {fault_of(error)}") from error
+            raise UnreadError(f"{key}: {fault_of(error)}") from error
         if finding.integrity == Integrity.MISMATCH:
             raise MismatchError(str(finding.integrity_note), finding)
         return finding
 
-    def _get(self, dataset: Dataset, item: Item, span: tuple[int, int] | None = None) -> bytes:
-        options: obstore.GetOptions = {"if_match": f'"{item.row["lake_etag"]}"'}
-        if span is not None:
-            options["range"] = span
+    def _get(self, dataset: Dataset, archive_object: InputObject, byte_range: tuple[int, int] | None = None) -> bytes:
+        key = archive_object.key
+        options: obstore.GetOptions = {"if_match": f'"{archive_object.row["lake_etag"]}"'}
+        if byte_range is not None:
+            options["range"] = byte_range
         try:
-            return bytes(obstore.get(self._store, self._lake.key(dataset.lake_key(item.key)), options=options).bytes())
+            return bytes(obstore.get(self._store, self._lake.key(dataset.lake_key(key)), options=options).bytes())
         except PreconditionError as error:
-            raise UnreadError(f"{item.key}: it was replaced while it was read; materialize again") from error
+            raise UnreadError(f"{key}: it was replaced while it was read; materialize again") from error
         except FileNotFoundError as error:
-            raise UnreadError(f"{item.key}: it is no longer in the lake; sync its period again") from error
+            raise UnreadError(f"{key}: it is no longer in the lake; sync its period again") from error
         except CLIENT_ERRORS as error:
-            raise UnreadError(f"{item.key}: {fault_of(error)}") from error
+            raise UnreadError(f"{key}: {fault_of(error)}") from error
 
-    def _ranges(self, dataset: Dataset, item: Item) -> Iterator[bytes]:
-        for start in range(0, item.size, RANGE_BYTES):
-            yield self._get(dataset, item, (start, min(start + RANGE_BYTES, item.size)))
+    def _ranges(self, dataset: Dataset, archive_object: InputObject) -> Iterator[bytes]:
+        size = archive_object.size
+        for start in range(0, size, RANGE_BYTES):
+            yield self._get(dataset, archive_object, (start, min(start + RANGE_BYTES, size)))
 
 
 class MismatchError(BadArchiveError):
-    """An object is not what its sidecar or the source's ETag says; ``finding`` is for the manifest."""
+    """An object differs from its sidecar or from the source's ETag. ``finding`` is the record for the manifest."""
 
     def __init__(self, reason: str, finding: Finding) -> None:
         super().__init__(reason)
         self.finding = finding
 
 
-def _name(item: Item) -> str:
-    return item.key.rsplit("/", 1)[-1]
+def _name(archive_object: InputObject) -> str:
+    return archive_object.key.rsplit("/", 1)[-1]

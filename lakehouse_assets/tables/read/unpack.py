@@ -1,8 +1,7 @@
-"""Archive bytes to the text within, in one pass and in bounded memory: zip with one member, and gzip.
+"""Unpacks archives to text in one pass and with bounded memory: zip files with one member, and gzip files.
 
-An archive is hostile until read to its end: sizes are limited before they are believed, and what
-a zip says of itself at its end (PKWARE APPNOTE 4.3) is compared with what was unpacked. A member's
-name is never used.
+Archives are not trusted: limits are applied before a size in the file is used, and the directory at the end of a zip
+(PKWARE APPNOTE 4.3) is compared with the unpacked data. A member's name is never used.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.units import GIB
 
 SLICE = 256 * 1024
-"""Packed bytes per step."""
+"""Packed bytes per step, at most."""
 PIECE = 4 * 1024 * 1024
 """Unpacked bytes per step, at most."""
 TAIL = 128 * 1024
-"""Bytes that may follow a zip's member: descriptor, directory and comment take less."""
+"""Bytes that may follow a zip's member: descriptor, directory and comment are smaller."""
 MEMBERS = 65_536
 """Members that a gzip file may have."""
 FREE_OF_RATIO = 64 * 1024 * 1024
-"""So much may come out of a file of any size: an idle market's CSV deflates well."""
+"""Unpacked bytes that are allowed at any ratio, since the CSV of an idle market compresses very well."""
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ZIP, _EMPTY_ZIP, _GZIP = b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b"
@@ -37,13 +36,13 @@ _ENCRYPTED, _SIZE_FOLLOWS = 0x1, 0x8
 _STORED, _DEFLATED = 0, 8
 _IN_ZIP64 = 0xFFFFFFFF
 _RAW_DEFLATE, _GZIP_MEMBER = -15, 31
-_Damaged: type[Exception] = isal_zlib.error  # ty: ignore[invalid-assignment]  # its stub says: an instance
+_Damaged: type[Exception] = isal_zlib.error  # ty: ignore[invalid-assignment]  # The stub types it as an instance.
 
 
 class BadArchiveError(LakehouseError):
-    """A file cannot be read as what it should be; ``reason`` says in one line what is wrong.
+    """A file cannot be read as an archive of its table; ``reason`` says why, in one line.
 
-    Whoever reads archives keeps such a file out of the table and goes on with the others.
+    The table is built without such a file, and the file is quarantined.
     """
 
     def __init__(self, reason: str) -> None:
@@ -53,10 +52,10 @@ class BadArchiveError(LakehouseError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may unpack to. ``ratio`` is of unpacked to packed bytes (deflate's own limit is 1,032).
+    """Limits of an unpacked archive. ``ratio`` is unpacked to packed bytes (deflate's own limit is 1,032).
 
-    A row is of at most ``line_bytes`` and ``columns``: the widest that an exchange publishes has 26 in 400 bytes,
-    and a parser takes some kilobytes for each column.
+    A row has at most ``line_bytes`` and ``columns``: the widest published rows have 26 columns in 400 bytes, and the
+    parser needs some kilobytes per column.
     """
 
     text_bytes: int = 64 * GIB
@@ -65,7 +64,7 @@ class Limits:
     columns: int = 256
 
     def require(self, *, unpacked: int, packed: int) -> None:
-        """Raise BadArchiveError for a file that unpacks to so much."""
+        """Raise BadArchiveError for a file that exceeds the limits."""
         if unpacked > self.text_bytes:
             raise BadArchiveError(f"it unpacks to more than {self.text_bytes:,} bytes, which is the limit")
         if unpacked > max(FREE_OF_RATIO, self.ratio * packed):
@@ -73,10 +72,10 @@ class Limits:
 
 
 def unpack(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
-    """The text of an archive, in pieces of at most PIECE bytes; nothing for an object without bytes.
+    """The text of an archive in pieces of at most PIECE bytes; no piece for an empty object.
 
-    What kind it is, its first bytes tell. Raises BadArchiveError, possibly after many pieces: they
-    count only when the last one has come.
+    The first bytes decide between zip and gzip. Raises BadArchiveError, possibly after many pieces, so no piece is
+    valid until the last one was read.
     """
     source = _Input(chunks)
     head = source.read(len(_ZIP))
@@ -86,7 +85,7 @@ def unpack(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
     elif head.startswith(_GZIP):
         unpacked = _gunzip(source, limits)
     elif head == _EMPTY_ZIP:
-        raise BadArchiveError("it is a zip without a member; one is expected")
+        raise BadArchiveError("it is a zip without members; one is expected")
     elif head:
         raise BadArchiveError(f"it is neither zip nor gzip; it begins with {head!r}")
     else:
@@ -98,7 +97,7 @@ def unpack(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
 
 
 class _Input:
-    """Bytes that come in chunks of any size. ``taken`` counts what was handed out and not given back."""
+    """A reader of chunks of any size. ``taken`` is the number of bytes that were read and not given back."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -107,7 +106,7 @@ class _Input:
         self.taken = 0
 
     def next(self, limit: int = SLICE) -> bytes:
-        """At most ``limit`` bytes; none at the end."""
+        """The next bytes, at most ``limit``; empty at the end."""
         if self._returned:
             piece, self._returned = self._returned[:limit], self._returned[limit:]
         else:
@@ -121,7 +120,7 @@ class _Input:
         return piece
 
     def read(self, size: int) -> bytes:
-        """``size`` bytes, fewer at the end."""
+        """The next ``size`` bytes, fewer at the end."""
         read = b""
         while len(read) < size and (piece := self.next(size - len(read))):
             read += piece
@@ -141,14 +140,14 @@ class _Inflater(Protocol):
 
 
 def _inflate(source: _Input, inflater: _Inflater) -> Iterator[bytes]:
-    """One deflate stream; what follows it is given back."""
+    """Unpack one deflate stream, and give back the bytes after it."""
     while not inflater.eof:
         packed = inflater.unconsumed_tail or source.next()
         text = inflater.decompress(packed, PIECE)
         if text:
             yield text
         elif len(inflater.unconsumed_tail) == len(packed):
-            raise BadArchiveError("it is cut off: its compressed data has no end")
+            raise BadArchiveError("it is truncated: its compressed data has no end")
     source.give_back(inflater.unused_data)
 
 
@@ -168,16 +167,16 @@ def _gunzip(source: _Input, limits: Limits) -> Iterator[bytes]:
 
 
 def _require_padding(source: _Input) -> None:
-    """Zeros may follow gzip data, as gzip itself allows; nothing else."""
-    while rest := source.next():
-        if rest.strip(b"\0"):
-            raise BadArchiveError("something that is no gzip follows its gzip data")
+    """Raise BadArchiveError if other bytes than zeros, which gzip allows, follow the gzip data."""
+    while padding := source.next():
+        if padding.strip(b"\0"):
+            raise BadArchiveError("other data follows its gzip data")
 
 
 def _unzip(source: _Input, limits: Limits) -> Iterator[bytes]:
     header = source.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
-        raise BadArchiveError("it is cut off within its first header")
+        raise BadArchiveError("it is truncated within its first header")
     _, _, flags, method, _, _, _, packed_size, size, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
     if flags & _ENCRYPTED:
         raise BadArchiveError("its member is encrypted")
@@ -190,7 +189,7 @@ def _unzip(source: _Input, limits: Limits) -> Iterator[bytes]:
     elif method == _STORED and not flags & _SIZE_FOLLOWS:
         texts = _stored(source, size)
     else:
-        raise BadArchiveError(f"its member is packed by method {method}; deflate (8) is expected")
+        raise BadArchiveError(f"its member is compressed by method {method}; deflate (8) is expected")
     unpacked, crc = 0, 0
     for text in texts:
         unpacked += len(text)
@@ -198,31 +197,33 @@ def _unzip(source: _Input, limits: Limits) -> Iterator[bytes]:
         limits.require(unpacked=unpacked, packed=source.taken)
         yield text
     end = source.taken
-    said = _member(source)
-    if (said.header_offset, said.compress_size) != (0, end - start):
-        raise BadArchiveError("its directory names another place than its member has")
-    if said.file_size != unpacked:
-        raise BadArchiveError(f"it unpacks to {unpacked:,} bytes, and its directory says {said.file_size:,}")
-    if crc != said.CRC:
-        raise BadArchiveError(f"its text has the CRC {crc:08x}, and its directory says {said.CRC:08x}")
+    member = _directory_entry(source)
+    if (member.header_offset, member.compress_size) != (0, end - start):
+        raise BadArchiveError("its directory has another position or size of its member")
+    if member.file_size != unpacked:
+        raise BadArchiveError(f"it unpacks to {unpacked:,} bytes, but its directory says {member.file_size:,}")
+    if crc != member.CRC:
+        raise BadArchiveError(f"its text has the CRC {crc:08x}, but its directory says {member.CRC:08x}")
 
 
 def _stored(source: _Input, size: int) -> Iterator[bytes]:
-    """A member that is not compressed, as some tools write an empty one."""
+    """An uncompressed member; some tools write empty members this way."""
     while size:
         text = source.next(min(size, SLICE))
         if not text:
-            raise BadArchiveError("it is cut off within its member")
+            raise BadArchiveError("it is truncated within its member")
         size -= len(text)
         yield text
 
 
-def _member(source: _Input) -> zipfile.ZipInfo:
-    """The one member that the zip's directory names; what precedes the directory was read before."""
+def _directory_entry(source: _Input) -> zipfile.ZipInfo:
+    """The only entry of the zip's directory. ``source`` is positioned after the member."""
     start = source.taken
     tail = source.read(TAIL + 1)
     if len(tail) > TAIL:
-        raise BadArchiveError("more follows its member than a directory takes: it has several, or is no zip")
+        raise BadArchiveError(
+            f"more than {TAIL:,} bytes follow its member: it has several members, or is not a valid zip"
+        )
     try:
         with zipfile.ZipFile(_EndOfFile(start, tail)) as archive:
             members = archive.infolist()
@@ -234,7 +235,7 @@ def _member(source: _Input) -> zipfile.ZipInfo:
 
 
 class _EndOfFile(io.RawIOBase):
-    """A file of which only the end is at hand; what lies before reads as zeros, and not much of it."""
+    """A file of which only the end is known. Bytes before it read as zeros, at most TAIL of them."""
 
     def __init__(self, start: int, tail: bytes) -> None:
         self._start = start
@@ -251,13 +252,13 @@ class _EndOfFile(io.RawIOBase):
         size = self._start + len(self._tail)
         self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence]
         if self._position < 0:
-            raise OSError("it points to before its beginning")
+            raise OSError("it points to a position before its beginning")
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
         missing = max(0, self._start - self._position)
         if missing > TAIL:
-            raise OSError("it does not lie at the end")
+            raise OSError("it is not at the end of the file")
         known = self._tail[max(0, self._position - self._start) :]
         read = (bytes(missing) + known)[: None if size is None or size < 0 else size]
         self._position += len(read)

@@ -1,1 +1,1 @@
-"""What each exchange's files hold, a module per exchange; tables/schema.py is the registry."""
+"""The table schemas, a module per exchange; tables/schema.py is the registry."""

@@ -1,9 +1,9 @@
 """Binance spot and futures: the columns of every data type of data.binance.vision.
 
-Source: github.com/binance/binance-public-data (README and issues) and the files themselves. Futures
-files have a header since 2022-08 or so, spot files have none. Times count milliseconds, on spot from
-2025-01-01 on microseconds. In ``cm`` (coin-margined) a size counts contracts, and what the header calls
-quote volume is the volume in the base asset (binance-public-data issues 267 and 283).
+Source: github.com/binance/binance-public-data (README and issues) and the files themselves. Futures files have a
+header since about 2022-08, spot files have none. Times are in milliseconds, in spot files from 2025-01-01 on in
+microseconds. In ``cm`` (coin-margined) a size counts contracts, and the column that the header calls quote volume
+is the volume in the base asset (binance-public-data issues 267 and 283).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
+    OPENING_TIME,
     QUOTE,
+    integer,
     number,
     ohlc,
     price,
     side,
     time,
-    whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.relations import POSITIVE_PRICES, PRODUCT_OF_SIZE, not_negative
@@ -55,32 +56,32 @@ _KLINE_FILE = (
     "ignore",
 )
 _KLINE_KEY = ("symbol", "interval", "time")
-_OPEN_TIME = time("open_time", "When the candle opens.")
+_OPEN_TIME = time("open_time", OPENING_TIME)
 _CLOSE_TIME = time(
     "close_time",
-    "Last instant of the candle, in the file's unit; earlier than the interval's end where trading stopped.",
+    "Last instant of the candle, with the precision of the file; earlier than the interval's end if trading stopped.",
     name="close_time",
 )
 _BEST_MATCH = Column("best_match", pl.Boolean(), "Whether the trade was the best price match.", source="is_best_match")
-_CONSECUTIVE = "gaps of spot ids are reported as faults, and filled later (binance-public-data #28 #106 #153 #190)"
+_CONSECUTIVE = "users report gaps as faults, and they are filled later (binance-public-data #28 #106 #153 #190)"
 _NOT_CONSECUTIVE = (
-    "gaps are normal: some trades are left out (binance-public-data #363 #378; 15,899 places in 3,622,828 "
+    "gaps are normal, because some trades are left out (binance-public-data #363 #378; 15,899 gaps in 3,622,828 "
     "trades of BTCUSDT on 2026-09-01)"
 )
-_CM_CONSECUTIVE = "a whole day of BTCUSD_PERP (2026-05-08, 105,280 rows) has no gap"
-_CM_UNKNOWN = "no file of coin-margined trades was inspected, and those of um have gaps every day"
+_CM_CONSECUTIVE = "a complete day of BTCUSD_PERP (2026-05-08, 105,280 rows) has no gap"
+_CM_UNKNOWN = "no file of coin-margined trades was inspected, and um files have gaps every day"
 
 
 def _klines(market: str) -> TableSchema:
-    trade_count = whole("trade_count", "count", "Number of trades.")
+    trade_count = integer("trade_count", "count", "Number of trades.")
     if market == "cm":
         volumes = (
             number("volume", "volume", f"Volume; {CONTRACT_SIZE}.", CONTRACTS),
             _CLOSE_TIME,
-            number("base_volume", "quote_volume", "Volume in the base asset, as coin-margined files have it.", BASE),
+            number("base_volume", "quote_volume", "Volume in the base asset, despite the exchange's name.", BASE),
             trade_count,
-            number("taker_buy_volume", "taker_buy_volume", "Of the volume, what takers bought.", CONTRACTS),
-            number("taker_buy_base_volume", "taker_buy_quote_volume", "Of base_volume, what takers bought.", BASE),
+            number("taker_buy_volume", "taker_buy_volume", "Part of volume that takers bought.", CONTRACTS),
+            number("taker_buy_base_volume", "taker_buy_quote_volume", "Part of base_volume that takers bought.", BASE),
         )
     else:
         volumes = (
@@ -88,8 +89,10 @@ def _klines(market: str) -> TableSchema:
             _CLOSE_TIME,
             number("quote_volume", "quote_volume", "Volume in the quote asset.", QUOTE),
             trade_count,
-            number("taker_buy_volume", "taker_buy_volume", "Of the volume, what takers bought.", BASE),
-            number("taker_buy_quote_volume", "taker_buy_quote_volume", "Of quote_volume, what takers bought.", QUOTE),
+            number("taker_buy_volume", "taker_buy_volume", "Part of volume that takers bought.", BASE),
+            number(
+                "taker_buy_quote_volume", "taker_buy_quote_volume", "Part of quote_volume that takers bought.", QUOTE
+            ),
         )
     return _table(
         market=market,
@@ -103,18 +106,18 @@ def _klines(market: str) -> TableSchema:
     )
 
 
-def _price_klines(market: str, data_type: str, of: str) -> TableSchema:
-    """Candles of a computed price; the file's volume columns are zero, and left out."""
+def _price_klines(market: str, data_type: str, price_name: str) -> TableSchema:
+    """Candles of a computed price; the file's volume columns are zero and ignored."""
     return _table(
         market=market,
         data_type=data_type,
-        description=f"Candles of the {of}.",
+        description=f"Candles of the {price_name}.",
         columns=(
             *BY_INTERVAL,
             _OPEN_TIME,
             *ohlc(),
             _CLOSE_TIME,
-            whole("count", "count", "As published; the exchange does not say what it counts."),
+            integer("count", "count", "As published; the exchange does not document what it counts."),
         ),
         file_columns=_KLINE_FILE,
         key=_KLINE_KEY,
@@ -137,11 +140,11 @@ def _trades(market: str) -> TableSchema:
         description="Single trades.",
         columns=(
             *BY_SYMBOL,
-            time("time", "When the trade was made."),
-            whole(
+            time("time", "Time of the trade."),
+            integer(
                 "trade_id",
                 "id",
-                f"The exchange's number of the trade, rising {'by one ' if spot else ''}within a symbol.",
+                f"The exchange's id of the trade, rising {'by one ' if spot else ''}within a symbol.",
             ),
             price(),
             number("size", "qty", f"Size; {CONTRACT_SIZE}." if market == "cm" else "Size.", unit),
@@ -188,25 +191,25 @@ def _agg_trades(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="aggTrades",
-        description="Trades of one taker order at one price, summed up.",
+        description="Aggregated trades: the trades of one taker order at one price.",
         columns=(
             *BY_SYMBOL,
-            time(moment, "When the trades were made."),
-            whole(
+            time(moment, "Time of the trades."),
+            integer(
                 "agg_trade_id",
                 agg_id,
-                f"The exchange's number of the row, rising {'' if market == 'um' else 'by one '}within a symbol.",
+                f"The exchange's id of the row, rising {'' if market == 'um' else 'by one '}within a symbol.",
             ),
             price(trade_price),
             number(
                 "size",
                 quantity,
-                f"Size of all trades; {CONTRACT_SIZE}." if market == "cm" else "Size of all trades.",
+                f"Total size of the trades; {CONTRACT_SIZE}." if market == "cm" else "Total size of the trades.",
                 CONTRACTS if market == "cm" else BASE,
             ),
             side(maker),
-            whole("first_trade_id", first, "First trade's trade_id (data type trades)."),
-            whole("last_trade_id", last, "Last trade's trade_id."),
+            integer("first_trade_id", first, "trade_id (data type trades) of the first trade."),
+            integer("last_trade_id", last, "trade_id of the last trade."),
             *((_BEST_MATCH,) if spot else ()),
         ),
         file_columns=names,
@@ -223,12 +226,12 @@ def _funding_rate(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="fundingRate",
-        description="Funding rates that were charged.",
+        description="Charged funding rates.",
         columns=(
             *BY_SYMBOL,
-            time("calc_time", "When it was calculated; up to some milliseconds after the full hour."),
-            whole("funding_interval_hours", "funding_interval_hours", "Time since the funding before.", "hours"),
-            number("funding_rate", "last_funding_rate", "Rate of the interval; above zero, longs pay shorts.", "1"),
+            time("calc_time", "Time of the calculation, a few milliseconds after the full hour at most."),
+            integer("funding_interval_hours", "funding_interval_hours", "Time since the previous funding.", "hours"),
+            number("funding_rate", "last_funding_rate", "Rate of the interval; if positive, longs pay shorts.", "1"),
         ),
         file_columns=("calc_time", "funding_interval_hours", "last_funding_rate"),
         key=("symbol", "time"),
@@ -239,21 +242,21 @@ def _funding_rate(market: str) -> TableSchema:
 
 def _metrics(market: str) -> TableSchema:
     ratios = (
-        ("top_long_short_account_ratio", "count_toptrader_long_short_ratio", "Long to short accounts of top traders"),
-        ("top_long_short_position_ratio", "sum_toptrader_long_short_ratio", "Long to short positions of top traders"),
-        ("global_long_short_account_ratio", "count_long_short_ratio", "Long to short accounts of all traders"),
-        ("taker_long_short_volume_ratio", "sum_taker_long_short_vol_ratio", "Takers' buy volume to sell volume"),
+        ("top_long_short_account_ratio", "count_toptrader_long_short_ratio", "Long/short accounts of top traders"),
+        ("top_long_short_position_ratio", "sum_toptrader_long_short_ratio", "Long/short positions of top traders"),
+        ("global_long_short_account_ratio", "count_long_short_ratio", "Long/short accounts of all traders"),
+        ("taker_long_short_volume_ratio", "sum_taker_long_short_vol_ratio", "Takers' buy/sell volume"),
     )
     cm = market == "cm"
     return _table(
         market=market,
         data_type="metrics",
-        description="Open interest and long/short ratios, every five minutes (before 2023 partly once a day).",
+        description="Open interest and long/short ratios, every five minutes (before 2023 in part once a day).",
         columns=(
             *BY_SYMBOL,
             time(
                 "create_time",
-                "End of the five minutes, when the row was known; a day's last row is of the next midnight.",
+                "End of the five minutes, when the row became known; a day's last row is at the next midnight.",
             ),
             number(
                 "open_interest",
@@ -270,14 +273,14 @@ def _metrics(market: str) -> TableSchema:
                 nullable=True,
             ),
             *(
-                number(name, source, f"{meaning}; empty where not computed.", "1", nullable=True)
+                number(name, source, f"{meaning}; empty if not computed.", "1", nullable=True)
                 for name, source, meaning in ratios
             ),
             time(
                 "create_time",
                 "As published: the beginning of the five minutes."
                 if cm
-                else "As published: the end of the five minutes, from 2026-06-25 on their beginning "
+                else "As published: the end of the five minutes until 2026-06-24, then their beginning "
                 "(binance-public-data #491).",
                 name="create_time",
             ),
@@ -290,14 +293,14 @@ def _metrics(market: str) -> TableSchema:
             *(source for _, source, _ in ratios),
         ),
         symbol_column="symbol",
-        # 2: time at the end of the five minutes throughout.
+        # 2: time is always the end of the five minutes.
         revision=2,
         key=("symbol", "time"),
         size_class=SizeClass.SMALL,
         step=STEP,
         labels_end=True,
-        of_file=partial(ends_of_steps, changed=None if cm else UM_CHANGED),
-        own_relations=(not_negative(*(name for name, *_ in ratios), reason="Accounts and volumes are counted."),),
+        transform_file=partial(ends_of_steps, changed=None if cm else UM_CHANGED),
+        own_relations=(not_negative(*(name for name, *_ in ratios), reason="Accounts and volumes are counts."),),
     )
 
 

@@ -1,4 +1,4 @@
-"""Binance futures: what is published of books and of liquidations."""
+"""Binance futures: order book depth, best prices and liquidations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_SYMBOL,
     CONTRACTS,
     QUOTE,
+    integer,
     number,
     side,
     text,
     time,
-    whole,
 )
 from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
@@ -25,7 +25,7 @@ from lakehouse_assets.tables.schemas.relations import BOTH_SIDES
 _table = partial(TableSchema, exchange="binance")
 
 _WINDOW = timedelta(minutes=5)
-"""Ten times as long as rows of a book's depth lie apart."""
+"""Ten times the distance between rows of book depth."""
 
 
 def book_depth(market: str) -> TableSchema:
@@ -33,13 +33,13 @@ def book_depth(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="bookDepth",
-        description="What lies in the book within some per cent of the price, every 30 seconds. Not an order book.",
+        description="Total size and value of the orders within some per cent of the price, every 30 seconds.",
         columns=(
             *BY_SYMBOL,
-            time("timestamp", "When the book was looked at."),
-            number("percentage", "percentage", "Distance from the price; below zero: bids.", "%"),
-            number("depth", "depth", "Size up to that distance.", CONTRACTS if cm else BASE),
-            number("notional", "notional", "Value up to that distance.", BASE if cm else QUOTE),
+            time("timestamp", "Time of the observation."),
+            number("percentage", "percentage", "Distance from the price; negative for bids.", "%"),
+            number("depth", "depth", "Size of the orders up to that distance.", CONTRACTS if cm else BASE),
+            number("notional", "notional", "Value of the orders up to that distance.", BASE if cm else QUOTE),
         ),
         file_columns=("timestamp", "percentage", "depth", "notional"),
         key=("symbol", "time", "percentage"),
@@ -55,16 +55,16 @@ def book_ticker(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="bookTicker",
-        description="Best bid and ask, a row per change; rows may be out of order.",
+        description="Best bid and ask, a row per change. Rows may be out of order.",
         columns=(
             *BY_SYMBOL,
-            time("transaction_time", "When the book changed."),
-            whole("update_id", "update_id", "The exchange's number of the book's state."),
+            time("transaction_time", "Time of the change."),
+            integer("update_id", "update_id", "The exchange's id of the order book update."),
             number("bid_price", "best_bid_price", "Best bid.", QUOTE),
             number("bid_size", "best_bid_qty", "Size at the best bid.", unit),
             number("ask_price", "best_ask_price", "Best ask.", QUOTE),
             number("ask_size", "best_ask_qty", "Size at the best ask.", unit),
-            time("event_time", "When the exchange sent it.", name="event_time"),
+            time("event_time", "When the exchange sent the update.", name="event_time"),
         ),
         file_columns=(
             "update_id",
@@ -78,7 +78,7 @@ def book_ticker(market: str) -> TableSchema:
         key=("symbol", "update_id"),
         size_class=SizeClass.LARGE,
         id_column="update_id",
-        ids_source="an update that leaves the best prices as they are has a number and no row",
+        ids_source="an update that does not change the best prices has an id, but no row",
         irregular=A_ROW_PER_CHANGE,
     )
 
@@ -86,21 +86,21 @@ def book_ticker(market: str) -> TableSchema:
 def liquidations() -> TableSchema:
     columns = (
         *BY_SYMBOL,
-        time("time", "When the liquidation order was executed."),
-        side("side", TEXT_SIDE, "Side of the liquidation order, which is the taker's: buy or sell."),
-        text("order_type", "order_type", "Order type, LIMIT."),
-        text("time_in_force", "time_in_force", "Time in force, IOC."),
+        time("time", "Time of execution of the liquidation order."),
+        side("side", TEXT_SIDE, "Side of the liquidation order, which is the taker: buy or sell."),
+        text("order_type", "order_type", "Order type: LIMIT."),
+        text("time_in_force", "time_in_force", "Time in force: IOC."),
         number("original_size", "original_quantity", f"Size of the order; {CONTRACT_SIZE}.", CONTRACTS),
         number("price", "price", "Limit price of the order.", QUOTE),
         number("average_price", "average_price", "Average price of its trades.", QUOTE),
-        text("order_status", "order_status", "State of the order, such as FILLED."),
+        text("order_status", "order_status", "Status of the order, such as FILLED."),
         number("last_fill_size", "last_fill_quantity", "Size of the last trade.", CONTRACTS),
-        number("filled_size", "accumulated_fill_quantity", "Size of all trades.", CONTRACTS),
+        number("filled_size", "accumulated_fill_quantity", "Total size of its trades.", CONTRACTS),
     )
     return _table(
         market="cm",
         data_type="liquidationSnapshot",
-        description="Liquidation orders. The files repeat every row; equal rows are kept once.",
+        description="Liquidation orders. The files repeat every row; the table has each row once.",
         columns=columns,
         file_columns=tuple(column.sources[0] for column in columns if column.source is not None),
         key=("symbol", *(column.name for column in columns if column.source is not None)),
@@ -108,6 +108,6 @@ def liquidations() -> TableSchema:
         repeats_rows=True,
         irregular="a row per liquidation",
         own_relations=LIQUIDATIONS,
-        # When prices fall, all that is liquidated is sold.
+        # When prices fall, all liquidation orders may be sells.
         unrelated=(BOTH_SIDES,),
     )

@@ -1,4 +1,4 @@
-"""Binance options: the volatility index and the hourly summary, which ended in October 2023."""
+"""Binance options: the volatility index, and the hourly summary that ended in October 2023."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _VOLATILITY_INDEX = _table(
     description="Volatility index, every second.",
     columns=(
         *BY_SYMBOL,
-        time("calc_time", "When it was calculated; some milliseconds late at times."),
+        time("calc_time", "Time of the calculation; sometimes some milliseconds late."),
         text("base_asset", "base_asset", "Name of the index, such as BTCBVOL."),
         text("quote_asset", "quote_asset", "Quote asset."),
-        number("index_value", "index_value", "Implied volatility of the coming 30 days, a year.", "%"),
+        number("index_value", "index_value", "Annualized implied volatility of the next 30 days.", "%"),
     ),
     file_columns=("calc_time", "symbol", "base_asset", "quote_asset", "index_value"),
     symbol_column="symbol",
@@ -52,15 +52,15 @@ _SUMMARY_FILE = (
 )  # fmt: skip
 _SUMMARY = _table(
     data_type="EOHSummary",
-    description="Every option contract at the end of each hour. Rows are not in order of time.",
+    description="All option contracts at the end of each hour. Rows are not sorted by time.",
     columns=(
         EXCHANGE,
         MARKET,
-        Column("symbol", pl.String(), "Underlying, such as BTCUSDT: the symbol of the archive's key."),
+        Column("symbol", pl.String(), "Underlying, such as BTCUSDT, as in the archive's key."),
         time(("date", "hour"), "Hour of the summary.", read=HOUR_OF_DAY),
         text("contract", "symbol", "Contract, such as BTC-231027-33000-C."),
-        Column("option_type", pl.String(), "Whether it is a call or a put.", source="symbol", read=OPTION_TYPE),
-        Column("strike_price", pl.Float64(), "Strike.", QUOTE, "symbol", OPTION_STRIKE),
+        Column("option_type", pl.String(), "Option type: call or put.", source="symbol", read=OPTION_TYPE),
+        Column("strike_price", pl.Float64(), "Strike price.", QUOTE, "symbol", OPTION_STRIKE),
         Column("expiration", pl.Date(), "Day of expiry.", source="symbol", read=OPTION_EXPIRY),
         _figure("open", "open", "First price of the hour.", QUOTE),
         _figure("high", "high", "Highest price.", QUOTE),
@@ -90,7 +90,7 @@ _SUMMARY = _table(
     step=timedelta(hours=1),
     gaps_are_faults=False,
     own_relations=OPTIONS,
-    # A contract that was never traded has prices of zero.
+    # A contract that was not traded has prices of zero.
     unrelated=(POSITIVE_PRICES,),
 )
 

@@ -1,6 +1,6 @@
-"""BitMEX: trades and quotes of public.bitmex.com. One file a day holds every symbol; times have nanoseconds.
+"""BitMEX: trades and quotes of public.bitmex.com. Each daily file has all symbols; times have nanoseconds.
 
-Newer trade files end with a column trdType, which is left out.
+Newer trade files also have a last column trdType, which is ignored.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _BITCOIN = (
         name="quote_size is price times base_size, of bitcoin",
         holds=implies(
             col("symbol").str.starts_with("XBT"),
-            # base_size is rounded to 1e-8, and its error comes times the price.
+            # base_size is rounded to 1e-8; the price multiplies the rounding error.
             near(col("quote_size"), col("price") * col("base_size"), absolute=0)
             | ((col("quote_size") - col("price") * col("base_size")).abs() <= col("price") * 1e-8),
         ),
-        reason="The value of a trade is its price times its size; other contracts are worth what the exchange fixes.",
+        reason="The value of a trade is its price times its size; the exchange sets the value of other contracts.",
     ),
 )
 
 TABLES = (
     _table(
         data_type="trade",
-        description="Single trades; a taker order makes a row per order that it meets.",
+        description="Single trades; a taker order has a row per maker order that it matches.",
         columns=(
             *symbol_of_row("symbol"),
-            time("timestamp", "When the trade was made."),
+            time("timestamp", "Time of the trade."),
             time_ns("timestamp"),
             text("trade_id", "trdMatchID", "The exchange's id of the trade, a UUID."),
             price(),
-            number("size", "size", "Size; what a contract is worth differs by symbol.", CONTRACTS),
-            side("side", TEXT_SIDE, "The taker's side: buy or sell; empty where a row is no trade.", nullable=True),
+            number("size", "size", "Size; the value of a contract depends on the symbol.", CONTRACTS),
+            side("side", TEXT_SIDE, "The taker's side: buy or sell; empty if the row is not a trade.", nullable=True),
             text("tick_direction", "tickDirection", "PlusTick, ZeroPlusTick, MinusTick or ZeroMinusTick."),
             _figure(
                 "gross_value",
@@ -74,11 +74,11 @@ TABLES = (
         description="Best bid and ask, a row per change.",
         columns=(
             *symbol_of_row("symbol"),
-            time("timestamp", "When the book changed."),
+            time("timestamp", "Time of the change."),
             time_ns("timestamp"),
-            _figure("bid_price", "bidPrice", "Best bid; empty without one.", QUOTE),
+            _figure("bid_price", "bidPrice", "Best bid; empty if the book has no bid.", QUOTE),
             _figure("bid_size", "bidSize", "Size at the best bid.", CONTRACTS),
-            _figure("ask_price", "askPrice", "Best ask; empty without one.", QUOTE),
+            _figure("ask_price", "askPrice", "Best ask; empty if the book has no ask.", QUOTE),
             _figure("ask_size", "askSize", "Size at the best ask.", CONTRACTS),
         ),
         file_columns=("timestamp", "symbol", "bidSize", "bidPrice", "askPrice", "askSize"),

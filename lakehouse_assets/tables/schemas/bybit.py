@@ -1,9 +1,9 @@
-"""Bybit: trades of public.bybit.com. Files have a header; newer ones end with a column RPI, which is left out.
+"""Bybit: trades of public.bybit.com. Files have a header; newer ones also have a last column RPI, which is ignored.
 
-Of inverse contracts (quoted in USD, settled in their coin) homeNotional is the size, in USD, and foreignNotional
-that in the coin: the reverse of BitMEX, whose names these are. Source: a real row of BTCUSD 2022-11-17, and
-somebody's inspection of all 54,049 rows of BTCUSD 2026-09-01. Whether a contract is inverse, its symbol tells;
-a row whose own numbers say otherwise makes the file a bad archive.
+For inverse contracts (quoted in USD, settled in their coin), homeNotional is the size in USD and foreignNotional
+the size in the coin: the reverse of BitMEX, where these column names come from. Source: a real row of BTCUSD
+2022-11-17, and a third party's inspection of all 54,049 rows of BTCUSD 2026-09-01. The symbol tells whether a contract
+is inverse; a row whose own numbers contradict it makes the file a bad archive.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_SYMBOL,
     CONTRACT_TRADES_FILE,
     QUOTE,
+    integer,
     number,
     price,
     side,
     symbol_of_row,
     text,
     time,
-    whole,
 )
 from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import TEXT_SIDE, Reader
@@ -34,29 +34,29 @@ _table = partial(TableSchema, exchange="bybit", data_type="trades", size_class=S
 
 _SIZES = ("symbol", "size", "price", "homeNotional", "foreignNotional")
 _TOLERANCE = 1e-6
-"""Of a size computed again: files print 17 digits, old ones fewer."""
+"""Relative, for recomputed sizes: files print 17 digits, old ones fewer."""
 
 
-def _is(one: pl.Series, other: pl.Series) -> pl.Series:
-    return (one - other).abs() <= _TOLERANCE * other.abs()
+def _equal(left: pl.Series, right: pl.Series) -> pl.Series:
+    return (left - right).abs() <= _TOLERANCE * right.abs()
 
 
 def _sizes(
     symbol: pl.Series, size: pl.Series, price: pl.Series, home: pl.Series, foreign: pl.Series
 ) -> dict[str, pl.Series]:
-    """Sizes in the base and in the quote asset; null where a row's numbers are not those of its kind of contract."""
+    """Sizes in the base and in the quote asset; null where a row's numbers contradict its kind of contract."""
     quotes = {name: symbol_facts("bybit", "derivatives", name).quote for name in symbol.drop_nulls().unique()}
     inverse = symbol.is_in([name for name, quote in quotes.items() if quote == "USD"])
-    in_coin = _is(foreign * price, size)
+    in_coin = _equal(foreign * price, size)
     if not inverse.any() and not in_coin.any():
         return {"base": home, "quote": foreign}
-    in_quote = _is(foreign, size * price)
-    reverse = inverse & _is(home, size) & (in_coin | ~in_quote)
-    as_named = (~inverse & (in_quote | ~in_coin)) | (inverse & _is(foreign, size))
-    nothing = pl.Series([None], dtype=pl.Float64)
+    in_quote = _equal(foreign, size * price)
+    reverse = inverse & _equal(home, size) & (in_coin | ~in_quote)
+    as_named = (~inverse & (in_quote | ~in_coin)) | (inverse & _equal(foreign, size))
+    null = pl.Series([None], dtype=pl.Float64)
     return {
-        "base": foreign.zip_with(reverse, home.zip_with(as_named, nothing)),
-        "quote": home.zip_with(reverse, foreign.zip_with(as_named, nothing)),
+        "base": foreign.zip_with(reverse, home.zip_with(as_named, null)),
+        "quote": home.zip_with(reverse, foreign.zip_with(as_named, null)),
     }
 
 
@@ -67,16 +67,16 @@ def _size_in(asset: str) -> Reader:
 
 _DERIVATIVES = _table(
     market="derivatives",
-    description="Single trades of perpetual and dated contracts. Some files begin with the newest trade.",
+    description="Single trades of perpetual and dated contracts. Some files are sorted from the newest trade.",
     columns=(
         *symbol_of_row("symbol"),
-        time("timestamp", "When the trade was made (published in seconds with up to four decimals)."),
+        time("timestamp", "Time of the trade (published in seconds with up to four decimals)."),
         text("trade_id", "trdMatchID", "The exchange's id of the trade, a UUID."),
         price(),
         number(
             "size",
             "size",
-            "Size: of USDT and USDC contracts in the base asset, of inverse ones in USD.",
+            "Size: in the base asset for USDT and USDC contracts, in USD for inverse contracts.",
             "base asset or USD",
         ),
         side("side", TEXT_SIDE),
@@ -87,7 +87,7 @@ _DERIVATIVES = _table(
     ),
     file_columns=CONTRACT_TRADES_FILE,
     symbol_column="symbol",
-    # 2: sizes of inverse contracts, which were each other's.
+    # 2: base_size and quote_size of inverse contracts, which were swapped.
     revision=2,
     key=("symbol", "trade_id"),
     irregular=A_ROW_PER_TRADE,
@@ -98,8 +98,8 @@ _SPOT = _table(
     description="Single trades.",
     columns=(
         *BY_SYMBOL,
-        time("timestamp", "When the trade was made."),
-        whole("trade_id", "id", "Number of the trade within its file."),
+        time("timestamp", "Time of the trade."),
+        integer("trade_id", "id", "Number of the trade within its file."),
         price(),
         number("size", "volume", "Size.", BASE),
         side("side", TEXT_SIDE),

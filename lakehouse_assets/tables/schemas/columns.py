@@ -1,4 +1,4 @@
-"""Columns that many tables share, so that the same thing has one name and one description everywhere."""
+"""Columns that many tables share, with one name and one description in all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lakehouse_assets.tables.schemas.readers import (
     Reader,
 )
 
-EXCHANGE = Column("exchange", pl.String(), "Exchange, as in the name of the archive asset.")
+EXCHANGE = Column("exchange", pl.String(), "Exchange, as in the asset key.")
 MARKET = Column("market", pl.String(), "Market of the exchange.")
 SYMBOL = Column("symbol", pl.String(), "Symbol, as in the archive's key.")
 INTERVAL = Column("interval", pl.String(), "Length of the candle, as the exchange names it.")
@@ -25,6 +25,7 @@ BY_INTERVAL = (*BY_SYMBOL, INTERVAL)
 BASE, QUOTE = relations.BASE, relations.QUOTE
 CONTRACTS = "contracts"
 
+OPENING_TIME = "Opening time of the candle."
 A_ROW_PER_TRADE = "a row per trade"
 A_ROW_PER_CHANGE = "a row per change of the book"
 
@@ -40,11 +41,11 @@ CONTRACT_TRADES_FILE = (
     "homeNotional",
     "foreignNotional",
 )
-"""Columns of BitMEX's trade files, which Bybit's for derivatives have, too."""
+"""Columns of BitMEX's trade files, and of Bybit's for derivatives."""
 
 
 def symbol_of_row(source: str) -> tuple[Column, ...]:
-    """Common columns of a file whose rows name their symbol."""
+    """The common columns for files whose rows name their symbol."""
     return (EXCHANGE, MARKET, Column("symbol", pl.String(), "Symbol, as the exchange writes it.", source=source))
 
 
@@ -70,7 +71,7 @@ def number(
     return Column(name, pl.Float64(), description, unit, source, read, nullable)
 
 
-def whole(name: str, source: str, description: str, unit: str | None = None, *, nullable: bool = False) -> Column:
+def integer(name: str, source: str, description: str, unit: str | None = None, *, nullable: bool = False) -> Column:
     return Column(name, pl.Int64(), description, unit, source, None, nullable)
 
 
@@ -93,7 +94,7 @@ def side(
 
 
 def ohlc() -> tuple[Column, ...]:
-    """``open high low close``, for exchanges that call them so."""
+    """``open high low close``, for exchanges that use these names."""
     return (
         number("open", "open", "First price of the interval.", QUOTE),
         number("high", "high", "Highest price.", QUOTE),

@@ -1,13 +1,13 @@
-"""Gate: trades and candles of gateio-public-data. No file has a header; files begin with the newest row.
+"""Gate: trades and candles of gateio-public-data. Files have no header; they begin with the newest row.
 
-A file with more columns than are known is refused: in 2021-07, 85 files of futures hold spot deals, whose
-unsigned sizes would all be read as bought.
+A file with more columns than declared is refused: in 2021-07, 85 futures files contain spot deals, and their
+unsigned sizes would all be read as buys.
 
-Source: the exchange's description of its historical data (gate.com/announcements/article/21688), which
-says of spot deals ``1: sell, 2: buy``; another public source found the opposite by the price impact of
-7.5 million deals. That the volume of a spot candle is in the base asset was found publicly, too, by adding
-up the deals of 2018-12; in the exchange's API it is in the quote asset. An interval without trades has no
-candle (gate.com/developer/historical_quotes).
+Source: the exchange's description of its historical data (gate.com/announcements/article/21688), which documents the
+side of spot deals as ``1: sell, 2: buy``; another public source concluded the opposite from the price impact of
+7.5 million deals. A public source found that the volume of a spot candle is in the base asset, by adding up the
+deals of 2018-12; in the exchange's API it is in the quote asset. An interval without trades has no candle
+(gate.com/developer/historical_quotes).
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
+    OPENING_TIME,
+    integer,
     number,
     ohlc,
     price,
     side,
     time,
-    whole,
 )
 from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import GATE_SIDE, MAGNITUDE, SIGN_SIDE
@@ -33,8 +34,8 @@ from lakehouse_assets.tables.schemas.readers import GATE_SIDE, MAGNITUDE, SIGN_S
 _table = partial(TableSchema, exchange="gate", size_class=SizeClass.LARGE, more_columns=False)
 
 PERPETUALS = ("futures_usdt", "futures_btc")
-_TRADE_TIME = time("timestamp", "When the trade was made (published in seconds with six decimals).")
-_TRADE_ID = whole("trade_id", "dealid", "The exchange's number of the trade.")
+_TRADE_TIME = time("timestamp", "Time of the trade (published in seconds with six decimals).")
+_TRADE_ID = integer("trade_id", "dealid", "The exchange's id of the trade.")
 
 _DEALS = _table(
     market="spot",
@@ -50,7 +51,7 @@ _DEALS = _table(
             "side",
             GATE_SIDE,
             "The taker's side: buy or sell. Uncertain: the exchange documents 1 as sell and 2 as buy, "
-            "and another source found the opposite by the price impact of deals.",
+            "and another source concluded the opposite from the price impact of deals.",
         ),
     ),
     file_columns=("timestamp", "dealid", "price", "amount", "side"),
@@ -60,11 +61,11 @@ _DEALS = _table(
 
 
 def _trades(market: str) -> TableSchema:
-    of = "perpetual" if market in PERPETUALS else "delivery"
+    kind = "perpetual" if market in PERPETUALS else "delivery"
     return _table(
         market=market,
         data_type="trades",
-        description=f"Single trades of {of} contracts; published with a signed size.",
+        description=f"Single trades of {kind} contracts, published with a signed size.",
         columns=(
             *BY_SYMBOL,
             _TRADE_TIME,
@@ -73,11 +74,11 @@ def _trades(market: str) -> TableSchema:
             number(
                 "size",
                 "size",
-                "Size without its sign; a contract's worth differs by symbol.",
+                "Size without its sign; the value of a contract depends on the symbol.",
                 CONTRACTS,
                 read=MAGNITUDE,
             ),
-            side("size", SIGN_SIDE, "The taker's side, from the sign of the size: above zero is buy."),
+            side("size", SIGN_SIDE, "The taker's side, from the sign of the size: positive is buy."),
         ),
         file_columns=("timestamp", "dealid", "price", "size"),
         key=("symbol", "trade_id"),
@@ -86,20 +87,20 @@ def _trades(market: str) -> TableSchema:
 
 
 _VOLUMES = {
-    "spot": ("Volume in the base asset, as found by adding up deals of 2018-12.", BASE),
-    "tradfi": ("Volume. Uncertain: the exchange does not say what it counts.", "as published"),
+    "spot": ("Volume in the base asset, according to the sum of the deals of 2018-12.", BASE),
+    "tradfi": ("Volume. Uncertain: the exchange does not document what it counts.", "as published"),
 }
 
 
 def _candles(market: str) -> TableSchema:
-    volume, unit = _VOLUMES.get(market, ("Volume, in contracts as in the exchange's API.", CONTRACTS))
+    volume, unit = _VOLUMES.get(market, ("Volume in contracts, as in the exchange's API.", CONTRACTS))
     return _table(
         market=market,
         data_type="candlesticks",
         description="Candles of trades.",
         columns=(
             *BY_INTERVAL,
-            time("timestamp", "When the candle opens."),
+            time("timestamp", OPENING_TIME),
             *ohlc(),
             number("volume", "volume", volume, unit),
         ),

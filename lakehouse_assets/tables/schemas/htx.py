@@ -1,11 +1,10 @@
-"""HTX: trades and candles of huobi-service-data; a file's day is UTC+8.
+"""HTX: trades and candles of huobi-service-data. The days of files are in UTC+8.
 
-The announced tree (``spot``, ``futures``) has headers. Files of the old one (``old_...``) have none until about
-March 2026, then the same columns under other names. Source: for the old tree the exchange's description as of
-2021-05-18 (github.com/hbdmapi/huobi_public_data; what stood there before had another order) with a real row of a
-candle, and for its headers notes of somebody who read files of 2026-08-03; for the new tree public code that
-reads its headers. Uncertain: ``volCcy`` of spot candles, of which one public source says that it is the volume in
-the quote asset.
+Files of the new tree (``spot``, ``futures``) have headers. Files of the old tree (``old_...``) have no header until
+about March 2026, and then the same columns under other names. Sources: for the old tree the exchange's description as
+of 2021-05-18 (github.com/hbdmapi/huobi_public_data; earlier versions had another order) and a real row of a candle; for
+its headers, a third party's notes on files of 2026-08-03; for the new tree public code that reads its headers.
+Uncertain: ``volCcy`` of spot candles, which one public source describes as the volume in the quote asset.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
+    OPENING_TIME,
     QUOTE,
+    integer,
     number,
     ohlc,
     price,
     side,
     time,
-    whole,
 )
 from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
 from lakehouse_assets.tables.schemas.readers import TEXT_SIDE
@@ -35,7 +35,7 @@ OLD_DERIVATIVES = ("old_future", "old_swap", "old_linear_swap", "old_option")
 _WITH_TURNOVER = ("old_linear_swap", "old_option")
 
 _old_table = partial(_table, more_columns=False, revision=2)
-"""Revision 2: columns in the order of the files."""
+"""Revision 2: the columns are in the order of the files."""
 
 _KLINE_NAMES = {"timestamp": "id"}
 _TRADE_NAMES = {
@@ -48,7 +48,7 @@ _TRADE_NAMES = {
     "Turnover": "trade_turnover",
     "Side (buy/sell)": "direction",
 }
-"""What the columns of the old tree are called since about March 2026."""
+"""Names of the old tree's columns since about March 2026."""
 
 
 def _trades(market: str) -> TableSchema:
@@ -57,7 +57,7 @@ def _trades(market: str) -> TableSchema:
         (number("size", "amount", "Size.", BASE),)
         if spot
         else (
-            number("size", "amount", "Size; a contract's worth differs by symbol.", CONTRACTS),
+            number("size", "amount", "Size; the value of a contract depends on the symbol.", CONTRACTS),
             number("base_size", "quantity", "Size in the base asset.", BASE),
             *((number("quote_size", "trade_turnover", "Size in the quote asset.", QUOTE),) if turnover else ()),
         )
@@ -68,8 +68,8 @@ def _trades(market: str) -> TableSchema:
         description="Single trades.",
         columns=(
             *BY_SYMBOL,
-            time("ts", "When the trade was made."),
-            whole("trade_id", "id", "The exchange's number of the trade."),
+            time("ts", "Time of the trade."),
+            integer("trade_id", "id", "The exchange's id of the trade."),
             price(),
             sizes[0],
             side("direction", TEXT_SIDE),
@@ -95,7 +95,7 @@ def _klines(market: str) -> TableSchema:
         )
         if market == "old_spot"
         else (
-            number("volume", "vol", "Volume; a contract's worth differs by symbol.", CONTRACTS),
+            number("volume", "vol", "Volume; the value of a contract depends on the symbol.", CONTRACTS),
             number("base_volume", "amount", "Volume in the base asset.", BASE),
         )
     )
@@ -103,7 +103,7 @@ def _klines(market: str) -> TableSchema:
         market=market,
         data_type="klines",
         description="Candles of trades.",
-        columns=(*BY_INTERVAL, time("id", "When the candle opens."), *ohlc(), *volumes),
+        columns=(*BY_INTERVAL, time("id", OPENING_TIME), *ohlc(), *volumes),
         file_columns=("id", "open", "close", "high", "low", "vol", "amount"),
         header_names=_KLINE_NAMES,
         key=("symbol", "interval", "time"),
@@ -118,10 +118,15 @@ def _new_trades(market: str) -> TableSchema:
         description="Single trades.",
         columns=(
             *BY_SYMBOL,
-            time("ts", "When the trade was made."),
-            whole("trade_id", "tradeId", "The exchange's number of the trade."),
+            time("ts", "Time of the trade."),
+            integer("trade_id", "tradeId", "The exchange's id of the trade."),
             price("px"),
-            number("size", "size", "Size; of contracts, whose worth differs by symbol.", unit),
+            number(
+                "size",
+                "size",
+                "Size." if market == "spot" else "Size; the value of a contract depends on the symbol.",
+                unit,
+            ),
             side("side", TEXT_SIDE),
         ),
         file_columns=("instId", "tradeId", "px", "side", "size", "ts"),
@@ -135,10 +140,10 @@ def _new_klines(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="klines",
-        description="Candles of trades. Which volume is in which unit is uncertain.",
+        description="Candles of trades. The units of the volumes are uncertain.",
         columns=(
             *BY_INTERVAL,
-            time("ts", "When the candle opens."),
+            time("ts", OPENING_TIME),
             *ohlc(),
             number("volume", "vol", "Volume.", BASE if market == "spot" else CONTRACTS),
             number("base_volume", "volCcy", "Volume in the base asset.", BASE),

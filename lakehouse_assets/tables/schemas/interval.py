@@ -1,7 +1,7 @@
-"""How long a candle is: exchanges' names of intervals, as durations.
+"""The exchanges' names of candle intervals, as durations.
 
 ``1s 1m 15m 1h 1d 1w 1mo`` (Binance, Bybit, Gate, KuCoin) and ``1min 60min 4hour 1day 1week 1mon 1year`` (HTX).
-A month is not a duration: it is counted by the calendar.
+A month is not a duration: its length depends on the calendar.
 """
 
 from __future__ import annotations
@@ -27,29 +27,24 @@ _UNITS = {
 }
 HOUR = timedelta(hours=1)
 
+INTERVAL_LENGTH = ":length"
+"""Name of the column of `interval_lengths`."""
+
 
 def duration(interval: str) -> timedelta | None:
-    """How long a candle of that interval is; None for whole months. Raises InputError."""
+    """The length of an interval; None for months. Raises InputError."""
     match = _NAME.fullmatch(interval)
     if match is None:
         raise InputError(f"{interval!r} is not an interval; write it as 1s, 1m, 1h, 1d, 1w or 1mo.")
     count, unit = match.groups()
-    one = _UNITS.get(unit)
-    return None if one is None else int(count) * one
+    length = _UNITS.get(unit)
+    return None if length is None else int(count) * length
 
 
-class Length:
-    """The length of each row's interval, as a column beside the table's own."""
-
-    COLUMN = ":length"
-
-    @classmethod
-    def of(cls, intervals: pl.Series) -> pl.Series:
-        """For the intervals of some rows; null for months. Raises InputError."""
-        names = intervals.unique().drop_nulls()
-        lengths = {name: duration(name) for name in names}
-        if len(lengths) == 1 and not intervals.null_count():
-            return pl.Series(cls.COLUMN, [next(iter(lengths.values()))], pl.Duration("us")).new_from_index(
-                0, len(intervals)
-            )
-        return intervals.replace_strict(lengths, default=None, return_dtype=pl.Duration("us")).alias(cls.COLUMN)
+def interval_lengths(intervals: pl.Series) -> pl.Series:
+    """The length of each row's interval as a column INTERVAL_LENGTH; null for months. Raises InputError."""
+    lengths = {name: duration(name) for name in intervals.unique().drop_nulls()}
+    if len(lengths) == 1 and not intervals.null_count():
+        (length,) = lengths.values()
+        return pl.Series(INTERVAL_LENGTH, [length], pl.Duration("us")).new_from_index(0, len(intervals))
+    return intervals.replace_strict(lengths, default=None, return_dtype=pl.Duration("us")).alias(INTERVAL_LENGTH)

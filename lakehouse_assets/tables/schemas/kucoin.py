@@ -1,8 +1,8 @@
 """KuCoin: trades, candles and funding rates of historical-data.kucoin.com. Files have a header.
 
-Spot candles are written open, close, high, low. Intervals without trades have none, as the exchange says of its
-API. Futures candles of a day are published broken (a value less than the header has names) and are bad archives.
-The columns of futures trades are uncertain: no file was inspected, and spot's names are taken for theirs.
+Spot candles have the order open, close, high, low. Intervals without trades have no candle, as the exchange documents
+for its API. Daily futures candles are published with one value less than the header has names, and are bad archives.
+The columns of futures trades are uncertain: no file was inspected, and the names of spot files are assumed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lakehouse_assets.tables.schemas.columns import (
     BY_INTERVAL,
     BY_SYMBOL,
     CONTRACTS,
+    OPENING_TIME,
     QUOTE,
     number,
     ohlc,
@@ -32,14 +33,14 @@ _table = partial(TableSchema, exchange="kucoin")
 
 
 def _trades(market: str) -> TableSchema:
-    uncertain = "" if market == "spot" else " Names of the columns uncertain."
+    uncertain = "" if market == "spot" else " The names of the columns are uncertain."
     return _table(
         market=market,
         data_type="trades",
         description=f"Single trades.{uncertain}",
         columns=(
             *BY_SYMBOL,
-            time("trade_time", "When the trade was made."),
+            time("trade_time", "Time of the trade."),
             text("trade_id", "trade_id", "The exchange's id of the trade."),
             price(),
             number("size", "size", "Size.", BASE if market == "spot" else CONTRACTS),
@@ -60,7 +61,7 @@ def _klines(market: str) -> TableSchema:
         description="Candles of trades.",
         columns=(
             *BY_INTERVAL,
-            time("time", "When the candle opens."),
+            time("time", OPENING_TIME),
             *ohlc(),
             number("volume", "volume", "Volume.", BASE if spot else CONTRACTS),
             *((number("quote_volume", "turnover", "Volume in the quote asset.", QUOTE),) if spot else ()),
@@ -80,8 +81,8 @@ _FUNDING = _table(
     description="Funding rates.",
     columns=(
         *symbol_of_row("symbol"),
-        time("time", "When the rate was charged."),
-        number("funding_rate", "fundingRate", "Rate of the interval; above zero, longs pay shorts.", "1"),
+        time("time", "Time of the charge."),
+        number("funding_rate", "fundingRate", "Rate of the interval; if positive, longs pay shorts.", "1"),
     ),
     file_columns=("symbol", "time", "fundingRate"),
     symbol_column="symbol",

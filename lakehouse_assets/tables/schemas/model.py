@@ -1,6 +1,6 @@
-"""What a table is made of: its columns, where each comes from, and how its rows are kept apart.
+"""The schema of a table: its columns, their sources, and the key of its rows.
 
-A schema is data: reading, writing, checks and the documentation follow it and know no exchange.
+A schema is data. The code that reads, writes, checks and documents tables follows it, without cases per exchange.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lakehouse_assets.tables.schemas.relations import COMMON, Relation
 
 
 class SizeClass(StrEnum):
-    """How much a period holds: small data lives in month partitions, large data in day partitions."""
+    """How much data a period has: small data is stored in files of a month, large data in files of a day."""
 
     SMALL = "small"
     LARGE = "large"
@@ -29,9 +29,9 @@ class SizeClass(StrEnum):
 class Column:
     """One column of a table.
 
-    ``source`` is the exchange's own column (several, where ``read`` makes one of them); None: the
-    value is known from the archive's key. ``unit`` says what the numbers count. A ``nullable`` column
-    may have empty fields; in any other one they make the file a bad archive.
+    ``source`` is the exchange's column, or several that ``read`` combines; None when the value comes from the archive's
+    key. ``unit`` is the unit of the numbers. A ``nullable`` column may have empty fields; in any other column an
+    empty field makes the file a bad archive.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Column:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The exchange's columns that it is made of."""
+        """The exchange's columns that it is read from."""
         if self.source is None:
             return ()
         return (self.source,) if isinstance(self.source, str) else self.source
 
     @property
     def raw_types(self) -> dict[str, pl.DataType | None]:
-        """What each of the exchange's columns holds; None: a time."""
+        """The type of each of the exchange's columns; None for times."""
         raw = self.dtype if self.read is None else self.read.raw
         types = raw if isinstance(raw, tuple) else (raw,) * len(self.sources)
         return dict(zip(self.sources, types, strict=True))
@@ -59,22 +59,27 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSchema:
-    """One table: (exchange, market, data type), its columns in order, and what identifies a row.
+    """One table: (exchange, market, data type), its columns in order, and the key of its rows.
 
-    ``file_columns`` are the exchange's columns in the order of the file, for files without a header, which
-    may have more behind them if ``more_columns``; ``header_names`` are other names of them that headers have.
-    ``symbol_column``: the file's column that has to name the symbol of the archive's key. ``revision`` counts up
-    when the same bytes become other rows: periods that were made before are made again. Two rows with the same
-    ``key`` are duplicates of each other; an empty one: the exchange gives rows no identity. ``repeats_rows``: the
-    exchange publishes rows several times over; reading keeps the first of equal ones. ``of_file`` is applied to
-    all rows of a file together, where it takes the whole file to say what a row is.
+    For reading:
 
-    What the checks go by: ``id_column`` rises with time within a symbol, by one where ``ids_are_consecutive``;
-    ``ids_source`` says how that is known. When rows are due: at multiples of ``step`` (``labels_end``: a row has
-    the time at which its step ends), or at no fixed time but in each window of ``at_least_every``; candles are due
-    every interval, and funding rates as often as they say themselves. ``irregular`` says why rows are due at no time.
-    ``gaps_are_faults``: a missing row is an error, else a warning. ``own_relations`` hold beside those
-    of tables/schemas/relations.py that apply, but for the ones in ``unrelated``.
+    - ``file_columns``: the exchange's columns in the order of files without a header; ``more_columns``: such a file may
+      have more columns after them. ``header_names``: alternative names that headers have for them.
+    - ``symbol_column``: the file's column that has to name the symbol of the archive's key.
+    - ``revision``: increased when the same bytes become other rows, so that older periods are written again.
+    - ``key``: two rows with the same key are duplicates; empty when the exchange gives its rows no identity.
+    - ``repeats_rows``: the exchange repeats rows within a file; only the first of equal rows is kept.
+    - ``transform_file``: applied to all rows of a file together, when a row's meaning depends on the complete file.
+
+    For the checks:
+
+    - ``id_column`` rises with time within a symbol, by one if ``ids_are_consecutive``; ``ids_source`` is the evidence.
+    - Rows are due at multiples of ``step`` (``labels_end``: the time of a row is the end of its step), or at least once
+      per window of ``at_least_every``. Candles are due every interval, and funding rates after the interval that each
+      row states. ``irregular`` says why rows have no due times.
+    - ``gaps_are_faults``: a missing row is an error, else a warning.
+    - ``own_relations`` are checked in addition to the applicable ones of tables/schemas/relations.py, except those in
+      ``unrelated``.
     """
 
     exchange: str
@@ -99,7 +104,7 @@ class TableSchema:
     at_least_every: timedelta | None = None
     irregular: str | None = None
     gaps_are_faults: bool = True
-    of_file: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    transform_file: Callable[[pl.DataFrame], pl.DataFrame] | None = None
     own_relations: tuple[Relation, ...] = ()
     unrelated: tuple[Relation, ...] = ()
 
@@ -110,7 +115,7 @@ class TableSchema:
 
     @cached_property
     def polars(self) -> pl.Schema:
-        """Names and types, in the table's order."""
+        """Names and types of the columns, in the table's order."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
 
     @property
@@ -119,24 +124,24 @@ class TableSchema:
 
     @property
     def has_own_step(self) -> bool:
-        """Whether each row says how long after the one before it is due."""
+        """Whether each row states how long after the previous one it is due."""
         return "funding_interval_hours" in self.polars
 
     @property
     def is_regular(self) -> bool:
-        """Whether it is known when rows are due."""
+        """Whether rows have due times."""
         return self.has_interval or self.has_own_step or (self.step or self.at_least_every) is not None
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
-        """What its columns' definitions imply of its rows."""
+        """The relations between columns that every row should satisfy."""
         units = {column.name: column.unit for column in self.columns}
-        common = (each for each in COMMON if each.applies(units) and each not in self.unrelated)
+        common = (relation for relation in COMMON if relation.applies(units) and relation not in self.unrelated)
         return (*common, *self.own_relations)
 
     @property
     def symbol_in_file(self) -> bool:
-        """Whether the rows name their symbol (one file holds all of them), or the archive's key does."""
+        """Whether the rows name their symbol (one file has all symbols). Otherwise the archive's key names it."""
         return self.column("symbol").source is not None
 
     def column(self, name: str) -> Column:
@@ -147,7 +152,7 @@ class TableSchema:
         raise KeyError(name)
 
     def size_class_of(self, interval: str | None) -> SizeClass:
-        """That of one interval's rows: candles of an hour and longer are small. Raises InputError."""
+        """The size class of one interval: candles of an hour and longer are small. Raises InputError."""
         if interval is None or not self.has_interval:
             return self.size_class
         length = duration(interval)

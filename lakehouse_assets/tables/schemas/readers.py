@@ -1,7 +1,7 @@
-"""How a field of an exchange's file becomes a value of ours, where parsing it is not enough.
+"""Readers: conversions of an exchange's fields to table values, where parsing the type is not enough.
 
-A reader takes the raw columns as Polars parsed them and returns the column of the table. A field
-that it cannot read becomes null; what that means is the caller's business (tables/read/csv_rows.py).
+A reader takes the raw columns as Polars parsed them and returns the column of the table. A field that it cannot
+read becomes null; the caller decides whether null is allowed (tables/read/csv_rows.py).
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ import polars as pl
 UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 
 EARLIEST_US, LATEST_US = 1_230_768_000_000_000, 4_102_444_800_000_000
-"""2009-01-01 and 2100-01-01: no instant outside is one of a trade, so it is a wrong unit or no time."""
+"""2009-01-01 and 2100-01-01: no trade is outside, so a value outside has a wrong unit or is not a time."""
 
 _EPOCH_UNITS = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (2**63, 1))
-"""Below which magnitude a number counts seconds, milliseconds, microseconds or nanoseconds since
-1970, and how many nanoseconds its unit has."""
+"""Upper limits of numbers that count seconds, milliseconds, microseconds and nanoseconds since 1970, each with the
+nanoseconds of the unit."""
 
 _TEXT_FORMATS = {" ": "%Y-%m-%d %H:%M:%S%.f", "D": "%Y-%m-%dD%H:%M:%S%.f", "T": "%Y-%m-%dT%H:%M:%S%.fZ"}
-"""By what separates the date (ten characters) from the time of day; the fraction may be absent."""
-
+"""Formats by the separator between date (ten characters) and time of day; the fraction is optional."""
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 _EXACT = 2**53
-"""Float64 holds every whole number below."""
+"""Float64 represents every integer below exactly."""
 
 _OPTION = r"^[^-]+-([0-9]{6})-([0-9.]+)-([CP])$"
 """A contract such as BTC-231027-33000-C: underlying, day of expiry, strike, call or put."""
@@ -36,70 +35,70 @@ _OPTION = r"^[^-]+-([0-9]{6})-([0-9.]+)-([CP])$"
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``raw`` is what the columns that it reads hold, one type for all of them or one for each; None: a time."""
+    """``raw`` is the type of the columns that it reads, one for all of them or one per column; None for times."""
 
     raw: pl.DataType | tuple[pl.DataType, ...] | None
     convert: Callable[..., pl.Series]
 
 
 def raw_time_type(field: str) -> pl.DataType:
-    """As what to parse a column of times that has this field: whole numbers, or text of any form."""
+    """The type to parse a column of times as, by one of its fields: integers, or text of any format."""
     return pl.Int64() if field.isdecimal() else pl.String()
 
 
 def values_of(written: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Fields as values of a type, each read for itself; null where it cannot be, or is empty.
+    """Fields converted to a type one by one; null where the conversion fails or the field is empty.
 
-    A whole number may be written with a fraction of zero or an exponent, a truth value as 1 or 0.
+    An integer may have a fraction of zero or an exponent, a boolean may be 1 or 0.
     """
     text = written.str.strip_chars()
     if dtype == pl.Boolean:
         return text.str.to_lowercase().replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean)
     if dtype == pl.Int64:
-        whole, number = (text.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
-        is_whole = (number == number.round()) & (number.abs() < _EXACT)
-        return whole.zip_with(whole.is_not_null() | ~is_whole, number.cast(pl.Int64, strict=False))
+        integer, number = (text.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
+        is_integer = (number == number.round()) & (number.abs() < _EXACT)
+        return integer.zip_with(integer.is_not_null() | ~is_integer, number.cast(pl.Int64, strict=False))
     return text.cast(dtype, strict=False) if dtype.is_numeric() else written
 
 
 def nanoseconds(raw: pl.Series) -> pl.Series:
-    """Nanoseconds since 1970, Int64; null where the field is no instant between 2009 and 2100."""
-    whole = _instants(raw, "ns") if raw.dtype == pl.String else _scaled(raw, lambda unit: raw * unit)
-    return _within(whole, EARLIEST_US * 1000, LATEST_US * 1000)
+    """Nanoseconds since 1970 as Int64; null where the field is not an instant between 2009 and 2100."""
+    times = _instants(raw, "ns") if raw.dtype == pl.String else _scaled(raw, lambda unit: raw * unit)
+    return _within(times, EARLIEST_US * 1000, LATEST_US * 1000)
 
 
 def microseconds(raw: pl.Series) -> pl.Series:
-    """Microseconds since 1970, Int64; what is finer is cut off. Null as for `nanoseconds`."""
-    whole = _instants(raw, "us") if raw.dtype == pl.String else _whole_microseconds(raw)
-    return _within(whole, EARLIEST_US, LATEST_US)
+    """Microseconds since 1970 as Int64, truncated. Null as for `nanoseconds`."""
+    times = _instants(raw, "us") if raw.dtype == pl.String else _to_microseconds(raw)
+    return _within(times, EARLIEST_US, LATEST_US)
 
 
-def _whole_microseconds(raw: pl.Series) -> pl.Series:
+def _to_microseconds(raw: pl.Series) -> pl.Series:
     return _scaled(raw, lambda unit: raw * (unit // 1000) if unit >= 1000 else raw // 1000)  # noqa: PLR2004
 
 
 def _instants(raw: pl.Series, unit: str) -> pl.Series:
-    """Text as instants, each field by its own form; the first field tells which form is tried first."""
+    """Text as instants, each field by its own format; the format of the first field is tried first."""
     text = raw.str.strip_chars()
-    forms: dict[str, Callable[[pl.Series], pl.Series]] = {
-        _NUMBER: partial(_of_number, unit=unit),
-        _FRACTION: partial(_of_fraction, unit=unit),
-        **{separator: partial(_of_form, form=form, unit=unit) for separator, form in _TEXT_FORMATS.items()},
+    parsers: dict[str, Callable[[pl.Series], pl.Series]] = {
+        _NUMBER: partial(_from_number, unit=unit),
+        _FRACTION: partial(_from_fraction, unit=unit),
+        **{separator: partial(_from_text, form=form, unit=unit) for separator, form in _TEXT_FORMATS.items()},
     }
-    result = forms.pop(_likely_form(text))(text)
-    for read in forms.values():
-        open_ = result.is_null() & text.is_not_null()
-        if not open_.any():
+    result = parsers.pop(_likely_format(text))(text)
+    for parse in parsers.values():
+        unparsed = result.is_null() & text.is_not_null()
+        if not unparsed.any():
             break
-        result = result.zip_with(~open_, read(text))
+        result = result.zip_with(~unparsed, parse(text))
     return result
 
 
 _NUMBER, _FRACTION = "", "."
 
 
-def _likely_form(text: pl.Series) -> str:
-    """That of the first field: a date by what separates it from the time of day, or a number."""
+def _likely_format(text: pl.Series) -> str:
+    """The format of the first field: the separator of date and time of day, or a kind of number."""
     first = text.drop_nulls().head(1)
     field = first[0] if len(first) else ""
     if field[10:11] in _TEXT_FORMATS:
@@ -107,35 +106,34 @@ def _likely_form(text: pl.Series) -> str:
     return _FRACTION if "." in field else _NUMBER
 
 
-def _of_form(text: pl.Series, *, form: str, unit: str) -> pl.Series:
+def _from_text(text: pl.Series, *, form: str, unit: str) -> pl.Series:
     return text.str.strptime(pl.Datetime("ns" if unit == "ns" else "us"), form, strict=False).to_physical()
 
 
-def _of_number(text: pl.Series, *, unit: str) -> pl.Series:
-    whole = text.cast(pl.Int64, strict=False)
-    return _scaled(whole, lambda each: whole * each) if unit == "ns" else _whole_microseconds(whole)
+def _from_number(text: pl.Series, *, unit: str) -> pl.Series:
+    number = text.cast(pl.Int64, strict=False)
+    return _scaled(number, lambda factor: number * factor) if unit == "ns" else _to_microseconds(number)
 
 
-def _of_fraction(text: pl.Series, *, unit: str) -> pl.Series:
-    """A number with a fraction has up to six decimals of a second: Float64 holds these exactly enough to round
-    them back."""
+def _from_fraction(text: pl.Series, *, unit: str) -> pl.Series:
+    """Times with a fraction have up to six decimals of a second, which Float64 represents exactly after rounding."""
     number = text.cast(pl.Float64, strict=False)
-    if (number.abs() >= _EXACT).any():  # nanoseconds, which are whole numbers
+    if (number.abs() >= _EXACT).any():  # nanoseconds, which are integers
         number = number.set(number.abs() >= _EXACT, None)
-    whole = _scaled(number, lambda each: (number * (each / 1000)).round().cast(pl.Int64, strict=False))
-    return whole * 1000 if unit == "ns" else whole
+    times = _scaled(number, lambda factor: (number * (factor / 1000)).round().cast(pl.Int64, strict=False))
+    return times * 1000 if unit == "ns" else times
 
 
 def _scaled(raw: pl.Series, convert: Callable[[int], pl.Series]) -> pl.Series:
-    """The raw times in one unit, each row by its own magnitude; one pass where the file has one unit."""
-    found = {_unit(bound) for bound in (raw.min(), raw.max()) if isinstance(bound, int | float)}
-    if not found:
+    """The raw times in one unit, each row by its own magnitude; one pass if the file has one unit."""
+    units = {_unit(bound) for bound in (raw.min(), raw.max()) if isinstance(bound, int | float)}
+    if not units:
         return raw.cast(pl.Int64)
-    largest, smallest = max(found), min(found)
+    largest, smallest = max(units), min(units)
     result = convert(largest)
     for limit, unit in _EPOCH_UNITS[:-1]:
         if smallest < unit <= largest:
-            finer = next(u for bound, u in _EPOCH_UNITS if bound > limit)
+            finer = next(factor for bound, factor in _EPOCH_UNITS if bound > limit)
             result = result.zip_with(raw < limit, convert(finer))
     return result
 
@@ -174,7 +172,7 @@ def _choice(raw: pl.Series, *, buy: object, sell: object) -> pl.Series:
 
 
 def _sides(sells: pl.Series) -> pl.Series:
-    """``buy`` and ``sell`` by a flag: taking from two texts is several times as fast as comparing."""
+    """``buy`` and ``sell`` by a flag: gathering from two texts is several times as fast as when/then."""
     return pl.Series(["buy", "sell"]).gather(sells.cast(pl.UInt32))
 
 
@@ -204,12 +202,12 @@ def _option_type(contract: pl.Series) -> pl.Series:
 
 
 TIME = Reader(None, _time)
-"""An instant, by its magnitude (seconds to nanoseconds since 1970) or as a date string, in UTC."""
+"""An instant in UTC, from a number (seconds to nanoseconds since 1970, by magnitude) or a date."""
 
 TIME_NS = Reader(None, nanoseconds)
 
 MAKER_SIDE = Reader(pl.Boolean(), _side_of_maker)
-"""The taker's side from "the buyer is the maker"."""
+"""The taker's side, from a flag that is true when the buyer is the maker."""
 
 TEXT_SIDE = Reader(pl.String(), _side_of_text)
 """``Buy`` or ``sell`` in any case."""
@@ -218,14 +216,14 @@ GATE_SIDE = Reader(pl.Int64(), _side_of_number)
 """1 is sell, 2 is buy."""
 
 SIGN_SIDE = Reader(pl.Float64(), _side_of_sign)
-"""The taker's side from the sign of a size."""
+"""The taker's side, from the sign of a size."""
 
 MAGNITUDE = Reader(pl.Float64(), pl.Series.abs)
 
 HOUR_OF_DAY = Reader(pl.String(), _time_of_hour)
-"""A date and an hour of it, in two columns."""
+"""A date and an hour, in two columns."""
 
 OPTION_EXPIRY = Reader(pl.String(), _option_expiry)
 OPTION_STRIKE = Reader(pl.String(), _option_strike)
 OPTION_TYPE = Reader(pl.String(), _option_type)
-"""What an option's contract name says."""
+"""Parts of an option's contract name."""

@@ -1,11 +1,11 @@
-"""Relations between columns: what the columns' own definitions imply of every row.
+"""Relations between columns: conditions that follow from the definitions of the columns.
 
-A relation is declared once, with the columns that it is about, and holds for every table that has them in these
-units. Tables add relations of their own. They are measured with the quality of each period (tables/
-quality_relations.py); rows that break one are a warning, with numbers and an example.
+A relation is declared once, with its columns, and applies to every table that has them in the same units. Tables add
+relations of their own. They are checked with the quality of each period (tables/quality/relations.py); rows that
+violate one are a warning, with their number and an example.
 
-Tolerances are for rounding as exchanges round: to eight decimals, to the smallest unit of an asset. They are wide,
-since what they have to tell is another column, another unit or another sign.
+Tolerances cover the exchanges' rounding, to eight decimals or to the smallest unit of an asset. They are wide: a
+relation has to detect a wrong column, unit or sign, not a rounding error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from lakehouse_assets.tables.schemas.interval import Length
+from lakehouse_assets.tables.schemas.interval import INTERVAL_LENGTH
 
 BASE = "base asset"
 QUOTE = "quote asset"
@@ -23,22 +23,22 @@ BASE_OR_USD = "base asset or USD"
 SETTLED = "1e-8 of the settlement asset"
 
 ONE_SIDED = 1000
-"""Trades of a period from which on both sides are expected: with even odds, one side alone has one of 2^999."""
+"""Minimum trades of a period for expecting both sides: with even odds, one side alone has a chance of 1 in 2^999."""
 
 _ROUNDING = 1e-3
 _SMALL = 1e-6
-"""Relative, and in the unit itself: sums of values that were rounded to eight decimals each."""
+"""Relative and absolute: for sums of values that were rounded to eight decimals each."""
 _LATE_EVENTS = 1e-3
-"""Share of rows of a book that may be crossed, or sent before they happened: clocks of several machines."""
+"""Allowed share of rows with a crossed book, or sent before they happened: several machines' clocks differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relation:
-    """``holds`` is true of a row as it should be; null counts as true.
+    """``holds`` is an expression that is true for a valid row; null counts as true.
 
-    ``allowed`` is the share of a period's rows (of a symbol and interval) that may break it. ``units``: it is about
-    columns of these units only. ``of_part``: it is about all of these rows together, an aggregate. ``ordered``: it
-    looks at the row before, by symbol and time.
+    ``allowed`` is the share of rows, per period, symbol and interval, that may violate it. ``units``: it applies only
+    to columns of these units. ``per_group``: ``holds`` aggregates all rows of a period, symbol and interval.
+    ``ordered``: ``holds`` refers to the previous row, by symbol and time.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Relation:
     reason: str
     allowed: float = 0.0
     units: Mapping[str, str] = field(default_factory=dict)
-    of_part: bool = False
+    per_group: bool = False
     ordered: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The table's columns that it is about, in the order in which it names them."""
-        return tuple(dict.fromkeys(name for name in self.holds.meta.root_names() if name != Length.COLUMN))
+        """The table's columns in the expression, in their order there."""
+        return tuple(dict.fromkeys(name for name in self.holds.meta.root_names() if name != INTERVAL_LENGTH))
 
     def applies(self, units: Mapping[str, str | None]) -> bool:
-        """Whether a table with columns of these units has what it is about."""
+        """Whether a table with columns of these units has the relation's columns and units."""
         return all(name in units for name in self.columns) and all(
             units[name] == unit for name, unit in self.units.items()
         )
@@ -66,7 +66,7 @@ def col(name: str) -> pl.Expr:
 
 
 def near(left: pl.Expr, right: pl.Expr, *, relative: float = _ROUNDING, absolute: float = _SMALL) -> pl.Expr:
-    """Whether two figures are one, but for rounding."""
+    """Whether two numbers are equal except for rounding."""
     return (left - right).abs() <= pl.max_horizontal(left.abs(), right.abs()) * relative + absolute
 
 
@@ -95,15 +95,15 @@ def not_negative(*names: str, reason: str) -> Relation:
 
 
 def same_row_before(*names: str) -> pl.Expr:
-    """Whether the row before has the same values of these columns."""
+    """Whether the previous row has the same values of these columns."""
     return pl.all_horizontal(col(name) == col(name).shift() for name in names)
 
 
-def _part_of(part: str, whole: str) -> Relation:
+def _part_of(part: str, total: str) -> Relation:
     return Relation(
-        name=f"{part} within {whole}",
-        holds=col(part) <= col(whole) * (1 + _SMALL) + _SMALL,
-        reason="What takers bought is part of what was traded.",
+        name=f"{part} within {total}",
+        holds=col(part) <= col(total) * (1 + _SMALL) + _SMALL,
+        reason="The volume that takers bought is part of the traded volume.",
     )
 
 
@@ -112,7 +112,7 @@ def _priced(quote: str, base: str) -> Relation:
     return Relation(
         name=f"{quote} between low and high times {base}",
         holds=col(quote).is_between(low * (1 - _ROUNDING) - _SMALL, high * (1 + _ROUNDING) + _SMALL),
-        reason="Every trade of the candle was made at a price between the two.",
+        reason="Every trade of the candle has a price between low and high.",
         units={quote: QUOTE, base: BASE},
     )
 
@@ -130,7 +130,7 @@ def _needs(value: str, volume: str) -> Relation:
     return Relation(
         name=f"{value} only with {volume}",
         holds=implies(col(value) > 0, col(volume) > 0),
-        reason="Both count the same trades.",
+        reason="Both cover the same trades.",
     )
 
 
@@ -141,8 +141,8 @@ PRODUCT_OF_SIZE = product("size")
 BOTH_SIDES = Relation(
     name="both sides",
     holds=(col("side").count() < ONE_SIDED) | (col("side").drop_nulls().n_unique() > 1),
-    reason=f"Of {ONE_SIDED:,} trades of a period not all are bought, nor all sold: the side is misread.",
-    of_part=True,
+    reason=f"Among {ONE_SIDED:,} trades of a period are buys and sells; otherwise the side is misread.",
+    per_group=True,
 )
 
 COMMON: Sequence[Relation] = (
@@ -151,8 +151,8 @@ COMMON: Sequence[Relation] = (
     Relation(
         name="close_time within the interval",
         holds=(col("close_time") > col("time"))
-        & ((col("close_time") < col("time") + col(Length.COLUMN)) | col(Length.COLUMN).is_null()),
-        reason="A candle ends before the next one opens, and earlier where trading stopped.",
+        & ((col("close_time") < col("time") + col(INTERVAL_LENGTH)) | col(INTERVAL_LENGTH).is_null()),
+        reason="A candle ends before the next one opens, and earlier if trading stopped.",
     ),
     _part_of("taker_buy_volume", "volume"),
     _part_of("taker_buy_quote_volume", "quote_volume"),
@@ -164,12 +164,12 @@ COMMON: Sequence[Relation] = (
     Relation(
         name="volume exactly where trades were counted",
         holds=(col("volume") > 0) == (col("trade_count") > 0),
-        reason="A trade has a size, and what was traded was traded by somebody.",
+        reason="Every trade has a size, and every volume comes from a trade.",
     ),
     Relation(
         name="one price where nothing was traded",
         holds=implies(col("volume") == 0, (col("high") == col("low")) & (col("open") == col("close"))),
-        reason="Without a trade the price stays where it was.",
+        reason="Without a trade the price does not change.",
     ),
     # Trades
     above_zero("size", reason="A trade has a size.", unless=col("side").is_null()),
@@ -185,13 +185,13 @@ COMMON: Sequence[Relation] = (
     Relation(
         name="size is base_size or quote_size",
         holds=near(col("size"), col("base_size")) | near(col("size"), col("quote_size")),
-        reason="Contracts are counted in the base asset, or, inverse ones, in the quote asset.",
+        reason="The size of linear contracts is in the base asset, of inverse ones in the quote asset.",
         units={"size": BASE_OR_USD},
     ),
     Relation(
         name="first_trade_id not above last_trade_id",
         holds=col("first_trade_id") <= col("last_trade_id"),
-        reason="The row sums up the trades from the one to the other.",
+        reason="The row covers the trades from the first to the last.",
     ),
     Relation(
         name="ts_ns is time",
@@ -202,32 +202,32 @@ COMMON: Sequence[Relation] = (
     Relation(
         name="bid_price not above ask_price",
         holds=implies((col("bid_price") > 0) & (col("ask_price") > 0), col("bid_price") <= col("ask_price")),
-        reason="Orders that cross are matched at once; a zero means no order.",
+        reason="Orders that cross are matched immediately; zero means that there is no order.",
         allowed=_LATE_EVENTS,
     ),
     Relation(
         name="a best price has a size",
         holds=implies(col("bid_price") > 0, col("bid_size") > 0) & implies(col("ask_price") > 0, col("ask_size") > 0),
-        reason="An order without a size is no order.",
+        reason="Every order has a size.",
         allowed=_LATE_EVENTS,
     ),
     Relation(
         name="time not after event_time",
         holds=col("time") <= col("event_time"),
-        reason="The book changes before the exchange can send it.",
+        reason="The book changes before the exchange sends the update.",
         allowed=_LATE_EVENTS,
     ),
     # Positions and funding
-    not_negative("open_interest", "open_interest_value", reason="Open positions are counted."),
+    not_negative("open_interest", "open_interest_value", reason="Open interest is a count of positions."),
     Relation(
         name="open_interest exactly where it has a value",
         holds=(col("open_interest") > 0) == (col("open_interest_value") > 0),
-        reason="Both count the same positions.",
+        reason="Both cover the same positions.",
     ),
     Relation(
         name="funding_rate within a tenth",
-        holds=col("funding_rate").abs() <= 0.1,  # noqa: PLR2004 - the name says it
-        reason="No exchange charges more at a time; a rate in per cent would be.",
+        holds=col("funding_rate").abs() <= 0.1,  # noqa: PLR2004 - as in the name
+        reason="No exchange charges more at once; a larger value is a rate in per cent.",
     ),
 )
-"""What columns of one name mean in every table."""
+"""Relations of columns that have the same meaning in every table."""

@@ -1,4 +1,4 @@
-"""One attempt at reading and writing periods: what is read in which order, and what came of it."""
+"""One attempt at reading and writing periods: the order of reading, and the outcome of each object."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lakehouse_assets.sync.integrity.verify import Finding
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.inputs import Inputs
 from lakehouse_assets.tables.lineage import LINEAGE_SCHEMA, ObjectUsage
-from lakehouse_assets.tables.quality.lifetimes import SPANS
+from lakehouse_assets.tables.quality.lifetimes import LIFETIME_SCHEMA
 from lakehouse_assets.tables.quality.measure import Measurer
-from lakehouse_assets.tables.read.fetch import Fetched, Item, MismatchError, UnreadError
+from lakehouse_assets.tables.read.fetch import FetchResult, InputObject, MismatchError, UnreadError
 from lakehouse_assets.tables.table import PERIOD
 
 
@@ -36,23 +36,24 @@ Findings = dict[str, FoundObject]
 
 
 @dataclass(slots=True)
-class Counts:
-    """Rows and times per period of an archive object that fills several, as its frames pass."""
+class PeriodCounts:
+    """Row counts and times per period, for an archive object that fills several periods."""
 
     time_column: str
-    parts: list[pl.DataFrame] = field(default_factory=list)
+    counts: list[pl.DataFrame] = field(default_factory=list)
 
     def observe(self, frame: pl.DataFrame) -> None:
         times = pl.col(self.time_column)
-        self.parts.append(
+        self.counts.append(
             frame.group_by(PERIOD).agg(rows=pl.len().cast(pl.Int64), first_time=times.min(), last_time=times.max())
         )
 
     def by_period(self) -> dict[str, tuple[int, datetime, datetime]]:
-        if not self.parts:
+        """Row count, first and last time of each period."""
+        if not self.counts:
             return {}
         summed = (
-            pl.concat(self.parts)
+            pl.concat(self.counts)
             .group_by(PERIOD)
             .agg(pl.col("rows").sum(), pl.col("first_time").min(), pl.col("last_time").max())
         )
@@ -61,33 +62,37 @@ class Counts:
 
 @dataclass(slots=True)
 class BuildAttempt:
-    """``bad`` are objects (key, lake ETag) that cannot be used, ``unread`` the periods whose objects could not be
-    fetched, each with a reason. ``spoiled``: rows of such an object are among the files already. ``findings`` are
-    shared with the attempts before."""
+    """The files of an attempt, and the outcome of each object.
+
+    ``bad`` are objects (key, lake ETag) that are not usable, ``unread`` periods whose objects could not be fetched,
+    each with the reason. ``tainted``: the files contain rows of such an object. ``findings`` include those of earlier
+    attempts.
+    """
 
     measurer: Measurer
     findings: Findings
     actions: list[AddAction] = field(default_factory=list)
     bad: dict[tuple[str, str], str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    spoiled: bool = False
+    tainted: bool = False
     bytes_read: int = 0
     read_keys: set[str] = field(default_factory=set)
     _lineage: list[dict[str, Any]] = field(default_factory=list)
     _filled: list[tuple[str, str, datetime, datetime]] = field(default_factory=list)
 
-    def took(self, fetched: Fetched, periods: Sequence[str], counts: Counts | None) -> None:
-        """An object's rows are in the files; ``counts`` tell them by period where it fills several."""
-        row = fetched.item.row
-        self.read_keys.add(fetched.item.key)
-        self.bytes_read += fetched.item.size
-        self._find(fetched.item, fetched.finding)
-        whole = (fetched.rows, fetched.first_time, fetched.last_time)
+    def add_written(self, fetched: FetchResult, periods: Sequence[str], counts: PeriodCounts | None) -> None:
+        """Record an object whose rows are in the files. ``counts`` are given if it fills several periods."""
+        archive_object = fetched.archive_object
+        row = archive_object.row
+        self.read_keys.add(archive_object.key)
+        self.bytes_read += archive_object.size
+        self._add_finding(archive_object, fetched.finding)
+        all_rows = (fetched.rows, fetched.first_time, fetched.last_time)
         by_period = {} if counts is None else counts.by_period()
         if counts is not None and fetched.first_time is not None and fetched.last_time is not None:
             self._filled.append((row["symbol"], row["archive_period"], fetched.first_time, fetched.last_time))
         for period in periods:
-            rows, first, last = whole if counts is None else by_period.get(period, (0, None, None))
+            rows, first, last = all_rows if counts is None else by_period.get(period, (0, None, None))
             self._lineage.append(
                 {
                     "period": period,
@@ -106,30 +111,31 @@ class BuildAttempt:
                 }
             )
 
-    def note(self, fetched: Fetched, periods: Sequence[str], error: LakehouseError) -> None:
-        """An object could not be used."""
-        item = fetched.item
-        self.spoiled |= fetched.error is None
+    def add_failure(self, fetched: FetchResult, periods: Sequence[str], error: LakehouseError) -> None:
+        """Record an object that could not be used."""
+        archive_object = fetched.archive_object
+        self.tainted |= fetched.error is None
         if isinstance(error, UnreadError):
             self.unread |= dict.fromkeys(periods, str(error))
             return
-        self.bad[item.key, str(item.row["lake_etag"])] = str(error)
-        self._find(item, error.finding if isinstance(error, MismatchError) else fetched.finding)
+        self.bad[archive_object.key, str(archive_object.row["lake_etag"])] = str(error)
+        self._add_finding(archive_object, error.finding if isinstance(error, MismatchError) else fetched.finding)
 
     def quality(self) -> pl.DataFrame:
-        """What was measured of the rows, QUALITY_SCHEMA; archives without rows included."""
+        """The results of the checks (QUALITY_SCHEMA), including archives without rows."""
         empty = [(row["period"], row["symbol"], row["interval"]) for row in self._lineage if not row["rows"]]
         return self.measurer.results(empty)
 
-    def seen(self, exchange: Exchange) -> pl.DataFrame:
-        """Of archives that fill several periods: SPANS, the days from their first to their last row."""
+    def lifetimes(self, exchange: Exchange) -> pl.DataFrame:
+        """The days of the first and last row of archives that fill several periods (LIFETIME_SCHEMA)."""
         rows = [
-            (symbol, *(_within(exchange.today(moment), archive_period) for moment in times))
+            (symbol, *(_day_within(exchange.today(moment), archive_period) for moment in times))
             for symbol, archive_period, *times in self._filled
         ]
-        return pl.DataFrame(rows, schema=SPANS, orient="row")
+        return pl.DataFrame(rows, schema=LIFETIME_SCHEMA, orient="row")
 
     def rows_by_period(self) -> dict[str, int]:
+        """The number of written rows of each period."""
         summed: dict[str, int] = {}
         for row in self._lineage:
             summed[row["period"]] = summed.get(row["period"], 0) + row["rows"]
@@ -138,7 +144,7 @@ class BuildAttempt:
     def lineage(
         self, inputs: Inputs, digests: Mapping[str, str], committed: Commit, *, run_id: str | None
     ) -> pl.DataFrame:
-        """Rows of LINEAGE_SCHEMA about all objects of the inputs, unusable and missing ones included."""
+        """The lineage (LINEAGE_SCHEMA) of all objects of the inputs, including unusable and missing ones."""
         rows = list(self._lineage)
         unusable = pl.concat([inputs.unusable, inputs.lacking.filter(pl.col("lake_etag").is_null())])
         rows += [
@@ -155,8 +161,8 @@ class BuildAttempt:
             }
             for row in unusable.iter_rows(named=True)
         ]
-        given = {name: LINEAGE_SCHEMA[name] for name in LINEAGE_SCHEMA if name not in _OF_THE_WRITE}
-        return pl.DataFrame(rows, schema=given, orient="row").with_columns(
+        object_columns = {name: LINEAGE_SCHEMA[name] for name in LINEAGE_SCHEMA if name not in _COMMIT_COLUMNS}
+        return pl.DataFrame(rows, schema=object_columns, orient="row").with_columns(
             month=month_expr(pl.col("period")),
             content=pl.col("period").replace_strict(digests, default=None, return_dtype=pl.String),
             run_id=pl.lit(run_id, pl.String),
@@ -165,55 +171,55 @@ class BuildAttempt:
             **committed.columns,
         )
 
-    def _find(self, item: Item, finding: Finding | None) -> None:
+    def _add_finding(self, archive_object: InputObject, finding: Finding | None) -> None:
         if finding is not None:
-            self.findings[item.key] = FoundObject(
-                Cadence(item.row["cadence"]), str(item.row["archive_period"]), finding
-            )
+            row = archive_object.row
+            found = FoundObject(Cadence(row["cadence"]), str(row["archive_period"]), finding)
+            self.findings[archive_object.key] = found
 
     def _integrity(self, row: Mapping[str, Any]) -> str:
-        """As it is known after this attempt."""
+        """The integrity of an object, after this attempt's findings."""
         found = self.findings.get(row["key"])
         return row["integrity"] if found is None else found.finding.integrity
 
 
-def _within(day: date, month: str) -> str:
-    """A day, or the nearest one in the month: what is not of the archive's month says nothing."""
+def _day_within(day: date, month: str) -> str:
+    """The day, or the nearest day in the month: rows outside the archive's month are no evidence."""
     first = Period.parse(month, Cadence.MONTHLY)
     return str(min(max(day, first.start), first.end - timedelta(days=1)))
 
 
-_OF_THE_WRITE = ("month", "content", "run_id", "written_at", "table_id", "version", "committed_at")
+_COMMIT_COLUMNS = ("month", "content", "run_id", "written_at", "table_id", "version", "committed_at")
 
 
-def streams(objects: pl.DataFrame, *, small: bool) -> Iterator[pl.DataFrame]:
-    """Objects in the order in which they are read, a frame per run of files; adds ``wanted``, the periods to take.
+def file_streams(objects: pl.DataFrame, *, small: bool) -> Iterator[pl.DataFrame]:
+    """Objects in reading order, a frame per sequence of table files. ``wanted`` are the periods to take from each.
 
-    Small data: by symbol, all periods together. Large data: a run per day, and one for all monthly objects.
+    Small data: all periods together, by symbol. Large data: a frame per day, and one for all monthly objects.
     """
-    first_of = [pl.col(name).first() for name in objects.columns if name not in {"key", "period"}]
-    items = objects.group_by("key", maintain_order=True).agg(
-        *first_of, pl.col("period").min(), pl.col("period").sort().alias("wanted")
+    other_columns = [pl.col(name).first() for name in objects.columns if name not in {"key", "period"}]
+    by_key = objects.group_by("key", maintain_order=True).agg(
+        *other_columns, pl.col("period").min(), pl.col("period").sort().alias("wanted")
     )
     by_symbol = ["symbol", "archive_period"]
     if small:
-        yield items.sort(by_symbol)
+        yield by_key.sort(by_symbol)
         return
-    daily = items.filter(pl.col("archive_period") == pl.col("period"))
-    for _, of_period in daily.sort("period", *by_symbol).group_by("period", maintain_order=True):
-        yield of_period
-    filling = items.filter(pl.col("archive_period") != pl.col("period"))
+    daily = by_key.filter(pl.col("archive_period") == pl.col("period"))
+    for _, day_objects in daily.sort("period", *by_symbol).group_by("period", maintain_order=True):
+        yield day_objects
+    filling = by_key.filter(pl.col("archive_period") != pl.col("period"))
     if filling.height:
         yield filling.sort(by_symbol)
 
 
-def placed(
+def with_periods(
     frame: pl.DataFrame, archive_period: str, wanted: Sequence[str], time_column: str, timezone: str
 ) -> pl.DataFrame:
-    """Rows of an archive object with their period; of a monthly one that fills days, the wanted days only.
+    """The rows of an archive object with their period; of a monthly object that fills days, only the wanted days.
 
-    The day of a row is its time's in the exchange's zone; a time outside the month counts to the month's nearest
-    day, as the row is the month's whatever it says.
+    The day of a row is that of its time in the exchange's time zone. A row of the monthly object with a time outside
+    the month gets the month's nearest day.
     """
     if list(wanted) == [archive_period]:
         return frame.hstack([pl.Series(PERIOD, [archive_period]).new_from_index(0, frame.height)])

@@ -1,8 +1,8 @@
-"""Writing a table's Parquet files: frames in, one file after the other out, in bounded memory.
+"""Writes a table's Parquet files from a stream of frames, with bounded memory.
 
-Polars writes them, as it is two to three times as fast as delta-rs' writer and holds a few row groups
-where that one holds the file. What the Delta log says of a file beyond its name (rows, and the least and
-greatest period, symbol and time) is noted as the frames pass.
+Polars writes them: it is two to three times as fast as delta-rs' writer, and keeps some row groups in memory instead of
+the file. The statistics for the Delta log (row count, and minimum and maximum of period, symbol and time) are
+collected from the passing frames.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
 ROWS_PER_FILE = 4 * 1024**2
-"""At 10 to 40 bytes a row a file of 40 to 160 MB."""
+"""A file of 40 to 160 MB, at 10 to 40 bytes per row."""
 ROW_GROUP = 16 * 1024
 LARGE_ROW_GROUP = 128 * 1024
-"""Rows that are read or skipped together. A symbol's day of candles has 24 to 1,440 rows, one of trades millions."""
-_MORSEL = 64 * 1024
+"""Rows that are read or skipped together. A symbol's day has 24 to 1,440 candles, or millions of trades."""
+_MERGED_ROWS = 64 * 1024
 _PART_BYTES = 8 * 1024**2
 
 
 class FileWriter:
-    """Writes files of one table; they are no part of it until they are committed."""
+    """Writes files of one table. They are not part of it until they are committed."""
 
     def __init__(self, lake: Lake, table: Table) -> None:
         self._lake = lake
@@ -45,18 +45,18 @@ class FileWriter:
     def write(
         self, frames: Iterable[pl.DataFrame], *, interval: str | None, month: str, data_change: bool = True
     ) -> list[AddAction]:
-        """Write frames, which come in the table's order with the column period, as files of ROWS_PER_FILE rows.
+        """Write frames, which are sorted and have the column period, as files of ROWS_PER_FILE rows.
 
-        Raises StoreError, and whatever ``frames`` raises; then no file is there but earlier ones, which
-        nothing refers to and vacuum removes.
+        Raises StoreError, and the errors of ``frames``. Files that were complete before the error remain, without a
+        reference from the table, until vacuum removes them.
         """
-        rest = _Rest(morsels(frames))
+        queue = _FrameQueue(merge_small_frames(frames))
         actions = []
-        while rest.has_more():
-            actions.append(self._write_one(rest, interval=interval, month=month, data_change=data_change))
+        while queue.has_more():
+            actions.append(self._write_one(queue, interval=interval, month=month, data_change=data_change))
         return actions
 
-    def _write_one(self, rest: _Rest, *, interval: str | None, month: str, data_change: bool) -> AddAction:
+    def _write_one(self, queue: _FrameQueue, *, interval: str | None, month: str, data_change: bool) -> AddAction:
         table = self._table
         values = {MONTH: month} if interval is None else {"interval": interval, MONTH: month}
         folder = "/".join(f"{name}={values[name]}" for name in table.partition_by)
@@ -66,8 +66,8 @@ class FileWriter:
         stored = [name for name in (*table.schema.polars.names(), PERIOD) if name not in table.partition_by]
         schema = {**table.schema.polars, PERIOD: pl.String()}
 
-        def source(*_asked: object) -> Iterator[pl.DataFrame]:
-            for frame in rest.take(ROWS_PER_FILE):
+        def source(*_pushdowns: object) -> Iterator[pl.DataFrame]:
+            for frame in queue.take(ROWS_PER_FILE):
                 stats.observe(frame)
                 yield frame.select(stored)
 
@@ -88,8 +88,8 @@ class FileWriter:
         return AddAction(path, size, values, int(time.time() * 1000), data_change, stats.text())
 
 
-class _Rest:
-    """What is left of a stream of frames."""
+class _FrameQueue:
+    """The remaining frames of a stream."""
 
     def __init__(self, frames: Iterator[pl.DataFrame]) -> None:
         self._frames = frames
@@ -99,7 +99,7 @@ class _Rest:
         return self._next is not None
 
     def take(self, rows: int) -> Iterator[pl.DataFrame]:
-        """Frames of ``rows`` rows together, or what is left."""
+        """Frames with ``rows`` rows in total, or all remaining ones."""
         while rows > 0 and self._next is not None:
             frame = self._next
             if frame.height > rows:
@@ -111,25 +111,25 @@ class _Rest:
             yield frame
 
 
-def morsels(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Small frames put together to _MORSEL rows; empty ones left out."""
-    held: list[pl.DataFrame] = []
+def merge_small_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Merge small frames to about _MERGED_ROWS rows, and drop empty ones."""
+    buffer: list[pl.DataFrame] = []
     rows = 0
     for frame in frames:
         if frame.is_empty():
             continue
-        held.append(frame)
+        buffer.append(frame)
         rows += frame.height
-        if rows >= _MORSEL:
-            yield pl.concat(held)
-            held, rows = [], 0
-    if held:
-        yield pl.concat(held)
+        if rows >= _MERGED_ROWS:
+            yield pl.concat(buffer)
+            buffer, rows = [], 0
+    if buffer:
+        yield pl.concat(buffer)
 
 
 @dataclass(slots=True)
 class _Stats:
-    """Statistics of a file, as the Delta protocol writes them (its section Per-file Statistics)."""
+    """Statistics of a file in the format of the Delta protocol (section Per-file Statistics)."""
 
     time_column: str
     rows: int = 0
@@ -150,16 +150,16 @@ class _Stats:
         return json.dumps(
             {
                 "numRecords": self.rows,
-                "minValues": {name: _written(self.least[name]) for name in columns},
-                # Milliseconds are all that a reader may rely on, so the greatest time is rounded up.
-                "maxValues": {name: _written(self.greatest[name], timedelta(microseconds=999)) for name in columns},
+                "minValues": {name: _stat_value(self.least[name]) for name in columns},
+                # Statistics of times have milliseconds, so the greatest time is rounded up.
+                "maxValues": {name: _stat_value(self.greatest[name], timedelta(microseconds=999)) for name in columns},
                 "nullCount": dict.fromkeys(columns, 0),
             },
             ensure_ascii=False,
         )
 
 
-def _written(value: Any, more: timedelta = timedelta(0)) -> str:
+def _stat_value(value: Any, rounding: timedelta = timedelta(0)) -> str:
     if isinstance(value, datetime):
-        return (value + more).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        return (value + rounding).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     return str(value)

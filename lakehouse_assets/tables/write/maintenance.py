@@ -1,7 +1,7 @@
-"""Keeping tables tidy: closed months put together and sorted, files that nothing refers to removed.
+"""Table maintenance: compacts the files of closed months, and removes unreferenced files.
 
-It runs under an identity of its own, the only one that may delete, and only below ``tables/``. Compacting
-is a commit like any other: whoever writes the month meanwhile wins, and it is done again.
+It runs with an identity of its own, the only one that may delete, and only below ``tables/``. Compacting is a
+normal commit: if another writer commits to the month first, compacting is repeated.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from lakehouse_assets.tables.delta import (
     RETENTION,
     RETENTION_DAYS,
     commit,
-    dated,
     files_of,
-    kept_for,
-    may_hold,
+    may_contain,
     open_table,
+    retention_properties,
+    with_file_time,
 )
-from lakehouse_assets.tables.held import WITNESS, held_periods
 from lakehouse_assets.tables.lineage import lineage_of
+from lakehouse_assets.tables.lineage_check import CHECK_COLUMNS, intact_periods
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 from lakehouse_assets.tables.write.files import ROWS_PER_FILE, FileWriter
 
 SMALL_FILE = 32 * 1024**2
-"""Files below are put together, until a file has ROWS_PER_FILE rows."""
+"""Files below this size are merged, up to ROWS_PER_FILE rows per file."""
 
-_TIDIES_THE_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True)
+_CLEANS_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True)
 _DEADLINE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What compacting a table did."""
+    """The result of compacting a table."""
 
     table: str
     months: int
@@ -54,7 +54,7 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """What vacuuming a table and its records did."""
+    """The result of vacuuming a table and its records."""
 
     table: str
     files_removed: int
@@ -62,49 +62,47 @@ class Vacuumed:
 
 
 def compact(lake: Lake, table: Table, *, today: date | None = None) -> Compacted:
-    """Put small files of closed months together, sorted by symbol and time. Raises StoreError."""
+    """Merge small files of closed months, sorted by symbol and time. Raises StoreError."""
     started = time.monotonic()
     open_month = Period.containing(Cadence.MONTHLY, today or datetime.now(UTC).date()).month
     months = before = after = size = 0
-    found = open_table(lake, table.place)
-    if found is not None:
-        work = _small_files(files_of(found).filter(pl.col(MONTH) < open_month))
-        for (month,), _files in work.group_by(MONTH, maintain_order=True):
+    delta = open_table(lake, table.place)
+    if delta is not None:
+        small = _small_files(files_of(delta).filter(pl.col(MONTH) < open_month))
+        for month in small[MONTH].unique(maintain_order=True):
             try:
-                done = commit_attempts(_DEADLINE_SECONDS)(_compact_month, lake, table, str(month))
+                removed, added, bytes_added = commit_attempts(_DEADLINE_SECONDS)(_compact_month, lake, table, month)
             except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
                 raise lake.error(f"Compacting {month} of", table.place, error) from error
-            months, before, after, size = months + 1, before + done[0], after + done[1], size + done[2]
+            months, before, after, size = months + 1, before + removed, after + added, size + bytes_added
     return Compacted(table.name, months, before, after, size, time.monotonic() - started)
 
 
 def vacuum(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) -> Vacuumed:
-    """Remove files that left the table or its records more than ``retention_days`` ago,
-    and files that no commit ever took in. Raises StoreError.
+    """Remove files that were removed from the table or its records more than ``retention_days`` ago, and files that
+    were never committed. Raises StoreError.
 
-    Versions that were replaced since stay readable: that is the promise of ``as_of``.
+    Versions that were replaced more recently stay readable, as ``as_of`` promises.
     """
     started = time.monotonic()
     removed = 0
     for place in (table.place, table.lineage_place, table.quality_place, table.agreement_place):
-        found = open_table(lake, place)
-        if found is None:
+        delta = open_table(lake, place)
+        if delta is None:
             continue
         try:
-            if (
-                place == table.place
-                and found.metadata().configuration.get(RETENTION) != kept_for(retention_days)[RETENTION]
-            ):
-                # What snapshots promise follows the settings.
-                found.alter.set_table_properties(kept_for(retention_days))
+            properties = retention_properties(retention_days)
+            if place == table.place and delta.metadata().configuration.get(RETENTION) != properties[RETENTION]:
+                # Snapshots read their retention from the table, so it follows the settings.
+                delta.alter.set_table_properties(properties)
             removed += len(
-                found.vacuum(
+                delta.vacuum(
                     retention_hours=retention_days * 24,
                     dry_run=False,
-                    # Records have no property, and the week that Delta assumes is not ours.
+                    # Records have no retention property, and Delta would enforce its default of a week.
                     enforce_retention_duration=False,
                     full=True,
-                    post_commithook_properties=_TIDIES_THE_LOG,
+                    post_commithook_properties=_CLEANS_LOG,
                 )
             )
         except (DeltaError, OSError) as error:
@@ -113,34 +111,35 @@ def vacuum(lake: Lake, table: Table, *, retention_days: int = RETENTION_DAYS) ->
 
 
 def _small_files(files: pl.DataFrame) -> pl.DataFrame:
-    """Files that it is worth putting together: at least two small ones of an interval and month."""
+    """The files worth merging: small ones, if an interval and month has at least two."""
     small = files.filter(pl.col("size_bytes") < SMALL_FILE, pl.col("num_records") < ROWS_PER_FILE)
     return small.filter(pl.len().over("interval", MONTH) > 1).sort(MONTH, "interval", "first_period", "path")
 
 
 def _compact_month(lake: Lake, table: Table, month: str) -> tuple[int, int, int]:
-    found = open_table(lake, table.place)
-    if found is None:
+    """Merge the small files of a month. Returns the number of removed and added files, and the bytes of these."""
+    delta = open_table(lake, table.place)
+    if delta is None:
         return 0, 0, 0
-    files = FileWriter(lake, table)
+    writer = FileWriter(lake, table)
     actions = []
-    taken = []
-    of_month = files_of(found, month=month)
-    lineage = lineage_of(lake, table).read(months=[month], columns=WITNESS)
-    lost = set(lineage[PERIOD]) - held_periods(found, of_month, lineage)
-    # Files that are to be built again are left alone: put together, they would look as new as the newest.
-    work = _small_files(of_month.filter(~may_hold(of_month, lost)))
-    for (interval,), small in work.group_by("interval", maintain_order=True):
-        for batch in _batches(small):
+    merged = []
+    files = files_of(delta, month=month)
+    lineage = lineage_of(lake, table).read(months=[month], columns=CHECK_COLUMNS)
+    lost = set(lineage[PERIOD]) - intact_periods(delta, files, lineage)
+    # Files of periods that are not intact are left alone: merging would hide their age, and thus the fault.
+    small = _small_files(files.filter(~may_contain(files, lost)))
+    for (interval,), interval_files in small.group_by("interval", maintain_order=True):
+        for batch in _batches(interval_files):
             rows = _rows(lake, table, batch)
-            written = files.write([rows], interval=interval, month=month, data_change=False)
-            actions += dated(written, max(batch["written"]))
-            taken.append(batch)
-    if not taken:
+            written = writer.write([rows], interval=interval, month=month, data_change=False)
+            actions += with_file_time(written, max(batch["written"]))
+            merged.append(batch)
+    if not merged:
         return 0, 0, 0
-    removed = pl.concat(taken)
+    removed = pl.concat(merged)
     commit(
-        found,
+        delta,
         table,
         month=month,
         add=actions,
@@ -152,7 +151,7 @@ def _compact_month(lake: Lake, table: Table, month: str) -> tuple[int, int, int]
 
 
 def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Neighbouring files of together at most ROWS_PER_FILE rows, two at least."""
+    """At least two neighbouring files each, with about ROWS_PER_FILE rows in total."""
     total = files["num_records"].cum_sum() // ROWS_PER_FILE
     for (_,), batch in files.with_columns(total.alias("batch")).group_by("batch", maintain_order=True):
         if batch.height > 1:
@@ -160,7 +159,7 @@ def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def _rows(lake: Lake, table: Table, files: pl.DataFrame) -> pl.DataFrame:
-    """Rows of some files, sorted as the table's files are."""
+    """The rows of some files, sorted by symbol and time."""
     schema = {name: dtype for name, dtype in table.schema.polars.items() if name not in table.partition_by}
     rows = pl.scan_parquet(
         [lake.url(f"{table.place}/{path}") for path in files["path"]],

@@ -10,7 +10,7 @@ import polars as pl
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.cli.coverage import _by_month
 from lakehouse_assets.lake.coverage import coverage
-from lakehouse_assets.lake.manifest_stats import CENSUS_SCHEMA, ManifestStats, is_complete
+from lakehouse_assets.lake.manifest_stats import MANIFEST_STATS_SCHEMA, ManifestStats, is_complete
 from lakehouse_assets.observability.telemetry import metrics
 from lakehouse_assets.orchestration.incidents.exporter import _of_census
 from lakehouse_assets.orchestration.reports.coverage import address_of, build_coverage_report, months_table, page_key
@@ -57,7 +57,7 @@ def test_every_report_counts_the_same_periods_as_complete(world: World) -> None:
             {"period": "2024-03-04", "expected": 0, "present": 0, "doubted": 0},  # all withdrawn
         ]
     )
-    stats = CENSUS_SCHEMA.to_frame().clear()
+    stats = MANIFEST_STATS_SCHEMA.to_frame().clear()
     stats = pl.concat([stats, periods.with_columns(synced_at=datetime(2024, 3, 5, tzinfo=UTC))], how="diagonal_relaxed")
     stats = stats.with_columns(pl.col(pl.Int64).fill_null(0))
     assert stats.filter(is_complete())["period"].to_list() == ["2024-03-01", "2024-03-04"]

@@ -1,4 +1,4 @@
-"""Tables that should agree are compared row by row."""
+"""Comparing candles of different intervals, and daily with monthly rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_minutes_add_up_to_hours():
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close", "trade_count", "volume", "taker_buy_quote_volume"])
-def test_an_hour_that_differs_is_found_with_its_column(column: str):
+def test_a_differing_hour_is_found_with_its_column(column: str):
     wrong = HOURLY.with_columns(
         pl.when(pl.col("time") == HOURS[1])
         .then(pl.col(column) * 2)
@@ -45,7 +45,7 @@ def test_an_hour_that_differs_is_found_with_its_column(column: str):
     assert (row["worst"], row["first_difference"]) == (0.5, HOURS[1])
 
 
-def test_a_volume_may_differ_in_its_last_digits_and_a_price_may_not():
+def test_volumes_may_differ_in_the_last_digits_and_prices_may_not():
     nearly = 1 + 1e-12
     assert (
         compare_intervals(MINUTES, HOURLY.with_columns(pl.col("volume") * nearly), schema=KLINES)["differing"][0] == 0
@@ -67,7 +67,7 @@ def test_intervals_that_do_not_add_up_are_refused():
         compare_intervals(pl.concat([MINUTES, HOURLY]), HOURLY, schema=KLINES)
 
 
-def test_a_monthly_archive_has_the_rows_of_the_daily_ones():
+def test_monthly_and_daily_rows_are_compared_by_key():
     (row,) = compare_cadences(MINUTES, MINUTES.reverse(), schema=KLINES).to_dicts()
     assert (row["comparison"], row["compared"], row["differing"], row["only_left"]) == ("daily in monthly", 180, 0, 0)
     stale = MINUTES.with_columns(close=pl.when(pl.col("time") == MIDNIGHT).then(1.5).otherwise("close"))[:170]
@@ -85,7 +85,7 @@ def test_trades_are_compared_by_their_id():
     assert row["differing_columns"] == ["price"]
 
 
-def test_rows_without_identity_cannot_be_compared():
+def test_rows_without_a_key_cannot_be_compared():
     quotes = schema_of("bitmex", "derivatives", "quote")
     with pytest.raises(InputError, match="have no key"):
         compare_cadences(quotes.polars.to_frame(), quotes.polars.to_frame(), schema=quotes)

@@ -1,4 +1,4 @@
-"""Verdicts on a period follow what is known of those around it, in a real lake."""
+"""Quality results of a period follow its neighbours, in a real lake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONE, TWO, THREE = "2024-03-01", "2024-03-02", "2024-03-03"
 
 
 def publish(tabled: Tabled, symbol: str, period: str, hours: Iterable[int]) -> None:
-    """Some of a day's hours; with 24 and more, of the next day."""
+    """Publish some hours of a day; hours from 24 on are of the next day."""
     header, *lines = candles(period, "1h", 100.0).splitlines()
     lines += candles(str(datetime.fromisoformat(period).date() + timedelta(days=1)), "1h", 100.0).splitlines()[1:]
     key = tabled.world.key(symbol, period, interval="1h")
@@ -32,8 +32,8 @@ def publish(tabled: Tabled, symbol: str, period: str, hours: Iterable[int]) -> N
     tabled.world.put(key, zipped(key.rsplit("/", 1)[1][:-4], text))
 
 
-def verdicts(tabled: Tabled, symbol: str) -> dict[str, tuple[str, int, int]]:
-    """Level, missing and undecided rows by period, as recorded."""
+def recorded(tabled: Tabled, symbol: str) -> dict[str, tuple[str, int, int]]:
+    """The recorded level, missing and undecided rows, by period."""
     rows = quality_of(tabled.world.lake, tabled.table).read().filter(pl.col("symbol") == tabled.world.tag + symbol)
     return {row["period"]: (row["level"], row["missing"], row["undecided"]) for row in rows.to_dicts()}
 
@@ -42,7 +42,7 @@ FULL, MORNING, AFTERNOON = range(24), range(12), range(12, 24)
 OK = ("ok", 0, 0)
 
 
-def test_a_symbol_that_comes_and_goes_in_one_build_is_ok_throughout(world: World) -> None:
+def test_symbols_that_begin_or_end_within_one_build_are_ok(world: World) -> None:
     tabled = Tabled(world)
     for day in (ONE, TWO, THREE):
         publish(tabled, "BTC", day, FULL)
@@ -53,44 +53,42 @@ def test_a_symbol_that_comes_and_goes_in_one_build_is_ok_throughout(world: World
     tabled.sync(ONE, THREE)
     report = tabled.build(ONE, TWO, THREE)
     assert summarize(report.quality).levels == {"ok": 7, "explained": 0, "warning": 0, "error": 0}
-    assert verdicts(tabled, "OLD") == {ONE: OK, TWO: OK}
+    assert recorded(tabled, "OLD") == {ONE: OK, TWO: OK}
 
 
-@pytest.mark.parametrize(("goes_on", "level", "missing"), [(False, "ok", 0), (True, "error", 12)])
-def test_the_next_day_decides_whether_an_early_end_was_the_last_row(
-    world: World, goes_on: bool, level: str, missing: int
-) -> None:
+@pytest.mark.parametrize(("continues", "level", "missing"), [(False, "ok", 0), (True, "error", 12)])
+def test_the_next_day_decides_whether_the_symbol_ended(world: World, continues: bool, level: str, missing: int) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", ONE, FULL)
     publish(tabled, "ETH", ONE, MORNING)
     tabled.sync(ONE)
     report = tabled.build(ONE)
-    assert verdicts(tabled, "ETH") == {ONE: ("warning", 0, 12)}
+    assert recorded(tabled, "ETH") == {ONE: ("warning", 0, 12)}
     assert summarize(report.quality).level == "warning"
     publish(tabled, "BTC", TWO, FULL)
-    if goes_on:
+    if continues:
         publish(tabled, "ETH", TWO, FULL)
     tabled.sync(TWO)
     report = tabled.build(TWO, run_id="the-next")
-    assert verdicts(tabled, "ETH")[ONE] == (level, missing, 0)
-    assert verdicts(tabled, "BTC") == {ONE: OK, TWO: OK}
-    told = report.quality.filter(pl.col("period") == ONE)
-    assert told.select("symbol", "level", "missing").rows() == [(world.tag + "ETH", level, missing)]
+    assert recorded(tabled, "ETH")[ONE] == (level, missing, 0)
+    assert recorded(tabled, "BTC") == {ONE: OK, TWO: OK}
+    updated = report.quality.filter(pl.col("period") == ONE)
+    assert updated.select("symbol", "level", "missing").rows() == [(world.tag + "ETH", level, missing)]
 
 
-def test_an_earlier_day_shows_that_a_late_beginning_was_no_listing(world: World) -> None:
+def test_an_earlier_day_shows_that_rows_before_a_late_beginning_are_missing(world: World) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", TWO, AFTERNOON)
     tabled.sync(TWO)
     tabled.build(TWO)
-    assert verdicts(tabled, "BTC") == {TWO: OK}
+    assert recorded(tabled, "BTC") == {TWO: OK}
     publish(tabled, "BTC", ONE, FULL)
     tabled.sync(ONE)
     tabled.build(ONE)
-    assert verdicts(tabled, "BTC") == {ONE: OK, TWO: ("error", 12, 0)}
+    assert recorded(tabled, "BTC") == {ONE: OK, TWO: ("error", 12, 0)}
 
 
-def test_a_day_without_an_archive_is_no_delisting(world: World) -> None:
+def test_a_symbol_without_an_archive_for_one_day_has_not_ended(world: World) -> None:
     tabled = Tabled(world)
     for day in (ONE, TWO, THREE):
         publish(tabled, "BTC", day, FULL)
@@ -98,10 +96,10 @@ def test_a_day_without_an_archive_is_no_delisting(world: World) -> None:
     publish(tabled, "ETH", THREE, AFTERNOON)
     tabled.sync(ONE, THREE)
     tabled.build(ONE, TWO, THREE)
-    assert verdicts(tabled, "ETH") == {ONE: ("error", 12, 0), THREE: ("error", 12, 0)}
+    assert recorded(tabled, "ETH") == {ONE: ("error", 12, 0), THREE: ("error", 12, 0)}
 
 
-def test_a_month_in_which_a_symbol_was_listed_and_one_in_which_it_ended_miss_nothing(world: World) -> None:
+def test_no_rows_are_missing_before_and_after_a_symbol_within_a_monthly_archive(world: World) -> None:
     tabled = Tabled(world, monthly=True)
     key = world.key("NEW", "2024-03", dataset="binance/um/klines/monthly", interval="1h")
     header, *lines = candles("2024-03", "1h", 100.0).splitlines()
@@ -111,14 +109,14 @@ def test_a_month_in_which_a_symbol_was_listed_and_one_in_which_it_ended_miss_not
     tabled.sync("2024-03")
     report = tabled.build(*(f"2024-03-{day:02}" for day in range(1, 31)))
     assert report.quality["level"].unique().to_list() == ["ok"]
-    of_new = verdicts(tabled, "NEW")
-    assert len(of_new) == 30
-    assert set(of_new.values()) == {OK}
+    days_of_new = recorded(tabled, "NEW")
+    assert len(days_of_new) == 30
+    assert set(days_of_new.values()) == {OK}
     publish(tabled, "NEW", "2024-04-01", FULL)
     publish(tabled, "BTC", "2024-04-01", FULL)
     tabled.sync("2024-04-01")
     tabled.build("2024-04-01")
-    after = verdicts(tabled, "NEW")
+    after = recorded(tabled, "NEW")
     assert {day: after[day] for day in ("2024-03-17", "2024-03-29", "2024-03-30")} == {
         "2024-03-17": OK,
         "2024-03-29": ("error", 19, 0),
@@ -127,7 +125,7 @@ def test_a_month_in_which_a_symbol_was_listed_and_one_in_which_it_ended_miss_not
     assert {after[f"2024-03-{day:02}"] for day in range(1, 29)} == {OK}
 
 
-def test_a_key_of_two_days_is_told_on_both_also_across_months_and_in_compacted_files(world: World) -> None:
+def test_a_key_in_two_days_is_found_across_months_and_in_compacted_files(world: World) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", "2024-02-28", FULL)
     publish(tabled, "BTC", "2024-02-29", range(26))
@@ -147,12 +145,12 @@ def test_a_key_of_two_days_is_told_on_both_also_across_months_and_in_compacted_f
     publish(tabled, "BTC", "2024-02-29", FULL)
     tabled.sync("2024-02-29")
     tabled.build("2024-02-29")
-    kept = quality_of(world.lake, tabled.table).read()
-    assert kept["shared_keys"].to_list() == [0] * kept.height
-    assert set(kept["level"]) == {"ok"}
+    records = quality_of(world.lake, tabled.table).read()
+    assert records["shared_keys"].to_list() == [0] * records.height
+    assert set(records["level"]) == {"ok"}
 
 
-def test_records_of_before_the_newer_measures_are_read_and_revised(world: World) -> None:
+def test_records_without_the_newer_measures_are_read_and_revised(world: World) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", ONE, MORNING)
     tabled.sync(ONE)
@@ -161,7 +159,7 @@ def test_records_of_before_the_newer_measures_are_read_and_revised(world: World)
     old = pl.Schema({name: dtype for name, dtype in QUALITY_TABLE_SCHEMA.items() if name not in later})
     rows = quality_of(world.lake, tabled.table).read()
     lake, place = world.lake, f"{tabled.table.quality_place}-old"
-    gaps = [[gap | {"place": "end"} for gap in of_row] for of_row in rows["gaps"].to_list()]
+    gaps = [[gap | {"place": "end"} for gap in row_gaps] for row_gaps in rows["gaps"].to_list()]
     before = rows.with_columns(
         missing=12, expected=24, level=pl.lit("error"), gaps=pl.Series(gaps, dtype=rows.schema["gaps"])
     )
@@ -171,11 +169,11 @@ def test_records_of_before_the_newer_measures_are_read_and_revised(world: World)
     assert (read["missing"], read["undecided"], read["shared_keys"], read["broken"]) == (12, None, None, None)
     assert summarize(records.read()).broken == 0
     changed = records.revise(
-        [ONE], lambda found: found.with_columns(undecided=pl.lit(12), missing=pl.lit(0)), run_id="r"
+        [ONE], lambda records: records.with_columns(undecided=pl.lit(12), missing=pl.lit(0)), run_id="r"
     )
     assert changed.select("missing", "undecided").rows() == [(0, 12)]
     assert records.read().select("missing", "undecided", "rows").rows() == [(0, 12, 12)]
-    assert records.revise([ONE], lambda found: found, run_id="r").is_empty()
+    assert records.revise([ONE], lambda records: records, run_id="r").is_empty()
 
 
 METRICS = "binance/um/metrics/daily"
@@ -200,7 +198,7 @@ def build_metrics(world: World, first: str, last: str) -> tuple[BuildReport, Tab
     return TableBuilder(world.source, world.lake, table).build(days), table
 
 
-def test_metrics_are_labelled_with_the_end_of_their_step_before_and_after_the_change(world: World) -> None:
+def test_times_of_metrics_are_ends_before_and_after_the_change(world: World) -> None:
     put_metrics(world, "2026-06-24", 5)
     put_metrics(world, "2026-06-25", 0)
     put_metrics(world, "2026-06-26", 0)
@@ -213,7 +211,7 @@ def test_metrics_are_labelled_with_the_end_of_their_step_before_and_after_the_ch
     assert known_after.to_list() == [0] * 288 + [5] * 576
 
 
-def test_metrics_that_give_a_midnight_twice_are_told(world: World) -> None:
+def test_metrics_with_the_same_midnight_in_two_files_are_an_error(world: World) -> None:
     put_metrics(world, "2026-06-26", 0, rows=289)
     put_metrics(world, "2026-06-27", 0)
     report, _ = build_metrics(world, "2026-06-26", "2026-06-27")
@@ -223,7 +221,7 @@ def test_metrics_that_give_a_midnight_twice_are_told(world: World) -> None:
     ]
 
 
-def test_monthly_tables_are_compared_at_their_bounds(world: World) -> None:
+def test_shared_keys_of_monthly_periods_are_found(world: World) -> None:
     name = "binance/um/fundingRate/monthly"
     entry = world.entry(name)
     for month, hours in (("2024-01", range(0, 31 * 24 + 1, 8)), ("2024-02", range(0, 29 * 24, 8))):

@@ -1,4 +1,4 @@
-"""Each relation between columns is told where it is broken, and no real row breaks one."""
+"""Each relation between columns is reported if it is violated, and no real row violates one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GOOD: dict[str, Any] = {
     "theta": -1.0,
 }  # fmt: skip
 COIN = {"symbol": "BTCUSD_PERP", "base_volume": 500.0, "taker_buy_base_volume": 200.0, "base_size": 150.0}
-"""Of the coin-margined market, where a contract of bitcoin is worth 100 USD."""
+"""In the coin-margined market, where a contract of bitcoin is worth 100 USD."""
 
 
 def rows_of(schema: TableSchema, *rows: dict[str, Any]) -> pl.DataFrame:
@@ -57,9 +57,9 @@ def rows_of(schema: TableSchema, *rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def broken(frame: pl.DataFrame, schema: TableSchema) -> dict[str, int]:
-    """Rows per broken relation."""
+    """The number of violating rows by relation."""
     results = check_rows(frame, schema=schema, period=DAY)
-    return {each["relation"]: each["rows"] for row in results["broken"] for each in row}
+    return {relation["relation"]: relation["rows"] for row in results["broken"] for relation in row}
 
 
 _RATIOS = ", ".join(name for name in GOOD if name.endswith("_ratio"))
@@ -143,16 +143,14 @@ BREAKS: list[tuple[str, str, list[dict[str, Any]]]] = [
 
 
 @pytest.mark.parametrize(("table", "relation", "rows"), BREAKS, ids=[f"{table}: {name}" for table, name, _ in BREAKS])
-def test_a_row_that_breaks_a_relation_is_told_and_the_others_are_not(
-    table: str, relation: str, rows: list[dict[str, Any]]
-):
+def test_only_rows_that_violate_a_relation_are_reported(table: str, relation: str, rows: list[dict[str, Any]]):
     schema = schema_of(*table.split("/"))
     assert not broken(rows_of(schema, {}), schema)
     frame = rows_of(schema, {}, *rows)
     assert broken(frame, schema).get(relation) == 1
     (result,) = check_rows(frame, schema=schema, period=DAY).to_dicts()
     assert result["level"] in {"warning", "error"}
-    (example,) = [each for each in result["broken"] if each["relation"] == relation]
+    (example,) = [broken for broken in result["broken"] if broken["relation"] == relation]
     expected = rows[0].get("time", NOON)
     assert example["time"] == expected
     assert all(f"{name}=" in example["example"] for name in schema_relation(schema, relation))
@@ -162,13 +160,13 @@ def schema_relation(schema: TableSchema, name: str) -> tuple[str, ...]:
     return next(relation.columns for relation in schema.relations if relation.name == name)
 
 
-def test_every_relation_of_every_table_was_broken_above():
+def test_every_relation_of_every_table_is_tested_above():
     names = {relation.name for schema in TABLES for relation in schema.relations}
     assert names - {name for _, name, _ in BREAKS} == {"both sides"}
 
 
 @pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
-def test_every_table_has_relations_with_a_reason_each_and_good_rows_break_none(schema: TableSchema):
+def test_every_table_has_relations_with_reasons_and_valid_rows_satisfy_them(schema: TableSchema):
     assert len(schema.relations) >= 1
     assert all(relation.reason.endswith(".") for relation in schema.relations)
     assert len({relation.name for relation in schema.relations}) == len(schema.relations)
@@ -180,14 +178,14 @@ SIDED = [schema for schema in TABLES if "both sides" in {relation.name for relat
 
 @pytest.mark.parametrize("schema", SIDED, ids=lambda schema: schema.name)
 @pytest.mark.parametrize("side", ["buy", "sell"])
-def test_a_thousand_trades_of_one_side_are_a_misread_side(schema: TableSchema, side: str):
+def test_a_thousand_trades_of_one_side_are_reported(schema: TableSchema, side: str):
     one = pl.concat([rows_of(schema, {"side": side})] * ONE_SIDED)
     assert broken(one, schema) == {"both sides": ONE_SIDED}
     assert not broken(one[1:], schema)
     assert not broken(pl.concat([one[1:], rows_of(schema, {"side": "sell" if side == "buy" else "buy"})]), schema)
 
 
-def test_rows_that_are_no_trade_have_no_side_and_no_part_in_it():
+def test_rows_without_a_side_do_not_count_for_both_sides():
     schema = schema_of("bitmex", "derivatives", "trade")
     nothing = pl.concat([rows_of(schema, {"side": None, "symbol": ".BXBT"})] * ONE_SIDED)
     assert not broken(nothing, schema)
@@ -195,7 +193,7 @@ def test_rows_that_are_no_trade_have_no_side_and_no_part_in_it():
     assert broken(pl.concat([nothing, bought]), schema) == {"both sides": 2 * ONE_SIDED}
 
 
-def test_a_value_that_is_cut_after_two_decimals_is_no_other_column():
+def test_a_value_that_is_truncated_to_two_decimals_is_valid():
     schema = schema_of("binance", "um", "trades")
     real = {"price": 23175.5, "size": 0.001, "quote_size": 23.17}
     small = {"price": 0.07123, "size": 1.0, "quote_size": 0.07}
@@ -203,19 +201,21 @@ def test_a_value_that_is_cut_after_two_decimals_is_no_other_column():
     assert broken(rows_of(schema, small | {"quote_size": 0.09}), schema)
 
 
-def test_an_interval_of_funding_may_change_in_a_short_month():
+def test_the_funding_interval_may_change():
     schema = schema_of("binance", "um", "fundingRate")
     hours = {0: 4, 4: 4, 8: 8, 16: 8}
-    rows = [{"time": NOON + timedelta(hours=hour), "funding_interval_hours": each} for hour, each in hours.items()]
+    rows = [
+        {"time": NOON + timedelta(hours=hour), "funding_interval_hours": interval} for hour, interval in hours.items()
+    ]
     assert not broken(rows_of(schema, *rows), schema)
 
 
-def test_trades_and_side_tables_are_all_but_liquidations():
+def test_all_tables_with_a_side_except_liquidations_expect_both_sides():
     with_side = {schema.name for schema in TABLES if "side" in schema.polars}
     assert with_side - {schema.name for schema in SIDED} == {"binance/cm/liquidationSnapshot"}
 
 
-def test_few_crossed_quotes_are_no_warning_and_more_are():
+def test_crossed_quotes_are_a_warning_above_the_allowed_share():
     schema = schema_of("binance", "um", "bookTicker")
     quotes = pl.concat([rows_of(schema, {})] * 1999)
     crossed = rows_of(schema, {"bid_price": 3.0})
@@ -223,36 +223,36 @@ def test_few_crossed_quotes_are_no_warning_and_more_are():
     assert broken(pl.concat([quotes, crossed, crossed, crossed]), schema) == {"bid_price not above ask_price": 3}
 
 
-def test_broken_relations_are_counted_per_symbol_and_summed_up():
+def test_violations_are_counted_per_symbol_and_summed_up():
     schema = schema_of("binance", "um", "klines")
     wrong = {"trade_count": 0}
     frame = rows_of(schema, {}, wrong, {"symbol": "ETHUSDT"} | wrong, {"symbol": "ETHUSDT"} | wrong, {"symbol": "XRP"})
     results = check_rows(frame, schema=schema, period=DAY)
-    counted = {row["symbol"]: [each["rows"] for each in row["broken"]] for row in results.to_dicts()}
+    counted = {row["symbol"]: [broken["rows"] for broken in row["broken"]] for row in results.to_dicts()}
     assert counted == {"BTCUSDT": [1], "ETHUSDT": [2], "XRP": []}
     assert summarize(results).broken == 3
     (example,) = results.filter(pl.col("symbol") == "ETHUSDT")["broken"][0]
     assert example["example"] == "volume=10.0, trade_count=0"
 
 
-def test_empty_values_break_no_relation():
+def test_empty_values_satisfy_every_relation():
     for schema in TABLES:
         nothing = dict.fromkeys(schema.polars.names()) | {"symbol": "BTCUSDT", "interval": "1h", "time": NOON}
         assert not broken(rows_of(schema, nothing), schema), schema.name
 
 
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the folder of the exchanges' own files")
 
 
 def excerpts() -> Iterator[Any]:
-    for path in sorted(each for each in EXCERPTS.rglob("*") if each.suffix in {".zip", ".gz"}):
+    for path in sorted(file for file in EXCERPTS.rglob("*") if file.suffix in {".zip", ".gz"}):
         exchange, _, key = path.relative_to(EXCERPTS).as_posix().partition("/")
         yield pytest.param(exchange, key, path, id=f"{exchange}/{path.name}")
 
 
 @needs_samples
 @pytest.mark.parametrize(("exchange", "key", "path"), list(excerpts()))
-def test_no_quoted_real_row_breaks_a_relation(exchange: str, key: str, path: Path):
+def test_real_rows_of_the_excerpts_satisfy_every_relation(exchange: str, key: str, path: Path):
     parsed = EXCHANGES[exchange].parse(key)
     assert isinstance(parsed, ParsedKey)
     schema = schema_of(exchange, parsed.market, parsed.data_type)
@@ -265,5 +265,5 @@ def test_no_quoted_real_row_breaks_a_relation(exchange: str, key: str, path: Pat
 
 @needs_samples
 @pytest.mark.parametrize("sample", ALL, ids=lambda sample: sample.name.split("/")[-1])
-def test_no_real_row_breaks_a_relation(sample: Sample):
+def test_real_rows_of_the_samples_satisfy_every_relation(sample: Sample):
     assert not broken(sample.rows.frame, sample.schema)

@@ -1,4 +1,4 @@
-"""Archives of every form become the rows that their text says."""
+"""Archives of every format become typed rows."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ def test_a_time_is_read_by_its_magnitude_or_as_a_date_string(written: str, expec
     assert read("kucoin/spot/trades", zipped(text)).frame["time"].to_list() == [expected]
 
 
-def test_each_row_of_a_file_with_two_units_has_its_own():
+def test_a_file_may_have_times_in_two_units():
     both = kline(1735603200000) + kline(1735689600000, unit=1000)
     assert read(KLINES, zipped(both)).frame["time"].to_list() == [at(2024, 12, 31), at(2025, 1, 1)]
 
 
 @pytest.mark.parametrize("written", ["0", "-1", "12", "99999999999999999", "1.5", "x", "2024-13-01 00:00:00", ""])
-def test_what_is_no_time_is_refused_with_its_row(written: str):
+def test_an_invalid_time_is_refused_and_the_error_names_its_row(written: str):
     text = f"trade_id,trade_time,price,size,side\n1,{written},1.5,2,buy\n"
-    with pytest.raises(BadArchiveError, match=r"^the\.zip: row 1, column trade_time: .* is no time$"):
+    with pytest.raises(BadArchiveError, match=r"^the\.zip: row 1, column trade_time: .* is not a valid time$"):
         read("kucoin/spot/trades", zipped(text))
 
 
-def test_nanoseconds_are_kept_beside_the_time():
+def test_nanoseconds_have_a_column_of_their_own():
     text = (
         f"{BITMEX_HEADER},trdType\n2024-01-15D00:00:00.451986388,XBTUSD,Buy,100,42000.5,PlusTick,a-b,1,0.1,2,Regular\n"
     )
@@ -112,13 +112,13 @@ def test_the_taker_sells_when_the_buyer_is_the_maker(capital: bool):
     assert frame["best_match"].to_list() == [True, False]
 
 
-def test_a_file_with_a_header_is_read_by_its_names():
+def test_columns_of_a_file_with_a_header_are_matched_by_name():
     header = "id,qty,price,quote_qty,is_buyer_maker,time"
     frame = read("binance/um/trades", zipped(f"{header}\n7,2,10.5,21,true,1577836800000\n")).frame
     assert frame.select("trade_id", "price", "size", "quote_size").row(0) == (7, 10.5, 2.0, 21.0)
 
 
-def test_columns_that_nobody_knows_are_left_out():
+def test_unknown_columns_are_ignored():
     with_rpi = (
         f"{BYBIT_HEADER},RPI\n1696982287.4922,FXSUSDT,Sell,0.86,5.239,ZeroMinusTick,f7,4.50554e+08,0.86,4.50554,1\n"
     )
@@ -128,23 +128,23 @@ def test_columns_that_nobody_knows_are_left_out():
     assert read(KLINES, zipped(extra)).frame["close"].to_list() == [7186.68]
 
 
-def test_a_column_that_is_missing_or_renamed_is_named():
+def test_the_error_names_a_missing_column():
     renamed = "id,price,quantity,quote_qty,time,is_buyer_maker\n7,10.5,2,21,1577836800000,true\n"
-    with pytest.raises(BadArchiveError, match="has no column 'qty', but id, price, quantity"):
+    with pytest.raises(BadArchiveError, match="has no column 'qty'; its columns are id, price, quantity"):
         read("binance/um/trades", zipped(renamed))
 
 
-def test_a_column_that_is_there_twice_is_named():
+def test_the_error_names_a_repeated_column():
     with pytest.raises(BadArchiveError, match="has the column 'price' twice"):
         read("binance/um/trades", zipped("id,price,qty,price,quote_qty,time,is_buyer_maker\n"))
 
 
-def test_a_file_without_header_and_with_too_few_columns_is_refused():
+def test_a_file_without_a_header_and_with_too_few_columns_is_refused():
     with pytest.raises(BadArchiveError, match="have 7 columns; 12 are expected"):
         read(KLINES, zipped("1,10.5,2,21,1577836800000,true,true\n"))
 
 
-def test_lines_may_end_as_they_do_on_windows_and_the_last_not_at_all():
+def test_lines_may_end_with_cr_lf_and_the_last_line_without_a_line_end():
     unix, windows = kline() + kline(1577836860000), (kline() + kline(1577836860000)).replace("\n", "\r\n")
     expected = read(KLINES, zipped(unix)).frame
     assert read(KLINES, zipped(windows)).frame.equals(expected)
@@ -152,12 +152,12 @@ def test_lines_may_end_as_they_do_on_windows_and_the_last_not_at_all():
     assert read(KLINES, zipped(windows + "\r\n\r\n")).frame.equals(expected)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header():
+def test_a_byte_order_mark_is_not_part_of_the_header():
     text = "\ufeffid,price,qty,quote_qty,time,is_buyer_maker\r\n7,10.5,2,21,1577836800000,true\r\n"
     assert read("binance/um/trades", zipped(text)).rows == 1
 
 
-def test_empty_fields_and_numbers_of_java_are_read_where_a_column_may_have_them():
+def test_empty_fields_and_numbers_as_java_writes_them_are_read_in_nullable_columns():
     names = "binance/option/EOHSummary"
     header = ",".join(schema_of(*names.split("/")).file_columns)
     text = (
@@ -171,8 +171,8 @@ def test_empty_fields_and_numbers_of_java_are_read_where_a_column_may_have_them(
     assert (row["option_type"], row["strike_price"], row["expiration"]) == ("put", 65000.0, date(2023, 9, 29))
 
 
-def test_a_column_that_has_to_have_values_may_not_be_empty():
-    with pytest.raises(BadArchiveError, match="row 2, column close: nothing is no close"):
+def test_an_empty_field_is_refused_in_a_column_that_is_not_nullable():
+    with pytest.raises(BadArchiveError, match="row 2, column close: an empty field is not a valid close"):
         read(KLINES, zipped(kline() + kline(close="")))
 
 
@@ -182,20 +182,20 @@ def test_metrics_of_cm_have_no_ratios():
     assert (row["open_interest"], row["taker_long_short_volume_ratio"]) == (1.5, None)
 
 
-def test_a_row_that_is_too_short_is_refused_even_where_fields_may_be_empty():
+def test_a_short_row_is_refused_even_if_the_missing_fields_may_be_empty():
     text = f"{METRICS_HEADER}\n2024-01-01 00:05:00,BTCUSD_PERP,1.5,2.5,,,,\n2024-01-01 00:10:00,BTCUSD_PERP,1.5\n"
-    with pytest.raises(BadArchiveError, match="has not the 8 columns"):
+    with pytest.raises(BadArchiveError, match="does not have the expected 8 columns"):
         read("binance/cm/metrics", zipped(text))
 
 
 @pytest.mark.parametrize("cut", [",0", ".4,0"])
-def test_a_row_that_is_cut_behind_the_last_column_that_is_read_is_refused(cut: str):
-    # Its last value may be cut, too.
-    with pytest.raises(BadArchiveError, match="has not the 12 columns"):
+def test_a_row_that_ends_after_the_last_used_column_is_refused(cut: str):
+    # Its last value may be truncated, too.
+    with pytest.raises(BadArchiveError, match="does not have the expected 12 columns"):
         read(KLINES, zipped(kline() + kline().strip().removesuffix(cut) + "\n"))
 
 
-def test_a_signed_size_tells_the_side():
+def test_the_sign_of_a_size_gives_the_side():
     frame = read(
         "gate/futures_usdt/trades", gzipped("1577836738.742477, 5427, 41.31, 2\n1577836472.507152,5424,41.22,-1\n")
     ).frame
@@ -203,8 +203,8 @@ def test_a_signed_size_tells_the_side():
     assert frame["size"].to_list() == [2.0, 1.0]
 
 
-def test_deals_that_are_published_as_trades_of_futures_are_refused():
-    # In 2021-07 the exchange has filed them so for 85 symbols. (A size without a sign would be bought.)
+def test_spot_deals_that_are_published_as_futures_trades_are_refused():
+    # As the exchange did in 2021-07 for 85 symbols. An unsigned size would be read as a buy.
     deals = "1627775982.133299,5427,41.31,2.5,1\n1627775981.507152,5424,41.22,3.5,2\n"
     with pytest.raises(BadArchiveError, match="its rows have 5 columns; 4 are expected"):
         read("gate/futures_usdt/trades", gzipped(deals), symbol="FIDA_USDT")
@@ -213,17 +213,17 @@ def test_deals_that_are_published_as_trades_of_futures_are_refused():
 def test_a_numbered_side_is_read_as_the_exchange_documents_it():
     text = "1577830575.771538, 215782675, 0.0329, 500.0, 1\n1577824851.057307, 215777760, 0.0329, 439.0, 2\n"
     assert read("gate/spot/deals", gzipped(text)).frame["side"].to_list() == ["sell", "buy"]
-    with pytest.raises(BadArchiveError, match="column side: 3 is no side"):
+    with pytest.raises(BadArchiveError, match="column side: 3 is not a valid side"):
         read("gate/spot/deals", gzipped(text.replace(", 2\n", ", 3\n")))
 
 
-def test_spot_candles_of_kucoin_have_the_close_before_the_high():
+def test_spot_candles_of_kucoin_have_close_before_high():
     text = "time,open,close,high,low,volume,turnover\n1704067200,1,2,3,0.5,10,20\n"
     row = read("kucoin/spot/klines", zipped(text)).frame.row(0, named=True)
     assert [row[name] for name in ("open", "high", "low", "close")] == [1.0, 3.0, 0.5, 2.0]
 
 
-def test_an_empty_file_and_one_with_only_a_header_have_no_rows_and_say_so():
+def test_an_empty_file_and_one_with_only_a_header_have_no_rows_and_a_note():
     header = "id,price,qty,quote_qty,time,is_buyer_maker\r\n"
     for data in (b"", gzipped(""), zipped(""), zipped("\n"), zipped("", method=0)):
         rows = read("binance/um/trades", data)
@@ -240,30 +240,30 @@ def test_gzip_may_have_several_members_and_end_with_zeros():
     assert read(KLINES, data + bytes(700)).rows == 2
 
 
-def test_rows_that_the_exchange_repeats_are_kept_once():
+def test_repeated_rows_are_kept_once_if_the_exchange_repeats_rows():
     header = ",".join(schema_of("binance", "cm", "liquidationSnapshot").file_columns)
     row = "1687651200000,SELL,LIMIT,IOC,10,30000.5,30001,FILLED,10,10\n"
     other = row.replace("SELL", "BUY")
     rows = read("binance/cm/liquidationSnapshot", zipped(f"{header}\n{row}{row}{other}{other}"))
     assert rows.frame["side"].to_list() == ["sell", "buy"]
-    assert rows.note == "2 rows repeat another one and were left out"
+    assert rows.note == "2 repeated rows were dropped"
 
 
-def test_batches_together_are_the_file_and_none_is_large():
+def test_batches_are_small_and_make_up_the_complete_file():
     text = "".join(kline(1577836800000 + 60_000 * number) for number in range(5000))
     schema = schema_of("binance", "spot", "klines")
     data = gzipped(text)
-    whole = read(KLINES, data)
+    complete = read(KLINES, data)
     chunks = [data[start : start + 500] for start in range(0, len(data), 500)]
     batches = read_archive_batches(chunks, schema=schema, name="k", symbol="BTCUSDT", interval="1m", batch_bytes=10_000)
     frames = list(batches)
-    assert pl.concat(frames).equals(whole.frame)
+    assert pl.concat(frames).equals(complete.frame)
     assert max(len(frame) for frame in frames) < 500
-    assert (batches.rows, batches.sha256, batches.md5) == (5000, whole.sha256, whole.md5)
-    assert (batches.first_time, batches.last_time) == (whole.first_time, whole.last_time)
+    assert (batches.rows, batches.sha256, batches.md5) == (5000, complete.sha256, complete.md5)
+    assert (batches.first_time, batches.last_time) == (complete.first_time, complete.last_time)
 
 
-def test_chunks_of_any_size_are_read_alike():
+def test_the_size_of_chunks_does_not_matter():
     text = "".join(kline(1577836800000 + 60_000 * number) for number in range(300))
     schema = schema_of("binance", "spot", "klines")
     for data in (zipped(text), gzipped(text[:999], text[999:])):

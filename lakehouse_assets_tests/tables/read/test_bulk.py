@@ -1,4 +1,4 @@
-"""Many files read together are read as each by itself."""
+"""Files that are read together give the same results as files that are read one by one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILES = {
     "short row": zipped(texts(1) + "1704067260000,1,2\n"),
     "word": zipped(texts(1) + kline(close="high")),
     "not finite": zipped(texts(1) + kline(close="NaN")),
-    "cut off": zipped(texts(3))[:-30],
+    "truncated": zipped(texts(3))[:-30],
     "no archive": b"<html>",
 }
 
@@ -58,9 +58,9 @@ def alone(file: ArchiveFile, schema: TableSchema) -> ArchiveRows | str:
         return str(error)
 
 
-def assert_alike(asked: list[ArchiveFile], schema: TableSchema = KLINES) -> None:
-    results = list(read_archives(asked, schema=schema))
-    assert [file for file, _ in results] == asked
+def assert_same_results(archive_files: list[ArchiveFile], schema: TableSchema = KLINES) -> None:
+    results = list(read_archives(archive_files, schema=schema))
+    assert [file for file, _ in results] == archive_files
     for file, result in results:
         expected = alone(file, schema)
         if isinstance(result, BadArchiveError):
@@ -75,26 +75,26 @@ def assert_alike(asked: list[ArchiveFile], schema: TableSchema = KLINES) -> None
 
 
 @given(st.lists(st.sampled_from(list(FILES)), max_size=8))
-def test_any_files_in_any_order_are_read_as_each_by_itself(names: list[str]):
-    assert_alike(files(names))
+def test_any_files_in_any_order_give_the_results_of_reading_them_alone(names: list[str]):
+    assert_same_results(files(names))
 
 
-def test_a_header_in_another_order_is_read_by_its_names():
-    assert_alike(files(["header", "header in another order", "header"]))
+def test_files_with_columns_in_another_order_are_parsed_separately():
+    assert_same_results(files(["header", "header in another order", "header"]))
 
 
-def test_a_line_that_is_broken_within_quotes_does_not_shift_the_rows_of_other_files():
+def test_a_quoted_line_end_does_not_shift_the_rows_of_other_files():
     schema = schema_of("kucoin", "spot", "trades")
     row = "{},1704067200000,1,2,buy\n"
     trades = "trade_id,trade_time,price,size,side\n" + row.format("first") + row
-    asked = [
+    archive_files = [
         ArchiveFile(identity, zipped(trades.format(identity)), symbol)
         for identity, symbol in (('"a\nb"', "BTCUSDT"), ("c", "ETHUSDT"))
     ]
-    assert_alike(asked, schema)
+    assert_same_results(archive_files, schema)
 
 
-def test_files_of_one_layout_are_parsed_once(monkeypatch: pytest.MonkeyPatch):
+def test_files_of_the_same_layout_are_parsed_together(monkeypatch: pytest.MonkeyPatch):
     parsed = []
     read_csv = pl.read_csv
     monkeypatch.setattr(pl, "read_csv", lambda block, **more: parsed.append(block) or read_csv(block, **more))
@@ -102,27 +102,29 @@ def test_files_of_one_layout_are_parsed_once(monkeypatch: pytest.MonkeyPatch):
     assert len(parsed) == 1
 
 
-def test_text_is_held_only_up_to_a_batch(monkeypatch: pytest.MonkeyPatch):
+def test_files_are_read_ahead_only_up_to_a_batch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bulk, "BATCH_BYTES", 2 * len(texts(9)))
-    seen = []
+    requested = []
 
-    def ask():
+    def source():
         for file in files(["longer"] * 6):
-            seen.append(file)
+            requested.append(file)
             yield file
 
-    assert next(read_archives(ask(), schema=KLINES))[0].symbol == "S0USDT"
-    assert len(seen) == 3
-    assert_alike(files(["longer", "plain"] * 5))
+    assert next(read_archives(source(), schema=KLINES))[0].symbol == "S0USDT"
+    assert len(requested) == 3
+    assert_same_results(files(["longer", "plain"] * 5))
 
 
-def test_repeated_rows_are_left_out_of_each_file():
+def test_repeated_rows_are_dropped_per_file():
     schema = schema_of("binance", "cm", "liquidationSnapshot")
     row = "1687651200000,SELL,LIMIT,IOC,10,30000.5,30001,FILLED,10,10\n"
     data = zipped(",".join(schema.file_columns) + "\n" + row * 2)
-    asked = [ArchiveFile("l", data, symbol) for symbol in ("BTCUSD_PERP", "ETHUSD_PERP")]
-    assert_alike(asked, schema)
-    assert [result.rows for _, result in read_archives(asked, schema=schema) if isinstance(result, ArchiveRows)] == [
+    archive_files = [ArchiveFile("l", data, symbol) for symbol in ("BTCUSD_PERP", "ETHUSD_PERP")]
+    assert_same_results(archive_files, schema)
+    assert [
+        result.rows for _, result in read_archives(archive_files, schema=schema) if isinstance(result, ArchiveRows)
+    ] == [
         1,
         1,
     ]

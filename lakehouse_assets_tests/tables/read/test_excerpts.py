@@ -1,4 +1,4 @@
-"""Real lines of every exchange, as they are published, become the rows that a person reads in them."""
+"""Published lines of every exchange are read as the expected rows, which were written by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def at(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)
 
 
-# Key: the lines of the file, and of its first row what its columns say.
+# Key: the lines of the file, and the expected values of its first row.
 EXCERPTS: dict[str, tuple[str, Row]] = {
     "binance/data/futures/cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-03-05.zip": (
         ("time,side,order_type,time_in_force,original_quantity,price,average_price,order_status,last_fill_quantity,"
@@ -102,7 +102,7 @@ EXCERPTS: dict[str, tuple[str, Row]] = {
         {"symbol": "BTCUSDT", "time": at(2024, 5, 13, 0, 0, 0, 475000), "trade_id": "8833558834331649",
          "price": 61484.1, "size": 0.0000325, "side": "buy"},
     ),
-    # Not among the files, but in the exchange's own description and in notes of who read the files.
+    # Not from sample files, but from the exchange's description and from a third party's notes on files.
     "htx/data/klines/swap/daily/BTC-USD/1min/BTC-USD-1min-2021-05-18.zip": (
         "1621332060,45707.76,45705.88,45725.05,45700.89,13220,28.9204701984171414886879489503784944634\n",
         {"symbol": "BTC-USD", "time": at(2021, 5, 18, 10, 1), "open": 45707.76, "close": 45705.88, "high": 45725.05,
@@ -165,8 +165,8 @@ EXCERPTS: dict[str, tuple[str, Row]] = {
 }  # fmt: skip
 
 
-def parsed_of(place: str) -> tuple[ParsedKey, str]:
-    """What the exchange's grammar reads in a key, and the table that it belongs to."""
+def parse(place: str) -> tuple[ParsedKey, str]:
+    """The key as parsed by the exchange's grammar, and the name of its table."""
     name, _, key = place.partition("/")
     parsed = exchange_named(name).parse(key)
     assert isinstance(parsed, ParsedKey), parsed
@@ -174,7 +174,7 @@ def parsed_of(place: str) -> tuple[ParsedKey, str]:
 
 
 def first_row(place: str, data: bytes) -> Row:
-    parsed, table = parsed_of(place)
+    parsed, table = parse(place)
     schema = schema_of(*table.split("/"))
     rows = read_archive(data, schema=schema, name=place, symbol=parsed.symbol, interval=parsed.interval)
     return rows.frame.row(0, named=True)
@@ -185,18 +185,18 @@ def packed(place: str, text: str) -> bytes:
 
 
 @pytest.mark.parametrize("place", EXCERPTS)
-def test_a_published_row_is_read_as_what_it_means(place: str) -> None:
+def test_a_published_row_has_the_expected_values(place: str) -> None:
     text, expected = EXCERPTS[place]
     row = first_row(place, packed(place, text))
     assert {name: row[name] for name in expected} == expected
 
 
 EXCERPT_FILES = sorted(path for ending in ("zip", "gz") for path in SAMPLES.glob(f"excerpts/**/*.{ending}"))
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the folder of the exchanges' own files")
 
 
 @needs_samples
-def test_the_excerpts_are_read_alike_from_their_own_files() -> None:
+def test_the_sample_files_of_the_excerpts_have_the_same_values() -> None:
     assert len(EXCERPT_FILES) == 13
     for path in EXCERPT_FILES:
         place = path.relative_to(SAMPLES / "excerpts").as_posix()
@@ -206,7 +206,7 @@ def test_the_excerpts_are_read_alike_from_their_own_files() -> None:
 
 
 @needs_samples
-def test_whole_samples_name_the_symbol_of_their_key() -> None:
+def test_complete_samples_name_the_symbol_of_their_key() -> None:
     options = [*SAMPLES.glob("binance/extracted/data/option/**/*.csv")]
     assert options
     for path in options:

@@ -1,4 +1,4 @@
-"""A file that is not what it should be is a bad archive with a reason: never another error, never wrong rows."""
+"""An invalid file is a bad archive with a reason: it raises no other error and gives no wrong rows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def changed(data: bytes, at: int, value: bytes) -> bytes:
 
 
 @given(st.integers(0, len(ZIP) - 1))
-def test_a_zip_that_is_cut_off_anywhere_is_refused(length: int):
+def test_a_zip_that_is_truncated_anywhere_is_refused(length: int):
     if length:
         refused(ZIP[:length])
 
 
 @given(st.integers(1, len(GZIP) - 1))
-def test_a_gzip_that_is_cut_off_anywhere_is_refused(length: int):
+def test_a_gzip_that_is_truncated_anywhere_is_refused(length: int):
     refused(GZIP[:length])
 
 
@@ -50,12 +50,12 @@ def test_a_changed_byte_is_refused_or_changes_nothing(data: bytes, at: int, mask
         rows = read(KLINES, changed(data, at, bytes([data[at] ^ mask])))
     except BadArchiveError:
         return
-    # Dates, names, comments and versions are not looked at; an object that begins otherwise is no archive.
+    # Dates, names, comments and versions are not used.
     assert rows.frame.equals(read(KLINES, data).frame)
 
 
 @given(st.binary(max_size=400))
-def test_bytes_at_random_are_refused(data: bytes):
+def test_random_bytes_are_refused(data: bytes):
     if data:
         refused(data)
         refused(b"PK\x03\x04" + data)
@@ -73,7 +73,7 @@ fields = st.one_of(
 
 
 @given(st.integers(0, 11), fields)
-def test_a_field_at_random_is_refused_or_read_as_python_reads_it(column: int, field: str):
+def test_a_random_field_is_refused_or_read_as_python_reads_it(column: int, field: str):
     row = kline().rstrip("\n").split(",")
     row[column] = field
     text = kline() + ",".join(row) + "\n"
@@ -87,16 +87,16 @@ def test_a_field_at_random_is_refused_or_read_as_python_reads_it(column: int, fi
 
 
 @pytest.mark.parametrize("word", ["NaN", "nan", "inf", "-inf", "1e999"])
-def test_what_is_no_finite_number_is_refused_with_its_row(word: str):
+def test_a_number_that_is_not_finite_is_refused(word: str):
     assert refused(zipped(kline() + kline(close=word))).startswith("the.zip: row 2, column close: ")
 
 
-def test_a_word_for_a_number_is_refused_with_its_column():
-    assert refused(zipped(kline() + kline(close="high"))) == "the.zip: row 2, column close: high is no close"
+def test_the_error_names_row_column_and_field():
+    assert refused(zipped(kline() + kline(close="high"))) == "the.zip: row 2, column close: high is not a valid close"
 
 
 @pytest.mark.parametrize("huge", ["9223372036854775808", "-99999999999999999999999", "1.5", "many"])
-def test_a_count_that_is_no_64_bit_integer_is_refused(huge: str):
+def test_an_integer_that_does_not_fit_64_bits_is_refused(huge: str):
     assert huge[:18] in refused(zipped(kline().replace(",493,", f",{huge},")))
 
 
@@ -106,7 +106,7 @@ def test_a_row_with_more_or_fewer_fields_than_the_first_is_refused():
     refused(zipped(kline() + "\n" + kline()))
 
 
-def test_text_that_is_no_utf_8_is_refused():
+def test_text_that_is_not_utf_8_is_refused():
     header = b"trade_id,trade_time,price,size,side\n"
     with pytest.raises(BadArchiveError):
         read("kucoin/spot/trades", zipped(header + b"\xff\xfe,1577836800000,1,2,buy\n"))
@@ -115,33 +115,33 @@ def test_text_that_is_no_utf_8_is_refused():
 def test_a_zip_has_one_member():
     assert "it has 2 members" in refused(zipped(kline(), members=2))
     assert "it has several" in refused(zipped(kline() * 2000, members=2, method=zipfile.ZIP_STORED))
-    assert "without a member" in refused(zipped("", members=0))
+    assert "without members" in refused(zipped("", members=0))
 
 
-def test_a_wrong_checksum_of_the_text_is_told():
+def test_a_wrong_checksum_of_the_text_is_refused():
     central = ZIP.rindex(b"PK\x01\x02")
     assert "CRC" in refused(changed(ZIP, central + 16, b"\0\0\0\0"))
     assert "damaged" in refused(changed(GZIP, len(GZIP) - 8, b"\0\0\0\0"))
 
 
-def test_a_wrong_size_in_the_directory_is_told():
+def test_a_wrong_size_in_the_directory_is_refused():
     central = ZIP.rindex(b"PK\x01\x02")
     assert "its directory says 7" in refused(changed(ZIP, central + 24, struct.pack("<I", 7)))
-    assert "another place" in refused(changed(ZIP, central + 20, struct.pack("<I", 7)))
+    assert "another position" in refused(changed(ZIP, central + 20, struct.pack("<I", 7)))
 
 
-def test_an_encrypted_or_otherwise_packed_member_is_refused():
+def test_an_encrypted_or_differently_compressed_member_is_refused():
     assert "encrypted" in refused(changed(ZIP, 6, b"\x01\0"))
     assert "method 9" in refused(changed(ZIP, 8, b"\x09\0"))
     assert "method 14" in refused(zipped(kline(), method=zipfile.ZIP_LZMA))
 
 
-def test_something_behind_gzip_data_is_refused():
+def test_other_data_after_gzip_data_is_refused():
     assert "follows" in refused(GZIP + b"more")
     assert "follows" in refused(GZIP + bytes(100) + b"more")
 
 
-def test_something_that_is_neither_zip_nor_gzip_is_told_by_its_beginning():
+def test_the_error_quotes_the_beginning_of_a_file_that_is_neither_zip_nor_gzip():
     assert "begins with b'<htm'" in refused(b"<html>AccessDenied</html>")
 
 
@@ -153,7 +153,7 @@ each_packing = pytest.mark.parametrize("kind", ["zip", "gzip"])
 
 
 @each_packing
-def test_a_file_that_is_one_endless_line_takes_no_memory(kind: str):
+def test_a_file_of_one_endless_line_is_refused_with_little_memory(kind: str):
     data = packed_as(kind, b"0" * 60_000_000)
     tracemalloc.start()
     try:
@@ -165,20 +165,20 @@ def test_a_file_that_is_one_endless_line_takes_no_memory(kind: str):
 
 
 @each_packing
-def test_a_bomb_of_short_lines_is_refused_by_its_ratio_and_by_its_size(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_bomb_of_short_lines_is_refused_by_ratio_and_by_size(kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(unpack, "FREE_OF_RATIO", 100_000)
     data = packed_as(kind, kline().encode() * 10_000)
     assert "more than 100 times its size" in refused(data, Limits(ratio=100))
     assert "more than 500,000 bytes" in refused(data, Limits(text_bytes=500_000))
 
 
-def test_a_size_that_is_declared_too_large_is_refused_before_anything_is_unpacked(monkeypatch: pytest.MonkeyPatch):
+def test_a_declared_size_above_the_limit_is_refused_before_unpacking(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(unpack, "_inflate")
     declared = changed(ZIP, 22, struct.pack("<I", 4_000_000_000))
     assert "more than 2,147,483,648 bytes" in refused(declared)
 
 
-def test_an_idle_market_is_no_bomb():
+def test_the_file_of_an_idle_market_is_not_refused_as_a_bomb():
     still = [
         f"{1577836800000 + 1000 * number},1,1,1,1,0,{1577836800999 + 1000 * number},0,0,0,0,0\n"
         for number in range(86_400)
@@ -187,13 +187,13 @@ def test_an_idle_market_is_no_bomb():
     assert read(KLINES, data, interval="1s").rows == 86_400
 
 
-def test_gzip_has_not_endless_members(monkeypatch: pytest.MonkeyPatch):
+def test_too_many_gzip_members_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(unpack, "MEMBERS", 10)
     assert "more than 10 gzip members" in refused(gzip.compress(b"") * 11)
 
 
 def test_a_zip_whose_size_follows_the_member_is_read():
-    # As written to a stream: bit 3, sizes in a descriptor behind the member.
+    # As written to a stream: bit 3 is set, and a descriptor after the member has the sizes.
     class Stream(io.RawIOBase):
         def __init__(self) -> None:
             self.written = b""
@@ -212,7 +212,7 @@ def test_a_zip_whose_size_follows_the_member_is_read():
 
 
 def test_a_zip64_is_read():
-    # Sizes of four bytes say ffffffff and stand in extra fields, as in archives of more than 4 GiB.
+    # As in archives of more than 4 GiB: the sizes are ffffffff, and the extra field has the real ones.
     body = zlib.compress(TEXT.encode(), 6, -15)
     crc, size = zlib.crc32(TEXT.encode()), len(TEXT)
     extra = struct.pack("<HHQQ", 1, 16, size, len(body))

@@ -1,4 +1,4 @@
-"""Lines end as they will, and none is longer, wider or emptier than a row can be, however the file is read."""
+"""Line ends and limits of lines, in all three ways of reading a file."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def together(data: bytes) -> pl.DataFrame:
     file = ArchiveFile("the.zip", data, "BTCUSDT", "1m")
     good = ArchiveFile("good.zip", zipped(ROWS), "BTCUSDT", "1m")
     (_, before), (_, rows), (_, after) = read_archives([good, file, good], schema=SCHEMA)
-    for each in (before, after):
-        assert not isinstance(each, BadArchiveError)
-        assert each.frame.equals(EXPECTED)
+    for neighbour in (before, after):
+        assert not isinstance(neighbour, BadArchiveError)
+        assert neighbour.frame.equals(EXPECTED)
     if isinstance(rows, BadArchiveError):
         raise rows
     return rows.frame
@@ -51,20 +51,20 @@ each_way = pytest.mark.parametrize("way", [at_once, in_batches, together])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", ["", "end", "end end end"])
 @pytest.mark.parametrize("before", ["", "\ufeff"])
-def test_lines_may_end_in_any_way(way: Way, end: str, last: str, before: str) -> None:
+def test_lines_may_have_any_line_end(way: Way, end: str, last: str, before: str) -> None:
     text = before + ROWS.rstrip("\n") + last.replace(" ", "").replace("end", "\n")
     assert way(zipped(text.replace("\n", end))).equals(EXPECTED)
 
 
 @each_way
-def test_a_header_may_end_in_a_carriage_return(way: Way) -> None:
+def test_a_header_may_end_with_a_carriage_return(way: Way) -> None:
     header = ",".join(SCHEMA.file_columns)
     assert way(zipped(f"{header}\n{ROWS}".replace("\n", "\r"))).equals(EXPECTED)
 
 
 WIDE = kline().rstrip("\n") + "," * 1_200_000 + "\n"
 BAD = [
-    (kline().rstrip("\n") + "," * 1200 + "\n", "its first row has 1,212 columns; 256 are the limit"),
+    (kline().rstrip("\n") + "," * 1200 + "\n", "its first row has 1,212 columns; the limit is 256"),
     (WIDE, "it has a line of more than 65,536 bytes"),
     (WIDE.replace(",,", ",0,"), "it has a line of more than 65,536 bytes"),
     (ROWS + WIDE, "it has a line of more than 65,536 bytes"),
@@ -72,34 +72,34 @@ BAD = [
     (f"{ROWS}{'0' * 70_000}\n{ROWS}", "it has a line of more than 65,536 bytes"),
     (f"{ROWS}\0{ROWS}", "it has a NUL byte"),
     (ROWS + "\0" * 100, "it has a NUL byte"),
-    (f"{ROWS}\n{ROWS}", "a row behind row 0 has not the 12 columns of the first"),
-    (f"{ROWS}\n{ROWS}".replace("\n", "\r\n"), "a row behind row 0 has not the 12 columns of the first"),
-    (f"{ROWS}\n{ROWS}".replace("\n", "\r"), "a row behind row 0 has not the 12 columns of the first"),
+    (f"{ROWS}\n{ROWS}", "a row after row 0 does not have the expected 12 columns"),
+    (f"{ROWS}\n{ROWS}".replace("\n", "\r\n"), "a row after row 0 does not have the expected 12 columns"),
+    (f"{ROWS}\n{ROWS}".replace("\n", "\r"), "a row after row 0 does not have the expected 12 columns"),
 ]
 
 
 @each_way
 @pytest.mark.parametrize(("text", "reason"), BAD, ids=range(len(BAD)))
-def test_what_no_row_can_be_is_refused_with_its_reason(way: Way, text: str, reason: str) -> None:
+def test_invalid_lines_are_refused_with_a_reason(way: Way, text: str, reason: str) -> None:
     with pytest.raises(BadArchiveError, match=f"the.zip: .*{reason}"):
         way(zipped(text))
 
 
 @each_way
 @pytest.mark.parametrize("field", ['"71\n86"', '"7186', '"7186\n', '71"86\n"'])
-def test_a_quotation_that_goes_over_lines_is_refused(way: Way, field: str) -> None:
+def test_a_quoted_field_over_several_lines_is_refused(way: Way, field: str) -> None:
     with pytest.raises(BadArchiveError):
         way(zipped(ROWS + kline(close=field) + ROWS))
 
 
-def test_a_text_with_a_line_end_within_is_no_field() -> None:
+def test_a_text_field_with_a_line_end_is_refused() -> None:
     text = 'trade_id,trade_time,price,size,side\n"a\nb",1577836800000,1.5,2,buy\nc,1577836800000,1.5,2,buy\n'
     with pytest.raises(BadArchiveError):
         read("kucoin/spot/trades", zipped(text))
 
 
 @each_way
-def test_a_kilobyte_that_unpacks_to_one_wide_line_costs_no_memory(way: Way) -> None:
+def test_a_small_file_that_unpacks_to_a_wide_line_needs_little_memory(way: Way) -> None:
     data = zipped(WIDE)
     assert len(data) < 3_000
     tracemalloc.start()
@@ -113,13 +113,13 @@ def test_a_kilobyte_that_unpacks_to_one_wide_line_costs_no_memory(way: Way) -> N
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
-def test_blank_lines_without_end_are_refused(end: str) -> None:
+def test_too_many_blank_lines_are_refused(end: str) -> None:
     with pytest.raises(BadArchiveError, match="more than 65,536 blank lines in a row"):
         read(KLINES, gzip.compress((ROWS + end * 9_000_000).encode()), limits=Limits(ratio=1e9))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 89, 90, 91, 1000])
-def test_line_ends_on_the_border_of_a_chunk_are_one(size: int) -> None:
+def test_a_cr_lf_split_between_chunks_is_one_line_end(size: int) -> None:
     data = gzip.compress(ROWS.replace("\n", "\r\n").encode(), 0)
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
     batches = read_archive_batches(chunks, schema=SCHEMA, name="k", symbol="BTCUSDT", interval="1m", batch_bytes=500)

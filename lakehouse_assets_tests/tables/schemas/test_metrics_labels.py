@@ -1,4 +1,4 @@
-"""Binance metrics: what a row's label means is asked of its file, and decided by the date where that is silent."""
+"""Binance metrics: whether times are beginnings or ends follows from the file, or else from its date."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def labels(day: datetime, steps: range | list[int], late: timedelta = timedelta(
 
 @pytest.mark.parametrize("day", [BEFORE, CHANGED, LATER])
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(seconds=3)])
-def test_the_files_own_bounds_decide_on_any_day(day: datetime, late: timedelta):
+def test_the_midnights_in_a_file_decide_on_any_day(day: datetime, late: timedelta):
     ends = labels(day, ENDS, late)
     assert of_um(labels(day, BEGINS, late)).equals(ends)
     assert of_um(ends).equals(ends)
 
 
 @pytest.mark.parametrize("steps", [range(1, 288), range(100, 144), [7]])
-def test_the_date_decides_where_a_file_has_neither_midnight(steps: range | list[int]):
+def test_the_date_decides_if_a_file_has_neither_midnight(steps: range | list[int]):
     assert of_um(labels(BEFORE, steps)).equals(labels(BEFORE, steps))
     for day in (CHANGED, LATER):
         assert of_um(labels(day, steps)).equals(labels(day, steps, STEP))
@@ -41,19 +41,19 @@ def test_the_date_decides_where_a_file_has_neither_midnight(steps: range | list[
 
 @pytest.mark.parametrize("day", [BEFORE, CHANGED, LATER])
 @pytest.mark.parametrize("steps", [range(1, 288), range(100, 144), [0], [7]])
-def test_files_of_cm_have_beginnings_on_any_day(day: datetime, steps: range | list[int]):
+def test_cm_files_have_beginnings_on_any_day(day: datetime, steps: range | list[int]):
     assert of_cm(labels(day, steps)).equals(labels(day, steps, STEP))
 
 
 @pytest.mark.parametrize("day", [BEFORE, CHANGED, LATER])
-def test_no_convention_after_another_gives_a_time_twice(day: datetime):
+def test_no_time_occurs_twice_when_the_convention_changes(day: datetime):
     files = [labels(day + timedelta(days=number), steps) for number, steps in enumerate((ENDS, BEGINS, ENDS, BEGINS))]
     times = pl.concat(of_um(file) for file in files)["time"]
     assert times.is_unique().all()
     assert times.sort().diff().drop_nulls().unique().to_list() == [STEP]
 
 
-def test_nothing_is_known_earlier_than_the_files_own_label():
+def test_time_is_never_before_the_published_time():
     for day in (BEFORE, CHANGED):
         for steps in (BEGINS, ENDS, range(3, 9)):
             raw = labels(day, steps)
@@ -62,7 +62,7 @@ def test_nothing_is_known_earlier_than_the_files_own_label():
 
 
 @pytest.mark.parametrize("market", ["um", "cm"])
-def test_files_read_together_are_each_asked_by_themselves(market: str):
+def test_files_that_are_read_together_may_have_different_conventions(market: str):
     schema = schema_of("binance", market, "metrics")
     header = ",".join(schema.file_columns)
     files = []

@@ -1,4 +1,4 @@
-"""Building a table against a real store: what is written, replaced, left alone, quarantined."""
+"""Building a table in a real store: written, replaced, unchanged and quarantined periods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def states(report: BuildReport) -> dict[str, str]:
     return {period.period: period.state.value for period in report.periods}
 
 
-def test_days_of_all_symbols_become_rows_with_their_lineage(world: World) -> None:
+def test_days_of_all_symbols_are_written_with_their_lineage(world: World) -> None:
     tabled = Tabled(world)
     keys = tabled.publish(["BTC", "ETH"], DAYS)
     tabled.sync(ONE, THREE)
@@ -40,7 +40,7 @@ def test_days_of_all_symbols_become_rows_with_their_lineage(world: World) -> Non
     assert {row["key"]: f'"{row["etag"]}"' for row in lineage.to_dicts()} == etags
 
 
-def test_the_commit_names_its_run_and_its_periods(world: World) -> None:
+def test_the_commit_names_its_run_and_periods(world: World) -> None:
     tabled = Tabled(world)
     tabled.publish(["BTC"], [ONE])
     tabled.sync(ONE)
@@ -63,7 +63,7 @@ def test_unchanged_archives_rewrite_nothing(world: World) -> None:
     assert world.lake_files(tabled.table.place) == before
 
 
-def test_a_changed_archive_of_an_old_period_replaces_that_period_alone(world: World) -> None:
+def test_a_changed_archive_of_an_old_period_replaces_only_that_period(world: World) -> None:
     tabled = Tabled(world)
     tabled.publish(["BTC", "ETH"], DAYS)
     tabled.sync(ONE, THREE)
@@ -100,7 +100,7 @@ def test_a_period_without_archives_is_empty_and_nothing_is_written(world: World)
 
 
 @pytest.mark.parametrize("interval", ["1h", "1m"])
-def test_daily_wins_and_monthly_fills_what_daily_lacks(world: World, interval: str) -> None:
+def test_daily_archives_come_first_and_monthly_ones_fill_the_gaps(world: World, interval: str) -> None:
     tabled = Tabled(world, intervals=[interval], monthly=True)
     tabled.publish(["BTC"], [ONE, THREE], interval=interval)
     tabled.publish(["BTC", "ETH"], ["2024-03"], interval=interval, price=5.0)
@@ -119,7 +119,7 @@ def test_daily_wins_and_monthly_fills_what_daily_lacks(world: World, interval: s
     assert used["BTC", TWO] == "monthly"
 
 
-def test_a_daily_archive_that_comes_later_replaces_what_monthly_filled(world: World) -> None:
+def test_a_later_daily_archive_replaces_rows_of_the_monthly_one(world: World) -> None:
     tabled = Tabled(world, monthly=True)
     tabled.publish(["BTC"], ["2024-03"], price=5.0)
     tabled.sync("2024-03")
@@ -130,7 +130,7 @@ def test_a_daily_archive_that_comes_later_replaces_what_monthly_filled(world: Wo
     assert tabled.prices() == {("BTC", ONE): {5.0}, ("BTC", TWO): {100.0}, ("BTC", THREE): {5.0}}
 
 
-def test_a_monthly_archive_that_fills_nothing_changes_nothing(world: World) -> None:
+def test_a_monthly_archive_without_gaps_to_fill_changes_nothing(world: World) -> None:
     tabled = Tabled(world, monthly=True)
     tabled.publish(["BTC"], DAYS)
     tabled.sync(ONE, THREE)
@@ -140,7 +140,7 @@ def test_a_monthly_archive_that_fills_nothing_changes_nothing(world: World) -> N
     assert states(tabled.build(*DAYS)) == dict.fromkeys(DAYS, "unchanged")
 
 
-# What is bad
+# Bad archives
 
 
 def spoil(tabled: Tabled, symbol: str, period: str, body: bytes) -> str:
@@ -149,21 +149,21 @@ def spoil(tabled: Tabled, symbol: str, period: str, body: bytes) -> str:
     return key
 
 
-@pytest.mark.parametrize("at_once_bytes", [fetch.AT_ONCE_BYTES, 0])
+@pytest.mark.parametrize("in_memory_bytes", [fetch.IN_MEMORY_BYTES, 0])
 def test_an_unreadable_archive_is_quarantined_and_the_others_are_written(
-    world: World, at_once_bytes: int, monkeypatch: pytest.MonkeyPatch
+    world: World, in_memory_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "AT_ONCE_BYTES", at_once_bytes)
+    monkeypatch.setattr(fetch, "IN_MEMORY_BYTES", in_memory_bytes)
     tabled = Tabled(world)
     tabled.publish(["BTC", "XRP"], [ONE])
-    whole = zipped("x", candles(ONE, "1h", 1.0))
-    key = spoil(tabled, "ETH", ONE, whole[: len(whole) // 2])
+    data = zipped("x", candles(ONE, "1h", 1.0))
+    key = spoil(tabled, "ETH", ONE, data[: len(data) // 2])
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.state, period.rows, period.daily) == (BuildState.WRITTEN, 48, 2)
-    [trouble] = period.troubles
-    assert (trouble.key, trouble.use, trouble.filled) == (key, "quarantined", False)
-    assert trouble.reason
+    [problem] = period.troubles
+    assert (problem.key, problem.use, problem.filled) == (key, "quarantined", False)
+    assert problem.reason
     assert set(tabled.prices()) == {("BTC", ONE), ("XRP", ONE)}
     assert tabled.rows().height == 48
     [again] = tabled.build(ONE).periods
@@ -171,11 +171,11 @@ def test_an_unreadable_archive_is_quarantined_and_the_others_are_written(
     assert again.troubles == period.troubles
 
 
-@pytest.mark.parametrize("at_once_bytes", [fetch.AT_ONCE_BYTES, 0])
-def test_a_period_of_bad_archives_alone_has_no_rows_and_names_them(
-    world: World, at_once_bytes: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_memory_bytes", [fetch.IN_MEMORY_BYTES, 0])
+def test_a_period_with_bad_archives_only_has_no_rows_and_names_them(
+    world: World, in_memory_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "AT_ONCE_BYTES", at_once_bytes)
+    monkeypatch.setattr(fetch, "IN_MEMORY_BYTES", in_memory_bytes)
     tabled = Tabled(world)
     tabled.publish(["BTC"], [ONE])
     tabled.sync(ONE)
@@ -183,12 +183,12 @@ def test_a_period_of_bad_archives_alone_has_no_rows_and_names_them(
     key = spoil(tabled, "BTC", ONE, b"no zip")
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    assert (period.state, period.rows, [trouble.key for trouble in period.troubles]) == (BuildState.WRITTEN, 0, [key])
+    assert (period.state, period.rows, [problem.key for problem in period.troubles]) == (BuildState.WRITTEN, 0, [key])
     assert tabled.rows().is_empty()
     assert states(tabled.build(ONE)) == {ONE: "unchanged"}
 
 
-def test_a_quarantined_archive_that_is_published_anew_is_tried_again(world: World) -> None:
+def test_a_quarantined_archive_that_is_published_again_is_read_again(world: World) -> None:
     tabled = Tabled(world)
     spoil(tabled, "ETH", ONE, b"no zip")
     tabled.publish(["BTC"], [ONE])
@@ -200,7 +200,7 @@ def test_a_quarantined_archive_that_is_published_anew_is_tried_again(world: Worl
     assert (period.state, period.troubles, period.daily) == (BuildState.WRITTEN, (), 2)
 
 
-def test_what_a_version_before_could_not_read_is_tried_once_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_an_earlier_reader_refused_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     tabled = Tabled(world)
     tabled.publish(["BTC"], [ONE, TWO])
     key = spoil(tabled, "ETH", ONE, zipped("x", candles(ONE, "1h", 1.0).replace("\n", "\r")))
@@ -208,7 +208,7 @@ def test_what_a_version_before_could_not_read_is_tried_once_more(world: World, m
     with monkeypatch.context() as before:
         before.setattr(lineage, "READING", 1)
         before.setattr(lines, "_line_feeds", lambda texts: texts)
-        assert [trouble.key for trouble in tabled.build(ONE, TWO).periods[0].troubles] == [key]
+        assert [problem.key for problem in tabled.build(ONE, TWO).periods[0].troubles] == [key]
         assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
     report = tabled.build(ONE, TWO)
     assert states(report) == {ONE: "written", TWO: "unchanged"}
@@ -217,7 +217,7 @@ def test_what_a_version_before_could_not_read_is_tried_once_more(world: World, m
     assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
 
 
-def test_a_table_whose_files_are_read_otherwise_now_is_made_again(
+def test_periods_of_an_earlier_schema_revision_are_outdated_and_written_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tabled = Tabled(world)
@@ -233,32 +233,32 @@ def test_a_table_whose_files_are_read_otherwise_now_is_made_again(
     assert tabled.rows().height == 48
 
 
-@pytest.mark.parametrize("at_once_bytes", [fetch.AT_ONCE_BYTES, 0])
-def test_an_archive_that_is_not_as_published_is_kept_out_and_told_to_the_manifest(
-    world: World, at_once_bytes: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_memory_bytes", [fetch.IN_MEMORY_BYTES, 0])
+def test_an_archive_that_differs_from_its_sidecar_is_quarantined_and_marked_in_the_manifest(
+    world: World, in_memory_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "AT_ONCE_BYTES", at_once_bytes)
+    monkeypatch.setattr(fetch, "IN_MEMORY_BYTES", in_memory_bytes)
     tabled = Tabled(world)
     [good, bad] = tabled.publish(["BTC", "ETH"], [ONE])
     world.put(f"{bad}.CHECKSUM", b"0" * 64, sidecar=False)
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    [trouble] = period.troubles
-    assert (trouble.key, period.daily) == (bad, 1)
-    assert "the sidecar says 000" in trouble.reason
+    [problem] = period.troubles
+    assert (problem.key, period.daily) == (bad, 1)
+    assert "the sidecar says 000" in problem.reason
     assert set(tabled.prices()) == {("BTC", ONE)}
     manifest = {row["key"]: row["integrity"] for row in world.manifest().read([ONE]).to_dicts()}
     assert manifest == {good: Integrity.VERIFIED, bad: Integrity.MISMATCH}
     assert states(tabled.build(ONE)) == {ONE: "unchanged"}
 
-    # The sidecar is mended upstream: content and ETag of the object are the same.
+    # The exchange corrects the sidecar; content and ETag of the object do not change.
     tabled.publish(["ETH"], [ONE])
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.state, period.daily) == (BuildState.WRITTEN, 2)
 
 
-def test_a_monthly_archive_stands_in_for_a_bad_daily_one(world: World) -> None:
+def test_a_monthly_archive_replaces_a_bad_daily_one(world: World) -> None:
     tabled = Tabled(world, monthly=True)
     key = spoil(tabled, "BTC", ONE, b"no zip")
     tabled.publish(["BTC"], [TWO])
@@ -267,12 +267,12 @@ def test_a_monthly_archive_stands_in_for_a_bad_daily_one(world: World) -> None:
     tabled.sync("2024-03")
     report = tabled.build(ONE, TWO)
     assert tabled.prices() == {("BTC", ONE): {5.0}, ("BTC", TWO): {100.0}}
-    [trouble] = report.periods[0].troubles
-    assert (trouble.key, trouble.filled) == (key, True)
+    [problem] = report.periods[0].troubles
+    assert (problem.key, problem.filled) == (key, True)
     assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
 
 
-def test_block_leaves_the_period_as_it_was(world: World) -> None:
+def test_on_bad_file_block_keeps_the_periods_rows(world: World) -> None:
     tabled = Tabled(world, on_bad_file="block")
     tabled.publish(["BTC", "ETH"], [ONE, TWO])
     tabled.sync(ONE, TWO)
@@ -282,25 +282,25 @@ def test_block_leaves_the_period_as_it_was(world: World) -> None:
     tabled.sync(ONE, TWO)
     report = tabled.build(ONE, TWO)
     assert states(report) == {ONE: "blocked", TWO: "written"}
-    assert "1 archives are quarantined or missing" in report.periods[0].reason
+    assert "1 archive objects are quarantined or missing" in report.periods[0].reason
     prices = tabled.prices()
     assert (prices["BTC", ONE], prices["ETH", ONE], prices["BTC", TWO]) == ({100.0}, {100.0}, {7.0})
 
 
-def test_an_archive_that_the_lake_lacks_is_named_and_the_rest_is_written(world: World) -> None:
+def test_a_missing_archive_is_named_and_the_others_are_written(world: World) -> None:
     tabled = Tabled(world)
     [_, key] = tabled.publish(["BTC", "ETH"], [ONE])
     with world.refused_writes(key):
         tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    [trouble] = period.troubles
-    assert (trouble.key, trouble.use, period.daily, period.state) == (key, "missing", 1, BuildState.WRITTEN)
+    [problem] = period.troubles
+    assert (problem.key, problem.use, period.daily, period.state) == (key, "missing", 1, BuildState.WRITTEN)
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.troubles, period.rows) == ((), 48)
 
 
-def test_an_archive_that_is_replaced_while_it_is_read_fails_its_period_alone(world: World) -> None:
+def test_an_archive_that_is_replaced_while_it_is_read_fails_only_its_period(world: World) -> None:
     tabled = Tabled(world)
     [one, *_] = tabled.publish(["BTC"], [ONE, TWO])
     tabled.sync(ONE, TWO)
@@ -314,7 +314,7 @@ def test_an_archive_that_is_replaced_while_it_is_read_fails_its_period_alone(wor
 # Writers
 
 
-def test_who_loses_the_race_to_commit_builds_again_and_nothing_is_doubled(
+def test_a_commit_conflict_repeats_the_build_without_duplicate_rows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tabled = Tabled(world)
@@ -323,8 +323,8 @@ def test_who_loses_the_race_to_commit_builds_again_and_nothing_is_doubled(
     first = build_module.TableBuilder._read_and_write
     raced = []
 
-    def read_while_another_commits(self: build_module.TableBuilder, *asked: object) -> BuildAttempt:
-        attempt = first(self, *asked)
+    def read_while_another_commits(self: build_module.TableBuilder, *arguments: object) -> BuildAttempt:
+        attempt = first(self, *arguments)
         if not raced:
             raced.append(True)
             assert states(tabled.build(ONE)) == {ONE: "written"}
@@ -335,7 +335,7 @@ def test_who_loses_the_race_to_commit_builds_again_and_nothing_is_doubled(
     assert tabled.rows().height == 24
 
 
-def test_a_run_killed_after_the_commit_is_done_again_and_nothing_is_doubled(
+def test_a_run_that_is_killed_after_its_commit_is_repeated_without_duplicate_rows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tabled = Tabled(world)
@@ -354,7 +354,7 @@ def test_a_run_killed_after_the_commit_is_done_again_and_nothing_is_doubled(
     assert tabled.rows().height == 24
 
 
-def test_a_failure_in_the_middle_leaves_the_table_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_writing_does_not_change_the_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     tabled = Tabled(world)
     tabled.publish(["BTC"], [ONE])
     tabled.sync(ONE)
@@ -371,7 +371,7 @@ def test_a_failure_in_the_middle_leaves_the_table_as_it_was(world: World, monkey
     assert tabled.prices() == {("BTC", ONE): {100.0}}
 
 
-def test_large_and_small_intervals_lie_in_folders_of_their_own_and_large_days_in_files_of_their_own(
+def test_each_interval_has_its_own_folder_and_each_large_day_its_own_file(
     world: World,
 ) -> None:
     tabled = Tabled(world, intervals=["1m", "1h"])

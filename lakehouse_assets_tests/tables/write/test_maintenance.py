@@ -1,4 +1,4 @@
-"""Maintenance under its own identity: what is put together, what is removed, and what stays readable."""
+"""Maintenance with its own identity: compacted files, removed files, and versions that stay readable."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ LATER = date(2024, 4, 1)
 
 
 @pytest.fixture(scope="module")
-def whole_lake() -> Iterator[EmbeddedStore]:
-    """A store of its own, whose lake begins at the bucket's root: there the maintenance identity's rights are."""
+def root_lake() -> Iterator[EmbeddedStore]:
+    """A store of its own with the lake at the bucket's root, where the maintenance identity has its rights."""
     with EmbeddedStore() as running:
         yield running
 
 
 @pytest.fixture
-def tabled(whole_lake: EmbeddedStore) -> Iterator[Tabled]:
+def tabled(root_lake: EmbeddedStore) -> Iterator[Tabled]:
     """Three days of two symbols, built day by day."""
-    world = World(whole_lake)
-    world.lake = Lake(whole_lake.lake())
+    world = World(root_lake)
+    world.lake = Lake(root_lake.lake())
     made = Tabled(world)
     made.publish(["BTC", "ETH"], DAYS)
     made.sync(DAYS[0], DAYS[-1])
     for day in DAYS:
         made.build(day)
     yield made
-    admin = whole_lake.admin_bucket(whole_lake.lake_bucket).boto3_client()
+    admin = root_lake.admin_bucket(root_lake.lake_bucket).boto3_client()
     for name in world.lake_files():
-        admin.delete_object(Bucket=whole_lake.lake_bucket, Key=name)
+        admin.delete_object(Bucket=root_lake.lake_bucket, Key=name)
 
 
 def as_maintenance(tabled: Tabled) -> Lake:
@@ -81,12 +81,12 @@ def test_small_files_of_a_closed_month_become_one_sorted_by_symbol_and_time(tabl
     assert (again.months, again.files_before) == (0, 0)
 
 
-def test_the_open_month_is_left_alone(tabled: Tabled) -> None:
+def test_the_open_month_is_not_compacted(tabled: Tabled) -> None:
     assert compact(as_maintenance(tabled), tabled.table, today=date(2024, 3, 31)).months == 0
     assert parquet_files(tabled).height == 3
 
 
-def test_a_day_within_a_compacted_month_is_replaced_alone(tabled: Tabled) -> None:
+def test_one_day_of_a_compacted_month_can_be_replaced(tabled: Tabled) -> None:
     compact(as_maintenance(tabled), tabled.table, today=LATER)
     tabled.publish(["ETH"], [DAYS[1]], price=7.0)
     tabled.sync(DAYS[0], DAYS[-1])
@@ -98,17 +98,17 @@ def test_a_day_within_a_compacted_month_is_replaced_alone(tabled: Tabled) -> Non
     assert tabled.rows().height == 6 * 24
 
 
-def test_what_a_builder_commits_meanwhile_is_not_lost(tabled: Tabled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concurrent_commit_of_a_builder_is_not_lost(tabled: Tabled, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_of = maintenance._rows
     raced = []
 
-    def read_while_a_builder_commits(*asked: object) -> pl.DataFrame:
+    def read_while_a_builder_commits(*arguments: object) -> pl.DataFrame:
         if not raced:
             raced.append(True)
             tabled.publish(["ETH"], [DAYS[1]], price=7.0)
             tabled.sync(DAYS[1])
             tabled.build(DAYS[1])
-        return rows_of(*asked)
+        return rows_of(*arguments)
 
     monkeypatch.setattr(maintenance, "_rows", read_while_a_builder_commits)
     compact(as_maintenance(tabled), tabled.table, today=LATER)
@@ -117,7 +117,7 @@ def test_what_a_builder_commits_meanwhile_is_not_lost(tabled: Tabled, monkeypatc
     assert parquet_files(tabled).height == 1
 
 
-def test_vacuum_keeps_what_as_of_promises_and_removes_what_is_older(tabled: Tabled) -> None:
+def test_vacuum_keeps_files_within_the_retention_and_removes_older_ones(tabled: Tabled) -> None:
     cited = snapshot(tabled.table.name, lake=tabled.world.lake)
     compact(as_maintenance(tabled), tabled.table, today=LATER)
     assert vacuum(as_maintenance(tabled), tabled.table, retention_days=30).files_removed == 0
@@ -129,7 +129,7 @@ def test_vacuum_keeps_what_as_of_promises_and_removes_what_is_older(tabled: Tabl
     assert tabled.rows().height == 6 * 24
 
 
-def test_files_that_no_commit_took_in_are_removed(tabled: Tabled) -> None:
+def test_files_that_were_never_committed_are_removed(tabled: Tabled) -> None:
     stray = f"{tabled.table.place}/interval=1h/month=2024-03/{'0' * 32}.parquet"
     tabled.world.overwrite_in_lake(stray, b"of a killed run")
     assert vacuum(as_maintenance(tabled), tabled.table, retention_days=30).files_removed == 0
@@ -154,7 +154,7 @@ def resource(tabled: Tabled, *, default_chain: bool = False, **fields: str) -> M
     return MaintenanceResource(s3=s3, bucket=bucket.name, default_chain=default_chain)
 
 
-def test_both_assets_go_through_the_tables_and_tell_what_they_did(tabled: Tabled) -> None:
+def test_both_assets_process_the_tables_and_report_the_result(tabled: Tabled) -> None:
     key = tabled.world.store.maintenance
     identity = resource(tabled, aws_access_key_id=key.access_key_id, aws_secret_access_key=key.secret_access_key)
     result = dg.materialize(build_maintenance_assets([tabled.entry]), resources={"maintenance": identity})
@@ -165,14 +165,14 @@ def test_both_assets_go_through_the_tables_and_tell_what_they_did(tabled: Tabled
     assert (vacuumed["files_removed"].value, vacuumed["retention_days"].value) == (0, 30)
 
 
-def test_without_an_identity_of_its_own_nothing_is_done(tabled: Tabled) -> None:
+def test_maintenance_without_its_own_identity_does_nothing(tabled: Tabled) -> None:
     with pytest.raises(InputError, match="LAKEHOUSE_MAINTENANCE_ACCESS_KEY_ID"):
         resource(tabled).lake()
     assert resource(tabled, default_chain=True).lake().bucket.credentials is None
 
 
 def test_schedules_compact_daily_and_vacuum_weekly() -> None:
-    assert {each.name: each.cron_schedule for each in build_maintenance_schedules()} == {
+    assert {schedule.name: schedule.cron_schedule for schedule in build_maintenance_schedules()} == {
         "compact_tables_daily": "40 3 * * *",
         "vacuum_tables_weekly": "40 4 * * 0",
     }

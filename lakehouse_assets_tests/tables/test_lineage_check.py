@@ -1,4 +1,4 @@
-"""What a table lost, or had rewritten by others, is built again; what it holds is left alone."""
+"""Periods that are lost or were changed by other programs are built again; intact periods are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import coverage
-from lakehouse_assets.tables.delta import id_of
+from lakehouse_assets.tables.delta import table_id_of
 from lakehouse_assets.tables.quality.measure import quality_of
 from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.stats import TableStats
@@ -51,7 +51,7 @@ def log_entry(tabled: Tabled, version: int) -> str:
 
 @pytest.fixture
 def tabled(world: World, request: pytest.FixtureRequest) -> Tabled:
-    """Three days in one commit (or in three, where days are large), and the second day once more with other prices."""
+    """Three days in one commit (large days in three), and then the second day again with other prices."""
     interval = getattr(request, "param", "1h")
     made = Tabled(world, intervals=[interval])
     made.publish(["BTC"], DAYS, interval=interval)
@@ -63,19 +63,19 @@ def tabled(world: World, request: pytest.FixtureRequest) -> Tabled:
     return made
 
 
-def moved_away(tabled: Tabled) -> None:
+def table_moved_away(tabled: Tabled) -> None:
     delete(tabled, tabled.table.place)
 
 
-def restored_to_an_older_version(tabled: Tabled) -> None:
+def table_restored_to_an_older_version(tabled: Tabled) -> None:
     delta(tabled).restore(delta(tabled).version() - 1)
 
 
-def its_log_put_back_to_an_older_state(tabled: Tabled) -> None:
+def log_restored_to_an_older_state(tabled: Tabled) -> None:
     tabled.world.delete_in_lake(log_entry(tabled, delta(tabled).version()))
 
 
-def its_last_commit_replaced_by_another_writers(tabled: Tabled) -> None:
+def last_commit_overwritten_by_another_writer(tabled: Tabled) -> None:
     tabled.world.overwrite_in_lake(log_entry(tabled, delta(tabled).version()), b'{"commitInfo":{"timestamp":1}}\n')
 
 
@@ -91,36 +91,36 @@ def rows_of_a_day_changed(tabled: Tabled) -> None:
     delta(tabled).update(predicate=f"period = '{TWO}'", updates={"close": "1.0"})
 
 
-def another_table_with_the_same_files(tabled: Tabled) -> None:
+def table_id_changed(tabled: Tabled) -> None:
     key = log_entry(tabled, 0)
     store = tabled.world.lake.bucket.object_store()
     text = bytes(obstore.get(store, tabled.world.lake.key(key)).bytes()).decode()
-    tabled.world.overwrite_in_lake(key, text.replace(id_of(delta(tabled)), str(uuid.uuid4())).encode())
+    tabled.world.overwrite_in_lake(key, text.replace(table_id_of(delta(tabled)), str(uuid.uuid4())).encode())
 
 
-def its_lineage_lost(tabled: Tabled) -> None:
+def lineage_lost(tabled: Tabled) -> None:
     delete(tabled, tabled.table.lineage_place)
 
 
 HARMS = [
-    moved_away,
-    restored_to_an_older_version,
-    its_log_put_back_to_an_older_state,
-    its_last_commit_replaced_by_another_writers,
+    table_moved_away,
+    table_restored_to_an_older_version,
+    log_restored_to_an_older_state,
+    last_commit_overwritten_by_another_writer,
     rows_of_a_day_deleted,
     some_rows_of_a_day_deleted,
     rows_of_a_day_changed,
-    another_table_with_the_same_files,
-    its_lineage_lost,
+    table_id_changed,
+    lineage_lost,
 ]
 
 
 @pytest.mark.parametrize("tabled", ["1h", "1m"], indirect=True)
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-def test_what_a_table_lost_is_built_again_and_then_left_alone(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
+def test_lost_or_changed_rows_are_built_again_once(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
     rows = tabled.rows().height
     harm(tabled)
-    # A day alone, and then with the others.
+    # First one day alone, then all.
     assert states(tabled.build(TWO)) == {TWO: "written"}
     report = tabled.build(*DAYS)
     assert {period.rows for period in report.periods} == {rows // 3}
@@ -130,29 +130,29 @@ def test_what_a_table_lost_is_built_again_and_then_left_alone(tabled: Tabled, ha
 
 
 @pytest.mark.parametrize("tabled", ["1m"], indirect=True)
-@pytest.mark.parametrize("harm", [rows_of_a_day_deleted, restored_to_an_older_version, rows_of_a_day_changed])
-def test_days_that_share_no_file_with_the_harm_are_left(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
+@pytest.mark.parametrize("harm", [rows_of_a_day_deleted, table_restored_to_an_older_version, rows_of_a_day_changed])
+def test_only_days_in_a_changed_file_are_built_again(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
     harm(tabled)
     report = tabled.build(*DAYS)
     assert states(report) == {ONE: "unchanged", TWO: "written", THREE: "unchanged"}
-    assert report.periods[1].reason == "the table did not hold what its lineage says"
+    assert report.periods[1].reason == "the rows in the table differed from its lineage"
 
 
-def its_data_files_lost(tabled: Tabled) -> None:
+def data_files_lost(tabled: Tabled) -> None:
     for path in delta(tabled).get_add_actions(flatten=True).column("path").to_pylist():
         tabled.world.delete_in_lake(f"{tabled.table.place}/{path}")
 
 
 @pytest.mark.parametrize("tabled", ["1h", "1m"], indirect=True)
-def test_data_files_that_are_gone_from_the_lake_are_written_again(tabled: Tabled) -> None:
+def test_deleted_data_files_are_written_again(tabled: Tabled) -> None:
     rows = tabled.rows().height
-    its_data_files_lost(tabled)
+    data_files_lost(tabled)
     assert states(tabled.build(*DAYS)) == dict.fromkeys(DAYS, "written")
     assert (tabled.rows().height, tabled.prices()) == (rows, NEWER)
     assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
 
 
-def test_a_listing_that_is_none_has_nothing_built_again(tabled: Tabled) -> None:
+def test_a_response_that_is_not_a_listing_builds_nothing_again(tabled: Tabled) -> None:
     lake, version = tabled.world.lake, delta(tabled).version()
     with edited(lake.bucket, html, below=lake.key(f"{tabled.table.place}/interval=")) as bucket:
         builder = TableBuilder(tabled.world.source, Lake(bucket, lake.prefix.strip("/")), tabled.entry)
@@ -161,30 +161,30 @@ def test_a_listing_that_is_none_has_nothing_built_again(tabled: Tabled) -> None:
     assert delta(tabled).version() == version
 
 
-def test_a_day_whose_file_is_gone_with_others_names_them(tabled: Tabled) -> None:
-    its_data_files_lost(tabled)
+def test_the_error_for_a_deleted_file_names_all_days_in_it(tabled: Tabled) -> None:
+    data_files_lost(tabled)
     with pytest.raises(StoreError, match=f"NotFound: it had rows of {ONE} to {THREE}: materialize"):
         tabled.build(TWO)
 
 
-def test_compacted_files_are_still_what_the_lineage_says(tabled: Tabled) -> None:
+def test_compacted_periods_are_intact(tabled: Tabled) -> None:
     assert compact(tabled.world.lake, tabled.table, today=LATER).files_after == 1
     assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
     some_rows_of_a_day_deleted(tabled)
-    assert states(tabled.build(ONE)) == {ONE: "written"}, "the file is not what it was"
+    assert states(tabled.build(ONE)) == {ONE: "written"}, "the file changed"
     tabled.build(*DAYS)
     assert tabled.prices() == NEWER
     assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
 
 
-def test_compaction_leaves_alone_what_is_to_be_built_again(tabled: Tabled) -> None:
-    restored_to_an_older_version(tabled)
+def test_compaction_skips_periods_that_are_not_intact(tabled: Tabled) -> None:
+    table_restored_to_an_older_version(tabled)
     compact(tabled.world.lake, tabled.table, today=LATER)
     assert states(tabled.build(TWO)) == {TWO: "written"}
     assert tabled.prices()["BTC", TWO] == {7.0}
 
 
-def test_a_run_killed_before_its_lineage_is_not_forgotten_when_the_archive_returns_to_what_it_was(
+def test_rows_without_lineage_are_replaced_even_if_the_archive_returns_to_its_earlier_content(
     tabled: Tabled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object, **__: object) -> None:
@@ -206,25 +206,25 @@ def test_a_run_killed_before_its_lineage_is_not_forgotten_when_the_archive_retur
 def test_a_commit_that_another_writer_overwrote_fails_its_periods(
     tabled: Tabled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = build_module.Replacer.replace
+    replace = build_module.Replacer.replace
 
-    def overwritten(self, found: DeltaTable, *arguments, **options):
-        done = whole(self, found, *arguments, **options)
-        # As a store does that ignores the condition of a write.
+    def overwritten(self, delta: DeltaTable, *arguments, **options):
+        done = replace(self, delta, *arguments, **options)
+        # Like a store that ignores the condition of a write.
         tabled.world.overwrite_in_lake(log_entry(tabled, done[0].version), b'{"commitInfo":{"timestamp":1}}\n')
         return done
 
     monkeypatch.setattr(build_module.Replacer, "replace", overwritten)
     [period] = tabled.build(TWO, again=True).periods
     assert period.state.value == "failed"
-    assert "does not keep conditional writes" in period.reason
+    assert "does not support conditional writes" in period.reason
     monkeypatch.undo()
     assert states(tabled.build(TWO)) == {TWO: "written"}
     assert tabled.prices() == NEWER
 
 
-def made_before_the_columns(tabled: Tabled) -> None:
-    """The lineage and the quality as they were recorded before they named the table."""
+def without_table_columns(tabled: Tabled) -> None:
+    """Rewrite the lineage and the quality records as they were before they had these columns."""
     lake = tabled.world.lake
     for place in (tabled.table.lineage_place, tabled.table.quality_place):
         rows = pl.read_delta(lake.url(place), storage_options=lake.delta_options)
@@ -237,8 +237,8 @@ def made_before_the_columns(tabled: Tabled) -> None:
         )
 
 
-def test_a_lake_from_before_the_lineage_named_its_table_is_not_built_again(tabled: Tabled) -> None:
-    made_before_the_columns(tabled)
+def test_periods_with_old_lineage_are_not_built_again(tabled: Tabled) -> None:
+    without_table_columns(tabled)
     before = tabled.world.lake_files(tabled.table.place)
     assert set(states(tabled.build(*DAYS)).values()) == {"unchanged"}
     assert tabled.world.lake_files(tabled.table.place) == before
@@ -247,38 +247,36 @@ def test_a_lake_from_before_the_lineage_named_its_table_is_not_built_again(table
     tabled.publish(["BTC"], [ONE], price=5.0)
     tabled.sync(ONE)
     assert states(tabled.build(*DAYS)) == {ONE: "written", TWO: "unchanged", THREE: "unchanged"}
-    assert tabled.lineage()["table_id"].to_list() == [id_of(delta(tabled)), None, None]
+    assert tabled.lineage()["table_id"].to_list() == [table_id_of(delta(tabled)), None, None]
     assert quality_of(tabled.world.lake, tabled.table).read()["table_id"].null_count() == 2
 
 
-@pytest.mark.parametrize("harm", [moved_away, rows_of_a_day_deleted, some_rows_of_a_day_deleted])
-def test_of_a_lake_from_before_too_rows_that_are_gone_are_built_again(
-    tabled: Tabled, harm: Callable[[Tabled], None]
-) -> None:
-    made_before_the_columns(tabled)
+@pytest.mark.parametrize("harm", [table_moved_away, rows_of_a_day_deleted, some_rows_of_a_day_deleted])
+def test_lost_rows_of_periods_with_old_lineage_are_built_again(tabled: Tabled, harm: Callable[[Tabled], None]) -> None:
+    without_table_columns(tabled)
     harm(tabled)
     assert states(tabled.build(TWO)) == {TWO: "written"}
     tabled.build(*DAYS)
     assert tabled.prices() == NEWER
 
 
-def test_what_is_said_of_a_table_is_what_it_holds(tabled: Tabled) -> None:
-    held = TableStats(tabled.world.lake)
-    before = held.of(tabled.table)
+def test_statistics_and_coverage_describe_the_current_table(tabled: Tabled) -> None:
+    stats = TableStats(tabled.world.lake)
+    before = stats.of(tabled.table)
     assert before is not None
     assert sum(before.levels.values()) == 3
-    moved_away(tabled)
+    table_moved_away(tabled)
     assert coverage(tabled.table.name, lake=tabled.world.lake).is_empty()
-    assert held.of(tabled.table) is None
+    assert stats.of(tabled.table) is None
     tabled.build(TWO)
     [row] = coverage(tabled.table.name, lake=tabled.world.lake).to_dicts()
     assert (row["periods"], row["first_period"]) == (1, TWO)
-    after = held.of(tabled.table)
+    after = stats.of(tabled.table)
     assert after is not None
-    assert sum(after.levels.values()) == 1, "quality that was measured of the former table is not this one's"
+    assert sum(after.levels.values()) == 1, "quality records of the earlier table do not count"
 
 
-def test_nobodys_bytes_in_the_tables_log_are_an_error_and_no_empty_table(tabled: Tabled) -> None:
+def test_an_invalid_log_entry_is_an_error_and_not_an_empty_table(tabled: Tabled) -> None:
     key = tabled.world.lake.key(log_entry(tabled, delta(tabled).version()))
     obstore.put(tabled.world.lake.bucket.object_store(), key, b"not JSON")
     with pytest.raises(build_module.StoreError, match="failed"):
