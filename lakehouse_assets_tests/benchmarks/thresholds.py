@@ -18,7 +18,7 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.observability.expectations.quantities import QUANTITIES
 from lakehouse_assets.observability.expectations.thresholds import WEEK, AdaptiveThresholdDetector, Parameters
 from lakehouse_assets.observability.incidents.causes import Cause
-from lakehouse_assets.observability.incidents.lifecycle import Kind, mark_notified, notices, observe
+from lakehouse_assets.observability.incidents.lifecycle import NoticeKind, mark_notified, notices, observe
 from lakehouse_assets.observability.incidents.model import IncidentState, Signal
 from lakehouse_assets_tests.benchmarks.support.measure import Row
 from lakehouse_assets_tests.benchmarks.support.series import (
@@ -193,7 +193,7 @@ def false_incidents(seeds: Sequence[int]) -> tuple[int, int]:
             for later in (timedelta(minutes=2), timedelta(minutes=10)):
                 state = observe(state, [], now + later)
                 due = notices(state)
-                told += sum(notice.kind in {Kind.OPENED, Kind.REOPENED} for notice in due)
+                told += sum(notice.kind in {NoticeKind.OPENED, NoticeKind.REOPENED} for notice in due)
                 state = mark_notified(state, due, now + later)
     return told, WEEKS * len(seeds)
 

@@ -46,7 +46,7 @@ MAX_CLEARED = 5_000
 and subject for periods beyond MAX_MEMBERS."""
 
 
-class Kind(StrEnum):
+class NoticeKind(StrEnum):
     """What a notice reports."""
 
     OPENED = "opened"
@@ -58,7 +58,7 @@ class Kind(StrEnum):
 class Notice(BaseModel):
     """A change of an incident about which people are to be notified."""
 
-    kind: Kind
+    kind: NoticeKind
     incident: Incident
 
 
@@ -147,18 +147,18 @@ def _advance(incident: Incident, now: datetime) -> None:
         incident.escalated, incident.severity = now, incident.severity.next
 
 
-def _due_kind(incident: Incident) -> Kind | None:
+def _due_kind(incident: Incident) -> NoticeKind | None:
     """The kind of notice that is due for an incident, compared with its last notification."""
     last = incident.told
     if incident.phase is Phase.OPEN:
         if last is None:
-            return Kind.OPENED
+            return NoticeKind.OPENED
         if last.phase is Phase.RESOLVED:
-            return Kind.REOPENED
+            return NoticeKind.REOPENED
         has_escalated = incident.escalated is not None and last.at < incident.escalated
-        return Kind.WORSENED if has_escalated or incident.severity.rank > last.severity.rank else None
+        return NoticeKind.WORSENED if has_escalated or incident.severity.rank > last.severity.rank else None
     if incident.phase is Phase.RESOLVED and last is not None and last.phase is not Phase.RESOLVED:
-        return Kind.RESOLVED
+        return NoticeKind.RESOLVED
     return None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from lakehouse_assets.observability.incidents.causes import Role, Severity
-from lakehouse_assets.observability.incidents.lifecycle import Kind, Notice
+from lakehouse_assets.observability.incidents.lifecycle import Notice, NoticeKind
 from lakehouse_assets.observability.incidents.model import Incident, most_relevant_first
 
 
@@ -49,7 +49,7 @@ def message_of(notice: Notice, links: Links) -> Message:
     """The message for a notice: what is wrong, since when, with links and the command to acknowledge it."""
     incident = notice.incident
     lines = [incident.summary()]
-    if incident.escalated and incident.acknowledged is None and notice.kind is Kind.WORSENED:
+    if incident.escalated and incident.acknowledged is None and notice.kind is NoticeKind.WORSENED:
         lines.append("It has not been acknowledged.")
     if incident.resolved is not None:
         by = f" by {incident.resolved.who}" if incident.resolved.who else ""
@@ -69,5 +69,5 @@ def message_of(notice: Notice, links: Links) -> Message:
         severity=incident.severity,
         scope=incident.scope,
         role=incident.rule.role,
-        is_good_news=notice.kind is Kind.RESOLVED,
+        is_good_news=notice.kind is NoticeKind.RESOLVED,
     )

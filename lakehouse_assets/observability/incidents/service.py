@@ -41,10 +41,10 @@ class IncidentStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """Result of a tick. ``told`` are the notices that were sent."""
+    """Result of a tick. ``notified`` are the notices that were sent."""
 
     state: IncidentState
-    told: tuple[Notice, ...]
+    notified: tuple[Notice, ...]
     delivery: Delivery
 
 

@@ -127,7 +127,7 @@ def _store(instance: dg.DagsterInstance, lake: Lake) -> LakeIncidentStore:
 
 
 def _log_notifications(context: dg.SensorEvaluationContext, handled: Handled) -> None:
-    for notice in handled.told:
+    for notice in handled.notified:
         context.log.warning("%s (%s): %s", notice.incident.title, notice.kind, notice.incident.summary(1))
     for letter in handled.delivery.failed:
         context.log.error("A notification of %s was not delivered: %s", letter.incident, letter.reason)

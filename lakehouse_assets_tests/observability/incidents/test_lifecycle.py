@@ -11,8 +11,8 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.observability.incidents import correlation, lifecycle
 from lakehouse_assets.observability.incidents.causes import LAKE, RULES, Cause, Severity
 from lakehouse_assets.observability.incidents.lifecycle import (
-    Kind,
     Notice,
+    NoticeKind,
     acknowledge,
     mark_notified,
     notices,
@@ -33,7 +33,7 @@ def notify(state: IncidentState, minute: float) -> tuple[IncidentState, list[Not
     return mark_notified(state, due, at(minute)), due
 
 
-def kinds(state: IncidentState) -> list[Kind]:
+def kinds(state: IncidentState) -> list[NoticeKind]:
     return [notice.kind for notice in notices(state)]
 
 
@@ -66,11 +66,11 @@ def test_failures_after_one_outage_are_one_incident_with_three_notices_and_a_mis
     assert len({member.signal.subject for member in by_cause[STALLED].firing if member.signal.cause is FAILS}) == 40
     outage_notices = [notice for notice in sent if notice.incident.cause is not Cause.CHECKSUM_MISMATCH]
     assert [(notice.kind, notice.incident.cause) for notice in outage_notices] == [
-        (Kind.OPENED, FAILS),
-        (Kind.WORSENED, STALLED),
-        (Kind.RESOLVED, STALLED),
+        (NoticeKind.OPENED, FAILS),
+        (NoticeKind.WORSENED, STALLED),
+        (NoticeKind.RESOLVED, STALLED),
     ]
-    assert [notice.kind for notice in sent if notice.incident.cause is Cause.CHECKSUM_MISMATCH] == [Kind.OPENED]
+    assert [notice.kind for notice in sent if notice.incident.cause is Cause.CHECKSUM_MISMATCH] == [NoticeKind.OPENED]
     assert only(state).cause is Cause.CHECKSUM_MISMATCH
 
 
@@ -124,7 +124,7 @@ def test_people_are_notified_within_five_minutes_of_a_failure() -> None:
     """With a tick every 30 s, and one missed tick."""
     for rule in RULES.values():
         assert rule.hold + 2 * timedelta(seconds=30) < timedelta(minutes=5)
-    assert kinds(after(signal(LATE), minute=1)) == [Kind.OPENED]
+    assert kinds(after(signal(LATE), minute=1)) == [NoticeKind.OPENED]
 
 
 def test_a_flapping_signal_keeps_its_incident_and_is_notified_once() -> None:
@@ -140,10 +140,10 @@ def test_an_incident_is_resolved_when_all_signals_stay_clear_and_reopened_when_t
     state = after(signal(FAILS, 10, firing=False), minute=10, state=state)
     assert only(after(minute=14, state=state)).phase is Phase.OPEN
     state = after(minute=15, state=state)
-    assert (state.live(), kinds(state)) == ([], [Kind.RESOLVED])
+    assert (state.live(), kinds(state)) == ([], [NoticeKind.RESOLVED])
     state, _ = notify(state, 15)
     state = after(signal(FAILS, 40), minute=42, state=state)
-    assert (list(state.incidents), only(state).reopened, kinds(state)) == ([only(state).id], 1, [Kind.REOPENED])
+    assert (list(state.incidents), only(state).reopened, kinds(state)) == ([only(state).id], 1, [NoticeKind.REOPENED])
 
 
 def test_a_signal_that_returns_after_an_hour_opens_a_new_incident() -> None:
@@ -151,14 +151,14 @@ def test_a_signal_that_returns_after_an_hour_opens_a_new_incident() -> None:
     state, _ = notify(after(signal(FAILS, 10, firing=False), minute=10, state=state), 10)
     state, _ = notify(after(minute=16, state=state), 16)
     state = after(signal(FAILS, 100), minute=102, state=state)
-    assert (len(state.incidents), kinds(state)) == (2, [Kind.OPENED])
+    assert (len(state.incidents), kinds(state)) == (2, [NoticeKind.OPENED])
 
 
 def test_an_unacknowledged_incident_escalates_once() -> None:
     state, _ = notify(after(signal(FAILS), minute=2), 2)
     assert kinds(after(minute=239, state=state)) == []
     state, due = notify(after(minute=240, state=state), 240)
-    assert [(notice.kind, notice.incident.severity) for notice in due] == [(Kind.WORSENED, Severity.CRITICAL)]
+    assert [(notice.kind, notice.incident.severity) for notice in due] == [(NoticeKind.WORSENED, Severity.CRITICAL)]
     assert kinds(after(minute=3000, state=state)) == []
 
 
@@ -176,7 +176,7 @@ def test_resolving_by_hand_clears_earlier_signals_and_not_later_ones() -> None:
     state = resolve(state, incident.id, Note(who="anna", at=at(5), text="gone for good"))
     assert state.incidents[incident.id].resolved == Note(who="anna", at=at(5), text="gone for good")
     state, due = notify(after(signal(FAILS, 2), minute=6, state=state), 6)
-    assert (state.live(), [notice.kind for notice in due]) == ([], [Kind.RESOLVED])
+    assert (state.live(), [notice.kind for notice in due]) == ([], [NoticeKind.RESOLVED])
     assert only(after(signal(FAILS, 7), minute=8, state=state)).id == incident.id
 
 

@@ -175,7 +175,7 @@ def test_alertmanager_groups_sends_mail_and_webhook_and_is_sent_the_resolution(
         notifier = Notifier([], alertmanager=Alertmanager(SecretStr(url)), links=LINKS)
         service = IncidentService(Memory(), notifier)
         handled = service.handle(storm, now)
-        assert (handled.delivery.failed, len(handled.told)) == ((), 1)
+        assert (handled.delivery.failed, len(handled.notified)) == ((), 1)
         wait_for(lambda: webhook.received and mailbox.mails)
         [alert] = webhook.received[0][1]["alerts"]
         assert alert["labels"] == {
@@ -201,7 +201,7 @@ def test_routes_are_used_while_alertmanager_is_down(webhook: Webhook) -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
     service = IncidentService(Memory(), Notifier([route(webhook)], alertmanager=gone))
     handled = service.handle([signal(FAILS)], at(2))
-    assert len(webhook.received) == len(handled.told) == 1
+    assert len(webhook.received) == len(handled.notified) == 1
     assert [letter.channel for letter in handled.state.dead_letters] == ["alertmanager"]
 
 
@@ -209,7 +209,7 @@ def test_a_notice_that_no_channel_accepted_stays_due() -> None:
     gone = Alertmanager(SecretStr(f"http://127.0.0.1:{free_port()}"))
     service = IncidentService(Memory(), Notifier([], alertmanager=gone))
     handled = service.handle([signal(FAILS)], at(2))
-    assert (handled.told, len(handled.state.dead_letters)) == ((), 1)
+    assert (handled.notified, len(handled.state.dead_letters)) == ((), 1)
     assert only(handled.state).told is None
 
 

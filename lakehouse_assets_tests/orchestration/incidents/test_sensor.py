@@ -330,9 +330,9 @@ def test_what_a_person_resolved_is_told_and_stays_so(
     check(it, "checksums", passed=False, asset=f"{it.entry.dataset.name}/verified")
     [incident] = it.tick(later=timedelta(seconds=61)).live()
     assert incident.severity is Severity.ERROR
-    desk = IncidentService(LakeIncidentStore(it.world.lake, None), Notifier())
+    service = IncidentService(LakeIncidentStore(it.world.lake, None), Notifier())
     note = Note(who="anna", at=datetime.now(UTC), text="the exchange knows")
-    desk.change(lambda state: resolve(state, incident.id, note), note.at)
+    service.change(lambda state: resolve(state, incident.id, note), note.at)
     it.tick()
     assert it.live() == {}
     assert "Resolved by anna: the exchange knows." in webhook.received[-1][1]["message"]

@@ -12,7 +12,7 @@ from lakehouse_assets.cli.coverage import _by_month
 from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.manifest_stats import MANIFEST_STATS_SCHEMA, ManifestStats, is_complete
 from lakehouse_assets.observability.telemetry import metrics
-from lakehouse_assets.orchestration.incidents.exporter import _of_census
+from lakehouse_assets.orchestration.incidents.exporter import _of_manifest
 from lakehouse_assets.orchestration.reports.coverage import address_of, build_coverage_report, months_table, page_key
 from lakehouse_assets_tests.orchestration.watcher import resources_of
 from lakehouse_assets_tests.world import World, scope
@@ -66,7 +66,7 @@ def test_every_report_counts_the_same_periods_as_complete(world: World) -> None:
     assert (row["periods_complete"], row["periods_synced"]) == (2, 4)
     exported = {
         further["state"]: value
-        for metric, value, further in _of_census(dataset, stats, datetime(2024, 3, 5, tzinfo=UTC))
+        for metric, value, further in _of_manifest(dataset, stats, datetime(2024, 3, 5, tzinfo=UTC))
         if metric is metrics.PERIODS
     }
     assert exported == {"complete": 2, "incomplete": 2}

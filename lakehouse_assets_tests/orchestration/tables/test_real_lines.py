@@ -26,7 +26,7 @@ from lakehouse_assets.tables.table import tables_of
 from lakehouse_assets.tables.write.build import TableBuilder
 from lakehouse_assets_tests.orchestration.tables.publications import Exchanges
 from lakehouse_assets_tests.orchestration.tables.real_rows import FIRST_ROWS
-from lakehouse_assets_tests.tables.read.test_excerpts import EXCERPTS, SAMPLES, parsed_of
+from lakehouse_assets_tests.tables.read.test_excerpts import EXCERPTS, SAMPLES, parse
 
 OF_STRUCTURE = ("outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
 """Errors that no cut of a file explains."""
@@ -46,11 +46,11 @@ class Excerpt:
 
     @cached_property
     def parsed(self) -> ParsedKey:
-        return parsed_of(self.place)[0]
+        return parse(self.place)[0]
 
     @property
     def dataset(self) -> str:
-        _, table = parsed_of(self.place)
+        _, table = parse(self.place)
         return f"{table}/{self.parsed.cadence}"
 
     @property
