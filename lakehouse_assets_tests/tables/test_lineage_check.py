@@ -279,5 +279,5 @@ def test_statistics_and_coverage_describe_the_current_table(tabled: Tabled) -> N
 def test_an_invalid_log_entry_is_an_error_and_not_an_empty_table(tabled: Tabled) -> None:
     key = tabled.world.lake.key(log_entry(tabled, delta(tabled).version()))
     obstore.put(tabled.world.lake.bucket.object_store(), key, b"not JSON")
-    with pytest.raises(build_module.StoreError, match="failed"):
+    with pytest.raises(StoreError, match="failed"):
         tabled.build(*DAYS)

@@ -150,18 +150,24 @@ def test_a_key_in_two_days_is_found_across_months_and_in_compacted_files(world: 
     assert set(records["level"]) == {"ok"}
 
 
-def test_records_without_the_newer_measures_are_read_and_revised(world: World) -> None:
+def test_records_with_older_columns_are_read_and_revised(world: World) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", ONE, MORNING)
     tabled.sync(ONE)
     tabled.build(ONE)
     later = {"undecided", "shared_keys", "broken"}
-    old = pl.Schema({name: dtype for name, dtype in QUALITY_TABLE_SCHEMA.items() if name not in later})
+    removed = {"first_id": pl.Int64(), "last_id": pl.Int64()}
+    old = pl.Schema({name: dtype for name, dtype in QUALITY_TABLE_SCHEMA.items() if name not in later} | removed)
     rows = quality_of(world.lake, tabled.table).read()
     lake, place = world.lake, f"{tabled.table.quality_place}-old"
     gaps = [[gap | {"place": "end"} for gap in row_gaps] for row_gaps in rows["gaps"].to_list()]
     before = rows.with_columns(
-        missing=12, expected=24, level=pl.lit("error"), gaps=pl.Series(gaps, dtype=rows.schema["gaps"])
+        missing=12,
+        expected=24,
+        level=pl.lit("error"),
+        gaps=pl.Series(gaps, dtype=rows.schema["gaps"]),
+        first_id=1,
+        last_id=2,
     )
     PeriodRecords(lake, place, old).replace([ONE], before, run_id=None)
     records = PeriodRecords(lake, place, QUALITY_TABLE_SCHEMA)

@@ -122,9 +122,5 @@ def test_repeated_rows_are_dropped_per_file():
     data = zipped(",".join(schema.file_columns) + "\n" + row * 2)
     archive_files = [ArchiveFile("l", data, symbol) for symbol in ("BTCUSD_PERP", "ETHUSD_PERP")]
     assert_same_results(archive_files, schema)
-    assert [
-        result.rows for _, result in read_archives(archive_files, schema=schema) if isinstance(result, ArchiveRows)
-    ] == [
-        1,
-        1,
-    ]
+    results = [result for _, result in read_archives(archive_files, schema=schema)]
+    assert [result.rows for result in results if isinstance(result, ArchiveRows)] == [1, 1]
