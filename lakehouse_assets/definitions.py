@@ -28,6 +28,8 @@ def defs() -> dg.Definitions:
     matrix = load_matrix(settings.matrix)
     tables = tables_of(matrix.entries)
     lake_url = settings.lake.url
+    is_running = settings.sensors.running
+    sensor_status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
         assets=[
             asset
@@ -49,8 +51,8 @@ def defs() -> dg.Definitions:
             build_retention_schedule(settings.retention),
         ],
         sensors=[
-            *build_discovery_sensors(matrix, settings.discovery),
-            build_follow_sensor(tables),
+            *build_discovery_sensors(matrix, settings.discovery, default_status=sensor_status),
+            build_follow_sensor(tables, default_status=sensor_status),
             build_incident_sensor(settings.incidents),
         ],
         resources=build_resources(settings),

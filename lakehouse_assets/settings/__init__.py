@@ -24,6 +24,7 @@ from lakehouse_assets.settings.incidents import IncidentSettings
 from lakehouse_assets.settings.lake import LakeSettings
 from lakehouse_assets.settings.maintenance import MaintenanceSettings
 from lakehouse_assets.settings.retention import SHORTEST_RETENTION_DAYS, RetentionSettings
+from lakehouse_assets.settings.sensors import SensorSettings
 from lakehouse_assets.settings.source import SourceSettings
 from lakehouse_assets.settings.sync import SyncSettings
 from lakehouse_assets.settings.tables import TablesSettings
@@ -43,6 +44,7 @@ __all__ = [
     "Region",
     "RetentionSettings",
     "SecretKey",
+    "SensorSettings",
     "Settings",
     "SourceSettings",
     "SpendingSettings",
@@ -71,6 +73,7 @@ class Settings(BaseSettings):
     tables: TablesSettings = Field(default_factory=TablesSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    sensors: SensorSettings = Field(default_factory=SensorSettings)
 
 
 Group = TypeVar("Group", bound=BaseSettings)

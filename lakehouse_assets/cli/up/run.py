@@ -32,6 +32,9 @@ READY_SECONDS = 180.0
 POLL_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 CODE = "lakehouse_assets.definitions"
+_SENSORS_RUN = {"LAKEHOUSE_SENSORS_RUNNING": "true"}
+"""Unless the user's environment says otherwise. A sensor that was switched off in the UI stays off."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -77,13 +80,13 @@ class _Up:
         self._facts: list[tuple[str, str]] = [("Dagster UI", f"http://{LOOPBACK}:{port}")]
 
     def serve(self) -> None:
-        environment = self._lake() | {"DAGSTER_HOME": str(self._home.dagster)}
+        environment = _SENSORS_RUN | self._lake() | {"DAGSTER_HOME": str(self._home.dagster)}
         _say("Starting Dagster ...")
         services = self._stack.enter_context(ServiceGroup(self._home.logs))
         self._start_services(services, environment)
         webserver = Webserver(f"http://{LOOPBACK}:{self._port}")
         state = _wait_until_ready(services, webserver)
-        self._turn_sensors_on(webserver, state)
+        self._facts.append(("Sensors", _sensor_states(state)))
         for name, value in self._facts:
             _say(f"{name:<15} {value}")
         _say(f"Logs are in {self._home.logs}. Stop with Ctrl-C.")
@@ -152,20 +155,10 @@ class _Up:
 
         services.start("daemon", [*python, DAEMON_MODULE, "run", *workspace], environment)
 
-    def _turn_sensors_on(self, webserver: Webserver, state: ServiceState) -> None:
-        """Those that nobody has stopped in the UI."""
-        words = []
-        for sensor in state.sensors:
-            if sensor.running:
-                words.append(f"{sensor.name} running")
-            elif sensor.decided:
-                words.append(f"{sensor.name} stopped, as it was left")
-            else:
-                problem = webserver.start_sensor(sensor)
-                if problem:
-                    raise ServiceError(f"The sensor {sensor.name} could not be started: {problem}")
-                words.append(f"{sensor.name} running")
-        self._facts.append(("Sensors", ", ".join(words) or "none"))
+
+def _sensor_states(state: ServiceState) -> str:
+    words = (f"{sensor.name} {'running' if sensor.running else 'stopped'}" for sensor in state.sensors)
+    return ", ".join(words) or "none"
 
 
 def _wait_for_socket(services: ServiceGroup, socket: Path) -> None:

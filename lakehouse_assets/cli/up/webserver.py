@@ -1,4 +1,4 @@
-"""Queries to the running webserver: whether everything is ready, and which sensors are on."""
+"""Queries the running webserver: whether all services are ready, and which sensors run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ query State {
           __typename
           ... on PythonError { message }
           ... on RepositoryLocation {
-            name
-            repositories { name sensors { name canReset sensorState { status } } }
+            repositories { sensors { name sensorState { status } } }
           }
         }
       }
@@ -32,28 +31,13 @@ query State {
 }
 """
 
-_START_SENSOR = """
-mutation Start($selector: SensorSelector!) {
-  startSensor(sensorSelector: $selector) {
-    __typename
-    ... on Sensor { sensorState { status } }
-    ... on PythonError { message }
-    ... on UnauthorizedError { message }
-    ... on SensorNotFoundError { message }
-  }
-}
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A sensor of the location. ``decided`` says that somebody has started or stopped it before."""
+    """A sensor of the code location."""
 
-    location: str
-    repository: str
     name: str
     running: bool
-    decided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +77,11 @@ class Webserver:
         waiting = f"the daemon ({', '.join(unhealthy)})" if unhealthy else None
         return ServiceState(waiting, sensors=tuple(each for place in places for each in _sensors(place)))
 
-    def start_sensor(self, sensor: Sensor) -> str | None:
-        """Turn it on; returns what went wrong, if anything."""
-        selector = {
-            "repositoryLocationName": sensor.location,
-            "repositoryName": sensor.repository,
-            "sensorName": sensor.name,
-        }
-        try:
-            result = self._query(_START_SENSOR, {"selector": selector})["startSensor"]
-        except (OSError, HTTPException, ValueError) as error:
-            return str(error)
-        return None if result["__typename"] == "Sensor" else result.get("message", result["__typename"])
-
-    def _query(self, text: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _query(self, text: str) -> dict[str, Any]:
         """Raises OSError, HTTPException or ValueError."""
         request = Request(  # noqa: S310 - the URL is our own
             f"{self._url}/graphql",
-            data=json.dumps({"query": text, "variables": variables or {}}).encode(),
+            data=json.dumps({"query": text}).encode(),
             headers={"Content-Type": "application/json"},
         )
         with self._opener.open(request, timeout=REQUEST_SECONDS) as response:
@@ -123,11 +94,8 @@ class Webserver:
 def _sensors(location: dict[str, Any]) -> list[Sensor]:
     return [
         Sensor(
-            location=location["name"],
-            repository=repository["name"],
             name=sensor["name"],
             running=sensor["sensorState"]["status"] == "RUNNING",
-            decided=sensor["canReset"],
         )
         for repository in location["repositories"]
         for sensor in repository["sensors"]

@@ -17,13 +17,18 @@ from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_
 
 
 def build_discovery_sensors(
-    matrix: ArchiveMatrix, settings: DiscoverySettings | None = None
+    matrix: ArchiveMatrix,
+    settings: DiscoverySettings | None = None,
+    *,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
 ) -> list[dg.SensorDefinition]:
     """One sensor per exchange of the matrix, so that one exchange's outage does not stop the others."""
     settings = settings or DiscoverySettings()
     exchanges = dict.fromkeys(entry.dataset.exchange for entry in matrix.entries)
     return [
-        _build_sensor(name, [entry for entry in matrix.entries if entry.dataset.exchange == name], settings)
+        _build_sensor(
+            name, [entry for entry in matrix.entries if entry.dataset.exchange == name], settings, default_status
+        )
         for name in exchanges
     ]
 
@@ -34,7 +39,10 @@ def now() -> float:
 
 
 def _build_sensor(
-    exchange_name: str, entries: Sequence[DatasetEntry], settings: DiscoverySettings
+    exchange_name: str,
+    entries: Sequence[DatasetEntry],
+    settings: DiscoverySettings,
+    default_status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
     exchange = exchange_named(exchange_name)
     memory = ManifestCache()
@@ -43,6 +51,7 @@ def _build_sensor(
         name=f"{exchange_name}_discovery",
         asset_selection=dg.AssetSelection.assets(*(entry.dataset.asset_key for entry in entries)),
         minimum_interval_seconds=settings.tick_seconds,
+        default_status=default_status,
         description=f"Compares {exchange.bucket} with the manifests. Requests runs for newly published periods of the "
         "tracked datasets once their listing has settled, and for materialized periods that changed. History before "
         "`follow_from` is a backfill that a person starts.",

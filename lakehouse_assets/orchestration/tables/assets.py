@@ -103,10 +103,13 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
     )
 
 
-def build_follow_sensor(entries: list[TableEntry]) -> dg.AutomationConditionSensorDefinition:
+def build_follow_sensor(
+    entries: list[TableEntry], *, default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED
+) -> dg.AutomationConditionSensorDefinition:
     """The sensor that requests tables whose archives changed."""
     return dg.AutomationConditionSensorDefinition(
         "tables_follow",
+        default_status=default_status,
         target=dg.AssetSelection.assets(*(entry.table.asset_key for entry in entries)),
         description="Requests a run of each table partition whose archive content changed, however old it is.",
     )

@@ -132,9 +132,7 @@ def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg
         if states - outcomes.keys():
             outcome = ", and ".join(filter(None, ("the other objects of their periods were written", outcome)))
         description = (
-            f"{_count([problem for _, problem in problems], ObjectUsage.QUARANTINED)} objects are quarantined, "
-            f"{_count([problem for _, problem in problems], ObjectUsage.MISSING)} missing; monthly objects replace "
-            f"{len(problems) - len(lacking)} of them"
+            f"{quarantined} objects are quarantined, {missing} missing; monthly objects replace {replaced} of them"
             + (f"; {len(lacking)} are lacking: {outcome}." if lacking else ".")
         )
     if report.outdated:

@@ -164,6 +164,17 @@ def test_every_port_is_on_loopback(running: Up) -> None:
     assert [address for address in listening if not address.startswith("0100007F:")] == []
 
 
+def test_a_sensor_can_be_stopped(running: Up) -> None:
+    """A later test starts the home again, and finds it stopped still."""
+    selector = 'repositoryName: "__repository__", repositoryLocationName: "lakehouse", sensorName: "tables_follow"'
+    sensor = running.query(f"{{ sensorOrError(sensorSelector: {{{selector}}}) {{ ... on Sensor {{ id }} }} }}")
+    stopped = running.query(
+        f'mutation {{ stopSensor(id: "{sensor["sensorOrError"]["id"]}") {{ __typename'
+        " ... on StopSensorMutationResult { instigationState { status } } ... on PythonError { message } } }"
+    )["stopSensor"]
+    assert stopped == {"__typename": "StopSensorMutationResult", "instigationState": {"status": "STOPPED"}}
+
+
 def test_a_second_start_on_the_same_home_is_refused(running: Up, run_lakehouse: RunLakehouse) -> None:
     result = run_lakehouse("up", "--port", str(free_port()), "--home", str(running.home))
     assert result.stderr == (
@@ -234,6 +245,9 @@ def test_a_start_after_a_kill_fails_orphaned_runs_and_an_exited_service_is_named
     third = start_up(running.folder)
     assert any(line.startswith("Swept") and "1 runs" in line for line in third.output)
     assert not any("Publishing" in line for line in third.output)
+    [sensors] = [line for line in third.output if line.startswith("Sensors")]
+    assert "binance_discovery running" in sensors
+    assert "tables_follow stopped" in sensors
     assert third.query(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')["runOrError"] == {
         "status": "FAILURE"
     }
