@@ -93,4 +93,4 @@ def test_a_lake_that_does_not_tell_its_uploads_is_synced_all_the_same(
         report = there.engine(part_bytes=5 * MIB).sync(scope(world.entry(), DAY), mode=SyncMode.RELAY)
     assert report.total("copied") == 1
     assert rule.struck >= 1
-    assert "could not be ended: AccessDenied" in caplog.text
+    assert "could not be aborted: AccessDenied" in caplog.text

@@ -182,7 +182,7 @@ def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path
         textwrap.dedent("""
         import os, sys
         from lakehouse_assets.archive.bucket import Bucket
-        from lakehouse_assets.sync import s5cmd
+        from lakehouse_assets.sync.movers import s5cmd
         s5cmd.executable = lambda: sys.argv[1]
         s5cmd.S5cmd(identity=Bucket(name="x", anonymous=True)).run([s5cmd.CopyCommand("s3://a/b", "s3://c/d")])
         """)
