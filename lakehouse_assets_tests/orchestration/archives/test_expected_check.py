@@ -117,4 +117,4 @@ def test_history_that_cannot_be_read_fails_nothing(runner: Runner, world: World)
     assert result.success
     checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
     assert checks["complete"].passed
-    assert (checks[EXPECTED].description or "").startswith("4 numbers of 1 periods")
+    assert (checks[EXPECTED].description or "").startswith("4 figures of 1 periods")
