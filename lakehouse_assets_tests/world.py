@@ -16,7 +16,7 @@ from typing import Any
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.samples.objects import sidecar_of
@@ -58,7 +58,7 @@ class World:
     def entry(self, dataset: str = KLINES, **fields: Any) -> DatasetEntry:
         parsed = Dataset.parse(dataset)
         defaults: dict[str, Any] = {"dataset": dataset}
-        if parsed.layout.symbol_place is not SymbolPlace.NOWHERE:
+        if parsed.layout.symbol_location is not SymbolLocation.NOWHERE:
             defaults["symbols"] = {"include": [f"{self.tag}*"]}
         if parsed.publication.intervals:
             defaults["intervals"] = ["1m"]

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.period import Cadence, Period
 MIN_PERIODS_TO_LEARN = 14
 """Below this number of periods, the defaults apply."""
 
-REMEMBERED = 60
+MAX_PERIODS_TO_LEARN = 60
 """The expectation is learned from this number of newest periods."""
 
 
@@ -64,7 +64,7 @@ class Availability:
     counts the periods that are due but not published, ``behind`` is the time since the first of them was due.
     """
 
-    standing: AvailabilityStatus
+    status: AvailabilityStatus
     expectation: Expectation
     newest: Period | None
     missing: Period | None = None
@@ -73,7 +73,7 @@ class Availability:
 
     @property
     def is_behind(self) -> bool:
-        return self.standing in BEHIND
+        return self.status in BEHIND
 
 
 def expectation(cadence: Cadence, published: Mapping[str, datetime]) -> Expectation:
@@ -84,7 +84,7 @@ def expectation(cadence: Cadence, published: Mapping[str, datetime]) -> Expectat
     stalled is that of the defaults.
     """
     default = DEFAULTS[cadence]
-    newest = sorted(published)[-REMEMBERED:]
+    newest = sorted(published)[-MAX_PERIODS_TO_LEARN:]
     lags = [(published[text] - _end_of(Period.parse(text, cadence))).total_seconds() for text in newest]
     if len(lags) < MIN_PERIODS_TO_LEARN:
         return default
@@ -105,7 +105,7 @@ def availability(
     if now < due:
         return Availability(AvailabilityStatus.ON_TIME, expected, newest)
     periods_behind = 1
-    while periods_behind < REMEMBERED and _end_of(missing.shifted(periods_behind)) + expected.late <= now:
+    while periods_behind < MAX_PERIODS_TO_LEARN and _end_of(missing.shifted(periods_behind)) + expected.late <= now:
         periods_behind += 1
     behind = now - due
     if behind >= _DEAD_AFTER[missing.cadence] and newest is not None:

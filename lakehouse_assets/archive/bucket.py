@@ -23,7 +23,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from lakehouse_assets.archive import request_values
-from lakehouse_assets.archive.request_values import held, scheme_and_host
+from lakehouse_assets.archive.request_values import scheme_and_host, validated
 from lakehouse_assets.errors import InputError, Side
 from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.telemetry.redaction import register_secret
@@ -74,7 +74,7 @@ class Credentials:
             if name == "session_token" and not value:
                 continue
             what = f"The {name} (LAKEHOUSE_LAKE_{name.upper()}, or that of another identity)"
-            object.__setattr__(self, name, held(rule, value, what))
+            object.__setattr__(self, name, validated(rule, value, what))
         register_secret(self.secret_access_key)
         register_secret(self.session_token)
 
@@ -126,12 +126,12 @@ class Bucket:
         for field_name, rule in rules.items():
             if value := getattr(self, field_name):
                 what = f"The {field_name} {value!r} of bucket {self.name!r}"
-                object.__setattr__(self, field_name, held(rule, value, what))
+                object.__setattr__(self, field_name, validated(rule, value, what))
         if self.endpoint_url is not None:
             self._validate_endpoint(self.endpoint_url)
 
     def _validate_endpoint(self, endpoint_url: str) -> None:
-        url = held(request_values.endpoint, endpoint_url, f"The endpoint of bucket {self.name}")
+        url = validated(request_values.endpoint, endpoint_url, f"The endpoint of bucket {self.name}")
         object.__setattr__(self, "endpoint_url", url)
         scheme, host = scheme_and_host(url)
         if is_loopback(host):
@@ -197,7 +197,7 @@ class Bucket:
         the default chain that no request can carry."""
         is_explicit = self.credentials is not None or self.anonymous
         for name, rule in () if is_explicit else _CHAIN_VARIABLES.items():
-            if (value := os.environ.get(name)) and held(rule, value, f"The variable {name}") != value:
+            if (value := os.environ.get(name)) and validated(rule, value, f"The variable {name}") != value:
                 raise InputError(f"The variable {name} has surrounding blanks or line breaks; remove them.")
         # An explicit identity ignores profiles, so that a stale AWS_PROFILE does no harm.
         core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if is_explicit else None)

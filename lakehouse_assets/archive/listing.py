@@ -21,7 +21,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     ALL_SYMBOLS,
     Folder,
     Layout,
-    SymbolPlace,
+    SymbolLocation,
     UnrecognizedKey,
     compiled,
 )
@@ -76,13 +76,13 @@ class Listing:
     """Archive objects of a range, unrecognized keys beside them, and the number of requests.
 
     ``objects`` has OBJECT_SCHEMA and one row per key; ``key`` is the source key, also in the listing of a lake.
-    ``strays`` are the first of ``strays_total`` unrecognized keys.
+    ``unrecognized`` are the first of ``unrecognized_total`` unrecognized keys.
     """
 
     objects: pl.DataFrame
-    strays: tuple[UnrecognizedKey, ...]
+    unrecognized: tuple[UnrecognizedKey, ...]
     requests: int
-    strays_total: int = 0
+    unrecognized_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ class Lister:
         symbols, it is ``*`` alone.
         """
         layout = dataset.layout
-        if layout.symbol_place is SymbolPlace.NOWHERE:
+        if layout.symbol_location is SymbolLocation.NOWHERE:
             return SymbolNames((ALL_SYMBOLS,))
-        if layout.symbol_place is SymbolPlace.FOLDERS:
+        if layout.symbol_location is SymbolLocation.FOLDERS:
             names = set(self._folders(layout.root))
         else:
             with ThreadPoolExecutor(max_workers=self._concurrency) as pool:
@@ -163,7 +163,7 @@ class Lister:
         batches = list(self.batches(dataset, folders))
         unrecognized = UnrecognizedKeys()
         for batch in batches:
-            unrecognized.add(batch.strays, batch.strays_total)
+            unrecognized.add(batch.unrecognized, batch.unrecognized_total)
         return Listing(
             pl.concat([OBJECT_SCHEMA.to_frame(), *(batch.objects for batch in batches)]),
             tuple(unrecognized.named),

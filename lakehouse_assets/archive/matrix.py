@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
 from lakehouse_assets.archive.matrix_errors import (
     Place,
     did_you_mean,
@@ -254,6 +254,6 @@ def _inapplicable(dataset_name: object) -> list[str]:
         return []
     is_inapplicable = {
         "intervals": not dataset.publication.intervals,
-        "symbols": dataset.layout.symbol_place is SymbolPlace.NOWHERE,
+        "symbols": dataset.layout.symbol_location is SymbolLocation.NOWHERE,
     }
     return [field for field, inapplicable in is_inapplicable.items() if inapplicable]

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationInfo
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
 from lakehouse_assets.archive.matrix_errors import Place, did_you_mean, fault, faults, skipped
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.symbol_filter import ALL, SymbolFilter
@@ -68,7 +68,7 @@ def to_intervals(value: Any, info: ValidationInfo) -> tuple[str, ...]:
 
 def to_symbols(value: SymbolFilter, info: ValidationInfo) -> SymbolFilter:
     dataset = _dataset_of(info)
-    if dataset.layout.symbol_place is SymbolPlace.NOWHERE and value.model_dump() != SymbolFilter().model_dump():
+    if dataset.layout.symbol_location is SymbolLocation.NOWHERE and value.model_dump() != SymbolFilter().model_dump():
         raise fault(f"each file of {dataset} holds all symbols; remove the field")
     quotes = dataset.source.quote_assets.get(dataset.market, ())
     unknown: list[tuple[Place, str]] = []

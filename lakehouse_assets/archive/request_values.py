@@ -31,7 +31,7 @@ _WRITE_IT = "write it as https://host[:port]"
 _NO_URL = f"is not a URL; {_WRITE_IT}"
 
 
-def held(rule: Callable[[str], str], value: str, what: str) -> str:
+def validated(rule: Callable[[str], str], value: str, what: str) -> str:
     """The value as the rule returns it. Raises InputError, whose message begins with ``what``."""
     try:
         return rule(value)

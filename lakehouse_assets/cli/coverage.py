@@ -13,7 +13,7 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, load_ma
 from lakehouse_assets.archive.period import Cadence, Period, month_expr
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.coverage import DatasetCoverage, coverage
+from lakehouse_assets.lake.coverage import CoverageStatus, coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
@@ -21,11 +21,11 @@ from lakehouse_assets.settings import load_settings
 
 SYMBOLS_SHOWN = 40
 _MARKS = {
-    DatasetCoverage.COMPLETE: "[green]█[/green]",
-    DatasetCoverage.PARTIAL: "[yellow]▒[/yellow]",
-    DatasetCoverage.MISSING: "[red]x[/red]",
-    DatasetCoverage.QUARANTINED: "[magenta]![/magenta]",
-    DatasetCoverage.NOT_PUBLISHED: "[dim]·[/dim]",
+    CoverageStatus.COMPLETE: "[green]█[/green]",
+    CoverageStatus.PARTIAL: "[yellow]▒[/yellow]",
+    CoverageStatus.MISSING: "[red]x[/red]",
+    CoverageStatus.QUARANTINED: "[magenta]![/magenta]",
+    CoverageStatus.NOT_PUBLISHED: "[dim]·[/dim]",
 }
 
 
@@ -116,7 +116,7 @@ def _one(lake: Lake, entry: DatasetEntry, symbol: str | None, html: Path | None,
     console.print(f"{entry.dataset}, {shown[0]} to {shown[-1]}, one mark per period:")
     for name, rows in list(covered.group_by("symbol", maintain_order=True))[:SYMBOLS_SHOWN]:
         marks = dict(rows.select("period", "cover").iter_rows())
-        line = "".join(_MARKS[DatasetCoverage(marks[period])] if period in marks else " " for period in shown)
+        line = "".join(_MARKS[CoverageStatus(marks[period])] if period in marks else " " for period in shown)
         console.print(f"{escape(str(name[0])[:24]):24} {line}", no_wrap=True, highlight=False)
     symbols = covered["symbol"].n_unique()
     if symbols > SYMBOLS_SHOWN:
@@ -125,6 +125,6 @@ def _one(lake: Lake, entry: DatasetEntry, symbol: str | None, html: Path | None,
         )
     counts = Counter(dict(covered.group_by("cover").len().iter_rows()))
     console.print(
-        "  ".join(f"{_MARKS[cover]} {cover.value.replace('_', ' ')} {counts[cover.value]}" for cover in DatasetCoverage)
+        "  ".join(f"{_MARKS[cover]} {cover.value.replace('_', ' ')} {counts[cover.value]}" for cover in CoverageStatus)
     )
     return 0

@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 from rich.markup import escape
 
-from lakehouse_assets.archive.catalog.catalog import Catalog, Depth, against_matrix, changes_between
+from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth, against_matrix, changes_between
 from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.matrix import ArchiveMatrix, load_matrix
@@ -47,7 +47,7 @@ def run_discover(options: DiscoverOptions, *, as_json: bool) -> int:
         settings.source.bucket(exchange),
         markets=None if options.market is None else [options.market],
         data_types=None if options.data_type is None else [options.data_type],
-        depth=Depth.EXACT if options.exact else Depth.SHALLOW,
+        depth=CatalogDepth.EXACT if options.exact else CatalogDepth.SHALLOW,
         concurrency=options.concurrency,
     )
     before = _last(settings, exchange.name)
@@ -128,7 +128,7 @@ def _document(catalog: Catalog, changes: pl.DataFrame | None, differences: pl.Da
         "requests": catalog.requests,
         "seconds": round(catalog.seconds, 3),
         "datasets": _plain(catalog.datasets()),
-        "strays": _plain(catalog.strays.drop("exchange")),
+        "strays": _plain(catalog.unrecognized.drop("exchange")),
         "changes": None if changes is None else _plain(changes),
         "against_matrix": _plain(differences),
     }
@@ -161,7 +161,7 @@ def _print(catalog: Catalog, before: Catalog | None, changes: pl.DataFrame | Non
             "?" if row["bytes"] is None else f"{approximately}{output.size(row['bytes'])}",
         )
     console.print(shown)
-    for row in catalog.strays.head(ROWS).to_dicts():
+    for row in catalog.unrecognized.head(ROWS).to_dicts():
         count = f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}"
         place = repr(row["prefix"]) if row["prefix"] else "the root"
         console.print(

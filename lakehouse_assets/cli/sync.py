@@ -157,7 +157,7 @@ def run_sync(
             approve=_approval(allow_spending),
             accept_withdrawals=accept_withdrawals,
         )
-    failed = [period for period in report.incomplete if not period.narrowed or period.failed]
+    failed = [period for period in report.incomplete if not period.partial or period.failed]
     if as_json:
         output.print_json(_document(report, ok=not failed))
     else:
@@ -226,7 +226,7 @@ def _print_report(report: SyncReport, failed: list[PeriodReport], source_url: st
 
 
 def _state(period: PeriodReport) -> str:
-    if period.state is PeriodState.INCOMPLETE and period.narrowed and not period.failed:
+    if period.state is PeriodState.INCOMPLETE and period.partial and not period.failed:
         return "partial"
     return period.state.value.replace("_", " ")
 
@@ -237,7 +237,7 @@ def _notes(report: SyncReport, failed: list[PeriodReport], source_url: str) -> l
     if unpublished:
         window = unpublished[0] if len(unpublished) == 1 else f"{unpublished[0]} to {unpublished[-1]}"
         notes.append(f"Not published yet: {len(unpublished)} of {len(report.periods)} periods ({window}).")
-    if any(period.narrowed and not period.is_complete and period.expected for period in report.periods):
+    if any(period.partial and not period.is_complete and period.expected for period in report.periods):
         notes.append("Partial, because of --symbols or --intervals: the rest of these periods is not in the lake.")
     notes += report.notes
     if doubted := doubted_text(report, source_url):

@@ -12,14 +12,14 @@ from lakehouse_assets.cli.progress import Bar, progress_bar
 from lakehouse_assets.cli.sync import prepare_sync
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.lake.sync_log import HISTORY_TABLE, rebuild_history
+from lakehouse_assets.lake.sync_log import SYNC_LOG_TABLE, rebuild_sync_log
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.sync.adopt import adopt, rebuild_manifest
 from lakehouse_assets.sync.integrity.verify import OnRead, Reading, Verification, Verifier
 
 PROBLEMS_SHOWN = 20
 
-HISTORY = HISTORY_TABLE.rsplit("/", 1)[-1]
+HISTORY = SYNC_LOG_TABLE.rsplit("/", 1)[-1]
 """Names the history of syncs in place of a dataset."""
 
 
@@ -27,7 +27,7 @@ def run_verify(dataset: str, first: str, last: str, *, force: bool, as_json: boo
     """Read objects that are not verified yet and print the results. Returns 1 if any object is wrong or unread."""
     scope, _engine = prepare_sync(dataset, first, last, None, None)
     with progress_bar("reading the manifest") as bar:
-        done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, again=force, on_read=_shown_on(bar))
+        done = _verifier(scope.entry).verify(scope.entry.dataset, scope.names, force=force, on_read=_shown_on(bar))
     return _report(f"Verified: {scope.entry.dataset}", done, as_json=as_json)
 
 
@@ -62,7 +62,7 @@ def run_rebuild(dataset: str, *, as_json: bool) -> int:
 
 
 def _rebuild_history(lake: Lake, *, as_json: bool) -> int:
-    recovered = rebuild_history(lake)
+    recovered = rebuild_sync_log(lake)
     if as_json:
         output.print_json({"dataset": HISTORY, "rows_added": recovered})
     else:

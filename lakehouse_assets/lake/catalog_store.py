@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named
@@ -54,9 +54,12 @@ def write_catalog(
     if not accept_withdrawals:
         _require_plausible(catalog, before, doubt or WithdrawalLimits())
     symbols = reference(catalog, before)
-    if not catalog.strays.is_empty():
+    if not catalog.unrecognized.is_empty():
         write_rows(
-            lake, _table(catalog.exchange, "strays"), catalog.strays.select(*taken, pl.all()), partition_by=["month"]
+            lake,
+            _table(catalog.exchange, "strays"),
+            catalog.unrecognized.select(*taken, pl.all()),
+            partition_by=["month"],
         )
     write_rows(lake, _table(catalog.exchange, "symbols"), symbols, mode="overwrite")
     write_rows(lake, _table(catalog.exchange, "spans"), catalog.spans.select(*taken, pl.all()), partition_by=["month"])
@@ -101,9 +104,9 @@ def read_catalog(lake: Lake, exchange: str) -> Catalog | None:
     return Catalog(
         exchange=exchange,
         taken_at=taken_at,
-        depth=Depth(spans["depth"][0]),
+        depth=CatalogDepth(spans["depth"][0]),
         spans=spans.select(SPAN_SCHEMA.names()),
-        strays=unrecognized.filter(pl.col("taken_at") == taken_at).select(UNRECOGNIZED_SCHEMA.names()),
+        unrecognized=unrecognized.filter(pl.col("taken_at") == taken_at).select(UNRECOGNIZED_SCHEMA.names()),
     )
 
 

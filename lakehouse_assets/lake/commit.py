@@ -23,7 +23,7 @@ from lakehouse_assets.lake.delta.table import open_delta
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
 
-DELETES_NOTHING = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+KEEP_LOG_FILES = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """The sync identity may not delete; maintenance cleans up the log."""
 
 COMPACT_EVERY = 10
@@ -32,7 +32,7 @@ files; a compaction makes as many requests. With ten, an append takes about 15 r
 
 COMMIT_SECONDS = 60.0
 
-HURRIED = {"timeout": "5s", "connect_timeout": "3s", "max_retries": "1", "retry_timeout": "10s"}
+FAIL_FAST_OPTIONS = {"timeout": "5s", "connect_timeout": "3s", "max_retries": "1", "retry_timeout": "10s"}
 """Storage options for best-effort records. By default, delta-rs retries a request for three minutes."""
 
 DEFAULT_REMEDY = "Restore its files from the bucket's versions, or move the table away: the next run creates a new one."
@@ -86,7 +86,7 @@ def write_rows(
             partition_by=partition_by,
             storage_options=storage,
             writer_properties=_WRITTEN_WITH,
-            post_commithook_properties=DELETES_NOTHING,
+            post_commithook_properties=KEEP_LOG_FILES,
         )
         return opened
 
@@ -115,7 +115,7 @@ def read_rows(
         # Polars inherits the table's options, but accepts this one as a number only.
         scan = pl.scan_delta(opened, storage_options={"max_retries": int(options["max_retries"])} if options else None)
         selected = scan if where is None else scan.filter(where)
-        return with_all(selected, schema).collect().select(schema.names()).cast(schema)
+        return with_missing_columns(selected, schema).collect().select(schema.names()).cast(schema)
     except READ_ERRORS as error:
         raise table_error("Reading", lake, table, error, remedy=remedy) from error
 
@@ -138,13 +138,13 @@ def read_months(
         months = [month for month, names in files.items() if wanted(month, names)]
         if not months:
             return files, schema.to_frame()
-        rows = with_all(pl.scan_delta(opened).filter(pl.col("month").is_in(months)), schema)
+        rows = with_missing_columns(pl.scan_delta(opened).filter(pl.col("month").is_in(months)), schema)
         return files, rows.select(schema.names()).collect().cast(schema)
     except READ_ERRORS as error:
         raise table_error("Reading", lake, table, error, remedy=remedy) from error
 
 
-def with_all(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+def with_missing_columns(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     """The rows with every column of the schema: columns that the table lacks, since it is older, are null."""
     existing = rows.collect_schema()
     return rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in existing)
@@ -181,7 +181,7 @@ def _compact(table: DeltaTable, *, max_files: int | None) -> None:
             table.optimize.compact(
                 [("month", "in", months)],
                 writer_properties=_WRITTEN_WITH,
-                post_commithook_properties=DELETES_NOTHING,
+                post_commithook_properties=KEEP_LOG_FILES,
             )
         table.create_checkpoint()
     except READ_ERRORS as error:

@@ -14,7 +14,7 @@ from lakehouse_assets.lake.manifest_stats import is_complete
 from lakehouse_assets.lake.states import Integrity, ObjectState
 
 
-class DatasetCoverage(StrEnum):
+class CoverageStatus(StrEnum):
     """Coverage of one symbol in one period. ``quarantined``: the content of an object contradicts its checksum.
     ``not_published``: it was synced, and the exchange lists no object of it."""
 
@@ -63,14 +63,14 @@ def coverage(lake: Lake, dataset: Dataset, *, symbol: str | None = None) -> pl.D
         )
         .with_columns(
             pl.when(quarantined > 0)
-            .then(pl.lit(DatasetCoverage.QUARANTINED.value))
+            .then(pl.lit(CoverageStatus.QUARANTINED.value))
             .when(expected == 0)
-            .then(pl.lit(DatasetCoverage.NOT_PUBLISHED.value))
+            .then(pl.lit(CoverageStatus.NOT_PUBLISHED.value))
             .when(is_complete())
-            .then(pl.lit(DatasetCoverage.COMPLETE.value))
+            .then(pl.lit(CoverageStatus.COMPLETE.value))
             .when(present == 0)
-            .then(pl.lit(DatasetCoverage.MISSING.value))
-            .otherwise(pl.lit(DatasetCoverage.PARTIAL.value))
+            .then(pl.lit(CoverageStatus.MISSING.value))
+            .otherwise(pl.lit(CoverageStatus.PARTIAL.value))
             .alias("cover")
         )
         .sort("symbol", "period")

@@ -15,12 +15,12 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import period_range
-from lakehouse_assets.lake.coverage import DatasetCoverage
+from lakehouse_assets.lake.coverage import CoverageStatus
 
 MAX_DETAILED_CELLS = 20_000
 """Incomplete cells whose counts and notes the page carries; the others show their state only."""
 
-_LETTERS = {cover.value: letter for cover, letter in zip(DatasetCoverage, "abcde", strict=True)}
+_LETTERS = {cover.value: letter for cover, letter in zip(CoverageStatus, "abcde", strict=True)}
 _NEVER_SYNCED = "."
 
 
@@ -37,7 +37,7 @@ def coverage_page(dataset: Dataset, covered: pl.DataFrame, *, now: datetime | No
 def _document(dataset: Dataset, covered: pl.DataFrame, now: datetime) -> dict[str, object]:
     periods = _periods(dataset, covered)
     incomplete = covered.filter(
-        ~pl.col("cover").is_in([DatasetCoverage.COMPLETE.value, DatasetCoverage.NOT_PUBLISHED.value])
+        ~pl.col("cover").is_in([CoverageStatus.COMPLETE.value, CoverageStatus.NOT_PUBLISHED.value])
     )
     summary = f"{covered['symbol'].n_unique()} symbols, as of {now:%Y-%m-%d %H:%M} UTC."
     if incomplete.height > MAX_DETAILED_CELLS:

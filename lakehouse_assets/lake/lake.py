@@ -12,7 +12,7 @@ from lakehouse_assets.archive.bucket import TOKEN_VARIABLES, Bucket, Credentials
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of, store_error
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA
-from lakehouse_assets.archive.request_values import held
+from lakehouse_assets.archive.request_values import validated
 from lakehouse_assets.errors import InputError, Side, StoreError
 from lakehouse_assets.loopback import LOOPBACK
 
@@ -25,7 +25,9 @@ class Lake:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        prefix = held(request_values.prefix, self.prefix, f"The lake prefix {self.prefix!r} (LAKEHOUSE_LAKE_PREFIX)")
+        prefix = validated(
+            request_values.prefix, self.prefix, f"The lake prefix {self.prefix!r} (LAKEHOUSE_LAKE_PREFIX)"
+        )
         object.__setattr__(self, "prefix", f"{prefix}/" if prefix else "")
 
     def key(self, relative: str) -> str:

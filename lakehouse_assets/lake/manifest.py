@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import months_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
+from lakehouse_assets.lake.commit import KEEP_LOG_FILES, commit_attempts, files_by_month, with_missing_columns
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
 from lakehouse_assets.lake.delta.repair import restart_log
 from lakehouse_assets.lake.delta.table import open_delta
@@ -162,7 +162,7 @@ class Manifest:
         if table is None:
             return RECORDED_SCHEMA.to_frame()
         within = pl.col("key") >= first if end is None else (pl.col("key") >= first) & (pl.col("key") < end)
-        rows = with_all(_scan(table, periods), MANIFEST_SCHEMA)
+        rows = with_missing_columns(_scan(table, periods), MANIFEST_SCHEMA)
         return self.collect(rows.filter(within).select(RECORDED_SCHEMA.names()))
 
     def months(self) -> tuple[dict[str, frozenset[str]], Callable[[Sequence[str]], pl.LazyFrame]]:
@@ -175,7 +175,9 @@ class Manifest:
             return {}, lambda _months: MANIFEST_SCHEMA.to_frame().lazy()
 
         def scan(months: Sequence[str]) -> pl.LazyFrame:
-            return with_all(pl.scan_delta(table).filter(pl.col("month").is_in(list(months))), MANIFEST_SCHEMA)
+            return with_missing_columns(
+                pl.scan_delta(table).filter(pl.col("month").is_in(list(months))), MANIFEST_SCHEMA
+            )
 
         return files_by_month(table), scan
 
@@ -245,7 +247,7 @@ class Manifest:
             predicate=_predicate(periods),
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
-            post_commithook_properties=DELETES_NOTHING,
+            post_commithook_properties=KEEP_LOG_FILES,
         )
         return rows
 
@@ -297,7 +299,9 @@ def _snapshot(table: DeltaTable | None, periods: Sequence[str]) -> ManifestSnaps
     if table is None:
         return ManifestSnapshot(MANIFEST_SCHEMA.to_frame(), None)
     # A table made by an earlier version lacks columns that were added later; the next write adds them.
-    return ManifestSnapshot(_fitting(with_all(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version())
+    return ManifestSnapshot(
+        _fitting(with_missing_columns(_scan(table, periods), MANIFEST_SCHEMA).collect()), table.version()
+    )
 
 
 def _scan(table: DeltaTable, periods: Sequence[str]) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from functools import cached_property
 import polars as pl
 from deltalake import DeltaTable
 
-from lakehouse_assets.lake.commit import files_by_month, with_all
+from lakehouse_assets.lake.commit import files_by_month, with_missing_columns
 from lakehouse_assets.lake.delta.errors import READ_ERRORS
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.states import ObjectState
@@ -48,7 +48,7 @@ class ManifestSummary:
     symbols: frozenset[str]
 
     @cached_property
-    def whole(self) -> dict[str, int]:
+    def complete(self) -> dict[str, int]:
         """The number of present objects of each complete period: all its objects are in the lake or withdrawn."""
         by_period = self.counts.group_by("period").agg(
             (pl.col("state").is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value]) & (pl.col("missed") == 0))
@@ -133,7 +133,7 @@ class ManifestCache:
 def _summarized_months(table: DeltaTable, months: list[str]) -> tuple[pl.DataFrame, frozenset[str]]:
     if not months:
         return _COUNTS.to_frame(), frozenset()
-    scan = with_all(pl.scan_delta(table).filter(pl.col("month").is_in(months)), MANIFEST_SCHEMA)
+    scan = with_missing_columns(pl.scan_delta(table).filter(pl.col("month").is_in(months)), MANIFEST_SCHEMA)
     counts = scan.group_by("month", "period", "state").agg(
         pl.len().alias("objects"),
         pl.col("missed_at").count().alias("missed"),

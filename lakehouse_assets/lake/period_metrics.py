@@ -11,9 +11,9 @@ from lakehouse_assets.archive.period import month_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.lake.sync_log import read_history_if_any
+from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 
-FOLLOWED_DAYS = 14
+MAX_DISCOVERY_LAG_DAYS = 14
 """A period that was copied later than this after its publication was backfilled: its discovery lag is left out."""
 
 PERIOD_METRICS_SCHEMA = pl.Schema(
@@ -32,7 +32,7 @@ PERIOD_METRICS_SCHEMA = pl.Schema(
 """One row per period, named and measured as in observability/expectations/quantities.py; null where unknown."""
 
 
-def volumes(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
+def period_metrics(lake: Lake, dataset: Dataset, *, since: str) -> pl.DataFrame:
     """PERIOD_METRICS_SCHEMA of the periods from ``since`` on, sorted. Reads the manifest and the sync log once each.
 
     If a period was synced several times, seconds and throughput are those of the sync that copied most bytes,
@@ -67,14 +67,16 @@ def _manifest_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
             lag.alias("discovery_lag"),
         )
         .with_columns(
-            pl.when(pl.col("discovery_lag").is_between(0, FOLLOWED_DAYS * 86_400)).then(pl.col("discovery_lag"))
+            pl.when(pl.col("discovery_lag").is_between(0, MAX_DISCOVERY_LAG_DAYS * 86_400)).then(
+                pl.col("discovery_lag")
+            )
         ),
     )
 
 
 def _sync_metrics(lake: Lake, dataset: Dataset, since: str) -> pl.DataFrame:
     # A period is synced after it begins, so earlier months of the log have no row of it.
-    rows = read_history_if_any(lake, since=date.fromisoformat(f"{month_of(since)}-01"), dataset=dataset.name)
+    rows = read_sync_log_or_empty(lake, since=date.fromisoformat(f"{month_of(since)}-01"), dataset=dataset.name)
     largest_sync = pl.col("bytes_copied").arg_max()
     return (
         rows.filter(pl.col("period") >= since)

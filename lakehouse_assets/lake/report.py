@@ -48,7 +48,7 @@ class PeriodReport:
     ``integrity`` counts the present objects by Integrity (lake/states.py).
     ``digest`` changes exactly when the period's content does.
     ``vanished`` objects are withdrawn; ``doubted`` and ``sidecars_doubted`` are lacking in an implausible listing
-    (lake/withdrawal.py). ``narrowed``: the run was limited to symbols or intervals.
+    (lake/withdrawal.py). ``partial``: the run was limited to symbols or intervals.
     """
 
     period: str
@@ -73,7 +73,7 @@ class PeriodReport:
     digest: str
     doubted: int = 0
     sidecars_doubted: int = 0
-    narrowed: bool = False
+    partial: bool = False
 
     @property
     def operations(self) -> int:
@@ -112,16 +112,17 @@ class PeriodReport:
 class SyncReport:
     """A complete sync. ``listing_requests`` counts pages; ``mode_note`` is the reason why direct was not used.
 
-    ``strays`` are the first of ``strays_total`` unrecognized keys, with their reasons. ``left_out`` are the first of
-    ``left_out_total`` folders that are not symbols by the exchange's grammar; the lake has nothing of them.
+    ``unrecognized`` are the first of ``unrecognized_total`` keys that are not of the dataset, with their reasons.
+    ``left_out`` are the first of ``left_out_total`` folders that are not symbols by the exchange's grammar; the lake
+    has nothing of them.
     """
 
     dataset: str
     periods: tuple[PeriodReport, ...]
     seconds: float
     listing_requests: int
-    strays: tuple[tuple[str, str], ...] = field(default=())
-    strays_total: int = 0
+    unrecognized: tuple[tuple[str, str], ...] = field(default=())
+    unrecognized_total: int = 0
     left_out: tuple[str, ...] = field(default=())
     left_out_total: int = 0
     mode_note: str | None = None
@@ -134,9 +135,11 @@ class SyncReport:
     def notes(self) -> list[str]:
         """What is not copied from the source, a line each. Names are escaped, so every line is printable."""
         notes = self.left_out_notes
-        if self.strays_total:
-            named = _some([f"{key!r}: {reason}" for key, reason in self.strays], self.strays_total)
-            notes.append(f"{self.strays_total} keys of the source are not archive objects and are ignored: {named}.")
+        if self.unrecognized_total:
+            named = _some([f"{key!r}: {reason}" for key, reason in self.unrecognized], self.unrecognized_total)
+            notes.append(
+                f"{self.unrecognized_total} keys of the source are not archive objects and are ignored: {named}."
+            )
         return notes
 
     @property

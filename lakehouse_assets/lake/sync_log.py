@@ -15,22 +15,22 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from lakehouse_assets.errors import DamagedError, StoreError
-from lakehouse_assets.lake.commit import HURRIED, compact, read_months, read_rows, write_rows
+from lakehouse_assets.lake.commit import FAIL_FAST_OPTIONS, compact, read_months, read_rows, write_rows
 from lakehouse_assets.lake.delta.repair import restart_log, row_files, rows_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import SyncReport
 from lakehouse_assets.observability.telemetry.metrics import RECORDS_LOST, count
 
-HISTORY_TABLE = "_manifest/_syncs"
+SYNC_LOG_TABLE = "_manifest/_syncs"
 
-HISTORY_REMEDY = "Rebuild it: lakehouse rebuild-manifests _syncs. Syncs go on without it."
+SYNC_LOG_REMEDY = "Rebuild it: lakehouse rebuild-manifests _syncs. Syncs go on without it."
 
 RECORD_SECONDS = 10.0
 """How long a sync retries a commit of its row. If a write took longer than this, the sync writes no further rows."""
 
 _log = logging.getLogger(__name__)
 
-HISTORY_SCHEMA = pl.Schema(
+SYNC_LOG_SCHEMA = pl.Schema(
     {
         "month": pl.String,
         "synced_at": pl.Datetime("us", "UTC"),
@@ -68,14 +68,14 @@ class SyncLogWriter:
 
     def record(self, report: SyncReport) -> None:
         if self._given_up:
-            count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+            count(RECORDS_LOST, 1, record=SYNC_LOG_TABLE)
             return
         started = time.monotonic()
         try:
             append_sync_log(self.lake, report, run_id=self.run_id)
         except StoreError as error:
             self._given_up = True
-            count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+            count(RECORDS_LOST, 1, record=SYNC_LOG_TABLE)
             _log.warning("The sync of %s is not in the sync log: %s", report.dataset, error)
             return
         if (seconds := time.monotonic() - started) > RECORD_SECONDS:
@@ -112,20 +112,20 @@ def append_sync_log(lake: Lake, report: SyncReport, *, run_id: str | None) -> in
     ]
     if not rows:
         return 0
-    frame = pl.DataFrame(rows, schema=HISTORY_SCHEMA, orient="row")
+    frame = pl.DataFrame(rows, schema=SYNC_LOG_SCHEMA, orient="row")
     write_rows(
         lake,
-        HISTORY_TABLE,
+        SYNC_LOG_TABLE,
         frame,
-        remedy=HISTORY_REMEDY,
+        remedy=SYNC_LOG_REMEDY,
         partition_by=["month"],
         seconds=RECORD_SECONDS,
-        options=HURRIED,
+        options=FAIL_FAST_OPTIONS,
     )
     return frame.height
 
 
-def read_history(
+def read_sync_log(
     lake: Lake, *, since: date | None = None, dataset: str | None = None, options: dict[str, str] | None = None
 ) -> pl.DataFrame:
     """The rows of the log, HISTORY_SCHEMA, oldest first; empty before the first sync. ``since`` and ``dataset`` select
@@ -136,44 +136,44 @@ def read_history(
         where &= pl.col("month") >= f"{since:%Y-%m}"
     if dataset is not None:
         where &= pl.col("dataset") == dataset
-    rows = read_rows(lake, HISTORY_TABLE, HISTORY_SCHEMA, where, remedy=HISTORY_REMEDY, options=options)
+    rows = read_rows(lake, SYNC_LOG_TABLE, SYNC_LOG_SCHEMA, where, remedy=SYNC_LOG_REMEDY, options=options)
     return rows.sort("synced_at")
 
 
-def read_history_if_any(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
+def read_sync_log_or_empty(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
     """As :func:`read_history`; empty, with a warning, if the log cannot be read within seconds."""
     try:
-        return read_history(lake, since=since, dataset=dataset, options=HURRIED)
+        return read_sync_log(lake, since=since, dataset=dataset, options=FAIL_FAST_OPTIONS)
     except StoreError as error:
-        count(RECORDS_LOST, 1, record=HISTORY_TABLE)
+        count(RECORDS_LOST, 1, record=SYNC_LOG_TABLE)
         _log.warning("The sync log cannot be read: %s", error)
-        return HISTORY_SCHEMA.to_frame()
+        return SYNC_LOG_SCHEMA.to_frame()
 
 
-def rebuild_history(lake: Lake) -> int:
+def rebuild_sync_log(lake: Lake) -> int:
     """Restart a damaged sync log in place, with the rows that its files still have. Returns the number of rows
     recovered, 0 if the log is intact. Raises StoreError."""
     try:
-        read_history(lake)
+        read_sync_log(lake)
     except DamagedError:
-        restart_log(lake, HISTORY_TABLE, HISTORY_SCHEMA)
+        restart_log(lake, SYNC_LOG_TABLE, SYNC_LOG_SCHEMA)
     else:
         return 0
-    files = row_files(lake, HISTORY_TABLE)
+    files = row_files(lake, SYNC_LOG_TABLE)
     recovered = 0
     for month in sorted({file.month for file in files}):
-        rows = HISTORY_SCHEMA.to_frame()
-        for file_rows in rows_of(lake, [file for file in files if file.month == month], HISTORY_SCHEMA):
+        rows = SYNC_LOG_SCHEMA.to_frame()
+        for file_rows in rows_of(lake, [file for file in files if file.month == month], SYNC_LOG_SCHEMA):
             # A compaction leaves the old files, so a row may be in several.
             rows = pl.concat([rows, file_rows]).unique()
-        write_rows(lake, HISTORY_TABLE, rows.sort("synced_at"), remedy=HISTORY_REMEDY, partition_by=["month"])
+        write_rows(lake, SYNC_LOG_TABLE, rows.sort("synced_at"), remedy=SYNC_LOG_REMEDY, partition_by=["month"])
         recovered += rows.height
     return recovered
 
 
-def compact_history(lake: Lake) -> None:
+def compact_sync_log(lake: Lake) -> None:
     """Compact the files of every month, however many; a writer compacts only a bounded number in passing."""
-    compact(lake, HISTORY_TABLE)
+    compact(lake, SYNC_LOG_TABLE)
 
 
 @dataclass
@@ -188,10 +188,10 @@ class SyncTotals:
         Raises StoreError."""
         files, rows = read_months(
             self.lake,
-            HISTORY_TABLE,
-            HISTORY_SCHEMA,
+            SYNC_LOG_TABLE,
+            SYNC_LOG_SCHEMA,
             lambda month, names: month not in self._months or self._months[month][0] != names,
-            remedy=HISTORY_REMEDY,
+            remedy=SYNC_LOG_REMEDY,
         )
         totals = _totals(rows)
         changed = set(rows["month"])
@@ -203,7 +203,7 @@ class SyncTotals:
 
 
 def _totals(rows: pl.DataFrame) -> pl.DataFrame:
-    numbers = [name for name, dtype in HISTORY_SCHEMA.items() if dtype.is_numeric()]
+    numbers = [name for name, dtype in SYNC_LOG_SCHEMA.items() if dtype.is_numeric()]
     return rows.group_by("month", "dataset", "state").agg(
         pl.len().cast(pl.Int64).alias("periods"), pl.col(numbers).sum()
     )

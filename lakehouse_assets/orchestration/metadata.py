@@ -54,8 +54,8 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
 def left_out_metadata(report: SyncReport) -> dict[str, dg.MetadataValue]:
     """Unrecognized keys and symbols that a sync did not copy; empty without any."""
     metadata: dict[str, dg.MetadataValue] = {}
-    if report.strays_total:
-        metadata["strays"] = dg.MetadataValue.int(report.strays_total)
+    if report.unrecognized_total:
+        metadata["strays"] = dg.MetadataValue.int(report.unrecognized_total)
     if report.left_out_total:
         metadata["symbols_left_out"] = dg.MetadataValue.int(report.left_out_total)
         named = [printable(name) for name in report.left_out[:LEFT_OUT_NAMED]]

@@ -123,23 +123,23 @@ def followed_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date
     return TrackedPeriods(
         since=first,
         newest=newest,
-        open=tuple(period for period in periods if str(period) not in known.whole)[-WINDOW:],
-        recent=tuple(period for period in periods[-NEWEST:] if str(period) in known.whole),
+        open=tuple(period for period in periods if str(period) not in known.complete)[-WINDOW:],
+        recent=tuple(period for period in periods[-NEWEST:] if str(period) in known.complete),
     )
 
 
 def rescanned_periods(entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods) -> list[Period]:
     """Every period that a rescan lists, ascending: the tracked ones, and older ones that are complete in the lake."""
     first, newest = followed.since, followed.newest
-    complete = [entry.dataset.period(text) for text in known.whole]
+    complete = [entry.dataset.period(text) for text in known.complete]
     older = [period for period in complete if entry.first_period <= period < first and period <= newest]
     return [*older, *(period_range(first, newest) if first <= newest else ())]
 
 
 def usual_objects(known: ManifestSummary, period: Period) -> int | None:
     """The number of objects of the latest complete period before this one; None without one."""
-    earlier = [text for text in known.whole if text < str(period)]
-    return known.whole[max(earlier)] if earlier else None
+    earlier = [text for text in known.complete if text < str(period)]
+    return known.complete[max(earlier)] if earlier else None
 
 
 def seen_by_canaries(entry: DatasetEntry, source: Lister, periods: Sequence[Period]) -> set[str] | None:

@@ -208,8 +208,8 @@ class Engine:
             ),
             seconds=time.monotonic() - started,
             listing_requests=packed.requests + sum(report.listing_requests for report in reports),
-            strays=tuple((unrecognized.key, unrecognized.reason) for unrecognized in packed.unrecognized.named),
-            strays_total=packed.unrecognized.total,
+            unrecognized=tuple((unrecognized.key, unrecognized.reason) for unrecognized in packed.unrecognized.named),
+            unrecognized_total=packed.unrecognized.total,
             left_out=packed.left_out[:LEFT_OUT_NAMED],
             left_out_total=len(packed.left_out),
         )

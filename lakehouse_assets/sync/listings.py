@@ -84,7 +84,9 @@ class PackedSnapshot:
     def unpacked(self) -> ListingSnapshot:
         """The complete scope, with the number of requests and the unrecognized keys."""
         snapshot = self.of(self.scope)
-        source = replace(snapshot.source, strays=tuple(self.unrecognized.named), strays_total=self.unrecognized.total)
+        source = replace(
+            snapshot.source, unrecognized=tuple(self.unrecognized.named), unrecognized_total=self.unrecognized.total
+        )
         return replace(snapshot, source=replace(source, requests=self.requests))
 
     def of(self, window: Scope) -> ListingSnapshot:
@@ -122,7 +124,7 @@ class _PackedListing:
         self.unrecognized = UnrecognizedKeys()
         self.requests = 0
         for batch in batches:
-            self.unrecognized.add(batch.strays, batch.strays_total)
+            self.unrecognized.add(batch.unrecognized, batch.unrecognized_total)
             self.requests += batch.requests
             # The periods of a scope may have gaps; a listing has none.
             rows = batch.objects.filter(pl.col("period").is_in(periods))

@@ -313,7 +313,7 @@ def period_reports(
                 integrity=integrity.get(period, {}),
                 failures=tuple(failures.get(period, ())),
                 digest=digests[period],
-                narrowed=partial,
+                partial=partial,
             )
         )
     return tuple(reports)

@@ -17,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.commit import DELETES_NOTHING
+from lakehouse_assets.lake.commit import KEEP_LOG_FILES
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
 from lakehouse_assets.lake.delta.table import open_delta
 from lakehouse_assets.lake.lake import Lake
@@ -98,7 +98,7 @@ def open_or_create(lake: Lake, table: Table, *, retention_days: int = RETENTION_
         )
     added = [field for field in wanted.fields if field.name not in stored]
     if added:
-        delta.alter.add_columns(added, post_commithook_properties=DELETES_NOTHING)
+        delta.alter.add_columns(added, post_commithook_properties=KEEP_LOG_FILES)
     return delta
 
 
@@ -196,7 +196,7 @@ def commit(
         commit_properties=CommitProperties(
             custom_metadata=dict(metadata), app_transactions=[Transaction(f"lakehouse/{month}", delta.version() + 1)]
         ),
-        post_commithook_properties=DELETES_NOTHING,
+        post_commithook_properties=KEEP_LOG_FILES,
     )
     delta.update_incremental()
     return delta.version()

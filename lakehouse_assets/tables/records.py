@@ -10,7 +10,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse_assets.archive.period import month_of, months_of
 from lakehouse_assets.errors import StoreError
-from lakehouse_assets.lake.commit import DELETES_NOTHING, commit_attempts, files_by_month, with_all
+from lakehouse_assets.lake.commit import KEEP_LOG_FILES, commit_attempts, files_by_month, with_missing_columns
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import REMEDY, open_table
@@ -52,7 +52,7 @@ class PeriodRecords:
         table = open_table(self._lake, self._place)
         if table is None:
             return self._schema.to_frame().select(names)
-        scan = with_all(pl.scan_delta(table), self._schema)
+        scan = with_missing_columns(pl.scan_delta(table), self._schema)
         if periods:
             scan = scan.filter(_in_periods(periods))
         elif months:
@@ -89,7 +89,7 @@ class PeriodRecords:
         table = open_table(self._lake, self._place)
         if table is None:
             return self._schema.to_frame()
-        rows = with_all(pl.scan_delta(table).filter(_in_periods(periods)), self._schema)
+        rows = with_missing_columns(pl.scan_delta(table).filter(_in_periods(periods)), self._schema)
         before = rows.select(self._schema.names()).collect()
         after = change(before).select(self._schema.names()).cast(dict(self._schema))
         flat = [name for name, dtype in self._schema.items() if not dtype.is_nested()]
@@ -123,7 +123,7 @@ class PeriodRecords:
             schema_mode="merge",
             writer_properties=WriterProperties(compression="ZSTD"),
             commit_properties=CommitProperties(custom_metadata={"run_id": run_id or ""}),
-            post_commithook_properties=DELETES_NOTHING,
+            post_commithook_properties=KEEP_LOG_FILES,
         )
 
     def _create(self) -> DeltaTable:

@@ -45,7 +45,7 @@ class PeriodBuild:
     rows: int = 0
     daily: int = 0
     monthly: int = 0
-    troubles: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
     content: str | None = None
     reason: str | None = None
 

@@ -46,7 +46,7 @@ def test_a_day_is_late_from_10_utc_of_the_next_one_and_stalled_from_the_third(
     now: str, standing: str, behind: int
 ) -> None:
     verdict = judge(DAY, now)
-    assert (verdict.standing, verdict.periods_behind) == (standing, behind)
+    assert (verdict.status, verdict.periods_behind) == (standing, behind)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_day_is_late_from_10_utc_of_the_next_one_and_stalled_from_the_third(
     ],
 )
 def test_a_month_is_late_from_its_eighth_day_on_and_stalled_from_its_fifteenth(now: str, standing: str) -> None:
-    assert judge(MONTH, now).standing == standing
+    assert judge(MONTH, now).status == standing
 
 
 def test_the_first_missing_period_and_the_delay_are_reported() -> None:
@@ -70,18 +70,18 @@ def test_the_first_missing_period_and_the_delay_are_reported() -> None:
 
 
 def test_a_publication_that_ended_is_dead_and_never_late() -> None:
-    assert judge(DAY, "2024-03-20 12:00", last=DAY).standing is AvailabilityStatus.DEAD
-    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).standing is AvailabilityStatus.STALLED
+    assert judge(DAY, "2024-03-20 12:00", last=DAY).status is AvailabilityStatus.DEAD
+    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).status is AvailabilityStatus.STALLED
 
 
 def test_a_dataset_without_any_period_is_behind_from_its_first_tracked_one_and_not_dead() -> None:
     verdict = judge(None, "2024-12-31 12:00", first=DAY)
-    assert (verdict.standing, verdict.missing, verdict.periods_behind) == ("stalled", DAY, 60)
+    assert (verdict.status, verdict.missing, verdict.periods_behind) == ("stalled", DAY, 60)
 
 
 def test_periods_before_the_first_tracked_one_are_ignored() -> None:
     old = DAY.shifted(-300)
-    assert judge(old, "2024-03-05 09:59", first=DAY).standing is AvailabilityStatus.ON_TIME
+    assert judge(old, "2024-03-05 09:59", first=DAY).status is AvailabilityStatus.ON_TIME
     assert judge(old, "2024-03-05 10:00", first=DAY).missing == DAY
 
 

@@ -74,7 +74,7 @@ def test_sidecars_are_columns_of_their_objects_and_orphans_are_unrecognized(worl
     [row] = listing.objects.to_dicts()
     assert row["key"] == key
     assert row["sidecar_size"] > 64
-    assert [(unrecognized.key, unrecognized.reason) for unrecognized in listing.strays] == [
+    assert [(unrecognized.key, unrecognized.reason) for unrecognized in listing.unrecognized] == [
         (orphan, "it is a sidecar without its object")
     ]
 

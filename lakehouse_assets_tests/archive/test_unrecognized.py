@@ -41,7 +41,7 @@ def counts_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert listing.objects["sidecar_size"].null_count() == 0
-    return listing.objects.height, listing.strays_total, listing.strays, most
+    return listing.objects.height, listing.unrecognized_total, listing.unrecognized, most
 
 
 def test_unrecognized_keys_are_all_counted_and_the_first_are_named_in_bounded_memory() -> None:

@@ -113,7 +113,7 @@ def adaptive(series: Labelled) -> set[date]:
     return {
         day
         for history, day, value in history_and_value(series)
-        if detector.judge(QUANTITIES["bytes"], history, day, value).is_unusual
+        if detector.evaluate(QUANTITIES["bytes"], history, day, value).is_unusual
     }
 
 
@@ -219,7 +219,7 @@ def _weeks_of(entries: Sequence[DatasetEntry], seed: int) -> Iterator[tuple[date
                 str(verdict)
                 for quantity, values in series[name].items()
                 if (
-                    verdict := detector.judge(
+                    verdict := detector.evaluate(
                         QUANTITIES[quantity], values.items(), today, values[today], cadence=cadence
                     )
                 ).is_unusual

@@ -31,7 +31,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.orchestration.discovery.cursor import DatasetState, DiscoveryCursor
-from lakehouse_assets.orchestration.discovery.rescan import _wanted
+from lakehouse_assets.orchestration.discovery.rescan import scope_digest
 from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.cost import CostLimit
@@ -183,7 +183,7 @@ def _probe(endpoint_url: str, reach: dict[str, str], size: Size) -> None:
     cursor = DiscoveryCursor(
         ticked=seen,
         datasets={
-            entry.dataset.name: DatasetState(listed=seen, rescanned=seen, wanted=_wanted(entry, FIRST))
+            entry.dataset.name: DatasetState(listed=seen, rescanned=seen, scope_digest=scope_digest(entry, FIRST))
             for entry in entries
         },
     )
@@ -200,9 +200,9 @@ def _probe(endpoint_url: str, reach: dict[str, str], size: Size) -> None:
                 entries,
                 source=source,
                 lake=lake,
-                memory=memory,
+                manifests=memory,
                 settings=SETTINGS,
-                ceiling=CostLimit(None, None, ""),
+                cost_limit=CostLimit(None, None, ""),
                 now=now,
                 log=_Log(),
             )

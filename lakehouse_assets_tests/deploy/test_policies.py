@@ -11,7 +11,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats
-from lakehouse_assets.lake.sync_log import read_history
+from lakehouse_assets.lake.sync_log import read_sync_log
 from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets_tests.deploy.policies import Asked, action_of, allowed, denied, policy
 from lakehouse_assets_tests.deploy.rendered import DEPLOY
@@ -75,7 +75,7 @@ def test_the_reader_identity_may_read_everything_that_exporter_and_verification_
     world.engine().sync(scope(world.entry(), DAY))
     proxy.requests.clear()
     lake: Lake = world.lake
-    assert read_history(lake).height == 1
+    assert read_sync_log(lake).height == 1
     ManifestStats(lake).of(Dataset.parse(KLINES))
     asked = of_the_lake(world, proxy)
     assert {each.action for each in asked} == {"s3:ListBucket", "s3:GetObject"}

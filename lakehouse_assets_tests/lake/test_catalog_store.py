@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from lakehouse_assets.archive.catalog.catalog import Depth
+from lakehouse_assets.archive.catalog.catalog import CatalogDepth
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake import catalog_store
 from lakehouse_assets.lake.catalog_store import read_catalog, read_symbols, universe, write_catalog
@@ -25,7 +25,7 @@ def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_ke
     old = catalog_of(
         "binance",
         pl.DataFrame([span(KLINES, "AUSDT", "2022-01-01", "2022-05-31", interval="1m")]),
-        strays=[unrecognized_row("data2/", "staging", known=True)],
+        unrecognized=[unrecognized_row("data2/", "staging", known=True)],
         taken_at=datetime(2022, 6, 30, 23, 59, tzinfo=UTC),
     )
     new = catalog_of(
@@ -36,8 +36,8 @@ def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_ke
                 span(KLINES, "币安人生USDT", None, None),
             ]
         ),
-        strays=[unrecognized_row("data9/", "unknown")],
-        depth=Depth.SHALLOW,
+        unrecognized=[unrecognized_row("data9/", "unknown")],
+        depth=CatalogDepth.SHALLOW,
     )
     for each in (old, new):
         write_catalog(world.lake, each)
@@ -45,7 +45,7 @@ def test_the_newest_catalog_is_read_back_as_it_was_written_and_the_former_are_ke
         assert back is not None
         assert (back.taken_at, back.depth) == (each.taken_at, each.depth)
         assert back.spans.equals(each.spans)
-        assert back.strays.equals(each.strays)
+        assert back.unrecognized.equals(each.unrecognized)
     kept = pl.read_delta(world.lake.url("_catalog/binance/spans"), storage_options=world.lake.delta_options)
     assert kept.group_by("taken_at").len().height == 2
     assert read_catalog(world.lake, "gate") is None
@@ -80,7 +80,7 @@ def test_a_partially_written_catalog_is_ignored(world: World, monkeypatch: pytes
     second = catalog_of(
         "binance",
         pl.DataFrame([span(KLINES, "BUSDT", "2022-01-01", "2022-06-30")]),
-        strays=[unrecognized_row("data9/", "unknown")],
+        unrecognized=[unrecognized_row("data9/", "unknown")],
         taken_at=datetime(2022, 7, 2, tzinfo=UTC),
     )
     whole = catalog_store.write_rows
@@ -96,7 +96,7 @@ def test_a_partially_written_catalog_is_ignored(world: World, monkeypatch: pytes
             write_catalog(world.lake, second)
     back = read_catalog(world.lake, "binance")
     assert back is not None
-    assert (back.taken_at, back.strays.height) == (first.taken_at, 0)
+    assert (back.taken_at, back.unrecognized.height) == (first.taken_at, 0)
     assert set(read_symbols(world.lake, "binance")["symbol"]) == {"AUSDT", "BUSDT"}  # written before what tells of it
     write_catalog(world.lake, second)
     table = DeltaTable(world.lake.url("_catalog/binance/symbols"), storage_options=world.lake.delta_options)
@@ -116,8 +116,8 @@ def test_a_catalog_dated_in_the_future_is_not_the_newest(world: World, ahead: ti
     assert back.taken_at == now - timedelta(days=45)
 
 
-@pytest.mark.parametrize("depth", list(Depth))
-def test_a_catalog_that_lacks_many_symbols_is_not_stored_unless_accepted(world: World, depth: Depth) -> None:
+@pytest.mark.parametrize("depth", list(CatalogDepth))
+def test_a_catalog_that_lacks_many_symbols_is_not_stored_unless_accepted(world: World, depth: CatalogDepth) -> None:
     rows = [span(KLINES, f"A{number:02}USDT", "2022-01-01", "2022-06-30") for number in range(40)]
     write_catalog(world.lake, catalog_of("binance", pl.DataFrame(rows)))
     later = datetime(2022, 7, 2, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.coverage import COVERAGE_SCHEMA, DatasetCoverage, coverage
+from lakehouse_assets.lake.coverage import COVERAGE_SCHEMA, CoverageStatus, coverage
 from lakehouse_assets.lake.coverage_page import MAX_DETAILED_CELLS, coverage_page
 from lakehouse_assets_tests.world import KLINES, World, scope
 
@@ -21,7 +21,7 @@ DATASET = Dataset.parse(KLINES)
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
-def frame(rows: list[tuple[str, str, DatasetCoverage]], note: str | None = None) -> pl.DataFrame:
+def frame(rows: list[tuple[str, str, CoverageStatus]], note: str | None = None) -> pl.DataFrame:
     full = [(symbol, period, cover.value, 2, 1, 0, note) for symbol, period, cover in rows]
     return pl.DataFrame(full, schema=COVERAGE_SCHEMA, orient="row").sort("symbol", "period")
 
@@ -30,7 +30,7 @@ def document(page: str) -> dict:
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def decoded(page: str) -> dict[tuple[str, str], DatasetCoverage]:
+def decoded(page: str) -> dict[tuple[str, str], CoverageStatus]:
     """The cells as the page's own script decodes them."""
     content, cells = document(page), {}
     for symbol, runs in content["rows"]:
@@ -39,7 +39,7 @@ def decoded(page: str) -> dict[tuple[str, str], DatasetCoverage]:
         for letter, times in re.findall(r"([a-e.])(\d*)", runs):
             for period in content["periods"][at : at + int(times or 1)]:
                 if letter != ".":
-                    cells[symbol, period] = list(DatasetCoverage)["abcde".index(letter)]
+                    cells[symbol, period] = list(CoverageStatus)["abcde".index(letter)]
             at += int(times or 1)
     return cells
 
@@ -76,22 +76,22 @@ def test_a_symbol_withdrawn_everywhere_is_not_published(world: World) -> None:
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.withdraw(key)
     world.engine().sync(scope(world.entry(), "2024-03-01"))
-    assert coverage(world.lake, DATASET)["cover"].to_list() == [DatasetCoverage.NOT_PUBLISHED.value]
+    assert coverage(world.lake, DATASET)["cover"].to_list() == [CoverageStatus.NOT_PUBLISHED.value]
 
 
 periods = st.dates(date(2024, 1, 1), date(2024, 4, 1)).map(str)
 symbols = st.sampled_from(["A", "BTCUSDT", "币安人生USDT", "a-b", "</script><b>", 'q"uo\\te', "\u2028"])
 
 
-@given(st.dictionaries(st.tuples(symbols, periods), st.sampled_from(list(DatasetCoverage)), max_size=60))
-def test_the_page_contains_every_cell(cells: dict[tuple[str, str], DatasetCoverage]) -> None:
+@given(st.dictionaries(st.tuples(symbols, periods), st.sampled_from(list(CoverageStatus)), max_size=60))
+def test_the_page_contains_every_cell(cells: dict[tuple[str, str], CoverageStatus]) -> None:
     page = coverage_page(DATASET, frame([(*place, cover) for place, cover in cells.items()]), now=NOW)
     assert decoded(page) == cells
 
 
 def test_hostile_names_and_notes_stay_text() -> None:
     page = coverage_page(
-        DATASET, frame([("</script><script>alert(1)//", "2024-01-01", DatasetCoverage.PARTIAL)], "<img src=x>")
+        DATASET, frame([("</script><script>alert(1)//", "2024-01-01", CoverageStatus.PARTIAL)], "<img src=x>")
     )
     assert page.count("<script") == 2
     assert "<img" not in page

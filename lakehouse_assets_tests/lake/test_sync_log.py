@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.lake.sync_log import efficiency, read_history
+from lakehouse_assets.lake.sync_log import efficiency, read_sync_log
 from lakehouse_assets_tests.world import World, days, scope
 
 
@@ -13,7 +13,7 @@ def test_each_mode_adds_its_cost_and_its_savings(world: World) -> None:
         days("2024-03-01", "2024-03-03"), (SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED), strict=True
     ):
         world.engine().sync(scope(world.entry(), day), mode=mode, run_id=f"run-{mode}")
-    history = read_history(world.lake)
+    history = read_sync_log(world.lake)
     assert history["period"].to_list() == days("2024-03-01", "2024-03-03")
     assert history["run_id"].to_list() == ["run-direct", "run-relay", "run-staged"]
     assert history["operations"].to_list() == [2, 4, 10]
@@ -33,9 +33,9 @@ def test_a_sync_that_changes_nothing_leaves_no_row(world: World) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"])
     for _ in range(2):
         world.engine().sync(scope(world.entry(), "2024-03-01"))
-    assert read_history(world.lake).height == 1
+    assert read_sync_log(world.lake).height == 1
 
 
 def test_a_lake_without_any_sync_has_an_empty_sync_log(world: World) -> None:
-    assert read_history(world.lake).is_empty()
-    assert efficiency(read_history(world.lake), by="day").is_empty()
+    assert read_sync_log(world.lake).is_empty()
+    assert efficiency(read_sync_log(world.lake), by="day").is_empty()

@@ -196,14 +196,14 @@ class _Once:
 def test_the_watch_asks_for_a_doubted_period_until_it_is_whole_again(synced: World) -> None:
     world, entry = synced, asked(synced).entry
     memory, manifest = ManifestCache(), synced.manifest()
-    assert set(memory.known(manifest).whole) == set(DAYS)
+    assert set(memory.known(manifest).complete) == set(DAYS)
     with edited(world.source, without("-1h-")) as source:
         assert set(differing(world, entry, source)) == set(DAYS)
         world.engine(source).sync(asked(world))
-    assert memory.known(manifest).whole == {}
+    assert memory.known(manifest).complete == {}
     assert set(differing(world, entry, world.source)) == set(DAYS)
     world.engine().sync(asked(world))
-    assert set(memory.known(manifest).whole) == set(DAYS)
+    assert set(memory.known(manifest).complete) == set(DAYS)
     assert differing(world, entry, world.source) == []
 
 
@@ -225,7 +225,7 @@ def test_a_manifest_from_before_is_read_and_doubts_as_well(synced: World) -> Non
     older = pl.read_delta(manifest.url, storage_options=synced.lake.delta_options)
     older = older.drop("missed_at", "sidecar_withdrawn")
     write_deltalake(table, older, mode="overwrite", schema_mode="overwrite", partition_by=["month"])
-    assert set(ManifestCache().known(manifest).whole) == set(DAYS)
+    assert set(ManifestCache().known(manifest).complete) == set(DAYS)
     assert manifest.contents(DAYS)["missed_at"].null_count() == ALL
     census = ManifestStats(synced.lake)
     assert census.of(asked(synced).entry.dataset)["doubted"].sum() == 0

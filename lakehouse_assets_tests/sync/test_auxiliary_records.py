@@ -11,9 +11,9 @@ import pytest
 
 from lakehouse_assets.lake import commit, sync_log
 from lakehouse_assets.lake.commit import write_rows
-from lakehouse_assets.lake.period_metrics import volumes
+from lakehouse_assets.lake.period_metrics import period_metrics
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE, SyncTotals, read_history
+from lakehouse_assets.lake.sync_log import SYNC_LOG_SCHEMA, SYNC_LOG_TABLE, SyncTotals, read_sync_log
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers import probe
 from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, recorded_capability
@@ -44,18 +44,20 @@ TROUBLES = {
 def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
     world: World, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr(sync_log, "HURRIED", commit.HURRIED | {"timeout": "300ms", "retry_timeout": "500ms"})
+    monkeypatch.setattr(
+        sync_log, "FAIL_FAST_OPTIONS", commit.FAIL_FAST_OPTIONS | {"timeout": "300ms", "retry_timeout": "500ms"}
+    )
     monkeypatch.setattr(sync_log, "RECORD_SECONDS", 0.3)
     monkeypatch.setattr(probe, "TIMEOUT", timedelta(seconds=0.3))
     world.publish(["BTCUSDT"], MARCH)
     met = TROUBLES[trouble]
-    rules = [Rule(met.fault, met.operations, record) for record in (HISTORY_TABLE, PROBE_FOLDER)]
+    rules = [Rule(met.fault, met.operations, record) for record in (SYNC_LOG_TABLE, PROBE_FOLDER)]
     with Proxy(world.store.endpoint_url, *rules).running() as proxy:
         faulty = through(world, proxy)
         engine = Engine(faulty.source, faulty.lake, EngineOptions(part_objects=1))
         report = engine.sync(scope(world.entry(), MARCH[0], MARCH[-1]))
         assert all(rule.struck for rule in rules)
-        known = volumes(faulty.lake, world.entry().dataset, since=MARCH[0])
+        known = period_metrics(faulty.lake, world.entry().dataset, since=MARCH[0])
         assert known["objects"].to_list() == [1.0] * len(MARCH)
     assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
     assert world.manifest().read(()).height == len(MARCH)
@@ -67,7 +69,7 @@ def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
 ) -> None:
     world.publish(["BTCUSDT"], MARCH)
     world.engine().sync(scope(world.entry(), MARCH[0]))
-    world.overwrite_in_lake(f"{HISTORY_TABLE}/_delta_log/00000000000000000000.json", body)
+    world.overwrite_in_lake(f"{SYNC_LOG_TABLE}/_delta_log/00000000000000000000.json", body)
     caplog.set_level(logging.WARNING, sync_log.__name__)
     engine = Engine(world.source, world.lake, EngineOptions(part_objects=1))
     assert engine.sync(scope(world.entry(), MARCH[1], MARCH[-1])).total("copied") == len(MARCH) - 1
@@ -98,15 +100,15 @@ def test_a_verdict_from_a_clock_ahead_is_asked_for_again() -> None:
 
 
 def append(world: World, month: str, *, number: int = 1) -> None:
-    empty = dict.fromkeys(HISTORY_SCHEMA)
+    empty = dict.fromkeys(SYNC_LOG_SCHEMA)
     known = {"dataset": KLINES, "period": f"{month}-01", "state": "complete", "bytes_copied": number}
     rows = [empty | known | {"month": month, "synced_at": datetime.now(UTC)}]
-    write_rows(world.lake, HISTORY_TABLE, pl.DataFrame(rows, schema=HISTORY_SCHEMA), partition_by=["month"])
+    write_rows(world.lake, SYNC_LOG_TABLE, pl.DataFrame(rows, schema=SYNC_LOG_SCHEMA), partition_by=["month"])
 
 
 def requests_of_reading(world: World) -> int:
     with Proxy(world.store.endpoint_url).running() as proxy:
-        read_history(through(world, proxy).lake)
+        read_sync_log(through(world, proxy).lake)
         return len(proxy.requests)
 
 
@@ -114,11 +116,11 @@ def test_reading_does_not_grow_with_all_that_was_ever_synced(world: World, monke
     monkeypatch.setattr(commit, "COMPACT_EVERY", 3)
     asked = []
     for syncs in (5, 10):
-        while read_history(world.lake).height < syncs:
+        while read_sync_log(world.lake).height < syncs:
             append(world, "2024-03", number=2)
         asked.append(requests_of_reading(world))
     assert asked[1] <= asked[0] + 2
-    rows = read_history(world.lake)
+    rows = read_sync_log(world.lake)
     assert (rows.height, rows["bytes_copied"].sum()) == (10, 20)
 
 
@@ -126,7 +128,7 @@ def test_only_the_months_that_are_asked_for_are_read(world: World) -> None:
     for month in ("2024-01", "2024-02", "2024-03"):
         append(world, month)
     with Proxy(world.store.endpoint_url).running() as proxy:
-        rows = read_history(through(world, proxy).lake, since=datetime(2024, 3, 15, tzinfo=UTC).date())
+        rows = read_sync_log(through(world, proxy).lake, since=datetime(2024, 3, 15, tzinfo=UTC).date())
         assert not proxy.counts("month=2024-01") + proxy.counts("month=2024-02")
     assert rows["month"].to_list() == ["2024-03"]
 
@@ -148,7 +150,7 @@ def test_totals_read_a_month_again_only_when_it_has_changed(world: World) -> Non
 def test_what_a_writer_leaves_is_put_together_at_once(world: World) -> None:
     for month in ("2024-01", "2024-01", "2024-02"):
         append(world, month)
-    sync_log.compact_history(world.lake)
-    files, _ = commit.read_months(world.lake, HISTORY_TABLE, HISTORY_SCHEMA, lambda _month, _files: False)
+    sync_log.compact_sync_log(world.lake)
+    files, _ = commit.read_months(world.lake, SYNC_LOG_TABLE, SYNC_LOG_SCHEMA, lambda _month, _files: False)
     assert {month: len(names) for month, names in files.items()} == {"2024-01": 1, "2024-02": 1}
-    assert read_history(world.lake).height == 3
+    assert read_sync_log(world.lake).height == 3

@@ -98,19 +98,19 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
         manifest_cache, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1]
     )
     entry, memory = world.entry(), ManifestCache()
-    assert memory.known(world.manifest()).whole == {}
+    assert memory.known(world.manifest()).complete == {}
     keys = world.publish(["AUSDT", "BUSDT"], WEEK)
     world.engine().sync(scope(entry, WEEK[0], WEEK[-2]))
-    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:-1], 2)
-    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:-1], 2)
+    assert memory.known(world.manifest()).complete == dict.fromkeys(WEEK[:-1], 2)
+    assert memory.known(world.manifest()).complete == dict.fromkeys(WEEK[:-1], 2)
     assert read == [["2024-02", "2024-03"]]
     world.engine().sync(scope(entry, WEEK[-1]))
-    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK, 2)
+    assert memory.known(world.manifest()).complete == dict.fromkeys(WEEK, 2)
     assert read[1:] == [["2024-03"]]
     world.withdraw(keys[0])
     world.engine().sync(scope(entry, WEEK[0]))
     now = memory.known(world.manifest())
-    assert now.whole == dict.fromkeys(WEEK, 2) | {WEEK[0]: 1}
+    assert now.complete == dict.fromkeys(WEEK, 2) | {WEEK[0]: 1}
     assert sorted(now.counts.rows()) == sorted(ManifestCache().known(world.manifest()).counts.rows())
     assert now.symbols == {world.symbol("AUSDT"), world.symbol("BUSDT")}
 
@@ -121,10 +121,10 @@ def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkey
     world.engine().sync(scope(world.entry(), WEEK[0]))
     memory = ManifestCache()
     first, second = memory.known(world.manifest()), memory.known(world.manifest())
-    assert first.whole == second.whole == {WEEK[0]: 1}
+    assert first.complete == second.complete == {WEEK[0]: 1}
     world.publish(["AUSDT"], WEEK[1:2])
     world.engine().sync(scope(world.entry(), WEEK[1]))
-    assert memory.known(world.manifest()).whole == dict.fromkeys(WEEK[:2], 1)
+    assert memory.known(world.manifest()).complete == dict.fromkeys(WEEK[:2], 1)
 
 
 def test_new_symbols_are_told_once_and_none_before_anything_is_known() -> None:

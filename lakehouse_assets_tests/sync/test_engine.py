@@ -156,7 +156,7 @@ def test_a_sync_narrowed_to_a_symbol_copies_that_and_judges_by_all(world: World)
     [period] = report.periods
     assert (period.state, period.copied, period.expected) == (PeriodState.INCOMPLETE, 1, 4)
     assert period.failed == 0
-    assert period.narrowed
+    assert period.partial
     rest = world.engine().sync(scope(entry, "2024-03-01"))
     assert (rest.periods[0].state, rest.total("copied")) == (PeriodState.COMPLETE, 3)
 

@@ -50,7 +50,7 @@ def test_a_snapshot_has_what_the_sides_list_in_whatever_batches(
     assert complete.lake.objects.height == 35
     assert complete.source.objects.sort("key").equals(listed(world, asked))
     assert complete.lake.objects.sort("key").equals(listed(world, asked, root=world.lake.key("archive/binance/")))
-    assert [stray.key for stray in complete.source.strays] == [world.key("BTCUSDT", RANGE[0]) + ".bak"]
+    assert [stray.key for stray in complete.source.unrecognized] == [world.key("BTCUSDT", RANGE[0]) + ".bak"]
     assert complete.requests == snapshot.requests == 4, "three folders in the source, one in the lake"
 
 

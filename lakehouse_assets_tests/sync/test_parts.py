@@ -9,7 +9,7 @@ import pytest
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.lake.sync_log import read_history
+from lakehouse_assets.lake.sync_log import read_sync_log
 from lakehouse_assets.sync.engine import Engine, EngineOptions, Progress, Stage
 from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets_tests.faults.proxy import LISTS, Meanwhile, Proxy, Rule
@@ -40,7 +40,7 @@ def test_a_range_in_parts_ends_as_in_one_piece(world: World) -> None:
     assert abs(sum(period.seconds for period in report.periods) - report.seconds) < report.seconds / 2
     rows = world.manifest().read(())
     assert (rows.height, set(rows["state"]), set(rows["run_id"])) == (20, {"present"}, {"r"})
-    assert read_history(world.lake)["period"].sort().to_list() == days(*RANGE)
+    assert read_sync_log(world.lake)["period"].sort().to_list() == days(*RANGE)
 
     whole = world.engine().check(scope(world.entry(), *RANGE))
     in_parts = engine(world).check(scope(world.entry(), *RANGE))
@@ -143,6 +143,6 @@ def test_a_source_that_is_lost_after_the_copies_takes_no_digest_along(world: Wor
     }
     assert rows["sha256"].null_count() == 1
     assert set(rows.drop_nulls("sha256")["integrity"]) == {"verified"}
-    assert read_history(world.lake)["run_id"].to_list() == ["lost"]
+    assert read_sync_log(world.lake)["run_id"].to_list() == ["lost"]
     report = world.engine().sync(scope(world.entry(), RANGE[0]))
     assert (report.total("copied"), report.periods[0].state) == (0, PeriodState.COMPLETE)

@@ -215,7 +215,7 @@ def test_a_commit_that_another_writer_overwrote_fails_its_periods(
         return done
 
     monkeypatch.setattr(build_module.Replacer, "replace", overwritten)
-    [period] = tabled.build(TWO, again=True).periods
+    [period] = tabled.build(TWO, force=True).periods
     assert period.state.value == "failed"
     assert "does not support conditional writes" in period.reason
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.catalog.changes import CHANGE_SCHEMA, Change, alar
 from lakehouse_assets.archive.catalog.spans import COUNTS, DATASET, SPAN_SCHEMA, merged_spans
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
@@ -29,7 +29,7 @@ __all__ = [
     "SPAN_SCHEMA",
     "UNRECOGNIZED_SCHEMA",
     "Catalog",
-    "Depth",
+    "CatalogDepth",
     "PublicationState",
     "against_matrix",
     "alarming",
@@ -72,7 +72,7 @@ NO_DATASET = "no known data set lies there"
 contain this text, and catalogs are compared by it."""
 
 
-class Depth(StrEnum):
+class CatalogDepth(StrEnum):
     """How a catalog was made: by listing every key, or from folder names and a sample of each dataset."""
 
     EXACT = "exact"
@@ -93,9 +93,9 @@ class Catalog:
 
     exchange: str
     taken_at: datetime
-    depth: Depth
+    depth: CatalogDepth
     spans: pl.DataFrame
-    strays: pl.DataFrame
+    unrecognized: pl.DataFrame
     markets: tuple[str, ...] | None = None
     data_types: tuple[str, ...] | None = None
     requests: int = 0
@@ -114,8 +114,8 @@ class Catalog:
 
     def names_all_symbols(self, name: str) -> bool:
         """Whether the catalog has all symbols of a dataset (``um/klines/daily``). A shallow walk skips old months."""
-        place = Dataset.parse(f"{self.exchange}/{name}").layout.symbol_place
-        return self.depth is Depth.EXACT or place is not SymbolPlace.FILE_NAMES
+        place = Dataset.parse(f"{self.exchange}/{name}").layout.symbol_location
+        return self.depth is CatalogDepth.EXACT or place is not SymbolLocation.FILE_NAMES
 
     def datasets(self) -> pl.DataFrame:
         """One row per dataset: symbols (and how many are live), intervals, first and last day, objects, bytes, state.
@@ -250,7 +250,7 @@ def changes_between(before: Catalog, now: Catalog) -> pl.DataFrame:
     ]
     shared = new.keys() & old.keys()
     # A sample may lack an interval that a complete listing has.
-    comparable = before.depth is Depth.EXACT or now.depth is Depth.SHALLOW
+    comparable = before.depth is CatalogDepth.EXACT or now.depth is CatalogDepth.SHALLOW
     for name in shared:
         old_row, new_row = old[name], new[name]
         if None not in (old_row["state"], new_row["state"]) and old_row["state"] != new_row["state"]:
@@ -270,8 +270,8 @@ def _both_cover(before: Catalog, now: Catalog, row: dict[str, str]) -> bool:
 def _new_prefixes(before: Catalog, now: Catalog) -> list[_Row]:
     if (before.markets, before.data_types) != (now.markets, now.data_types):
         return []
-    known = set(before.strays.select("prefix", "reason").iter_rows())
-    unknown = now.strays.filter(~pl.col("known")).select("prefix", "reason")
+    known = set(before.unrecognized.select("prefix", "reason").iter_rows())
+    unknown = now.unrecognized.filter(~pl.col("known")).select("prefix", "reason")
     return [
         (Change.NEW_PREFIX, "", prefix, [], None)
         if reason == NO_DATASET
@@ -298,7 +298,7 @@ def _symbol_changes(before: Catalog, now: Catalog, datasets: Collection[str]) ->
     )
     gone = old.join(new, on=keys, how="anti").with_columns(pl.col("last").alias("since"))
     changes = [(Change.NEW_SYMBOL, added), (Change.SYMBOL_QUIET, quiet)]
-    if now.depth is Depth.EXACT:
+    if now.depth is CatalogDepth.EXACT:
         changes.append((Change.SYMBOL_GONE, gone))
     return [
         frame.group_by("market", pl.col("symbol").alias("name"))
@@ -339,7 +339,7 @@ def against_matrix(catalog: Catalog, wanted: ArchiveMatrix) -> pl.DataFrame:
         market = entry.dataset.market
         surplus = [interval for interval in intervals if interval not in entry.intervals]
         rows += [(Change.INTERVAL_NOT_COLLECTED, market, interval, [name], None) for interval in surplus]
-        if intervals or catalog.depth is Depth.EXACT:
+        if intervals or catalog.depth is CatalogDepth.EXACT:
             missing = [interval for interval in entry.intervals if interval not in intervals]
             rows += [(Change.INTERVAL_NOT_PUBLISHED, market, interval, [name], None) for interval in missing]
         if not catalog.names_all_symbols(name):

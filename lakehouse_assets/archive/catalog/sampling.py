@@ -17,7 +17,7 @@ import polars as pl
 
 from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolPlace, compiled
+from lakehouse_assets.archive.exchanges.grammar import SymbolLocation, compiled
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence, Period
@@ -69,7 +69,7 @@ class Sampler:
 
     def _symbols(self, dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
         layout = dataset.layout
-        if layout.symbol_place is SymbolPlace.FOLDERS:
+        if layout.symbol_location is SymbolLocation.FOLDERS:
             names = sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
             return [name for name in names if compiled(layout.symbol).fullmatch(name)]
         if "{month}" not in layout.template:

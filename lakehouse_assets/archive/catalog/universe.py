@@ -13,7 +13,7 @@ from datetime import date
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth
 from lakehouse_assets.archive.catalog.spans import DATASET, merged_spans
 from lakehouse_assets.archive.catalog.symbol_tables import REUSED_TICKERS, TickerAssignment
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
@@ -98,7 +98,7 @@ def _published(catalog: Catalog, known: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.lit(value=True).alias("published"))
     )
     others = known.select(*_KEYS, "published").unique(_KEYS).join(listed, on=_KEYS, how="anti")
-    is_covered = pl.lit(catalog.depth is Depth.EXACT) & pl.struct("market", "data_type").map_elements(
+    is_covered = pl.lit(catalog.depth is CatalogDepth.EXACT) & pl.struct("market", "data_type").map_elements(
         lambda dataset: catalog.covers(dataset["market"], dataset["data_type"]), return_dtype=pl.Boolean
     )
     return pl.concat([listed, others.with_columns(pl.col("published") & ~is_covered)])

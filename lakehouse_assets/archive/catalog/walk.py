@@ -25,13 +25,13 @@ from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
     UNRECOGNIZED_SCHEMA,
     Catalog,
-    Depth,
+    CatalogDepth,
 )
 from lakehouse_assets.archive.catalog.sampling import Sampler
 from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA, merged_spans
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, SymbolPlace, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, SymbolLocation, UnrecognizedKey
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence
@@ -62,7 +62,7 @@ def discover(
     *,
     markets: Sequence[str] | None = None,
     data_types: Sequence[str] | None = None,
-    depth: Depth = Depth.EXACT,
+    depth: CatalogDepth = CatalogDepth.EXACT,
     concurrency: int = CONCURRENCY,
     now: datetime | None = None,
     on_progress: OnProgress = lambda _progress: None,
@@ -79,7 +79,7 @@ def discover(
     walk = _Walk(source, pages, wanted, depth=depth, concurrency=concurrency, on_progress=on_progress)
     walk.run()
     taken_at = now or datetime.now(UTC)
-    if depth is Depth.EXACT:
+    if depth is CatalogDepth.EXACT:
         spans = walk.spans()
     else:
         sampler = Sampler(pages, Lister(bucket, concurrency=concurrency), source.today(taken_at))
@@ -89,7 +89,7 @@ def discover(
         taken_at=taken_at,
         depth=depth,
         spans=_finished(spans, exchange),
-        strays=walk.unrecognized(),
+        unrecognized=walk.unrecognized(),
         markets=None if markets is None else tuple(markets),
         data_types=None if data_types is None else tuple(data_types),
         requests=pages.requests,
@@ -155,7 +155,7 @@ class _Walk:
         pages: KeyPages,
         wanted: Sequence[Dataset],
         *,
-        depth: Depth,
+        depth: CatalogDepth,
         concurrency: int,
         on_progress: OnProgress,
     ) -> None:
@@ -254,7 +254,7 @@ class _Walk:
         elif deepest:
             datasets = [dataset for dataset, _ in inside]
             result.units += [(dataset, prefix) for dataset in datasets if dataset in self._wanted]
-            if self._depth is Depth.EXACT:
+            if self._depth is CatalogDepth.EXACT:
                 result.tasks.append(partial(self._unit, prefix, datasets))
         return True
 
@@ -314,7 +314,7 @@ class _Walk:
 def _unit_depth(layout: Layout) -> int:
     """Number of slashes in the prefix of a unit, which is the symbol's folder, else the last folder."""
     folder = layout.template[: layout.template.rindex("/") + 1]
-    if layout.symbol_place is SymbolPlace.FOLDERS:
+    if layout.symbol_location is SymbolLocation.FOLDERS:
         folder = folder[: folder.index("/", folder.index("{symbol}")) + 1]
     return folder.count("/")
 

@@ -24,7 +24,7 @@ from lakehouse_assets.archive.exchanges.layout import (
     Folder,
     Layout,
     Publication,
-    SymbolPlace,
+    SymbolLocation,
     canonical_period,
     compiled,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "Layout",
     "ParsedKey",
     "Publication",
-    "SymbolPlace",
+    "SymbolLocation",
     "TermsOfUse",
     "UnrecognizedKey",
     "UnrecognizedRule",

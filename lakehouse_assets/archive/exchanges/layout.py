@@ -87,7 +87,7 @@ class Folder:
     symbols: tuple[str, ...] | None = None
 
 
-class SymbolPlace(StrEnum):
+class SymbolLocation(StrEnum):
     """Where a publication's keys contain the symbol: as a folder, at the beginning of the file name, or nowhere, since
     every file contains all symbols."""
 
@@ -148,10 +148,10 @@ class Layout:
         return self.template[self.template.rindex("}") + 1 :]
 
     @cached_property
-    def symbol_place(self) -> SymbolPlace:
+    def symbol_location(self) -> SymbolLocation:
         if "{symbol}" not in self.template:
-            return SymbolPlace.NOWHERE
-        return SymbolPlace.FOLDERS if "{symbol}" in self._folder else SymbolPlace.FILE_NAMES
+            return SymbolLocation.NOWHERE
+        return SymbolLocation.FOLDERS if "{symbol}" in self._folder else SymbolLocation.FILE_NAMES
 
     @cached_property
     def symbol_end(self) -> str:
@@ -222,13 +222,13 @@ class Layout:
     def folders(self, *, symbols: Iterable[str], intervals: Sequence[str], first: Period, last: Period) -> list[Folder]:
         """The folders to list for a range of periods: each once, with few requests and few unwanted keys."""
         choices: Sequence[str | None] = intervals if "{interval}" in self.template else (None,)
-        if self.symbol_place is SymbolPlace.FOLDERS:
+        if self.symbol_location is SymbolLocation.FOLDERS:
             return [
                 self.folder_of(symbol=symbol, interval=interval, first=first, last=last)
                 for symbol in symbols
                 for interval in choices
             ]
-        if self.symbol_place is SymbolPlace.NOWHERE:
+        if self.symbol_location is SymbolLocation.NOWHERE:
             symbols = tuple(symbols)[:1]
         groups = self._symbol_groups(sorted(symbols))
         return [

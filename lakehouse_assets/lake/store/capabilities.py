@@ -39,7 +39,7 @@ class StoreCapability:
     advice: str
 
 
-def look_at_abilities(client: Any, lake: Lake) -> Iterator[HealthFinding]:
+def check_capabilities(client: Any, lake: Lake) -> Iterator[HealthFinding]:
     """A finding per capability. BODY must have been written to PROBE."""
     fault = probe_conditional_writes(lake, PROBE)
     about = "lake: conditional writes"

@@ -78,7 +78,9 @@ def probe_conditional_writes(lake: Lake, place: str = PLACE) -> StoreFault | Non
     return StoreFault(CONDITION_IGNORED, "the store overwrites an object in spite of If-None-Match", True)
 
 
-def under(condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+def with_condition(
+    condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> Mapping[str, Any]:
     """Send a boto3 request with a condition, or without it if the store does not support it for this request.
 
     Without the condition, a concurrent write of another run is overwritten; the listing after the transfer reveals it.

@@ -123,7 +123,7 @@ class AdaptiveThresholdDetector:
     def __init__(self, parameters: Parameters | None = None) -> None:
         self._given = parameters
 
-    def judge(
+    def evaluate(
         self,
         quantity: Quantity,
         history: Iterable[tuple[date, float]],

@@ -11,8 +11,8 @@ from lakehouse_assets.orchestration.archives.cost_guard import approval
 from lakehouse_assets.orchestration.archives.expected_check import (
     ARCHIVE_QUANTITIES,
     build_expected_check,
+    evaluate,
     expected_result,
-    judge,
 )
 from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated_evaluation
 from lakehouse_assets.orchestration.archives.reporting import report_sync
@@ -122,7 +122,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
             report_sync(context, dataset, target, report, synced=is_sync, code_version=entry.code_version)
             complete = [period.period for period in report.periods if period.is_complete]
             if complete and dg.AssetCheckKey(key, EXPECTED) in context.selected_asset_check_keys:
-                result = expected_result(context, key, lambda: judge(target, dataset, complete))
+                result = expected_result(context, key, lambda: evaluate(target, dataset, complete))
                 if result is not None:
                     yield result
 

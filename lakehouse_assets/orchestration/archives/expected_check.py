@@ -11,7 +11,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.period_metrics import volumes
+from lakehouse_assets.lake.period_metrics import period_metrics
 from lakehouse_assets.observability.expectations.quantities import QUANTITIES
 from lakehouse_assets.observability.expectations.thresholds import (
     MONTHLY,
@@ -41,15 +41,15 @@ def build_expected_check(key: dg.AssetKey, quantities: str) -> dg.AssetCheckSpec
     )
 
 
-def judge(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdict]:
+def evaluate(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdict]:
     """Verdicts on the figures of the newest JUDGED of ``periods``, oldest first. Raises StoreError."""
     if not periods:
         return []
     since = _first_of_history(dataset.cadence, periods)
-    return _verdicts(volumes(lake, dataset, since=since), dataset.cadence, periods)
+    return _verdicts(period_metrics(lake, dataset, since=since), dataset.cadence, periods)
 
 
-def judge_rows(lake: Lake, rows_table: Table, periods: Sequence[str]) -> list[Verdict]:
+def evaluate_rows(lake: Lake, rows_table: Table, periods: Sequence[str]) -> list[Verdict]:
     """Verdicts on the number of a table's rows in the newest JUDGED of ``periods``. Raises StoreError."""
     if not periods:
         return []
@@ -110,7 +110,7 @@ def _verdicts(figures: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -
         }
         history = [(period.start, value) for period, value in series.items()]
         verdicts += [
-            detector.judge(quantity, history, period.start, series[period], cadence=cadence.value)
+            detector.evaluate(quantity, history, period.start, series[period], cadence=cadence.value)
             for period in newest
             if period in series
         ]

@@ -17,6 +17,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.archives.assets import ModeChoice
 from lakehouse_assets.orchestration.archives.cost_guard import approval
 from lakehouse_assets.orchestration.archives.reporting import report_sync
+from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import SpendingSettings, load_settings, read_group
@@ -50,10 +51,10 @@ class SyncRange(PeriodRange):
     allow_spending: bool = Field(default=False, description="Copy even if the estimate exceeds a cost limit.")
 
 
-class VerifyRange(PeriodRange):
+class VerifyRange(ForceConfig, PeriodRange):
     """What to verify."""
 
-    again: bool = Field(default=False, description="Read all objects, also those that are already verified.")
+    force: bool = Field(default=False, description="Read all objects, also those that are already verified.")
 
 
 @dg.op(description="Sync periods of one dataset into the lake; returns the totals.")
@@ -86,7 +87,7 @@ def verify_archive(
     entry, scope = _scope_of(config)
     with traced(context):
         verification = Verifier(source.bucket(entry.dataset.source), lake.lake()).verify(
-            entry.dataset, scope.names, again=config.again, run_id=context.run.run_id
+            entry.dataset, scope.names, force=config.is_forced, run_id=context.run.run_id
         )
         for complaint in (*verification.complaints, *verification.unread):
             context.log.warning("%s: %s: %s", complaint.state, complaint.key, complaint.note)

@@ -67,7 +67,7 @@ def evaluations(
     for cadence in Cadence:
         cadence_entries = [entry for entry in entries if entry.dataset.cadence is cadence]
         statuses = {
-            (name := entry.dataset.name): verdicts[name].standing if name in verdicts else states[name].status
+            (name := entry.dataset.name): verdicts[name].status if name in verdicts else states[name].status
             for entry in cadence_entries
         }
         behind = [name for name, status in statuses.items() if status in BEHIND]
@@ -78,7 +78,7 @@ def evaluations(
             if (verdict := verdicts.get(name)) is None:
                 continue
             others = f"{len(behind)} of {len(alive)}" if is_whole_exchange and name in behind else None
-            recorded = f"{verdict.standing}{' with others' if others else ''} {now.date()}"
+            recorded = f"{verdict.status}{' with others' if others else ''} {now.date()}"
             if states[name].recorded != recorded:
                 states[name].recorded = recorded
                 yield _evaluation(entry, verdict, others, lead=behind[0] if others and name != behind[0] else None)
@@ -94,7 +94,7 @@ def _evaluation(
     if lead:
         text += f" See {lead}."
     metadata: dict[str, dg.MetadataValue] = {
-        "standing": dg.MetadataValue.text(verdict.standing.value),
+        "standing": dg.MetadataValue.text(verdict.status.value),
         "periods_behind": dg.MetadataValue.int(verdict.periods_behind),
         "hours_behind": dg.MetadataValue.float(_hours(verdict.behind)),
         "late_after_hours": dg.MetadataValue.float(_hours(verdict.expectation.late)),
@@ -105,7 +105,7 @@ def _evaluation(
         metadata["newest_period"] = dg.MetadataValue.text(str(verdict.newest))
     if others:
         metadata["whole_exchange"] = dg.MetadataValue.text(dataset.exchange)
-    is_error = verdict.standing is AvailabilityStatus.STALLED and lead is None
+    is_error = verdict.status is AvailabilityStatus.STALLED and lead is None
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(dataset.asset_key),
         check_name=PUBLISHED,
@@ -118,11 +118,11 @@ def _evaluation(
 
 def _description(verdict: Availability) -> str:
     newest = f"The newest period is {verdict.newest}" if verdict.newest else "No period of it was ever listed"
-    if verdict.standing is AvailabilityStatus.ON_TIME:
+    if verdict.status is AvailabilityStatus.ON_TIME:
         return f"On time. {newest}."
-    if verdict.standing is AvailabilityStatus.DEAD:
+    if verdict.status is AvailabilityStatus.DEAD:
         return f"No longer published. {newest}."
-    word = "Late" if verdict.standing is AvailabilityStatus.LATE else "Stalled"
+    word = "Late" if verdict.status is AvailabilityStatus.LATE else "Stalled"
     return (
         f"{word}: {verdict.missing} was due {_duration(verdict.behind)} ago, {verdict.periods_behind} "
         f"{'period is' if verdict.periods_behind == 1 else 'periods are'} missing. {newest}."

@@ -49,7 +49,7 @@ def report_sync(
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
         # A partition that failed before and is not published now is missing, not failed.
         forget_partition_status(context.instance, key)
-    failed = [period for period in report.incomplete if not period.narrowed or period.failed]
+    failed = [period for period in report.incomplete if not period.partial or period.failed]
     if synced and failed:
         raise dg.Failure(
             description=f"{len(failed)} of {len(report.periods)} periods of {dataset} are incomplete: "

@@ -14,6 +14,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry, Verify
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import CHECKSUMS
+from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
@@ -27,10 +28,10 @@ VERIFIED = "verified"
 NAMED = 20
 
 
-class VerifyConfig(dg.Config):
+class VerifyConfig(ForceConfig):
     """Run configuration of a verification asset."""
 
-    again: bool = Field(default=False, description="Read all objects, also those that are already verified.")
+    force: bool = Field(default=False, description="Read all objects, also those that are already verified.")
 
 
 def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
@@ -62,7 +63,7 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
             verification = verifier.verify(
                 dataset,
                 sorted(context.partition_keys),
-                again=config.again,
+                force=config.is_forced,
                 sampled=entry.verify is Verify.SAMPLED,
                 run_id=context.run.run_id,
             )

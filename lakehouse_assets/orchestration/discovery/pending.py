@@ -55,7 +55,7 @@ class PendingPeriods:
             if waiting.status is not PendingStatus.REQUESTED or period in in_progress:
                 continue
             attempt = self._runs.last_attempt(name, period, waiting.fingerprint)
-            if period in manifest.whole and attempt is not None and attempt.succeeded:
+            if period in manifest.complete and attempt is not None and attempt.succeeded:
                 del pending[period]
             else:
                 self._set_run_over(period, waiting)

@@ -63,7 +63,7 @@ class Rescan:
         states = {entry.dataset.name: self._cursor.of(entry.dataset.name) for entry in entries}
         in_progress = sum(state.rescan_position is not None for state in states.values())
         for entry in entries:
-            state, digest = states[entry.dataset.name], _wanted(entry, since[entry.dataset.name])
+            state, digest = states[entry.dataset.name], scope_digest(entry, since[entry.dataset.name])
             if state.scope_digest != digest:
                 # The matrix selects something else than last time: start over.
                 state.rescan_position, state.rescanned, state.scope_digest = None, 0, digest
@@ -127,6 +127,6 @@ def _urgency(state: DatasetState) -> tuple[bool, float]:
     return state.rescan_position is None, state.rescanned
 
 
-def _wanted(entry: DatasetEntry, since: date) -> str:
+def scope_digest(entry: DatasetEntry, since: date) -> str:
     """Digest that changes when the matrix selects other objects or other periods."""
     return hashlib.sha256(f"{entry.code_version} {entry.catch_up} {since}".encode()).hexdigest()[:8]

@@ -45,7 +45,7 @@ def _build_sensor(
     default_status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
     exchange = exchange_named(exchange_name)
-    memory = ManifestCache()
+    manifests = ManifestCache()
 
     @dg.sensor(
         name=f"{exchange_name}_discovery",
@@ -66,9 +66,9 @@ def _build_sensor(
             entries,
             source=source.bucket(exchange),
             lake=lake.lake(),
-            memory=memory,
+            manifests=manifests,
             settings=settings,
-            ceiling=read_group(SpendingSettings).per_day,
+            cost_limit=read_group(SpendingSettings).per_day,
             now=at,
             log=context.log,
         )

@@ -118,9 +118,9 @@ class DiscoveryTick:
         *,
         source: Bucket,
         lake: Lake,
-        memory: ManifestCache,
+        manifests: ManifestCache,
         settings: DiscoverySettings,
-        ceiling: CostLimit,
+        cost_limit: CostLimit,
         now: float,
         log: Log,
     ) -> None:
@@ -129,7 +129,7 @@ class DiscoveryTick:
         self._entries = [entry for entry in entries if not entry.paused]
         self._source = Lister(source, concurrency=LIST_CONCURRENCY)
         self._lake = lake
-        self._manifests = memory
+        self._manifests = manifests
         self._settings = settings
         self._now = int(now)
         moment = datetime.fromtimestamp(now, UTC)
@@ -137,7 +137,7 @@ class DiscoveryTick:
         self._log = log
         self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
         self._budget = TickBudget(settings.budget_seconds)
-        self._is_closed = is_closed(instance, ceiling, moment)
+        self._is_closed = is_closed(instance, cost_limit, moment)
         self._results = _Results()
         cursor.keep({entry.dataset.name for entry in entries})
 

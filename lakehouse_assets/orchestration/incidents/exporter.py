@@ -32,7 +32,7 @@ from lakehouse_assets.observability.incidents.causes import Severity
 from lakehouse_assets.observability.telemetry import metrics
 from lakehouse_assets.observability.telemetry.metrics import METRICS, Metric, Origin, observable
 from lakehouse_assets.observability.telemetry.setup import flush_telemetry
-from lakehouse_assets.orchestration.archives.expected_check import judge
+from lakehouse_assets.orchestration.archives.expected_check import evaluate
 from lakehouse_assets.tables.stats import TableStats
 from lakehouse_assets.tables.table import Table, tables_of
 
@@ -128,7 +128,7 @@ class Exporter:
         known = self._unusual.get(dataset)
         # All times are compared: the latest one does not change after a clock that was ahead has written it.
         if known is None or not known[0].equals(synced):
-            verdicts = judge(self._lake, dataset, periods["period"].to_list())
+            verdicts = evaluate(self._lake, dataset, periods["period"].to_list())
             counted = Counter(dict.fromkeys((verdict.quantity.name for verdict in verdicts), 0))
             counted.update(verdict.quantity.name for verdict in verdicts if verdict.is_unusual)
             known = self._unusual[dataset] = (synced, counted)

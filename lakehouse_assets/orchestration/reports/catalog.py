@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lakehouse_assets.archive.catalog.catalog import (
     Catalog,
-    Depth,
+    CatalogDepth,
     against_matrix,
     alarming,
     changes_between,
@@ -35,14 +35,14 @@ EXACT_WEEKDAY = 6
 
 _CRON = "30 12 * * *"
 
-DepthChoice = Enum("DepthChoice", {depth.value: depth.value for depth in Depth})
+DepthChoice = Enum("DepthChoice", {depth.value: depth.value for depth in CatalogDepth})
 
 
 class CatalogConfig(dg.Config):
     """Run configuration of a catalog asset."""
 
     depth: DepthChoice = Field(
-        default=DepthChoice[Depth.EXACT.value],
+        default=DepthChoice[CatalogDepth.EXACT.value],
         description="exact: list every key. shallow: list folder names, and a sample of each dataset.",
     )
     accept_withdrawals: bool = Field(
@@ -98,7 +98,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
         now = discover(
             exchange.name,
             source.bucket(exchange),
-            depth=Depth(config.depth.value),
+            depth=CatalogDepth(config.depth.value),
             concurrency=config.concurrency,
             on_progress=_ProgressLog(context).show,
         )
@@ -117,7 +117,7 @@ def _build_schedule(exchange: str) -> dg.ScheduleDefinition:
 
     def depth_of_the_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         is_exact = context.scheduled_execution_time.weekday() == EXACT_WEEKDAY
-        depth = Depth.EXACT if is_exact else Depth.SHALLOW
+        depth = CatalogDepth.EXACT if is_exact else CatalogDepth.SHALLOW
         return dg.RunRequest(run_config={"ops": {_op(exchange): {"config": {"depth": depth.value}}}})
 
     return dg.ScheduleDefinition(
@@ -145,7 +145,7 @@ class _ProgressLog:
 
 def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     datasets = now.datasets()
-    unknown = now.strays.filter(~pl.col("known"))
+    unknown = now.unrecognized.filter(~pl.col("known"))
     return {
         "depth": dg.MetadataValue.text(now.depth.value),
         "datasets": dg.MetadataValue.int(datasets.height),

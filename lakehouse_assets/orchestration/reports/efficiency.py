@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
-from lakehouse_assets.lake.sync_log import compact_history, efficiency, read_history
+from lakehouse_assets.lake.sync_log import compact_sync_log, efficiency, read_sync_log
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 
@@ -41,8 +41,8 @@ def build_efficiency_report() -> dg.AssetsDefinition:
         "our network).",
     )
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
-        compact_history(lake.lake())
-        history = read_history(lake.lake(), since=_months_ago(datetime.now(UTC).date()))
+        compact_sync_log(lake.lake())
+        history = read_sync_log(lake.lake(), since=_months_ago(datetime.now(UTC).date()))
         months = efficiency(history, by="month")
         newest = months.head(1)
         return dg.MaterializeResult(

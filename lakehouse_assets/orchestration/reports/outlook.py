@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from lakehouse_assets.archive.availability import REMEMBERED
+from lakehouse_assets.archive.availability import MAX_PERIODS_TO_LEARN
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
@@ -19,7 +19,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.lake.manifest_stats import ManifestStats
-from lakehouse_assets.lake.sync_log import read_history_if_any
+from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
@@ -79,7 +79,7 @@ def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset,
         published = manifests.known(Manifest(lake, dataset)).published
         if not published:
             continue
-        newest = sorted(published.items())[-REMEMBERED:]
+        newest = sorted(published.items())[-MAX_PERIODS_TO_LEARN:]
         lags = [at - dataset.end_of(dataset.period(text)) for text, at in newest]
         following = dataset.period(max(published)).next()
         # An object cannot be older than the end of its period: such times come from a wrong clock, and are ignored.
@@ -139,7 +139,7 @@ def budget(lake: Lake, datasets: Sequence[Dataset], spending: SpendingSettings, 
         return None
     stats = ManifestStats(lake)
     used = float(sum(int(stats.of(dataset)["bytes"].sum()) for dataset in datasets))
-    history = read_history_if_any(lake, since=today - timedelta(days=BUDGET_DAYS))
+    history = read_sync_log_or_empty(lake, since=today - timedelta(days=BUDGET_DAYS))
     return days_until(limit, used, bytes_per_day(history, today))
 
 

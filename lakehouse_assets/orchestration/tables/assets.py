@@ -9,6 +9,7 @@ from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTITIES, build_expected_check
 from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
+from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
@@ -20,10 +21,10 @@ from lakehouse_assets.tables.write.build import TableBuilder
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
 
-class TableConfig(dg.Config):
+class TableConfig(ForceConfig):
     """Run configuration of a table asset."""
 
-    again: bool = Field(
+    force: bool = Field(
         default=False, description="Write the periods even if their archives did not change; retry bad files."
     )
 
@@ -68,7 +69,7 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
                 entry,
                 retention_days=read_group(TablesSettings).retention_days,
             )
-            report = builder.build(list(context.partition_keys), again=config.again, run_id=context.run.run_id)
+            report = builder.build(list(context.partition_keys), force=config.is_forced, run_id=context.run.run_id)
             yield from report_build(context, entry, target, report)
 
     return table_asset

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.orchestration.archives.expected_check import expected_result, judge_rows
+from lakehouse_assets.orchestration.archives.expected_check import evaluate_rows, expected_result
 from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
@@ -52,7 +52,7 @@ def report_build(
     yield _quality_check(key, report)
     complete = [period.period for period in report.periods if period.is_whole]
     if complete:
-        result = expected_result(context, key, lambda: judge_rows(lake, entry.table, complete))
+        result = expected_result(context, key, lambda: evaluate_rows(lake, entry.table, complete))
         if result is not None:
             yield result
     failed = [period for period in report.periods if period.state in {BuildState.BLOCKED, BuildState.FAILED}]
@@ -102,8 +102,8 @@ def _metadata(
         "state": dg.MetadataValue.text(period.state.value),
         "objects_daily": dg.MetadataValue.int(period.daily),
         "objects_monthly": dg.MetadataValue.int(period.monthly),
-        "objects_quarantined": dg.MetadataValue.int(_count(period.troubles, ObjectUsage.QUARANTINED)),
-        "objects_missing": dg.MetadataValue.int(_count(period.troubles, ObjectUsage.MISSING)),
+        "objects_quarantined": dg.MetadataValue.int(_count(period.problems, ObjectUsage.QUARANTINED)),
+        "objects_missing": dg.MetadataValue.int(_count(period.problems, ObjectUsage.MISSING)),
         "run_seconds": dg.MetadataValue.float(round(report.seconds, 3)),
         "run_bytes_read": dg.MetadataValue.int(report.bytes_read),
         "run_bytes_written": dg.MetadataValue.int(report.bytes_written),
@@ -116,7 +116,7 @@ def _metadata(
 
 
 def _files_check(key: dg.AssetKey, entry: TableEntry, report: BuildReport) -> dg.AssetCheckResult:
-    problems = [(period, problem) for period in report.periods for problem in period.troubles]
+    problems = [(period, problem) for period in report.periods for problem in period.problems]
     lacking = [(period, problem) for period, problem in problems if not problem.filled]
     quarantined = _count([problem for _, problem in problems], ObjectUsage.QUARANTINED)
     missing = _count([problem for _, problem in problems], ObjectUsage.MISSING)
@@ -242,6 +242,6 @@ def _line(built: Table, period: PeriodBuild) -> str:
         f"{built} {period.period}: {period.state}, {period.rows} rows, {period.daily} daily and "
         f"{period.monthly} monthly objects"
     )
-    if period.troubles:
-        text += f", {len(period.troubles)} objects quarantined or missing"
+    if period.problems:
+        text += f", {len(period.problems)} objects quarantined or missing"
     return f"{text}: {period.reason}" if period.reason else text

@@ -143,16 +143,16 @@ class Verifier:
         dataset: Dataset,
         periods: Sequence[str],
         *,
-        again: bool = False,
+        force: bool = False,
         sampled: bool = False,
         run_id: str | None = None,
         on_read: OnRead = lambda _reading: None,
     ) -> Verification:
-        """Read the objects of the periods that are not verified yet (``again``: all), and record the findings."""
+        """Read the objects of the periods that are not verified yet (``force``: all), and record the findings."""
         started = time.monotonic()
         manifest = Manifest(self._lake, dataset)
         rows, unread_objects = self._compared_with_lake(dataset, periods, run_id=run_id)
-        todo = _to_read(rows, force=again, sampled=sampled)
+        todo = _to_read(rows, force=force, sampled=sampled)
         read, size = 0, 0
         with span("verify", dataset=dataset.name, objects=todo.height):
             for batch in self._batches(dataset, todo, on_read):

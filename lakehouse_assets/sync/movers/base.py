@@ -16,7 +16,7 @@ from lakehouse_assets.archive import request_values
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.archive.request_values import held
+from lakehouse_assets.archive.request_values import validated
 from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd
 from lakehouse_assets.units import GIB
@@ -149,7 +149,7 @@ class ObjectHeaders:
         rules = {"storage_class": words, "sse_kms_key_id": token, "acl": words}
         for name, rule in rules.items():
             if value := getattr(self, name):
-                object.__setattr__(self, name, held(rule, value, f"The lake's {name} {value!r}"))
+                object.__setattr__(self, name, validated(rule, value, f"The lake's {name} {value!r}"))
 
     def flags(self) -> tuple[str, ...]:
         """Arguments for s5cmd, which does not support tags."""

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
-from lakehouse_assets.lake.store.conditional_writes import under
+from lakehouse_assets.lake.store.conditional_writes import with_condition
 from lakehouse_assets.sync.movers.base import (
     AdaptiveConcurrency,
     CircuitBreaker,
@@ -95,7 +95,9 @@ class CopyObjectMover:
             request |= {"Tagging": tags, "TaggingDirective": "REPLACE"}
         # Most stores support conditions on PutObject; on CopyObject they are new.
         condition = copy.condition if self._options.conditional else {}
-        return etag_of(under(condition, lambda given: writer.copy_object(**request, **given)["CopyObjectResult"]))
+        return etag_of(
+            with_condition(condition, lambda given: writer.copy_object(**request, **given)["CopyObjectResult"])
+        )
 
     def _copy_in_parts(self, copy: Copy, reader: S3Client, writer: S3Client, pool: ThreadPoolExecutor) -> str | None:
         condition: dict[str, Any] = {"IfMatch": copy.etag} if copy.etag else {}

@@ -24,9 +24,9 @@ from lakehouse_assets.errors import DamagedError, InputError, StoreError
 from lakehouse_assets.lake.delta.repair import check_table
 from lakehouse_assets.lake.lake import Lake, versioning_of
 from lakehouse_assets.lake.manifest import manifest_remedy
-from lakehouse_assets.lake.store.capabilities import BODY, FOLDER, POLICIES, PROBE, look_at_abilities
+from lakehouse_assets.lake.store.capabilities import BODY, FOLDER, POLICIES, PROBE, check_capabilities
 from lakehouse_assets.lake.store.health import Health, HealthFinding
-from lakehouse_assets.lake.sync_log import HISTORY_REMEDY, HISTORY_TABLE
+from lakehouse_assets.lake.sync_log import SYNC_LOG_REMEDY, SYNC_LOG_TABLE
 from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, TransferOptions
 from lakehouse_assets.sync.movers.routing import route_of
 
@@ -56,7 +56,7 @@ def look_at_lake(lake: Lake) -> Iterator[HealthFinding]:
     rights = list(_rights(client, lake))
     yield from rights
     if all(finding.health is not Health.ERROR for finding in rights):
-        yield from look_at_abilities(client, lake)
+        yield from check_capabilities(client, lake)
     versioning = versioning_of(lake)
     yield HealthFinding(
         "lake: versioning",
@@ -100,13 +100,13 @@ def _rights(client: Any, lake: Lake) -> Iterator[HealthFinding]:
 def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthFinding]:
     """Check that the manifests of the datasets and the sync log are complete. Reads no rows."""
     remedies = {dataset.manifest_prefix: manifest_remedy(dataset) for dataset in datasets}
-    remedies[HISTORY_TABLE] = HISTORY_REMEDY
+    remedies[SYNC_LOG_TABLE] = SYNC_LOG_REMEDY
 
     def check(place: str) -> HealthFinding | None:
         try:
             check_table(lake, place, remedy=remedies[place])
         except DamagedError as error:
-            health = Health.WARNING if place == HISTORY_TABLE else Health.ERROR
+            health = Health.WARNING if place == SYNC_LOG_TABLE else Health.ERROR
             return HealthFinding(f"lake: {place}", health, error.finding, error.remedy)
         except StoreError as error:
             return HealthFinding(f"lake: {place}", Health.WARNING, str(error))

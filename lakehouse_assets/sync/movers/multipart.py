@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse_assets.archive.errors import CLIENT_ERRORS
-from lakehouse_assets.lake.store.conditional_writes import under
+from lakehouse_assets.lake.store.conditional_writes import with_condition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,7 +47,9 @@ class Upload:
     def complete(self, parts: Sequence[dict[str, Any]], condition: Mapping[str, Any]) -> str | None:
         """Make the object visible, unless the condition fails; returns the object's ETag."""
         request: dict[str, Any] = self._target | {"MultipartUpload": {"Parts": list(parts)}}
-        return etag_of(under(condition, lambda given: self._client.complete_multipart_upload(**request, **given)))
+        return etag_of(
+            with_condition(condition, lambda given: self._client.complete_multipart_upload(**request, **given))
+        )
 
     def abort(self) -> None:
         """Discard the upload. Call it when no part is in flight: a part that arrives afterwards would stay."""

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
-from lakehouse_assets.lake.store.conditional_writes import under
+from lakehouse_assets.lake.store.conditional_writes import with_condition
 from lakehouse_assets.sync.movers.base import (
     CircuitBreaker,
     Copy,
@@ -98,7 +98,7 @@ class StagedMover(S5cmdMover):
                     return client.put_object(**request, Body=body, **given)
 
                 if copy.size <= part:
-                    return etag_of(under(condition, put))
+                    return etag_of(with_condition(condition, put))
                 multipart = Upload(client, self._lake.name, copy.lake_key, headers)
                 try:
                     ranges = enumerate(part_ranges(copy.size, part_bytes(copy.size, part)), start=1)

@@ -71,8 +71,8 @@ class TableBuilder:
         self._lineage = lineage_of(lake, entry.table)
         self._quality = quality_of(lake, entry.table)
 
-    def build(self, periods: Sequence[str], *, again: bool = False, run_id: str | None = None) -> BuildReport:
-        """Update ``periods`` of the table from the manifests; ``again`` rewrites unchanged periods, too.
+    def build(self, periods: Sequence[str], *, force: bool = False, run_id: str | None = None) -> BuildReport:
+        """Update ``periods`` of the table from the manifests; ``force`` rewrites unchanged periods, too.
 
         Raises InputError when the stored table has other columns, StoreError when the lake cannot be read or written.
         """
@@ -86,7 +86,7 @@ class TableBuilder:
                     span("write_table", table=self._table.name, first_period=group[0], last_period=group[-1]),
                     timed(TABLE_SECONDS, **self._table.attributes),
                 ):
-                    results.append(self._build_group(month, group, neighbours, force=again, run_id=run_id))
+                    results.append(self._build_group(month, group, neighbours, force=force, run_id=run_id))
         measured = pl.concat([QUALITY_SCHEMA.to_frame(), *(result.quality for result in results)])
         quality = neighbours.update_records(measured, run_id=run_id)
         delta = open_table(self._lake, self._table.place)
@@ -370,7 +370,7 @@ def _period_build(
         rows=rows,
         daily=cadences.get(Cadence.DAILY, 0),
         monthly=cadences.get(Cadence.MONTHLY, 0),
-        troubles=tuple(problems),
+        problems=tuple(problems),
         content=content,
         reason=reason,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
 
 TAKEN = datetime(2022, 7, 1, 12, tzinfo=UTC)
 
@@ -61,9 +61,9 @@ def catalog_of(
     exchange: str,
     spans: pl.DataFrame,
     *,
-    strays: list[dict[str, Any]] | None = None,
+    unrecognized: list[dict[str, Any]] | None = None,
     taken_at: datetime = TAKEN,
-    depth: Depth = Depth.EXACT,
+    depth: CatalogDepth = CatalogDepth.EXACT,
     markets: tuple[str, ...] | None = None,
 ) -> Catalog:
     rows = spans if spans.width else SPAN_SCHEMA.to_frame()
@@ -72,6 +72,6 @@ def catalog_of(
         taken_at=taken_at,
         depth=depth,
         spans=rows.select(SPAN_SCHEMA.names()).cast(SPAN_SCHEMA),
-        strays=pl.DataFrame(strays or [], schema=UNRECOGNIZED_SCHEMA, orient="row"),
+        unrecognized=pl.DataFrame(unrecognized or [], schema=UNRECOGNIZED_SCHEMA, orient="row"),
         markets=markets,
     )

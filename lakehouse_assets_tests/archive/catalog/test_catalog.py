@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lakehouse_assets.archive.catalog.catalog import (
     NO_DATASET,
     Catalog,
-    Depth,
+    CatalogDepth,
     against_matrix,
     alarming,
     changes_between,
@@ -124,7 +124,7 @@ def test_totals_of_a_shallow_catalog_are_extrapolated_from_its_sample() -> None:
         span(TRADES, "BUSDT", "2022-01-01", LIVE, objects=20),
         *(span(TRADES, f"{name}USDT", None, None) for name in "CDEF"),
         span(METRICS, "AUSDT", None, None),
-        depth=Depth.SHALLOW,
+        depth=CatalogDepth.SHALLOW,
     )
     found = taken.datasets().select("dataset", "symbols", "objects", "exact", "state").rows()
     assert found == [(METRICS, 1, None, False, None), (TRADES, 6, 90, False, "live")]
@@ -140,7 +140,7 @@ def test_each_difference_between_two_catalogs_is_reported_once() -> None:
         span(KLINES, "GONEUSDT", "2022-01-01", LIVE, interval="1m"),
         span(TRADES, "AUSDT", "2022-01-01", LIVE),
         span("cm/metrics/daily", "BTCUSD_PERP", "2022-01-01", LIVE),
-        strays=[unrecognized_row("data2/", "staging", known=True), unrecognized_row("data9/", NO_DATASET)],
+        unrecognized=[unrecognized_row("data2/", "staging", known=True), unrecognized_row("data9/", NO_DATASET)],
     )
     later = "2022-08-10"
     now = catalog(
@@ -151,7 +151,7 @@ def test_each_difference_between_two_catalogs_is_reported_once() -> None:
         span(TRADES, "AUSDT", "2022-01-01", LIVE),
         span(TRADES, "NEWUSDT", "2022-06-05", LIVE),
         span(METRICS, "AUSDT", "2022-07-01", later),
-        strays=[
+        unrecognized=[
             unrecognized_row("data2/", "staging", known=True),
             unrecognized_row("data9/", NO_DATASET),
             unrecognized_row("data/um/x/", NO_DATASET),
@@ -187,7 +187,9 @@ def test_only_datasets_that_both_catalogs_cover_are_compared() -> None:
 
 def test_a_shallow_catalog_reports_no_unsampled_symbol_as_gone_or_quiet() -> None:
     before = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "BUSDT", "2022-01-01", LIVE))
-    now = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=Depth.SHALLOW)
+    now = catalog(
+        span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=CatalogDepth.SHALLOW
+    )
     assert kinds(changes_between(before, now)) == [("new symbol", "NEWUSDT", [TRADES])]
 
 
@@ -205,12 +207,12 @@ def test_a_shallow_catalog_of_months_is_compared_only_for_the_months_it_listed()
         ),
     )
     names = [span(books, "BTC_USDT", None, None, **fields), span(candles, "BTC_USDT", None, None, **fields)]
-    shallow = catalog_of("gate", pl.DataFrame(names), depth=Depth.SHALLOW)
+    shallow = catalog_of("gate", pl.DataFrame(names), depth=CatalogDepth.SHALLOW)
     assert shallow.datasets()["state"].to_list() == [None, None]
     assert changes_between(exact, shallow).is_empty()
     assert changes_between(shallow, exact).is_empty()
     came = catalog_of(
-        "gate", pl.DataFrame([*names, span(books, "NEW_USDT", None, None, **fields)]), depth=Depth.SHALLOW
+        "gate", pl.DataFrame([*names, span(books, "NEW_USDT", None, None, **fields)]), depth=CatalogDepth.SHALLOW
     )
     assert kinds(changes_between(shallow, came)) == [("new symbol", "NEW_USDT", [books])]
     wanted = matrix(

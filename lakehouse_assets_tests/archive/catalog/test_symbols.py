@@ -13,7 +13,7 @@ from lakehouse_assets.archive.catalog.symbol_tables import LEVERAGED, PEGS, REUS
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.binance import BINANCE
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, SymbolLocation
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_any_text_is_parsed_and_parts_come_from_the_text(place: tuple[str, str],
 
 def test_every_market_has_forms_that_parse_its_canaries() -> None:
     for exchange in EXCHANGES.values():
-        places = {(p.market, exchange.layouts[p.id].symbol_place) for p in exchange.publications}
-        assert {market for market, place in places if place is not SymbolPlace.NOWHERE} == set(exchange.symbol_forms)
+        places = {(p.market, exchange.layouts[p.id].symbol_location) for p in exchange.publications}
+        assert {market for market, place in places if place is not SymbolLocation.NOWHERE} == set(exchange.symbol_forms)
         for market, canaries in exchange.canaries.items():
             for symbol in canaries:
                 if symbol != ALL_SYMBOLS:

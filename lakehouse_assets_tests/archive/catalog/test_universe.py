@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from lakehouse_assets.archive.catalog.catalog import Catalog, Depth, merged_spans
+from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth, merged_spans
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference, universe
 from lakehouse_assets.archive.catalog.walk import spans_of
 from lakehouse_assets.archive.dataset import Dataset
@@ -135,7 +135,7 @@ def test_symbols_that_a_partial_or_shallow_catalog_does_not_cover_stay_published
     before = reference(_catalog(*rows))
     narrowed = reference(_catalog(rows[0], markets=("um",)), before)
     assert narrowed["published"].all()
-    shallow = reference(_catalog(span("um/klines/daily", "NEWUSDT", None, None), depth=Depth.SHALLOW), before)
+    shallow = reference(_catalog(span("um/klines/daily", "NEWUSDT", None, None), depth=CatalogDepth.SHALLOW), before)
     assert shallow.select("symbol", "first", "published").rows() == [
         ("CUSDT", date(2021, 1, 1), True),
         ("AUSDT", date(2021, 1, 1), True),

@@ -14,11 +14,11 @@ import pytest
 from obstore.exceptions import InvalidPathError
 
 from lakehouse_assets.archive.bucket import Bucket
-from lakehouse_assets.archive.catalog.catalog import NO_DATASET, Catalog, Depth
+from lakehouse_assets.archive.catalog.catalog import NO_DATASET, Catalog, CatalogDepth
 from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.archive.exchanges.grammar import Exchange, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import Exchange, SymbolLocation
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError
@@ -52,7 +52,7 @@ def found(catalog: Catalog, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def reasons_by_prefix(catalog: Catalog) -> dict[str, tuple[str, int, bool]]:
-    return {row["prefix"]: (row["reason"], row["objects"], row["known"]) for row in catalog.strays.to_dicts()}
+    return {row["prefix"]: (row["reason"], row["objects"], row["known"]) for row in catalog.unrecognized.to_dicts()}
 
 
 # Every exchange
@@ -68,7 +68,7 @@ def published(exchange: Exchange) -> tuple[dict[tuple[Any, ...], tuple[date, dat
         begin = publication.ended - timedelta(days=70) if publication.ended else date(2026, 3, 3)
         first = Period.containing(dataset.cadence, begin)
         periods = [first, first.next(), first.shifted(2 if dataset.cadence is Cadence.MONTHLY else 33)]
-        symbols = ["*"] if layout.symbol_place is SymbolPlace.NOWHERE else ["AUSDT", "BTCUSDT"]
+        symbols = ["*"] if layout.symbol_location is SymbolLocation.NOWHERE else ["AUSDT", "BTCUSDT"]
         for symbol in symbols:
             for interval in publication.intervals[:2] or (None,):
                 parts = layout.parts[:2] or (None,)
@@ -95,12 +95,12 @@ def test_every_dataset_of_an_exchange_is_found_with_its_first_and_last_period(na
     assert {row[:5]: row[5:8] for row in rows} == expected
     assert catalog.spans["sidecars"].sum() == len(sidecars)
     assert catalog.spans["bytes"].sum() == sum(len(key.encode()) for key in keys)
-    assert catalog.strays.is_empty()
+    assert catalog.unrecognized.is_empty()
     assert catalog.spans["exact"].all()
     assert {entry.dataset.name for entry in catalog.matrix().entries} == {
         "/".join((name, *row[:3])) for row in expected
     }
-    shallow = discover(name, archive, depth=Depth.SHALLOW, concurrency=8)
+    shallow = discover(name, archive, depth=CatalogDepth.SHALLOW, concurrency=8)
     assert set(shallow.spans.select("market", "data_type", "cadence", "symbol").rows()) == {row[:4] for row in expected}
     for row in shallow.spans.drop_nulls("first").to_dicts():
         key = (row["market"], row["data_type"], row["cadence"], row["symbol"], row["interval"])
@@ -158,14 +158,14 @@ def test_unrecognized_keys_are_counted_by_reason_and_hide_no_object(archive: Buc
         ("BTCUSDT", "1m", date(2024, 1, 1), date(2024, 1, 3), 2, 2),
         ("币安人生USDT", "1m", date(2024, 1, 1), date(2024, 1, 1), 1, 1),
     ]
-    assert catalog.strays["objects"].sum() == len(odd)
-    reasons = set(catalog.strays["reason"])
+    assert catalog.unrecognized["objects"].sum() == len(odd)
+    reasons = set(catalog.unrecognized["reason"])
     assert {
         "its folder is of another symbol",
         "interval 1w is not published daily",
         "2024-13-45 is not a date",
     } <= reasons
-    assert not catalog.strays["known"].any()
+    assert not catalog.unrecognized["known"].any()
 
 
 def test_a_sidecar_without_its_object_makes_no_symbol(archive: Bucket) -> None:
@@ -193,7 +193,7 @@ def test_a_partial_walk_lists_nothing_else(archive: Bucket) -> None:
     narrowed = discover("binance", archive, markets=["um"], data_types=["metrics"])
     assert found(narrowed, "market", "data_type") == [("um", "metrics")]
     assert narrowed.requests < whole.requests
-    assert narrowed.strays.is_empty()
+    assert narrowed.unrecognized.is_empty()
     assert (narrowed.covers("um", "metrics"), narrowed.covers("um", "klines"), narrowed.covers("spot", "metrics")) == (
         True,
         False,
@@ -208,7 +208,7 @@ def test_datasets_that_share_folders_do_not_report_each_other_as_unrecognized(ar
         ("daily", date(2024, 1, 5), date(2024, 1, 5)),
         ("monthly", date(2024, 1, 1), date(2024, 1, 31)),
     ]
-    assert whole.strays.is_empty()
+    assert whole.unrecognized.is_empty()
 
 
 def test_an_unknown_market_or_data_type_is_refused_with_the_known_ones(archive: Bucket) -> None:
@@ -230,7 +230,11 @@ def test_a_walk_fails_if_one_listing_fails(archive: Bucket) -> None:
 
 def test_an_empty_bucket_is_an_empty_catalog(archive: Bucket) -> None:
     catalog = discover("binance", archive)
-    assert (catalog.spans.is_empty(), catalog.strays.is_empty(), catalog.datasets().is_empty()) == (True, True, True)
+    assert (catalog.spans.is_empty(), catalog.unrecognized.is_empty(), catalog.datasets().is_empty()) == (
+        True,
+        True,
+        True,
+    )
 
 
 # Many pages
@@ -258,7 +262,7 @@ def test_folders_and_keys_beyond_a_page_are_counted_with_the_fewest_requests() -
     # root twice (1,101 folders), data, futures, um, daily; metrics twice; symbols, the long one six times; 100 peeks.
     assert catalog.requests == 2 + 4 + 2 + 1_100 + 6 + 100
     assert seen[-1] == 9_600 + 100
-    assert catalog.strays["objects"].sum() == 1_100
+    assert catalog.unrecognized["objects"].sum() == 1_100
 
 
 def test_an_unrecognized_key_beyond_the_first_pages_loses_and_repeats_no_key() -> None:
@@ -273,7 +277,7 @@ def test_an_unrecognized_key_beyond_the_first_pages_loses_and_repeats_no_key() -
             obstore.list(bucket.object_store(), prefix=folder + "/").collect()
         catalog = discover("binance", bucket, now=NOW)
     assert found(catalog, "symbol", "objects", "sidecars") == [("AUSDT", 4_700, 4_700)]
-    assert catalog.strays.select("objects", "example").rows() == [(1, folder + "/zz//odd.zip")]
+    assert catalog.unrecognized.select("objects", "example").rows() == [(1, folder + "/zz//odd.zip")]
 
 
 def test_a_shallow_walk_finds_every_symbol_in_few_pages_and_both_ends_of_a_sample() -> None:
@@ -286,7 +290,7 @@ def test_a_shallow_walk_finds_every_symbol_in_few_pages_and_both_ends_of_a_sampl
     ]
     with listing_server(rules) as server:
         bucket = Bucket(name="any", endpoint_url=server.endpoint_url, anonymous=True)
-        catalog = discover("binance", bucket, depth=Depth.SHALLOW, now=NOW)
+        catalog = discover("binance", bucket, depth=CatalogDepth.SHALLOW, now=NOW)
         assert catalog.requests == server.pages
     assert catalog.spans["symbol"].n_unique() == 401
     sampled = {(row["symbol"], row["interval"]): row for row in catalog.spans.drop_nulls("first").to_dicts()}

@@ -19,7 +19,7 @@ from lakehouse_assets.archive.exchanges.grammar import (
     Layout,
     ParsedKey,
     Publication,
-    SymbolPlace,
+    SymbolLocation,
     UnrecognizedKey,
     compiled,
 )
@@ -40,7 +40,7 @@ def objects(draw: st.DrawFn) -> Made:
     exchange, publication = draw(st.sampled_from(EACH))
     layout = exchange.layouts[publication.id]
     symbol = ALL_SYMBOLS
-    if layout.symbol_place is not SymbolPlace.NOWHERE:
+    if layout.symbol_location is not SymbolLocation.NOWHERE:
         known = ["BTCUSDT", "0GUSDT", "币安人生USDT", "trades", "1m", "20240101", "BTC_USDT_20230512"]
         symbol = draw(st.one_of(st.from_regex(layout.symbol, fullmatch=True), st.sampled_from(known)))
     interval = draw(st.sampled_from(publication.intervals)) if publication.intervals else None
@@ -155,7 +155,7 @@ def test_canaries_are_symbols_that_the_layouts_parse(exchange: Exchange) -> None
         layouts = [layout for (of, _, _), layout in exchange.layouts.items() if of == market]
         for symbol in symbols:
             assert any(
-                layout.symbol_place is SymbolPlace.NOWHERE
+                layout.symbol_location is SymbolLocation.NOWHERE
                 if symbol == ALL_SYMBOLS
                 else compiled(layout.symbol).fullmatch(symbol)
                 for layout in layouts

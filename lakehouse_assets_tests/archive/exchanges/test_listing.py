@@ -11,7 +11,7 @@ import pytest
 from lakehouse_assets.archive import list_requests
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES, layout
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange, Folder, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange, Folder, SymbolLocation
 from lakehouse_assets.archive.listing import Lister, Listing, folders_of
 from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
@@ -68,7 +68,7 @@ def test_boto3_lists_the_same_keys_for_every_publication(store: EmbeddedStore, e
     lister = Lister(world.source)
     for publication in exchange.publications:
         dataset = Dataset(exchange.name, *publication.id)
-        nowhere = dataset.layout.symbol_place is SymbolPlace.NOWHERE
+        nowhere = dataset.layout.symbol_location is SymbolLocation.NOWHERE
         symbols = [ALL_SYMBOLS if nowhere else world.symbol("BTC币")]
         intervals = publication.intervals[:1]
         periods = ["2023-07-01", "2023-07-02"] if publication.cadence == "daily" else ["2023-07", "2023-08"]
@@ -84,7 +84,7 @@ def test_boto3_lists_the_same_keys_for_every_publication(store: EmbeddedStore, e
             by_us = pl.concat(lister._keys(dataset, folder).keys).rows()
             assert by_us == by_boto3(world, folder), dataset
         listing = lister.objects(dataset, folders)
-        assert (listing.objects["key"].to_list(), listing.strays) == (keys, ())
+        assert (listing.objects["key"].to_list(), listing.unrecognized) == (keys, ())
         assert listing.objects["sidecar_etag"].null_count() == (0 if exchange.checksum else len(keys))
         assert symbols[0] in lister.symbols(
             dataset, intervals=intervals, first=dataset.period(periods[0]), last=dataset.period(periods[1])
@@ -106,7 +106,7 @@ def test_bybit_s_days_and_months_of_one_folder_do_not_report_each_other_as_unrec
         (monthly, "2022-11", "2022-12", months),
     ):
         listing = listed(world, dataset, [symbol], first, last)
-        assert (listing.objects["key"].to_list(), listing.strays) == (keys, ())
+        assert (listing.objects["key"].to_list(), listing.unrecognized) == (keys, ())
 
 
 def test_a_bybit_contract_is_not_listed_with_one_that_begins_with_its_name(store: EmbeddedStore) -> None:
@@ -134,7 +134,7 @@ def test_bitmex_s_folder_marker_is_not_an_object_and_hides_none(store: EmbeddedS
     assert found["key"].to_list() == keys
     assert found["period"].to_list() == ["2015-02-27", "2015-02-28", "2015-03-01"]
     assert set(found["symbol"]) == {ALL_SYMBOLS}
-    assert listing.strays == ()
+    assert listing.unrecognized == ()
 
 
 # Gate
@@ -215,7 +215,7 @@ def test_the_hour_in_gate_s_folder_of_the_next_month_is_reported_as_unrecognized
     listing = listed(world, BOOKS, [symbol], "2022-11-30", "2022-12-01")
     assert listing.objects["part"].to_list() == ["00"]
     # The range of December begins behind it: only a listing of the whole folder meets it.
-    assert listing.strays == ()
+    assert listing.unrecognized == ()
     assert world.exchange.parse(misfiled).reason == "its folder is of another month"
 
 

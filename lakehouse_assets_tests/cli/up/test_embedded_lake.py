@@ -44,4 +44,4 @@ def test_every_exchange_of_a_matrix_gets_a_bucket_and_samples_up_to_yesterday(
         symbols = lister.symbols(dataset, intervals=entry.intervals, first=first, last=last)
         folders = folders_of(dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
         listing = lister.objects(dataset, folders)
-        assert (listing.objects.height, listing.strays) == (WANTED[dataset.name], ()), dataset
+        assert (listing.objects.height, listing.unrecognized) == (WANTED[dataset.name], ()), dataset

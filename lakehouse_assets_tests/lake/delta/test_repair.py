@@ -17,8 +17,8 @@ from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.lake.manifest_stats import ManifestStats
-from lakehouse_assets.lake.period_metrics import volumes
-from lakehouse_assets.lake.sync_log import HISTORY_TABLE, read_history, rebuild_history
+from lakehouse_assets.lake.period_metrics import period_metrics
+from lakehouse_assets.lake.sync_log import SYNC_LOG_TABLE, read_sync_log, rebuild_sync_log
 from lakehouse_assets.sync.adopt import rebuild_manifest
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.integrity.verify import Verifier
@@ -116,7 +116,7 @@ def test_an_invalid_listing_is_not_taken_for_a_missing_table(synced: World) -> N
         lake = Lake(bucket, synced.lake.prefix.strip("/"))
         for look in (
             lambda: coverage(lake, DATASET),
-            lambda: read_history(lake),
+            lambda: read_sync_log(lake),
             lambda: open_table(lake, PLACE),
             lambda: Engine(synced.source, lake).plan(scope(synced.entry(), WEEK[0])),
         ):
@@ -145,7 +145,7 @@ def test_every_reader_of_a_damaged_manifest_names_the_rebuild_command(synced: Wo
         lambda: coverage(synced.lake, DATASET),
         lambda: ManifestStats(synced.lake).of(DATASET),
         lambda: ManifestCache().known(synced.manifest()),
-        lambda: volumes(synced.lake, DATASET, since=WEEK[0]),
+        lambda: period_metrics(synced.lake, DATASET, since=WEEK[0]),
         lambda: Verifier(synced.source, synced.lake).verify(DATASET, WEEK),
         lambda: synced.manifest().symbols(WEEK),
         lambda: synced.manifest().replace(WEEK, lambda rows: rows, run_id=None),
@@ -166,10 +166,10 @@ def test_doctor_finds_a_damaged_manifest_without_reading_a_row(synced: World, da
 
 def test_a_cached_manifest_sees_the_rebuilt_one(synced: World) -> None:
     memory = ManifestCache()
-    before = memory.known(synced.manifest()).whole
+    before = memory.known(synced.manifest()).complete
     LOG_DAMAGES["a checkpoint is gone"](synced)
     rebuild_manifest(synced.lake, synced.entry())
-    assert memory.known(synced.manifest()).whole == before == dict.fromkeys(WEEK, 2)
+    assert memory.known(synced.manifest()).complete == before == dict.fromkeys(WEEK, 2)
 
 
 def test_a_row_is_recovered_only_for_the_content_in_the_lake(synced: World) -> None:
@@ -193,13 +193,13 @@ def test_a_lake_that_refuses_is_not_taken_for_a_damaged_manifest(synced: World, 
 
 
 def test_a_damaged_sync_log_is_rebuilt_from_its_files(synced: World) -> None:
-    before = read_history(synced.lake)
-    synced.delete_in_lake(log_of(synced, HISTORY_TABLE)[0])
+    before = read_sync_log(synced.lake)
+    synced.delete_in_lake(log_of(synced, SYNC_LOG_TABLE)[0])
     [finding] = look_at_records(synced.lake, [DATASET])
     assert (finding.health, "rebuild-manifests _syncs" in finding.advice) == (Health.WARNING, True)
-    assert rebuild_history(synced.lake) == before.height == 4
-    assert read_history(synced.lake).sort("period").equals(before.sort("period"))
-    assert rebuild_history(synced.lake) == 0
+    assert rebuild_sync_log(synced.lake) == before.height == 4
+    assert read_sync_log(synced.lake).sort("period").equals(before.sort("period"))
+    assert rebuild_sync_log(synced.lake) == 0
 
 
 def test_the_remedy_depends_on_the_table(world: World) -> None:

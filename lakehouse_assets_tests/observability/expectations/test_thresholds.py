@@ -30,7 +30,7 @@ def judged(
     history, value: float, name: str = "bytes", *, cadence: Cadence = "daily", period: date | None = None
 ) -> Verdict:
     after = period or max(day for day, _ in history) + timedelta(days=1)
-    return AdaptiveThresholdDetector().judge(QUANTITIES[name], history, after, value, cadence=cadence)
+    return AdaptiveThresholdDetector().evaluate(QUANTITIES[name], history, after, value, cadence=cadence)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_deviation_below_the_floor_is_usual_even_with_a_steady_history() -> No
 @pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=str)
 def test_only_the_sides_that_matter_are_judged(quantity) -> None:
     history = [(day, value / 1_000) for day, value in days(60)]
-    far = AdaptiveThresholdDetector().judge(quantity, history, FIRST + timedelta(days=60), 1e7)
-    none = AdaptiveThresholdDetector().judge(quantity, history, FIRST + timedelta(days=60), 0)
+    far = AdaptiveThresholdDetector().evaluate(quantity, history, FIRST + timedelta(days=60), 1e7)
+    none = AdaptiveThresholdDetector().evaluate(quantity, history, FIRST + timedelta(days=60), 0)
     assert (far.state is ThresholdState.HIGH) == (quantity.sides is not Sides.LOW)
     assert (none.state is ThresholdState.LOW) == (quantity.sides is not Sides.HIGH)
 

@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, SymbolPlace
+from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, SymbolLocation
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import period_range
@@ -49,7 +49,7 @@ def world_of(store: EmbeddedStore) -> MakeWorld:
 def publish(world: World, entry: DatasetEntry, first: str, last: str) -> dict[str, bytes]:
     """Sample objects (and sidecars) in the source, by key."""
     dataset = entry.dataset
-    nowhere = dataset.layout.symbol_place is SymbolPlace.NOWHERE
+    nowhere = dataset.layout.symbol_location is SymbolLocation.NOWHERE
     symbols = [ALL_SYMBOLS] if nowhere else [world.symbol(name) for name in ("BTC", "ETH")]
     files = list(
         sample_objects(
@@ -248,5 +248,5 @@ def test_assets_of_every_publication_can_be_defined_together() -> None:
     dg.Definitions.validate_loadable(definitions)
     sensors = [sensor.name for sensor in definitions.sensors or ()]
     assert sensors == [f"{name}_discovery" for name in EXCHANGES]
-    nowhere = [entry for entry in entries if entry.dataset.layout.symbol_place is SymbolPlace.NOWHERE]
+    nowhere = [entry for entry in entries if entry.dataset.layout.symbol_location is SymbolLocation.NOWHERE]
     assert [entry.dataset.exchange for entry in nowhere] == ["bitmex", "bitmex"]

@@ -9,9 +9,9 @@ import polars as pl
 from deltalake import write_deltalake
 
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.lake.period_metrics import volumes
-from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA, HISTORY_TABLE
-from lakehouse_assets.orchestration.archives.expected_check import judge
+from lakehouse_assets.lake.period_metrics import period_metrics
+from lakehouse_assets.lake.sync_log import SYNC_LOG_SCHEMA, SYNC_LOG_TABLE
+from lakehouse_assets.orchestration.archives.expected_check import evaluate
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.world import World, days
@@ -53,7 +53,7 @@ def remember(world: World, count: int, *, symbols: int = 3) -> None:
     ]
     for table, written, schema in (
         (dataset.manifest_prefix, rows, MANIFEST_SCHEMA),
-        (HISTORY_TABLE, syncs, HISTORY_SCHEMA),
+        (SYNC_LOG_TABLE, syncs, SYNC_LOG_SCHEMA),
     ):
         write_deltalake(
             world.lake.url(table),
@@ -86,7 +86,7 @@ def test_a_usual_period_passes_and_a_new_dataset_has_nothing_to_compare_with(run
 
 def test_volumes_are_what_manifest_and_syncs_say(world: World) -> None:
     remember(world, 3)
-    known = volumes(world.lake, world.entry().dataset, since="2024-02-28")
+    known = period_metrics(world.lake, world.entry().dataset, since="2024-02-28")
     assert known.columns == [
         "period",
         "objects",
@@ -105,14 +105,14 @@ def test_volumes_are_what_manifest_and_syncs_say(world: World) -> None:
 
 
 def test_a_lake_without_history_has_no_volumes(world: World) -> None:
-    assert volumes(world.lake, world.entry().dataset, since="2024-02-28").is_empty()
-    assert judge(world.lake, world.entry().dataset, [TODAY]) == []
+    assert period_metrics(world.lake, world.entry().dataset, since="2024-02-28").is_empty()
+    assert evaluate(world.lake, world.entry().dataset, [TODAY]) == []
 
 
 def test_history_that_cannot_be_read_fails_nothing(runner: Runner, world: World) -> None:
     """The sync went well, and what the manifest knows is judged; only what syncs took is unknown."""
     world.publish(["S0"], [TODAY])
-    world.overwrite_in_lake(f"{HISTORY_TABLE}/_delta_log/00000000000000000000.json", b"no commit")
+    world.overwrite_in_lake(f"{SYNC_LOG_TABLE}/_delta_log/00000000000000000000.json", b"no commit")
     result = runner.run(world.entry(), TODAY)
     assert result.success
     checks = {each.check_name: each for each in result.get_asset_check_evaluations()}

@@ -75,13 +75,14 @@ def test_what_cannot_be_done_fails_with_one_line(world: World, instance: dg.Dags
     assert run(world, instance, sync_archive, **DAYS).success
 
 
-def test_a_copy_that_differs_fails_the_verification(world: World, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize("name", ["force", "again"])
+def test_a_copy_that_differs_fails_the_verification(world: World, instance: dg.DagsterInstance, name: str) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"])
     assert run(world, instance, sync_archive, **DAYS).success
     place = f"archive/binance/{world.key('BTCUSDT', '2024-03-01')}"
     body = world.lake_body(place)
     world.overwrite_in_lake(place, body[::-1])
-    differs = run(world, instance, verify_archive, **DAYS | {"again": True})
+    differs = run(world, instance, verify_archive, **DAYS | {name: True})
     assert "could not be read" in failure(differs)
 
 

@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from lakehouse_assets.errors import DamagedError
-from lakehouse_assets.lake.sync_log import HISTORY_TABLE
+from lakehouse_assets.lake.sync_log import SYNC_LOG_TABLE
 from lakehouse_assets.observability.telemetry.metrics import SCOPE
 from lakehouse_assets.orchestration.incidents.exporter import Exporter
 from lakehouse_assets_tests.world import World, days, scope
@@ -27,7 +27,7 @@ def values(reader: InMemoryMetricReader, name: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("damaged", [HISTORY_TABLE, "_manifest/binance/um/klines/daily"])
+@pytest.mark.parametrize("damaged", [SYNC_LOG_TABLE, "_manifest/binance/um/klines/daily"])
 def test_a_damaged_record_keeps_its_values_and_all_others_go_on(world: World, damaged: str) -> None:
     march = days("2024-03-01", "2024-03-02")
     entries = [world.entry(), world.entry(METRICS)]
@@ -47,4 +47,4 @@ def test_a_damaged_record_keeps_its_values_and_all_others_go_on(world: World, da
         exporter.refresh()
     assert values(reader, "lakehouse.objects.present") == {"klines": 1, "metrics": 2}
     copied = values(reader, "lakehouse.objects.copied")
-    assert copied == {"klines": 2, "metrics": 2 if damaged == HISTORY_TABLE else 4}
+    assert copied == {"klines": 2, "metrics": 2 if damaged == SYNC_LOG_TABLE else 4}

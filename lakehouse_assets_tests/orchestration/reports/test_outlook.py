@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from lakehouse_assets.lake.sync_log import HISTORY_SCHEMA
+from lakehouse_assets.lake.sync_log import SYNC_LOG_SCHEMA
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_internals import PartitionBackfill
 from lakehouse_assets.orchestration.dagster_tags import range_tags
@@ -57,7 +57,7 @@ def test_days_without_a_sync_count_as_none_and_today_not_at_all() -> None:
         {"synced_at": datetime(2024, 3, day, 23, 59, 59, tzinfo=UTC), "bytes_copied": size}
         for day, size in ((1, 10), (1, 5), (3, 7), (4, 100))
     ]
-    history = pl.from_dicts(rows, schema=HISTORY_SCHEMA)
+    history = pl.from_dicts(rows, schema=SYNC_LOG_SCHEMA)
     assert bytes_per_day(history, date(2024, 3, 4)) == [15.0, 0.0, 7.0]
     assert bytes_per_day(history.clear(), date(2024, 3, 4)) == []
     long_ago = bytes_per_day(history, date(2024, 5, 1))

@@ -72,7 +72,7 @@ def assert_mirrored(exchanges: Exchanges, publication: Publication) -> None:
     """Every object is brought, whole, with its sidecar, and nothing else is found."""
     dataset, world = publication.dataset, exchanges.world(publication.dataset)
     report = exchanges.engine(dataset).sync(Scope(entry=publication.entry, periods=tuple(publication.periods)))
-    assert report.strays == ()
+    assert report.unrecognized == ()
     assert [period.state for period in report.periods] == [PeriodState.COMPLETE] * len(publication.periods)
     objects = world.manifest(dataset.name).read([])
     assert dict(objects.select("key", "lake_etag").iter_rows()) == {
@@ -89,7 +89,7 @@ def assert_tabled(exchanges: Exchanges, publication: Publication, kind: Kind) ->
     report = TableBuilder(world.source, world.lake, publication.table).build(publication.table_periods)
     assert [period.period for period in report.periods] == publication.table_periods
     assert {period.state for period in report.periods} == {BuildState.WRITTEN}
-    assert [trouble for period in report.periods for trouble in period.troubles] == []
+    assert [trouble for period in report.periods for trouble in period.problems] == []
     found = summarize(report.quality)
     assert found.level is Level.OK, found.worst.to_dicts()
     objects = world.manifest(dataset.name).read([])

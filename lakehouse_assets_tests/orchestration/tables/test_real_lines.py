@@ -95,7 +95,7 @@ def test_real_lines_become_rows_that_say_what_they_said(exchanges: Exchanges, na
     entry = DatasetEntry.model_validate({"dataset": name} | ({"intervals": intervals} if intervals else {}))
     periods = sorted({each.parsed.period for each in excerpts})
     report = exchanges.engine(dataset).sync(Scope(entry=entry, periods=tuple(periods)))
-    assert (report.strays, [each.state for each in report.periods]) == ((), ["complete"] * len(periods))
+    assert (report.unrecognized, [each.state for each in report.periods]) == ((), ["complete"] * len(periods))
 
     [table] = tables_of([entry])
     length = table.table.period_length
@@ -104,7 +104,7 @@ def test_real_lines_become_rows_that_say_what_they_said(exchanges: Exchanges, na
     days = sorted(start.isoformat()[:length] for start in starts)
     built = TableBuilder(world.source, world.lake, table).build(days)
     assert {each.state for each in built.periods} == {BuildState.WRITTEN}
-    assert [trouble for each in built.periods for trouble in each.troubles] == []
+    assert [trouble for each in built.periods for trouble in each.problems] == []
     faults = built.quality.select(OF_STRUCTURE).fill_null(0).sum()
     assert faults.row(0, named=True) == dict.fromkeys(OF_STRUCTURE, 0)
     rows = read_table(table.table.name, lake=world.lake).collect()

@@ -52,7 +52,7 @@ def test_a_sidecar_comes_with_its_object_and_is_believed(store: EmbeddedStore, n
     world, keys, sidecars = published(store, name)
     entry = entry_of(world, name)
     report = world.engine().sync(scope(entry, DAY), mode=mode)
-    assert (report.total("copied"), report.total("sidecars_copied"), report.strays) == (1, 1, ())
+    assert (report.total("copied"), report.total("sidecars_copied"), report.unrecognized) == (1, 1, ())
     assert set(world.lake_files("archive/")) == {f"{entry.dataset.lake_root}{key}" for key in keys + sidecars}
     Verifier(world.source, world.lake).verify(entry.dataset, scope(entry, DAY).names)
     [row] = world.manifest(name).read([]).to_dicts()

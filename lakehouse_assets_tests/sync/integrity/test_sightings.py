@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.period import Cadence
-from lakehouse_assets.lake.coverage import DatasetCoverage, coverage
+from lakehouse_assets.lake.coverage import CoverageStatus, coverage
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.sync.adopt import rebuild_manifest
 from lakehouse_assets.sync.integrity.verify import Verifier
@@ -65,7 +65,7 @@ def test_a_row_of_what_is_no_longer_in_the_lake_is_not_verified_and_says_when_it
     assert row["seen_at"] == seen
 
     covered = coverage(world.lake, world.entry().dataset, symbol=world.symbol("BTCUSDT"))
-    assert covered["cover"].to_list() == [DatasetCoverage.MISSING]
+    assert covered["cover"].to_list() == [CoverageStatus.MISSING]
     manifests = {Cadence.DAILY: world.manifest().read([DAY]).filter(pl.col("key") == key)}
     inputs = inputs_of(Table.of(world.entry().dataset), manifests, [DAY], {})
     assert (inputs.used.height, inputs.lacking.height) == (0, 1)

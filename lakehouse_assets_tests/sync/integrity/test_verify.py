@@ -40,7 +40,7 @@ def test_direct_copies_are_unverified_until_they_are_read(world: World) -> None:
     assert (row["integrity"], row["verified_etag"]) == (Integrity.VERIFIED, row["lake_etag"])
     assert row["sha256"] == row["published_digest"] == hashlib.sha256(body_of(key, 1, 400)).hexdigest()
     assert verify(world).objects_read == 0
-    assert verify(world, again=True).objects_read == 1
+    assert verify(world, force=True).objects_read == 1
 
 
 def test_what_passed_through_is_not_read_again(world: World) -> None:
@@ -96,7 +96,7 @@ def test_a_sidecar_of_any_size_is_a_recorded_state_and_is_not_read(world: World,
     assert sync(world, mode).periods[0].is_complete
     # Whoever reads the body meets its end half-way.
     with Proxy(world.store.endpoint_url, Rule(Truncated(), READS, ".CHECKSUM")).running() as proxy:
-        done = verify(through(world, proxy, max_attempts=1), again=True)
+        done = verify(through(world, proxy, max_attempts=1), force=True)
     assert (done.objects_read, done.unread, done.complaints) == (1, (), ())
     row = row_of(world, key)
     assert (row["integrity"], row["verified_etag"]) == (Integrity.ETAG_VERIFIED, row["lake_etag"])

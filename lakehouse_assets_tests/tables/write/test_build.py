@@ -161,14 +161,14 @@ def test_an_unreadable_archive_is_quarantined_and_the_others_are_written(
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.state, period.rows, period.daily) == (BuildState.WRITTEN, 48, 2)
-    [problem] = period.troubles
+    [problem] = period.problems
     assert (problem.key, problem.use, problem.filled) == (key, "quarantined", False)
     assert problem.reason
     assert set(tabled.prices()) == {("BTC", ONE), ("XRP", ONE)}
     assert tabled.rows().height == 48
     [again] = tabled.build(ONE).periods
     assert again.state is BuildState.UNCHANGED
-    assert again.troubles == period.troubles
+    assert again.problems == period.problems
 
 
 @pytest.mark.parametrize("in_memory_bytes", [fetch.IN_MEMORY_BYTES, 0])
@@ -183,7 +183,7 @@ def test_a_period_with_bad_archives_only_has_no_rows_and_names_them(
     key = spoil(tabled, "BTC", ONE, b"no zip")
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    assert (period.state, period.rows, [problem.key for problem in period.troubles]) == (BuildState.WRITTEN, 0, [key])
+    assert (period.state, period.rows, [problem.key for problem in period.problems]) == (BuildState.WRITTEN, 0, [key])
     assert tabled.rows().is_empty()
     assert states(tabled.build(ONE)) == {ONE: "unchanged"}
 
@@ -193,11 +193,11 @@ def test_a_quarantined_archive_that_is_published_again_is_read_again(world: Worl
     spoil(tabled, "ETH", ONE, b"no zip")
     tabled.publish(["BTC"], [ONE])
     tabled.sync(ONE)
-    assert len(tabled.build(ONE).periods[0].troubles) == 1
+    assert len(tabled.build(ONE).periods[0].problems) == 1
     tabled.publish(["ETH"], [ONE])
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    assert (period.state, period.troubles, period.daily) == (BuildState.WRITTEN, (), 2)
+    assert (period.state, period.problems, period.daily) == (BuildState.WRITTEN, (), 2)
 
 
 def test_an_archive_that_an_earlier_reader_refused_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +208,11 @@ def test_an_archive_that_an_earlier_reader_refused_is_read_again(world: World, m
     with monkeypatch.context() as before:
         before.setattr(lineage, "READING", 1)
         before.setattr(lines, "_line_feeds", lambda texts: texts)
-        assert [problem.key for problem in tabled.build(ONE, TWO).periods[0].troubles] == [key]
+        assert [problem.key for problem in tabled.build(ONE, TWO).periods[0].problems] == [key]
         assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
     report = tabled.build(ONE, TWO)
     assert states(report) == {ONE: "written", TWO: "unchanged"}
-    assert report.periods[0].troubles == ()
+    assert report.periods[0].problems == ()
     assert tabled.prices()["ETH", ONE] == {1.0}
     assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
 
@@ -243,7 +243,7 @@ def test_an_archive_that_differs_from_its_sidecar_is_quarantined_and_marked_in_t
     world.put(f"{bad}.CHECKSUM", b"0" * 64, sidecar=False)
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    [problem] = period.troubles
+    [problem] = period.problems
     assert (problem.key, period.daily) == (bad, 1)
     assert "the sidecar says 000" in problem.reason
     assert set(tabled.prices()) == {("BTC", ONE)}
@@ -267,7 +267,7 @@ def test_a_monthly_archive_replaces_a_bad_daily_one(world: World) -> None:
     tabled.sync("2024-03")
     report = tabled.build(ONE, TWO)
     assert tabled.prices() == {("BTC", ONE): {5.0}, ("BTC", TWO): {100.0}}
-    [problem] = report.periods[0].troubles
+    [problem] = report.periods[0].problems
     assert (problem.key, problem.filled) == (key, True)
     assert states(tabled.build(ONE, TWO)) == {ONE: "unchanged", TWO: "unchanged"}
 
@@ -293,11 +293,11 @@ def test_a_missing_archive_is_named_and_the_others_are_written(world: World) -> 
     with world.refused_writes(key):
         tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    [problem] = period.troubles
+    [problem] = period.problems
     assert (problem.key, problem.use, period.daily, period.state) == (key, "missing", 1, BuildState.WRITTEN)
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
-    assert (period.troubles, period.rows) == ((), 48)
+    assert (period.problems, period.rows) == ((), 48)
 
 
 def test_an_archive_that_is_replaced_while_it_is_read_fails_only_its_period(world: World) -> None:
