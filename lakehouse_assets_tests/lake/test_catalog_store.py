@@ -60,7 +60,7 @@ def test_symbols_and_universes_are_read_from_the_lake_and_never_shrink(world: Wo
     read = read_symbols(world.lake, "binance")
     assert read.sort("symbol").equals(written.sort("symbol"))
     assert universe(world.lake, "binance", date(2022, 3, 1))["symbol"].to_list() == ["AUSDT", "BUSDT"]
-    with pytest.raises(InputError, match="known up to 2022-06-30"):
+    with pytest.raises(InputError, match="newest catalog ends on 2022-06-30"):
         universe(world.lake, "binance", date(2022, 7, 1), market="um")
     with pytest.raises(InputError, match="Unknown exchange"):
         read_symbols(world.lake, "nowhere")
