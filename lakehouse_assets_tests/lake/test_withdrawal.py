@@ -1,4 +1,4 @@
-"""A listing that lacks much of what was there: an outage, until it lasts or a person says that it was withdrawn."""
+"""A listing that lacks many known objects: an outage, until the gap lasts or an operator accepts withdrawals."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def asked(world: World, **fields: object) -> Scope:
     return scope(world.entry(intervals=INTERVALS, **fields), DAYS[0], DAYS[-1])
 
 
-def engine(world: World, source: Bucket, doubt: WithdrawalLimits) -> Engine:
-    return Engine(source, world.lake, EngineOptions(doubt=doubt))
+def engine(world: World, source: Bucket, limits: WithdrawalLimits) -> Engine:
+    return Engine(source, world.lake, EngineOptions(doubt=limits))
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ GONE = {
     "an interval": ("-1h-", ALL // 2, 0),
     "sidecars": (r"\.CHECKSUM</Key>", 0, ALL),
 }
-"""What a listing lacks: entries in which the pattern is found, objects that makes, and sidecars."""
+"""What a listing lacks: the entries that match a pattern, and the number of objects and of sidecars among them."""
 
 
 @pytest.mark.parametrize(("pattern", "objects", "sidecars"), GONE.values(), ids=GONE.keys())
-def test_a_listing_that_lacks_much_is_an_outage_and_what_was_there_stays(
+def test_a_listing_that_lacks_many_objects_is_an_outage_and_the_lakes_copies_stay(
     synced: World, pattern: str, objects: int, sidecars: int
 ) -> None:
     world, before = synced, synced.manifest().read(())
@@ -79,7 +79,7 @@ def test_a_listing_that_lacks_much_is_an_outage_and_what_was_there_stays(
     assert world.manifest().read(()).drop("seen_at").equals(before.drop("seen_at"))
 
 
-def test_what_is_told_of_it_names_the_place_and_the_numbers(synced: World) -> None:
+def test_the_text_about_an_implausible_listing_names_the_url_and_the_numbers(synced: World) -> None:
     with edited(synced.source, without("<Key>")) as source:
         report = synced.engine(source).check(asked(synced))
     text = doubted_text(report, "s3://archive/klines/")
@@ -89,7 +89,7 @@ def test_what_is_told_of_it_names_the_place_and_the_numbers(synced: World) -> No
 
 
 @pytest.mark.parametrize(("pattern", "objects", "sidecars"), GONE.values(), ids=GONE.keys())
-def test_what_lasts_is_believed_and_told_as_before(synced: World, pattern: str, objects: int, sidecars: int) -> None:
+def test_a_lasting_gap_is_accepted_as_a_withdrawal(synced: World, pattern: str, objects: int, sidecars: int) -> None:
     world = synced
     with edited(world.source, without(pattern)) as source:
         at_once = engine(world, source, WithdrawalLimits(hours=0))
@@ -105,22 +105,22 @@ def test_what_lasts_is_believed_and_told_as_before(synced: World, pattern: str, 
     assert world.manifest().read(())["sidecar_withdrawn"].null_count() == ALL
 
 
-def test_a_person_who_says_so_is_believed_at_once(synced: World) -> None:
+def test_an_operator_who_accepts_withdrawals_is_obeyed_at_once(synced: World) -> None:
     with edited(synced.source, without("-1h-")) as source:
         report = synced.engine(source).sync(asked(synced), accept_withdrawals=True)
     assert states(report) == {PeriodState.COMPLETE}
     assert report.total("vanished") == ALL // 2
 
 
-@pytest.mark.parametrize("doubt", [WithdrawalLimits(objects=12), WithdrawalLimits(share=0.5)])
-def test_what_is_not_more_than_the_limits_was_withdrawn(synced: World, doubt: WithdrawalLimits) -> None:
+@pytest.mark.parametrize("limits", [WithdrawalLimits(objects=12), WithdrawalLimits(share=0.5)])
+def test_a_gap_within_the_limits_is_a_withdrawal(synced: World, limits: WithdrawalLimits) -> None:
     with edited(synced.source, without("-1h-")) as source:
-        report = engine(synced, source, doubt).sync(asked(synced))
+        report = engine(synced, source, limits).sync(asked(synced))
     assert (states(report), report.total("vanished")) == ({PeriodState.COMPLETE}, ALL // 2)
 
 
-def test_an_empty_listing_is_an_outage_however_little_was_there(world: World) -> None:
-    """One object may go at any time; no page and no number says that a small archive did."""
+def test_an_empty_listing_is_an_outage_even_for_a_small_archive(world: World) -> None:
+    """A single object may be withdrawn at any time; an empty listing of several is no evidence that all were."""
     world.publish(["AUSDT"], DAYS[:2])
     several, one = scope(world.entry(), DAYS[0], DAYS[1]), scope(world.entry(), DAYS[0])
     world.engine().sync(several)
@@ -133,7 +133,7 @@ def test_an_empty_listing_is_an_outage_however_little_was_there(world: World) ->
         assert world.engine(source).sync(one).total("vanished") == 1
 
 
-def test_what_is_not_in_the_lake_yet_is_not_forgotten_by_an_outage(world: World) -> None:
+def test_an_outage_keeps_objects_that_were_never_copied(world: World) -> None:
     symbols = [f"S{number:02}USDT" for number in range(12)]
     keys = world.publish(symbols, DAYS[:1])
     period = scope(world.entry(), DAYS[0])
@@ -146,7 +146,7 @@ def test_what_is_not_in_the_lake_yet_is_not_forgotten_by_an_outage(world: World)
     assert world.engine().sync(period).total("copied") == 10
 
 
-def test_a_clock_that_was_ahead_doubts_no_longer_than_another(synced: World) -> None:
+def test_a_clock_that_was_ahead_does_not_prolong_an_implausible_gap(synced: World) -> None:
     with edited(synced.source, without("<Key>")) as source:
         synced.engine(source).sync(asked(synced))
         table = DeltaTable(synced.manifest().url, storage_options=synced.lake.delta_options)
@@ -155,20 +155,20 @@ def test_a_clock_that_was_ahead_doubts_no_longer_than_another(synced: World) -> 
     assert synced.manifest().read(()).filter(pl.col("missed_at") > datetime.now(UTC)).is_empty()
 
 
-def test_what_the_matrix_no_longer_asks_for_is_no_outage(synced: World) -> None:
+def test_a_matrix_with_fewer_symbols_is_no_outage(synced: World) -> None:
     narrower = synced.entry(symbols={"include": [synced.symbol("AUSDT")]})
     report = synced.engine().sync(scope(narrower, DAYS[0], DAYS[-1]))
     assert (states(report), report.total("doubted")) == ({PeriodState.COMPLETE}, 0)
 
 
-def test_other_objects_come_in_while_a_listing_is_doubted(synced: World) -> None:
+def test_new_objects_are_copied_while_a_listing_is_implausible(synced: World) -> None:
     synced.publish(["DUSDT"], DAYS[:1], intervals=["1m"])
     with edited(synced.source, without("-1h-")) as source:
         report = synced.engine(source).sync(asked(synced))
     assert (report.total("copied"), report.total("doubted")) == (1, ALL // 2)
 
 
-def test_a_listing_that_is_whole_when_it_is_asked_again_is_believed(synced: World) -> None:
+def test_a_listing_that_is_complete_at_the_second_request_is_accepted(synced: World) -> None:
     source = _Once(synced)
     with source.running() as bucket:
         report = synced.engine(bucket).sync(asked(synced))
@@ -193,7 +193,7 @@ class _Once:
         return without("<Key>")(page)
 
 
-def test_the_watch_asks_for_a_doubted_period_until_it_is_whole_again(synced: World) -> None:
+def test_a_period_with_an_implausible_gap_differs_until_it_is_complete_again(synced: World) -> None:
     world, entry = synced, asked(synced).entry
     memory, manifest = ManifestCache(), synced.manifest()
     assert set(memory.known(manifest).complete) == set(DAYS)
@@ -219,7 +219,7 @@ def differing(world: World, entry: DatasetEntry, source: Bucket) -> list[str]:
     ]
 
 
-def test_a_manifest_from_before_is_read_and_doubts_as_well(synced: World) -> None:
+def test_a_manifest_without_the_column_missed_at_is_read_and_updated(synced: World) -> None:
     manifest = synced.manifest()
     table = DeltaTable(manifest.url, storage_options=synced.lake.delta_options)
     older = pl.read_delta(manifest.url, storage_options=synced.lake.delta_options)
@@ -235,12 +235,12 @@ def test_a_manifest_from_before_is_read_and_doubts_as_well(synced: World) -> Non
     assert census.of(asked(synced).entry.dataset)["doubted"].sum() == ALL
 
 
-# Sources that tell no ETags
+# Sources that return no ETags
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"0123"'], ids=["none", "weak"])
 @pytest.mark.parametrize("mode", [SyncMode.RELAY, SyncMode.STAGED])
-def test_without_etags_sizes_and_times_say_what_is_there(world: World, etag: str, mode: SyncMode) -> None:
+def test_without_etags_sizes_and_times_are_compared(world: World, etag: str, mode: SyncMode) -> None:
     [key, _] = world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
     period = scope(world.entry(), "2024-03-01")
     with edited(world.source, replaced("ETag", etag)) as source:
@@ -256,7 +256,7 @@ def test_without_etags_sizes_and_times_say_what_is_there(world: World, etag: str
         assert world.lake_body(f"archive/binance/{key}") == b"longer or shorter than it was"
 
 
-def test_etags_that_are_not_told_for_a_while_change_nothing(world: World) -> None:
+def test_etags_that_are_missing_for_a_while_change_nothing(world: World) -> None:
     world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
     period = scope(world.entry(), "2024-03-01")
     [first] = world.engine().sync(period).periods

@@ -64,7 +64,7 @@ def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
 
 
 @pytest.mark.parametrize("body", [b"no commit", b'{"add": 1}'])
-def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
+def test_a_damaged_sync_log_is_logged_once_and_stops_no_sync(
     world: World, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
     world.publish(["BTCUSDT"], MARCH)
@@ -86,12 +86,12 @@ def test_a_damaged_statistic_is_told_once_and_stops_no_sync(
         b'{"works": false, "reason": "", "asked_at": "9999-01-01T00:00:00Z"}',
     ],
 )
-def test_a_verdict_that_cannot_be_believed_is_none(world: World, body: bytes) -> None:
+def test_an_implausible_capability_record_is_ignored(world: World, body: bytes) -> None:
     world.overwrite_in_lake(f"{PROBE_FOLDER}/{world.source.name}.json", body)
     assert recorded_capability(world.source, world.lake) is None
 
 
-def test_a_verdict_from_a_clock_ahead_is_asked_for_again() -> None:
+def test_a_capability_from_a_clock_ahead_is_probed_again() -> None:
     ahead = Capability(works=False, reason="", asked_at=datetime.now(UTC) + timedelta(hours=1))
     assert not ahead.is_current
 

@@ -127,7 +127,7 @@ def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkey
     assert memory.known(world.manifest()).complete == dict.fromkeys(WEEK[:2], 1)
 
 
-def test_new_symbols_are_told_once_and_none_before_anything_is_known() -> None:
+def test_new_symbols_are_reported_once_and_none_while_the_manifest_is_empty() -> None:
     memory = ManifestCache()
     assert memory.new_symbols("a", ["X", "Y"], frozenset()) == []
     assert memory.new_symbols("a", ["X", "Y"], frozenset({"X"})) == ["Y"]

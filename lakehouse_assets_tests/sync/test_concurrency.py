@@ -129,7 +129,7 @@ def test_former_bytes_that_another_run_is_just_replacing_are_kept_or_left_alone(
     assert_former_bytes_are_kept(world, key)
 
 
-def test_a_narrowed_run_records_what_another_brought_meanwhile(world: World) -> None:
+def test_a_partial_run_records_what_another_run_copied_meanwhile(world: World) -> None:
     world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
     asked = scope(world.entry(), "2024-03-01")
     narrowed = replace(asked, symbols=(world.symbol("AUSDT"),))

@@ -45,7 +45,7 @@ def test_transfer_costs_between_two_regions_of_aws(lake: Bucket, pays: bool) -> 
     assert (Engine(TOKYO, Lake(lake)).estimate(plan).transfer_dollars > 0) is pays
 
 
-def test_a_plan_is_estimated_and_a_sync_told_of_it_before_it_copies(world: World) -> None:
+def test_a_plan_is_estimated_and_a_sync_approves_the_estimate_before_it_copies(world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], days("2024-01-01", "2024-01-03"))
     asked = scope(entry, "2024-01-01", "2024-01-03")

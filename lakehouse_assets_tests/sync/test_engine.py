@@ -17,7 +17,7 @@ WEEK = ("2024-03-01", "2024-03-07")
 
 
 @pytest.mark.parametrize("mode", list(SyncMode))
-def test_a_sync_brings_every_object_and_its_sidecar_verbatim(world: World, mode: SyncMode) -> None:
+def test_a_sync_copies_every_object_and_its_sidecar_verbatim(world: World, mode: SyncMode) -> None:
     keys = world.publish(["BTCUSDT", "币安USDT"], days(*WEEK))
     report = world.engine().sync(scope(world.entry(), *WEEK), mode=mode)
 
@@ -65,7 +65,7 @@ def test_a_rewritten_object_of_the_same_size_is_copied_again_and_its_former_byte
     assert world.engine().sync(scope(world.entry(), *WEEK)).total("copied") == 0
 
 
-def test_a_bucket_that_keeps_versions_keeps_the_former_bytes_itself(world: World) -> None:
+def test_a_versioned_bucket_preserves_the_former_bytes_itself(world: World) -> None:
     client = world.store.admin_bucket("lake").boto3_client()
     client.create_bucket(Bucket=f"versioned-{world.tag.lower()}")
     world.lake = type(world.lake)(world.store.admin_bucket(f"versioned-{world.tag.lower()}"))
@@ -80,7 +80,7 @@ def test_a_bucket_that_keeps_versions_keeps_the_former_bytes_itself(world: World
     assert len([version for version in versions if not version["Key"].endswith(".CHECKSUM")]) == 2
 
 
-def test_a_touched_object_is_not_copied_but_its_new_time_is_remembered(world: World) -> None:
+def test_a_touched_object_is_not_copied_but_its_new_time_is_recorded(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     [before] = world.manifest().read(["2024-03-01"])["source_last_modified"]
@@ -111,7 +111,7 @@ def test_a_withdrawn_symbol_is_still_known_from_the_manifest(world: World) -> No
     assert (period.state, period.vanished) == (PeriodState.COMPLETE, 1)
 
 
-def test_a_lake_copy_that_somebody_replaced_is_restored_and_theirs_is_kept(world: World) -> None:
+def test_a_replaced_lake_copy_is_restored_and_the_replacement_is_preserved(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.overwrite_in_lake(f"archive/binance/{key}", b"not what the exchange published")
@@ -121,7 +121,7 @@ def test_a_lake_copy_that_somebody_replaced_is_restored_and_theirs_is_kept(world
     assert world.lake_body(kept) == b"not what the exchange published"
 
 
-def test_a_lake_copy_that_somebody_deleted_is_copied_again(world: World) -> None:
+def test_a_deleted_lake_copy_is_copied_again(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     world.delete_in_lake(f"archive/binance/{key}.CHECKSUM")
@@ -132,7 +132,7 @@ def test_a_lake_copy_that_somebody_deleted_is_copied_again(world: World) -> None
     assert (report.total("copied"), report.total("sidecars_copied")) == (0, 1)
 
 
-def test_an_existing_mirror_without_a_manifest_is_taken_over_without_a_copy(world: World) -> None:
+def test_an_existing_mirror_without_a_manifest_is_adopted_without_a_copy(world: World) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
     world.engine().sync(scope(world.entry(), *WEEK))
     for key in world.lake_files("_manifest/"):
@@ -148,7 +148,7 @@ def test_what_is_not_published_is_neither_complete_nor_failed(world: World) -> N
     assert [period.state for period in report.periods] == [PeriodState.COMPLETE, PeriodState.NOT_PUBLISHED]
 
 
-def test_a_sync_narrowed_to_a_symbol_copies_that_and_judges_by_all(world: World) -> None:
+def test_a_partial_sync_copies_one_symbol_and_reports_completeness_by_all(world: World) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], ["2024-03-01"], intervals=["1m", "1h"])
     entry = world.entry(intervals=["1m", "1h"])
     btc = world.symbol("BTCUSDT")
@@ -175,7 +175,7 @@ def test_a_missing_sidecar_upstream_does_not_make_a_period_incomplete(world: Wor
     assert (period.state, period.sidecars_copied) == (PeriodState.COMPLETE, 0)
 
 
-def test_strays_are_named_with_their_reason_and_not_copied(world: World) -> None:
+def test_unrecognized_keys_are_not_copied(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
     folder = key.rsplit("/", 1)[0]
     world.put(f"{folder}/part-00000-0fae7358.zip", b"spark", sidecar=False)
@@ -185,7 +185,7 @@ def test_strays_are_named_with_their_reason_and_not_copied(world: World) -> None
     assert len(world.lake_files("archive/")) == 2
 
 
-def test_a_plan_writes_nothing_and_says_what_a_sync_would_do(world: World) -> None:
+def test_a_plan_writes_nothing_and_counts_what_a_sync_would_copy(world: World) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
     plan = world.engine().plan(scope(world.entry(), *WEEK))
     summary = plan.summary()

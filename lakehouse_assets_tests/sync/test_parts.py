@@ -1,4 +1,4 @@
-"""A range in parts: planned, moved and recorded some periods at a time, with the result of one piece."""
+"""A range in windows: planned, moved and recorded some periods at a time, with the result of a single window."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
 
 
 def engine(world: World, part_objects: int = 7, **transfer: int) -> Engine:
-    """Parts of two days (three objects each)."""
+    """Windows of two days (three objects each)."""
     options = EngineOptions(part_objects=part_objects, transfer=TransferOptions(**{"workers": 8} | transfer))
     return Engine(world.source, world.lake, options)
 
 
-def test_a_range_in_parts_ends_as_in_one_piece(world: World) -> None:
+def test_a_range_in_windows_has_the_result_of_a_single_window(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     world.withdraw(world.key("XRPUSDT", "2024-03-02"))
     told: list[Progress] = []
@@ -51,12 +51,12 @@ def test_a_range_in_parts_ends_as_in_one_piece(world: World) -> None:
     assert world.manifest().read(()).equals(rows)
 
 
-def test_a_part_is_never_less_than_a_period(world: World) -> None:
+def test_a_window_has_at_least_one_period(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     assert engine(world, part_objects=1).sync(scope(world.entry(), *RANGE)).total("copied") == 21
 
 
-def test_what_a_part_recorded_stays_when_the_lake_is_lost_in_a_later_one(world: World) -> None:
+def test_recorded_windows_stay_when_the_lake_fails_in_a_later_one(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     with Proxy(world.store.endpoint_url).running() as proxy:
         there = through(world, proxy, source=False, max_attempts=1)
@@ -90,7 +90,7 @@ def test_after_enough_failures_without_a_success_the_rest_is_not_tried_but_named
     assert engine(world).sync(scope(world.entry(), *RANGE)).total("copied") == 21
 
 
-def test_a_part_of_which_the_only_object_is_refused_does_not_end_the_sync(world: World) -> None:
+def test_a_window_whose_only_object_is_refused_does_not_end_the_sync(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     engine(world).sync(scope(world.entry(), "2024-02-27", "2024-02-28"))
     [refused] = world.publish(["BTCUSDT"], ["2024-02-27"], version=2, sidecars=False)
@@ -122,9 +122,9 @@ def test_a_mode_that_cannot_work_is_refused_when_there_is_something_to_copy(worl
             elsewhere.sync(scope(world.entry(), RANGE[1]), mode=SyncMode.DIRECT)
 
 
-def test_a_source_that_is_lost_after_the_copies_takes_no_digest_along(world: World) -> None:
+def test_digests_are_recorded_although_the_source_fails_after_the_copies(world: World) -> None:
     keys = world.publish(SYMBOLS, [RANGE[0]])
-    # One object goes after the listing, so that the source is asked again.
+    # One object is withdrawn after the listing, so that the source is listed again.
     with Proxy(world.store.endpoint_url).running() as proxy:
         there = through(world, proxy, lake=False, max_attempts=1)
 

@@ -102,7 +102,7 @@ def test_a_withdrawn_object_that_was_deleted_too_is_not_verified_for_ever(world:
     assert row["seen_at"] is not None
 
 
-def test_a_lost_sidecar_is_told_and_brought_again(world: World) -> None:
+def test_a_lost_sidecar_is_reported_and_copied_again(world: World) -> None:
     key = verified(world)
     world.delete_in_lake(f"archive/binance/{key}.CHECKSUM")
     done = Verifier(world.source, world.lake).verify(world.entry().dataset, [DAY])

@@ -350,7 +350,7 @@ def assert_direct_is_known_to_be_refused(world: World, report: SyncReport) -> No
     assert capability.reason in (report.mode_note or "")
 
 
-def test_a_refused_direct_copy_is_remembered_with_its_reason_and_not_asked_again(bucket: World) -> None:
+def test_a_refused_direct_copy_is_recorded_with_its_reason_and_not_probed_again(bucket: World) -> None:
     bucket.publish(["BTCUSDT"], days(*WEEK))
     deny_sync(bucket)
     first = sync(bucket, last=WEEK[1])
@@ -365,7 +365,7 @@ def test_a_refused_direct_copy_is_remembered_with_its_reason_and_not_asked_again
     assert second.mode_note == first.mode_note
 
 
-def test_a_verdict_expires_and_a_changed_policy_is_noticed(bucket: World) -> None:
+def test_a_capability_record_expires_and_a_changed_policy_is_noticed(bucket: World) -> None:
     bucket.publish(["BTCUSDT"], [DAY])
     deny_sync(bucket)
     assert sync(bucket).copied_by_mode == {"relay": 1}
@@ -384,7 +384,7 @@ def test_a_verdict_expires_and_a_changed_policy_is_noticed(bucket: World) -> Non
     assert renewed.works
 
 
-def test_a_works_verdict_is_withdrawn_when_a_whole_sync_is_refused(bucket: World) -> None:
+def test_a_recorded_capability_is_revoked_when_every_copy_of_a_sync_is_refused(bucket: World) -> None:
     bucket.publish(["BTCUSDT"], days(*WEEK))
     assert sync(bucket, last=WEEK[1]).copied_by_mode == {"direct": 7}
     deny_sync(bucket)
@@ -396,7 +396,7 @@ def test_a_works_verdict_is_withdrawn_when_a_whole_sync_is_refused(bucket: World
     assert_direct_is_known_to_be_refused(bucket, report)
 
 
-def test_a_works_verdict_outlives_the_refusal_of_some(bucket: World) -> None:
+def test_a_recorded_capability_stays_when_only_some_copies_are_refused(bucket: World) -> None:
     [_first, *others] = bucket.publish(["BTCUSDT"], days(*WEEK))
     assert sync(bucket).copied_by_mode == {"direct": 1}
     deny_sync(bucket, *others[:3])
@@ -407,13 +407,13 @@ def test_a_works_verdict_outlives_the_refusal_of_some(bucket: World) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b'{"works": "perhaps"}'])
-def test_an_unreadable_verdict_is_asked_anew(bucket: World, body: bytes) -> None:
+def test_an_unreadable_capability_record_is_probed_again(bucket: World, body: bytes) -> None:
     bucket.publish(["BTCUSDT"], [DAY])
     bucket.overwrite_in_lake(f"{PROBE_FOLDER}/{bucket.source.name}.json", body)
     assert sync(bucket).copied_by_mode == {"direct": 1}
 
 
-def test_a_verdict_lives_as_long_as_its_kind() -> None:
+def test_a_refusal_expires_sooner_than_a_success() -> None:
     now = datetime.now(UTC)
     for works, lifetime in ((True, probe.WORKS_FOR), (False, probe.REFUSED_FOR)):
         old, young = (now - lifetime - timedelta(minutes=1), now - lifetime + timedelta(minutes=1))
@@ -434,7 +434,7 @@ def test_an_object_that_is_refused_directly_is_relayed_alone(bucket: World) -> N
     assert report.mode_note is None
 
 
-def test_a_refusing_lake_is_no_verdict_on_direct_copies(world: World) -> None:
+def test_a_lake_that_refuses_every_write_records_no_capability(world: World) -> None:
     keys = world.publish(["BTCUSDT"], days(*WEEK))
     with world.refused_writes(*keys):
         report = sync(world, last=WEEK[1])

@@ -30,7 +30,7 @@ def commands_of(world: World, keys: list[str]) -> list[CopyCommand]:
     ]
 
 
-def test_success_and_failure_are_told_apart_object_by_object(world: World) -> None:
+def test_success_and_failure_are_distinguished_per_object(world: World) -> None:
     [good] = world.publish(["BTCUSDT"], ["2024-01-01"])
     gone = world.key("BTCUSDT", "2024-01-02")
     commands = commands_of(world, [good, gone])
@@ -201,7 +201,7 @@ def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path
     assert_ends(pid)
 
 
-def test_outcomes_are_told_as_they_come(world: World) -> None:
+def test_outcomes_are_reported_as_they_arrive(world: World) -> None:
     keys = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"])
     told: list[CopyCommand] = []
     thread = threading.current_thread()
