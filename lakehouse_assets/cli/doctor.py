@@ -27,7 +27,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.health import Health, HealthFinding
 from lakehouse_assets.settings import PREFIX, Settings, load_settings, variables
 from lakehouse_assets.sync.movers import s5cmd
-from lakehouse_assets.sync.movers.diagnostics import look_at_lake, look_at_records, look_at_source
+from lakehouse_assets.sync.movers.diagnostics import check_lake, check_records, check_source
 
 PACKAGES = ("lakehouse-assets", "dagster", "boto3", "obstore", "deltalake", "polars")
 OTHER_VARIABLES = {"LAKEHOUSE_DEBUG"}
@@ -106,12 +106,12 @@ def _examine(wanted: set[str] | None) -> tuple[list[Setting], list[HealthFinding
     try:
         lake = settings.lake.lake()
         findings.append(_identity(lake))
-        lake_findings = list(look_at_lake(lake))
+        lake_findings = list(check_lake(lake))
         findings += lake_findings
         if any(finding.health is Health.ERROR for finding in lake_findings):
             lake = None
         elif matrix is not None:
-            findings += look_at_records(lake, [entry.dataset for entry in matrix.entries])
+            findings += check_records(lake, [entry.dataset for entry in matrix.entries])
     except LakehouseError as error:
         findings.append(HealthFinding("lake", Health.ERROR, str(error)))
     if matrix is not None:
@@ -264,7 +264,7 @@ def _sources(
     options = settings.sync.options(settings.lake.headers).transfer
 
     def check(dataset: Any) -> list[HealthFinding]:
-        return list(look_at_source(dataset, settings.source.bucket(dataset.source), lake, options))
+        return list(check_source(dataset, settings.source.bucket(dataset.source), lake, options))
 
     with ThreadPoolExecutor(max(1, len(datasets))) as pool:
         return [finding for findings in pool.map(check, datasets.values()) for finding in findings]

@@ -13,10 +13,10 @@ from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode, load_matrix
 from lakehouse_assets.cli import output
 from lakehouse_assets.cli.progress import progress_bar
 from lakehouse_assets.errors import InputError, printable
-from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
+from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
 from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.sync.changes import asked_periods
+from lakehouse_assets.sync.changes import requested_periods
 from lakehouse_assets.sync.cost import Estimate
 from lakehouse_assets.sync.engine import Engine, Stage
 from lakehouse_assets.sync.plan import Plan
@@ -39,7 +39,7 @@ def prepare_sync(
     entry = load_matrix(settings.matrix).entry(dataset.strip("/"))
     scope = Scope(
         entry=entry,
-        periods=tuple(asked_periods(entry, first, last)),
+        periods=tuple(requested_periods(entry, first, last)),
         symbols=parse_names("--symbols", symbols),
         intervals=parse_names("--intervals", intervals),
     )
@@ -85,7 +85,7 @@ def run_plan(prepared: tuple[Scope, Engine], *, as_json: bool) -> int:
     console = output.stdout()
     console.print(shown)
     console.print(f"{estimate}.", soft_wrap=True)
-    if plan.is_doubted:
+    if plan.is_implausible:
         console.print(
             f"The exchange no longer lists {summary['doubted']} objects or their sidecars: so many that it may be an "
             "outage. They count as withdrawn once this has lasted for some hours, or with sync --accept-withdrawals.",
@@ -182,8 +182,16 @@ def _mode(text: str) -> SyncMode:
         raise InputError(f"{text!r} is not a mode; use one of {', '.join(SyncMode)}.") from None
 
 
+_FORMER_NAMES = {"partial": "narrowed", "unrecognized": "strays", "unrecognized_total": "strays_total"}
+"""Keys of the JSON document that keep the name of version 0.1, since programs read them."""
+
+
+def _with_former_names(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {_FORMER_NAMES.get(name, name): value for name, value in items}
+
+
 def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:
-    document = asdict(report)
+    document = asdict(report, dict_factory=_with_former_names)
     totals = {name: report.total(name) for name in _SUMMED}
     return {"ok": ok, **document, "total": totals | {"copied_by_mode": report.copied_by_mode}}
 
@@ -240,7 +248,7 @@ def _notes(report: SyncReport, failed: list[PeriodReport], source_url: str) -> l
     if any(period.partial and not period.is_complete and period.expected for period in report.periods):
         notes.append("Partial, because of --symbols or --intervals: the rest of these periods is not in the lake.")
     notes += report.notes
-    if doubted := doubted_text(report, source_url):
+    if doubted := implausible_text(report, source_url):
         notes.append(f"{doubted} Use --accept-withdrawals to record them as withdrawn now.")
     failures = [failure for period in failed for failure in period.failures]
     notes += [f"failed: {printable(failure.key)}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]

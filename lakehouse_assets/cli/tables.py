@@ -19,7 +19,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import files_of, open_table
 from lakehouse_assets.tables.lineage import ObjectUsage
-from lakehouse_assets.tables.lineage_check import held_lineage
+from lakehouse_assets.tables.lineage_check import intact_lineage
 from lakehouse_assets.tables.query import coverage, read_table, scan, snapshot
 from lakehouse_assets.tables.schema import TABLES
 from lakehouse_assets.tables.snapshot import AsOf, snapshot_id
@@ -57,7 +57,7 @@ def _contents(lake: Lake, table: Table) -> dict[str, Any]:
     row |= {"rows": 0, "files": 0, "bytes": 0, "snapshot": None}
     if delta_table is None:
         return row
-    written = held_lineage(lake, table, columns=["period", "symbol", "state"])
+    written = intact_lineage(lake, table, columns=["period", "symbol", "state"])
     written = written.filter(pl.col("state") == ObjectUsage.WRITTEN)
     files = files_of(delta_table)
     return row | {

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
 from lakehouse_assets.lake.commit import read_rows, write_rows
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.report import SHOWN
+from lakehouse_assets.lake.report import NAMES_SHOWN
 from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 
 CATALOG_FOLDER = "_catalog"
@@ -30,7 +30,7 @@ _UNRECOGNIZED = pl.Schema(_TAKEN | UNRECOGNIZED_SCHEMA)
 
 
 def write_catalog(
-    lake: Lake, catalog: Catalog, *, doubt: WithdrawalLimits | None = None, accept_withdrawals: bool = False
+    lake: Lake, catalog: Catalog, *, limits: WithdrawalLimits | None = None, accept_withdrawals: bool = False
 ) -> pl.DataFrame:
     """Store a catalog of a complete archive; returns the updated symbols reference.
 
@@ -52,7 +52,7 @@ def write_catalog(
     ]
     before = read_symbols(lake, catalog.exchange)
     if not accept_withdrawals:
-        _require_plausible(catalog, before, doubt or WithdrawalLimits())
+        _require_plausible(catalog, before, limits or WithdrawalLimits())
     symbols = reference(catalog, before)
     if not catalog.unrecognized.is_empty():
         write_rows(
@@ -66,7 +66,7 @@ def write_catalog(
     return symbols
 
 
-def _require_plausible(catalog: Catalog, before: pl.DataFrame, doubt: WithdrawalLimits) -> None:
+def _require_plausible(catalog: Catalog, before: pl.DataFrame, limits: WithdrawalLimits) -> None:
     """Raises StoreError for a catalog that lacks too many of the symbols that are known to be published."""
     known = before.filter("published").select(*DATASET, "symbol").unique()
     compared = [
@@ -76,9 +76,9 @@ def _require_plausible(catalog: Catalog, before: pl.DataFrame, doubt: Withdrawal
     ]
     known = known.join(pl.DataFrame(compared, schema=known.select(DATASET).schema, orient="row"), on=DATASET)
     lacking = known.join(catalog.spans, on=[*DATASET, "symbol"], how="anti").sort(*DATASET, "symbol")
-    if not doubt.is_too_much(lacking.height, known.height):
+    if not limits.is_too_much(lacking.height, known.height):
         return
-    named = ", ".join(repr(name) for name in lacking["symbol"].unique(maintain_order=True).head(SHOWN))
+    named = ", ".join(repr(name) for name in lacking["symbol"].unique(maintain_order=True).head(NAMES_SHOWN))
     raise StoreError(
         "Listing",
         f"it lacks {lacking.height} of {known.height} symbols that were published, such as {named}. This counts as an "

@@ -9,7 +9,7 @@ from enum import StrEnum
 TRADITIONAL_OPERATIONS = 5
 """Operations per object of the traditional way: list, get, write to disk, read from disk, put."""
 
-SHOWN = 5
+NAMES_SHOWN = 5
 """Names shown in one line."""
 
 LEFT_OUT_NAMED = 100
@@ -167,7 +167,7 @@ class SyncReport:
         return tuple(period for period in self.periods if period.state is PeriodState.INCOMPLETE)
 
 
-def doubted_text(report: PeriodReport | SyncReport, source_url: str) -> str | None:
+def implausible_text(report: PeriodReport | SyncReport, source_url: str) -> str | None:
     """The problem of an implausible listing; None if it is plausible."""
     if isinstance(report, SyncReport):
         objects, sidecars, expected = (report.total(name) for name in ("doubted", "sidecars_doubted", "expected"))
@@ -183,5 +183,5 @@ def doubted_text(report: PeriodReport | SyncReport, source_url: str) -> str | No
 
 
 def _some(texts: Sequence[str], total: int) -> str:
-    shown = "; ".join(texts[:SHOWN])
-    return f"{shown} and {total - SHOWN} more" if total > SHOWN else shown
+    shown = "; ".join(texts[:NAMES_SHOWN])
+    return f"{shown} and {total - NAMES_SHOWN} more" if total > NAMES_SHOWN else shown

@@ -77,8 +77,10 @@ class SyncSettings(BaseSettings):
             raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
         return EngineOptions(
             list_concurrency=self.list_concurrency,
-            part_objects=self.part_objects,
-            doubt=WithdrawalLimits(objects=self.doubt_objects, share=self.doubt_share, hours=self.doubt_hours),
+            window_objects=self.part_objects,
+            withdrawal_limits=WithdrawalLimits(
+                objects=self.doubt_objects, share=self.doubt_share, hours=self.doubt_hours
+            ),
             prices=prices or Prices(),
             transfer=TransferOptions(
                 workers=self.workers,

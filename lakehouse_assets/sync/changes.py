@@ -32,7 +32,7 @@ LOOK_BACK = 100
 WINDOW = 31
 """So many of the open periods among the last LOOK_BACK are checked for publication; the rescan checks older ones."""
 
-STRETCH = 250
+WINDOW_PERIODS = 250
 """Periods that one listing covers best: a page has 500 objects with sidecars."""
 
 PART_FOLDERS = 256
@@ -65,7 +65,7 @@ class FolderBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PeriodContent:
     """The listed content of a period so far.
 
     ``digest`` depends only on the content, not on the batches it was listed in. ``differs``: the manifest has other
@@ -76,8 +76,10 @@ class Found:
     digest: int = 0
     differs: bool = False
 
-    def with_more(self, more: Found) -> Found:
-        return Found(self.objects + more.objects, (self.digest + more.digest) % 2**64, self.differs or more.differs)
+    def with_more(self, more: PeriodContent) -> PeriodContent:
+        return PeriodContent(
+            self.objects + more.objects, (self.digest + more.digest) % 2**64, self.differs or more.differs
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +93,7 @@ def newest_period(entry: DatasetEntry, today: date) -> Period:
     return newest if last is None else min(newest, last)
 
 
-def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
+def requested_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
     """Periods from ``first`` to ``last``. For a daily cadence, a month as ``last`` means its days that have ended.
 
     Raises InputError for periods before the entry's first one, and for periods that have not ended.
@@ -113,7 +115,7 @@ def asked_periods(entry: DatasetEntry, first: str, last: str) -> list[Period]:
     return periods
 
 
-def followed_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date, today: date) -> TrackedPeriods:
+def tracked_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date, today: date) -> TrackedPeriods:
     """The tracked periods: from the one that contains ``since`` to the last that has ended."""
     cadence = entry.dataset.cadence
     first = max(entry.first_period, Period.containing(cadence, since))
@@ -174,7 +176,7 @@ def folders_holding(entry: DatasetEntry, symbols: Sequence[str], periods: Sequen
     ]
 
 
-def parts_of(folders: Sequence[Folder], *, after: str = "") -> Iterator[FolderBatch]:
+def folder_batches(folders: Sequence[Folder], *, after: str = "") -> Iterator[FolderBatch]:
     """The folders in batches, at least one; ``after`` is the ``end`` of the last finished batch."""
     ordered = sorted((folder for folder in folders if folder.first >= after), key=lambda folder: folder.first)
     cuts = [*range(0, len(ordered), PART_FOLDERS)] or [0]
@@ -195,7 +197,7 @@ def compare(
     periods: Sequence[Period],
     *,
     since: Period | None = None,
-) -> dict[str, Found]:
+) -> dict[str, PeriodContent]:
     """List a batch of folders and compare the periods' objects with the manifest, by period.
 
     Before ``since``, a new object counts only if the manifest has its series (symbol and interval) in periods of that
@@ -227,10 +229,10 @@ def compare(
     )
     differing = set(rows.filter("differs")["period"])
     contents = {
-        period: Found(len(lines), sum(map(_digest, lines)) % 2**64, period in differing)
+        period: PeriodContent(len(lines), sum(map(_digest, lines)) % 2**64, period in differing)
         for period, lines in _lines(listed)
     }
-    return contents | {period: Found(differs=True) for period in differing - contents.keys()}
+    return contents | {period: PeriodContent(differs=True) for period in differing - contents.keys()}
 
 
 def _differs(since: Period | None) -> pl.Expr:
@@ -271,7 +273,7 @@ def _listing_windows(periods: Sequence[Period]) -> list[tuple[Period, Period]]:
     """First and last period of each window of ascending periods that one listing covers best."""
     windows: list[tuple[Period, Period]] = []
     for period in periods:
-        if windows and period <= windows[-1][1].shifted(STRETCH):
+        if windows and period <= windows[-1][1].shifted(WINDOW_PERIODS):
             windows[-1] = (windows[-1][0], period)
         else:
             windows.append((period, period))

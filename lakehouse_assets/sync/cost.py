@@ -8,7 +8,7 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.units import GB
 
 
-class SpendingError(InputError):
+class CostLimitError(InputError):
     """An estimate is above a configured cost limit; nothing was copied."""
 
 
@@ -93,7 +93,7 @@ class CostLimit:
             (size, self.max_bytes, "BYTES"),
         ):
             if limit is not None and amount > limit:
-                raise SpendingError(
+                raise CostLimitError(
                     f"{what} {amount:,.2f} {unit.lower()}, above {self.settings}_{unit}={limit:g}. "
                     f"Nothing was copied. To copy it anyway: {override}."
                 )

@@ -55,14 +55,14 @@ class EngineOptions:
     """Limits of a sync; see TransferOptions and WithdrawalLimits.
 
     ``list_concurrency`` is the number of parallel requests per listed side. A window, which is planned and recorded at
-    once, has at most ``part_objects`` objects, but at least one period. ``doubt`` decides which gaps in a listing are
-    implausible.
+    once, has at most ``window_objects`` objects, but at least one period. ``withdrawal_limits`` decide which gaps in a
+    listing are implausible.
     """
 
     transfer: TransferOptions = field(default_factory=TransferOptions)
     list_concurrency: int = 32
-    part_objects: int = 12_000
-    doubt: WithdrawalLimits = field(default_factory=WithdrawalLimits)
+    window_objects: int = 12_000
+    withdrawal_limits: WithdrawalLimits = field(default_factory=WithdrawalLimits)
     prices: Prices = field(default_factory=Prices)
 
 
@@ -79,7 +79,7 @@ class Engine:
     def plan(self, scope: Scope) -> Plan:
         """The plan of :meth:`sync` as of now. Writes nothing."""
         snapshot = self._snapshots.read(scope).unpacked()
-        return self._planned(scope, snapshot, self._options.doubt)[2]
+        return self._planned(scope, snapshot, self._options.withdrawal_limits)[2]
 
     def estimate(self, plan: Plan) -> Estimate:
         """The estimated cost of a plan."""
@@ -106,7 +106,7 @@ class Engine:
 
         def check_window(window: Scope, snapshot: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
-            snapshot, _, plan = self._planned(window, snapshot, self._options.doubt)
+            snapshot, _, plan = self._planned(window, snapshot, self._options.withdrawal_limits)
             rows = self._classified(window, plan, OUTCOME_SCHEMA.to_frame(), run_id=None)
             return _report(window, snapshot, rows, started)
 
@@ -117,10 +117,10 @@ class Engine:
 
         def record_window(window: Scope, snapshot: ListingSnapshot) -> SyncReport:
             started = time.monotonic()
-            snapshot, known, plan = self._planned(window, snapshot, self._options.doubt)
+            snapshot, known, plan = self._planned(window, snapshot, self._options.withdrawal_limits)
             outcomes = OUTCOME_SCHEMA.to_frame()
             rows = self._classified(window, plan, outcomes, run_id)
-            transfer = _Transfer(snapshot, known, outcomes, rows, self._options.doubt)
+            transfer = _Transfer(snapshot, known, outcomes, rows, self._options.withdrawal_limits)
             return _report(window, snapshot, self._commit(window, transfer, run_id), started)
 
         return self._by_window(scope, record_window)
@@ -145,7 +145,7 @@ class Engine:
         cannot be read or written, and before the first copy to a store that cannot commit safely. Even then, copies
         that are proven to be in the lake are recorded if the lake allows it.
         """
-        limits = WithdrawalLimits.none() if accept_withdrawals else self._options.doubt
+        limits = WithdrawalLimits.none() if accept_withdrawals else self._options.withdrawal_limits
         executor = TransferExecutor(
             scope.entry.dataset, self._source, self._lake, self._options.transfer, mode or scope.entry.mode
         )
@@ -195,7 +195,7 @@ class Engine:
         started = time.monotonic()
         with _stage(scope, "list"):
             packed = self._snapshots.read(scope)
-        windows = packed.windows(self._options.part_objects)
+        windows = packed.windows(self._options.window_objects)
         on_listed(packed, windows)
         listing_seconds = time.monotonic() - started
         reports = [work(window, packed.of(window)) for window in windows]
@@ -227,7 +227,7 @@ class Engine:
         """
         known = self._manifest(window).snapshot(window.names)
         plan = self._plan(window, snapshot, known.rows, limits)
-        if snapshot.contradicts(known.rows) or plan.is_doubted:
+        if snapshot.contradicts(known.rows) or plan.is_implausible:
             snapshot = self._snapshots.read(window).unpacked()
             plan = self._plan(window, snapshot, known.rows, limits)
         return snapshot, known, plan

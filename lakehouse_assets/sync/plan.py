@@ -77,7 +77,7 @@ class Plan:
     listing_requests: int
 
     @property
-    def is_doubted(self) -> bool:
+    def is_implausible(self) -> bool:
         """Whether the source's listing is implausible: it lacks too much."""
         return bool(self.rows.select(pl.any_horizontal(IMPLAUSIBLE_SCHEMA.names()).any()).item())
 

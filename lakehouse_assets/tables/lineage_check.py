@@ -40,7 +40,7 @@ _FILE_GROUPS = pl.Schema(
 """Files of an interval whose periods overlap: their row count, and when the newest was written."""
 
 
-def held_lineage(lake: Lake, table: Table, *, columns: Sequence[str], since: str = "") -> pl.DataFrame:
+def intact_lineage(lake: Lake, table: Table, *, columns: Sequence[str], since: str = "") -> pl.DataFrame:
     """The lineage of intact periods from ``since`` on, ``columns`` of it. Raises StoreError."""
     delta = open_table(lake, table.place)
     if delta is None:

@@ -18,7 +18,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.delta import stored_schema
 from lakehouse_assets.tables.lineage import ObjectUsage
-from lakehouse_assets.tables.lineage_check import held_lineage
+from lakehouse_assets.tables.lineage_check import intact_lineage
 from lakehouse_assets.tables.snapshot import AsOf, Snapshot, open_snapshot, utc_time
 from lakehouse_assets.tables.table import MONTH, PERIOD, Table
 
@@ -101,7 +101,7 @@ def coverage(dataset: str, *, lake: Lake | None = None) -> pl.DataFrame:
     without a schema, StoreError when the lake cannot be read.
     """
     table = Table.parse(dataset)
-    lineage = held_lineage(
+    lineage = intact_lineage(
         lake or default_lake(),
         table,
         columns=["period", "symbol", "interval", "state", "cadence", "rows", "first_time", "last_time"],

@@ -23,13 +23,13 @@ class BuildState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An archive object whose rows are not in the table. ``use`` is quarantined or missing; ``filled`` is true
+    """An archive object whose rows are not in the table. ``usage`` is quarantined or missing; ``filled`` is true
     when the rows come from another object, as a rule the monthly one."""
 
     key: str
     symbol: str
     interval: str | None
-    use: str
+    usage: str
     reason: str
     filled: bool
 
@@ -50,7 +50,7 @@ class PeriodBuild:
     reason: str | None = None
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the table has every row of the period that it should have."""
         return self.state in {BuildState.WRITTEN, BuildState.UNCHANGED}
 

@@ -13,9 +13,9 @@ from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.lake.manifest_stats import ManifestStats
-from lakehouse_assets.lake.report import PeriodState, SyncReport, doubted_text
+from lakehouse_assets.lake.report import PeriodState, SyncReport, implausible_text
 from lakehouse_assets.lake.withdrawal import WithdrawalLimits
-from lakehouse_assets.sync.changes import compare, folders_holding, parts_of
+from lakehouse_assets.sync.changes import compare, folder_batches, folders_holding
 from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.listings import edited, replaced, without
@@ -32,7 +32,7 @@ def asked(world: World, **fields: object) -> Scope:
 
 
 def engine(world: World, source: Bucket, limits: WithdrawalLimits) -> Engine:
-    return Engine(source, world.lake, EngineOptions(doubt=limits))
+    return Engine(source, world.lake, EngineOptions(withdrawal_limits=limits))
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_a_listing_that_lacks_many_objects_is_an_outage_and_the_lakes_copies_sta
 def test_the_text_about_an_implausible_listing_names_the_url_and_the_numbers(synced: World) -> None:
     with edited(synced.source, without("<Key>")) as source:
         report = synced.engine(source).check(asked(synced))
-    text = doubted_text(report, "s3://archive/klines/")
+    text = implausible_text(report, "s3://archive/klines/")
     assert text is not None
     assert text.startswith(f"Listing s3://archive/klines/ lacks {ALL} of {ALL} objects that were there: ")
-    assert doubted_text(synced.engine().check(asked(synced)), "s3://archive/klines/") is None
+    assert implausible_text(synced.engine().check(asked(synced)), "s3://archive/klines/") is None
 
 
 @pytest.mark.parametrize(("pattern", "objects", "sidecars"), GONE.values(), ids=GONE.keys())
@@ -213,7 +213,7 @@ def differing(world: World, entry: DatasetEntry, source: Bucket) -> list[str]:
     lister, manifest = Lister(source), world.manifest()
     return [
         period
-        for part in parts_of(folders_holding(entry, symbols, periods))
+        for part in folder_batches(folders_holding(entry, symbols, periods))
         for period, found in compare(entry, lister, manifest, part, periods).items()
         if found.differs
     ]

@@ -54,7 +54,7 @@ def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
     rules = [Rule(met.fault, met.operations, record) for record in (SYNC_LOG_TABLE, PROBE_FOLDER)]
     with Proxy(world.store.endpoint_url, *rules).running() as proxy:
         faulty = through(world, proxy)
-        engine = Engine(faulty.source, faulty.lake, EngineOptions(part_objects=1))
+        engine = Engine(faulty.source, faulty.lake, EngineOptions(window_objects=1))
         report = engine.sync(scope(world.entry(), MARCH[0], MARCH[-1]))
         assert all(rule.struck for rule in rules)
         known = period_metrics(faulty.lake, world.entry().dataset, since=MARCH[0])
@@ -71,7 +71,7 @@ def test_a_damaged_sync_log_is_logged_once_and_stops_no_sync(
     world.engine().sync(scope(world.entry(), MARCH[0]))
     world.overwrite_in_lake(f"{SYNC_LOG_TABLE}/_delta_log/00000000000000000000.json", body)
     caplog.set_level(logging.WARNING, sync_log.__name__)
-    engine = Engine(world.source, world.lake, EngineOptions(part_objects=1))
+    engine = Engine(world.source, world.lake, EngineOptions(window_objects=1))
     assert engine.sync(scope(world.entry(), MARCH[1], MARCH[-1])).total("copied") == len(MARCH) - 1
     [line] = [record.getMessage() for record in caplog.records]
     assert "lakehouse rebuild-manifests _syncs" in line

@@ -13,7 +13,7 @@ from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.lake import manifest_cache
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.sync import changes
-from lakehouse_assets.sync.changes import Found, compare, folders_holding, listed_symbols, parts_of
+from lakehouse_assets.sync.changes import PeriodContent, compare, folder_batches, folders_holding, listed_symbols
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 WEEK = days("2024-02-27", "2024-03-04")
@@ -30,12 +30,12 @@ def test_parts_have_every_folder_once_and_every_key_in_one_of_them(names: set[st
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
         patch.setattr(changes, "PART_FOLDERS", size)
-        parts = list(parts_of(folders))
+        parts = list(folder_batches(folders))
         resumed = parts[:stop]
         if not resumed:
             resumed = parts
         elif resumed[-1].end is not None:
-            resumed += parts_of(folders, after=resumed[-1].end)
+            resumed += folder_batches(folders, after=resumed[-1].end)
     for found in (parts, resumed):
         assert sorted(folder.prefix for part in found for folder in part.folders) == sorted(f.prefix for f in folders)
         assert (found[0].first, found[-1].end) == ("", None)
@@ -45,17 +45,17 @@ def test_parts_have_every_folder_once_and_every_key_in_one_of_them(names: set[st
         )
 
 
-def compared(world: World, size: int, periods: list[str]) -> dict[str, Found]:
+def compared(world: World, size: int, periods: list[str]) -> dict[str, PeriodContent]:
     """All parts together."""
     entry = world.entry()
     source = Lister(world.source)
     asked = [entry.dataset.period(text) for text in periods]
-    found: dict[str, Found] = {}
+    found: dict[str, PeriodContent] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changes, "PART_FOLDERS", size)
-        for part in parts_of(folders_holding(entry, listed_symbols(entry, source, asked), asked)):
+        for part in folder_batches(folders_holding(entry, listed_symbols(entry, source, asked), asked)):
             for period, more in compare(entry, source, world.manifest(), part, asked).items():
-                found[period] = found.get(period, Found()).with_more(more)
+                found[period] = found.get(period, PeriodContent()).with_more(more)
     return found
 
 
@@ -85,7 +85,7 @@ def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_onl
     assert not compared(world, 100, WEEK)[WEEK[0]].differs
     for key in keys:
         world.withdraw(key)
-    assert compared(world, 100, WEEK) == {WEEK[0]: Found(0, 0, differs=True)}
+    assert compared(world, 100, WEEK) == {WEEK[0]: PeriodContent(0, 0, differs=True)}
     world.engine().sync(scope(world.entry(), WEEK[0]), accept_withdrawals=True)
     assert compared(world, 100, WEEK) == {}
     assert len(set(fingerprints)) == 2
@@ -93,9 +93,11 @@ def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_onl
 
 def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[str]] = []
-    real = manifest_cache._months
+    real = manifest_cache._summarized_months
     monkeypatch.setattr(
-        manifest_cache, "_months", lambda table, months: [read.append(sorted(months)), real(table, months)][1]
+        manifest_cache,
+        "_summarized_months",
+        lambda table, months: [read.append(sorted(months)), real(table, months)][1],
     )
     entry, memory = world.entry(), ManifestCache()
     assert memory.known(world.manifest()).complete == {}
@@ -142,12 +144,12 @@ def test_followed_periods_and_the_rescans(world: World) -> None:
     for day in ("2024-02-18", "2024-02-21", "2024-03-02", "2024-03-04"):
         world.engine().sync(scope(everything, day))
     manifest = ManifestCache().known(world.manifest())
-    followed = changes.followed_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
+    followed = changes.tracked_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
     assert [str(period) for period in followed.open] == ["2024-03-01", "2024-03-03"]
     assert [str(period) for period in followed.recent] == ["2024-03-02", "2024-03-04"]
     rescanned = [str(period) for period in changes.rescanned_periods(entry, manifest, followed)]
     assert rescanned == ["2024-02-21", *days("2024-03-01", "2024-03-04")]
-    ahead = changes.followed_periods(entry, manifest, since=date(2024, 3, 5), today=date(2024, 3, 5))
+    ahead = changes.tracked_periods(entry, manifest, since=date(2024, 3, 5), today=date(2024, 3, 5))
     assert (ahead.open, ahead.recent) == ((), ())
     assert [str(period) for period in changes.rescanned_periods(entry, manifest, ahead)] == [
         "2024-02-21",

@@ -103,7 +103,7 @@ def test_what_a_run_of_hours_listed_is_not_believed_where_the_manifest_knows_bet
     world.engine().sync(asked)
     for key in keys:
         world.put(key, body_of(key, 2, 400))
-    options = EngineOptions(part_objects=1, transfer=TransferOptions(workers=8))
+    options = EngineOptions(window_objects=1, transfer=TransferOptions(workers=8))
     slow = Engine(world.source, world.lake, options)
     report = slow.sync(asked, on_progress=once_listed(lambda: world.engine().sync(last), Stage.COMMITTED))
     assert report.total("copied") == 2

@@ -10,7 +10,7 @@ import pytest
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.cost import CostLimit, Estimate, Prices, SpendingError, estimate
+from lakehouse_assets.sync.cost import CostLimit, CostLimitError, Estimate, Prices, estimate
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.units import GB
 from lakehouse_assets_tests.world import World, days, scope
@@ -55,9 +55,9 @@ def test_a_plan_is_estimated_and_a_sync_approves_the_estimate_before_it_copies(w
 
     def refuse(told: Estimate) -> None:
         assert told == planned
-        raise SpendingError("too much")
+        raise CostLimitError("too much")
 
-    with pytest.raises(SpendingError):
+    with pytest.raises(CostLimitError):
         engine.sync(asked, approve=refuse)
     assert world.lake_files() == {}
     engine.sync(asked)
@@ -79,7 +79,9 @@ def test_a_ceiling_refuses_what_is_above_it_and_names_itself_and_the_override(
     if refused is None:
         ceiling.check(dollars, size, what="This run is estimated at", override="--allow")
         return
-    with pytest.raises(SpendingError, match=f"above LAKEHOUSE_SPENDING_{refused}. Nothing was copied.*--allow") as told:
+    with pytest.raises(
+        CostLimitError, match=f"above LAKEHOUSE_SPENDING_{refused}. Nothing was copied.*--allow"
+    ) as told:
         ceiling.check(dollars, size, what="This run is estimated at", override="--allow")
     assert str(told.value).isprintable()
 

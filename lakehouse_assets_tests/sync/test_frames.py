@@ -18,7 +18,7 @@ from lakehouse_assets.lake.withdrawal import IMPLAUSIBLE_SCHEMA, WithdrawalLimit
 from lakehouse_assets.sync import reconcile
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_SCHEMA, with_integrity
 from lakehouse_assets.sync.integrity.sightings import LOST_SCHEMA, lost_of, without_lost
-from lakehouse_assets.sync.integrity.verify import FOUND_SCHEMA, Finding
+from lakehouse_assets.sync.integrity.verify import FINDING_SCHEMA, Finding
 from lakehouse_assets.sync.movers import outcomes
 from lakehouse_assets.sync.movers.base import COPY_SCHEMA, OUTCOME_SCHEMA
 from lakehouse_assets.sync.plan import PLAN_SCHEMA, SIDES_SCHEMA, STATE_SCHEMA, Plan, join_sides, make_plan
@@ -137,7 +137,7 @@ def test_the_stages_together_make_classified_rows_and_these_the_manifests(rows: 
 
 def test_a_finding_is_a_row_of_its_frame_and_of_the_manifest() -> None:
     finding = Finding("k", "verified", None, False, "s", "m", "s", NOW, "e", "e", None)
-    frame = pl.DataFrame([finding], schema=FOUND_SCHEMA, orient="row")
+    frame = pl.DataFrame([finding], schema=FINDING_SCHEMA, orient="row")
     assert frame.row(0) == finding
     assert all(MANIFEST_SCHEMA[name] == dtype for name, dtype in frame.schema.items())
 

@@ -20,9 +20,9 @@ RANGE = ("2024-02-27", "2024-03-04")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
 
 
-def engine(world: World, part_objects: int = 7, **transfer: int) -> Engine:
+def engine(world: World, window_objects: int = 7, **transfer: int) -> Engine:
     """Windows of two days (three objects each)."""
-    options = EngineOptions(part_objects=part_objects, transfer=TransferOptions(**{"workers": 8} | transfer))
+    options = EngineOptions(window_objects=window_objects, transfer=TransferOptions(**{"workers": 8} | transfer))
     return Engine(world.source, world.lake, options)
 
 
@@ -53,7 +53,7 @@ def test_a_range_in_windows_has_the_result_of_a_single_window(world: World) -> N
 
 def test_a_window_has_at_least_one_period(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
-    assert engine(world, part_objects=1).sync(scope(world.entry(), *RANGE)).total("copied") == 21
+    assert engine(world, window_objects=1).sync(scope(world.entry(), *RANGE)).total("copied") == 21
 
 
 def test_recorded_windows_stay_when_the_lake_fails_in_a_later_one(world: World) -> None:

@@ -13,7 +13,7 @@ import dagster as dg
 from lakehouse_assets.orchestration.run_requests import DATASET_TAG
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.settings import SpendingSettings
-from lakehouse_assets.sync.cost import CostLimit, Estimate, SpendingError
+from lakehouse_assets.sync.cost import CostLimit, CostLimitError, Estimate
 
 ALLOW_TAG = "lakehouse/allow_spending"
 DAY_TAG = "lakehouse/spending_day"
@@ -31,7 +31,7 @@ def approval(context: Context, settings: SpendingSettings, *, is_allowed: bool) 
         context.log.info("To copy: %s.", estimate)
         try:
             _approve(context, settings, estimate, is_allowed or context.run.tags.get(ALLOW_TAG) == "true")
-        except SpendingError as error:
+        except CostLimitError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     return approve
@@ -57,7 +57,7 @@ def _approve(
         settings.per_day.check(
             dollars, size, what="With this run, the runs that sensors started today are estimated at", override=OVERRIDE
         )
-    except SpendingError:
+    except CostLimitError:
         refused = {DOLLARS_TAG: "0", BYTES_TAG: "0", REFUSED_TAG: str(today)}
         context.instance.add_run_tags(context.run.run_id, refused)
         raise

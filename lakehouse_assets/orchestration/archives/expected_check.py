@@ -21,7 +21,7 @@ from lakehouse_assets.observability.expectations.thresholds import (
 )
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.orchestration.markdown import table
-from lakehouse_assets.tables.lineage_check import held_lineage
+from lakehouse_assets.tables.lineage_check import intact_lineage
 from lakehouse_assets.tables.table import PERIOD, Table
 
 ARCHIVE_QUANTITIES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"
@@ -53,7 +53,7 @@ def evaluate_rows(lake: Lake, rows_table: Table, periods: Sequence[str]) -> list
     """Verdicts on the number of a table's rows in the newest JUDGED of ``periods``. Raises StoreError."""
     if not periods:
         return []
-    parts = held_lineage(
+    parts = intact_lineage(
         lake, rows_table, since=_first_of_history(rows_table.cadence, periods), columns=[PERIOD, "rows"]
     )
     return _verdicts(parts.group_by(PERIOD).agg(pl.col("rows").sum()), rows_table.cadence, periods)

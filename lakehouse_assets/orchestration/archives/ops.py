@@ -21,7 +21,7 @@ from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import SpendingSettings, load_settings, read_group
-from lakehouse_assets.sync.changes import asked_periods
+from lakehouse_assets.sync.changes import requested_periods
 from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.sync.scope import Scope
 
@@ -128,7 +128,7 @@ def _scope_of(
 ) -> tuple[DatasetEntry, Scope]:
     try:
         entry = load_matrix(load_settings().matrix).entry(config.dataset.strip("/"))
-        periods = asked_periods(entry, config.first, config.last)
+        periods = requested_periods(entry, config.first, config.last)
         return entry, Scope(entry=entry, periods=tuple(periods), symbols=symbols, intervals=intervals)
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -13,7 +13,7 @@ import dagster as dg
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, doubted_text
+from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status, latest_materializations
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
@@ -109,7 +109,7 @@ def _log_checks(
             description=" ".join([_verdict(dataset, period), *report.left_out_notes]),
             metadata=period_metadata(period, dataset, lake)
             | left_out_metadata(report)
-            | (implausible_listing_metadata() if doubted_text(period, dataset.source_url) else {}),
+            | (implausible_listing_metadata() if implausible_text(period, dataset.source_url) else {}),
             target_materialization_data=targets.get(period.period),
         )
         # Both contexts accept it; an op context's types do not say so.
@@ -117,7 +117,7 @@ def _log_checks(
 
 
 def _verdict(dataset: Dataset, period: PeriodReport) -> str:
-    if doubted := doubted_text(period, dataset.source_url):
+    if doubted := implausible_text(period, dataset.source_url):
         return doubted
     if period.state is PeriodState.NOT_PUBLISHED:
         return "The exchange has published nothing for this period yet."
@@ -132,7 +132,7 @@ def _verdict(dataset: Dataset, period: PeriodReport) -> str:
 
 
 def _complaint(dataset: Dataset, period: PeriodReport) -> str:
-    if doubted := doubted_text(period, dataset.source_url):
+    if doubted := implausible_text(period, dataset.source_url):
         return f"{period.period}: {doubted}"
     first = period.failures[0]
     return (

@@ -108,7 +108,7 @@ class PartialListing(_Model):
     results: dict[str, tuple[int, int, bool]] = Field(default={}, alias="found")
 
 
-class Problem(_Model):
+class PollProblem(_Model):
     """Why a tick could not poll a dataset: the fields of its StoreError, empty for any other error."""
 
     operation: str = ""
@@ -116,7 +116,7 @@ class Problem(_Model):
     kind: str = ""
 
     @classmethod
-    def of(cls, error: Exception) -> Problem:
+    def of(cls, error: Exception) -> PollProblem:
         if not isinstance(error, StoreError):
             return cls()
         return cls(operation=error.operation, side=error.side, kind=error.kind)
@@ -130,7 +130,7 @@ class DiscoveryCursor(_Model):
     next_dataset: str | None = None
     partial_listing: PartialListing | None = Field(default=None, alias="survey")
     datasets: dict[str, DatasetState] = {}
-    problems: dict[str, Problem] = {}
+    problems: dict[str, PollProblem] = {}
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:
@@ -191,7 +191,7 @@ class DiscoveryCursor(_Model):
         return bool(rescanning)
 
 
-def problems_of(text: str | None) -> dict[str, Problem]:
+def problems_of(text: str | None) -> dict[str, PollProblem]:
     """The problems in a sensor's saved cursor, by dataset; none if the cursor cannot be read."""
     try:
         return DiscoveryCursor.read(text).problems

@@ -16,7 +16,7 @@ from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, Datase
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log, gave_up
 from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs
 from lakehouse_assets.settings import DiscoverySettings
-from lakehouse_assets.sync.changes import Found, usual_objects
+from lakehouse_assets.sync.changes import PeriodContent, usual_objects
 
 LONGEST_RETRY_SECONDS = 6 * 3600.0
 PERIODS_PER_POLL = 124
@@ -66,11 +66,11 @@ class PendingPeriods:
         return [self._entry.dataset.period(text) for text in sorted(due)[-PERIODS_PER_POLL:]]
 
     def to_request(
-        self, listed: Sequence[str], results: dict[str, Found], manifest: ManifestSummary, *, room: int
+        self, listed: Sequence[str], results: dict[str, PeriodContent], manifest: ManifestSummary, *, room: int
     ) -> Iterator[PeriodRequest]:
         """Those of the listed periods to request now. At most ``room`` more become pending."""
         for period in listed:
-            result = results.get(period, Found())
+            result = results.get(period, PeriodContent())
             if not result.differs:
                 self._state.pending.pop(period, None)
             elif period in self._state.pending or room > 0:
@@ -82,7 +82,7 @@ class PendingPeriods:
         for request in requests:
             self._state.pending[str(request.period)] = PendingPeriod(request.fingerprint, request.attempt)
 
-    def _next_attempt(self, period: str, result: Found, manifest: ManifestSummary) -> int | None:
+    def _next_attempt(self, period: str, result: PeriodContent, manifest: ManifestSummary) -> int | None:
         """The attempt that is due now, None when none is."""
         waiting = self._state.pending.get(period, PendingPeriod())
         if waiting.attempt and waiting.fingerprint == result.fingerprint:
@@ -98,7 +98,7 @@ class PendingPeriods:
         self._set_run_over(period, PendingPeriod(result.fingerprint, MAX_ATTEMPTS))
         return None
 
-    def _is_settled(self, period: str, result: Found, manifest: ManifestSummary) -> bool:
+    def _is_settled(self, period: str, result: PeriodContent, manifest: ManifestSummary) -> bool:
         """Whether the listing did not change for long enough, or has SETTLED_SHARE of the previous period's objects."""
         waiting = self._state.pending.get(period)
         if waiting is None or waiting.attempt or waiting.fingerprint != result.fingerprint:

@@ -32,17 +32,17 @@ from lakehouse_assets.orchestration.discovery.cursor import (
 from lakehouse_assets.orchestration.discovery.time_budget import TickBudget
 from lakehouse_assets.orchestration.run_requests import Runs
 from lakehouse_assets.sync.changes import (
-    STRETCH,
+    WINDOW_PERIODS,
     FolderBatch,
-    Found,
+    PeriodContent,
     TrackedPeriods,
     compare,
+    folder_batches,
     listed_symbols,
-    parts_of,
     rescanned_periods,
 )
 
-CompareBatch: TypeAlias = Callable[[FolderBatch], dict[str, Found]]
+CompareBatch: TypeAlias = Callable[[FolderBatch], dict[str, PeriodContent]]
 
 
 class Rescan:
@@ -81,7 +81,7 @@ class Rescan:
         symbols = self._budget.run(listed_symbols, entry, self._source, periods) if periods else ()
         while periods:
             last = periods[-1]
-            first = max(entry.first_period, last.shifted(1 - STRETCH))
+            first = max(entry.first_period, last.shifted(1 - WINDOW_PERIODS))
             if state.rescan_position is None or state.rescan_position.period != str(last):
                 state.rescan_position = RescanPosition(str(last))
             folders = folders_of(entry.dataset, symbols=symbols, intervals=entry.intervals, first=first, last=last)
@@ -102,7 +102,7 @@ class Rescan:
     ) -> bool:
         """Compare the folders of one window; False when a later tick has to continue."""
         root = dataset.source_prefix
-        for batch in parts_of(folders, after=root + start.key if start.key else ""):
+        for batch in folder_batches(folders, after=root + start.key if start.key else ""):
             if self._budget.is_over() or self._is_full(state):
                 return False
             for period, result in self._budget.run(compare_batch, batch).items():

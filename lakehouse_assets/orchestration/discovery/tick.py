@@ -34,7 +34,7 @@ from lakehouse_assets.orchestration.discovery.cursor import (
     PartialListing,
     PendingPeriod,
     PendingStatus,
-    Problem,
+    PollProblem,
 )
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
 from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, PendingPeriods
@@ -44,15 +44,15 @@ from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs, build_request, grouped
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.changes import (
-    Found,
+    PeriodContent,
     TrackedPeriods,
     compare,
+    folder_batches,
     folders_holding,
-    followed_periods,
     listed_symbols,
-    parts_of,
     published_of,
     seen_by_canaries,
+    tracked_periods,
 )
 from lakehouse_assets.sync.cost import CostLimit
 
@@ -219,7 +219,7 @@ class DiscoveryTick:
 
     def _note_problem(self, entry: DatasetEntry, error: Exception) -> None:
         self._results.failed.add(entry.dataset.name)
-        self.cursor.problems[entry.dataset.name] = Problem.of(error)
+        self.cursor.problems[entry.dataset.name] = PollProblem.of(error)
         if isinstance(error, LakehouseError | OutOfTimeError):
             self._results.problems.append(f"{entry.dataset.name}: {error}")
         else:
@@ -262,7 +262,7 @@ class DiscoveryTick:
 
         def poll() -> DatasetPoll:
             manifest = self._manifests.known(self._manifest(entry))
-            tracked = followed_periods(entry, manifest, since=since, today=self._today)
+            tracked = tracked_periods(entry, manifest, since=since, today=self._today)
             expected = [period for period in tracked.open if str(period) not in pending]
             seen = seen_by_canaries(entry, self._source, expected) if expected else set()
             if seen is None:  # no canary: the time since the last listing decides
@@ -318,7 +318,7 @@ class DiscoveryTick:
                 return False
             if is_newest_due:
                 state.listed = self._now
-            results = {period: Found(*result) for period, result in listing.results.items()}
+            results = {period: PeriodContent(*result) for period, result in listing.results.items()}
             room = MAX_PENDING - self.cursor.pending_periods
             due = list(pending.to_request(listing.periods, results, poll.manifest, room=room))
             self._request(entry, pending, due)
@@ -350,10 +350,12 @@ class DiscoveryTick:
         symbols = self._budget.run(listed_symbols, entry, self._source, periods)
         folders = folders_holding(entry, symbols, periods)
         manifest = self._manifest(entry)
-        results = {period: Found(*result) for period, result in listing.results.items()}
-        for batch in parts_of(folders, after=root + listing.key if listing.key else ""):
+        results = {period: PeriodContent(*result) for period, result in listing.results.items()}
+        for batch in folder_batches(folders, after=root + listing.key if listing.key else ""):
             batch_results = self._budget.run(compare, entry, self._source, manifest, batch, periods)
-            results |= {period: results.get(period, Found()).with_more(more) for period, more in batch_results.items()}
+            results |= {
+                period: results.get(period, PeriodContent()).with_more(more) for period, more in batch_results.items()
+            }
             listing.results = {
                 period: (result.objects, result.digest, result.differs) for period, result in results.items()
             }

@@ -23,7 +23,7 @@ from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
-from lakehouse_assets.orchestration.discovery.cursor import Problem, problems_of
+from lakehouse_assets.orchestration.discovery.cursor import PollProblem, problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
@@ -237,7 +237,7 @@ class InstanceScan:
                 problems = problems_of(data.cursor if data else None)
                 yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
 
-    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, Problem]) -> Signal:
+    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, PollProblem]) -> Signal:
         """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
         error = tick.error.message if tick.error else ""
         datasets = [

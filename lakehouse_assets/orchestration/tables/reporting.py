@@ -33,7 +33,7 @@ def report_build(
     key = dg.AssetKey(entry.table.asset_key)
     for period in report.periods:
         context.log.info(_line(entry.table, period))
-        if period.is_whole:
+        if period.is_complete:
             context.log_event(
                 dg.AssetMaterialization(
                     asset_key=key,
@@ -50,7 +50,7 @@ def report_build(
         forget_partition_status(context.instance, key)
     yield _files_check(key, entry, report)
     yield _quality_check(key, report)
-    complete = [period.period for period in report.periods if period.is_whole]
+    complete = [period.period for period in report.periods if period.is_complete]
     if complete:
         result = expected_result(context, key, lambda: evaluate_rows(lake, entry.table, complete))
         if result is not None:
@@ -226,7 +226,7 @@ def _broken(relations: list[dict[str, Any]] | None) -> str:
 
 def _problem_table(problems: Sequence[tuple[PeriodBuild, Problem]]) -> str:
     rows = [
-        (period.period, code(problem.key), problem.use, problem.reason, "yes" if problem.filled else "no")
+        (period.period, code(problem.key), problem.usage, problem.reason, "yes" if problem.filled else "no")
         for period, problem in problems
     ]
     columns = ("period", "object", "state", "reason", "replaced by a monthly object")
@@ -234,7 +234,7 @@ def _problem_table(problems: Sequence[tuple[PeriodBuild, Problem]]) -> str:
 
 
 def _count(problems: Sequence[Problem], use: ObjectUsage) -> int:
-    return sum(problem.use == use.value for problem in problems)
+    return sum(problem.usage == use.value for problem in problems)
 
 
 def _line(built: Table, period: PeriodBuild) -> str:

@@ -68,7 +68,7 @@ class Finding(NamedTuple):
     sidecar_lake_etag: str | None
 
 
-FOUND_SCHEMA = pl.Schema({name: MANIFEST_SCHEMA[name] for name in Finding._fields})
+FINDING_SCHEMA = pl.Schema({name: MANIFEST_SCHEMA[name] for name in Finding._fields})
 """A frame of findings."""
 
 _COMPARED_COLUMNS = ("source_etag", "sidecar_lake_etag")
@@ -158,7 +158,7 @@ class Verifier:
             for batch in self._batches(dataset, todo, on_read):
                 unread_objects += batch.unread
                 if batch.findings:
-                    findings = pl.DataFrame(batch.findings, schema=FOUND_SCHEMA, orient="row")
+                    findings = pl.DataFrame(batch.findings, schema=FINDING_SCHEMA, orient="row")
                     self.record(dataset, periods, findings, run_id=run_id)
                     sizes = todo.filter(pl.col("key").is_in(findings["key"].to_list()))["size"]
                     read, size = read + sizes.len(), size + int(sizes.sum())

@@ -40,7 +40,7 @@ SKEW_NOTED, SKEW_REFUSED = timedelta(minutes=1), timedelta(minutes=15)
 """S3 refuses requests whose date differs by 15 minutes from its own clock."""
 
 
-def look_at_lake(lake: Lake) -> Iterator[HealthFinding]:
+def check_lake(lake: Lake) -> Iterator[HealthFinding]:
     """Check that the identity has the rights that syncs and tables need, and no more."""
     bucket = replace(lake.bucket, max_attempts=2)
     if bucket.plain_http or not bucket.verify_tls:
@@ -97,7 +97,7 @@ def _rights(client: Any, lake: Lake) -> Iterator[HealthFinding]:
         )
 
 
-def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthFinding]:
+def check_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthFinding]:
     """Check that the manifests of the datasets and the sync log are complete. Reads no rows."""
     remedies = {dataset.manifest_prefix: manifest_remedy(dataset) for dataset in datasets}
     remedies[SYNC_LOG_TABLE] = SYNC_LOG_REMEDY
@@ -117,7 +117,7 @@ def look_at_records(lake: Lake, datasets: Sequence[Dataset]) -> Iterator[HealthF
     yield from findings or [HealthFinding("lake: records", Health.OK, "the manifests are complete")]
 
 
-def look_at_source(
+def check_source(
     dataset: Dataset, source: Bucket, lake: Lake | None, options: TransferOptions
 ) -> Iterator[HealthFinding]:
     """Check that an exchange's archive can be listed and, with a ``lake``, copied in each mode."""

@@ -22,7 +22,7 @@ from lakehouse_assets.sync.integrity.verify import Verifier
 from lakehouse_assets.tables.delta import table_id_of
 from lakehouse_assets.tables.inputs import inputs_of
 from lakehouse_assets.tables.lineage import ObjectUsage
-from lakehouse_assets.tables.lineage_check import held_lineage
+from lakehouse_assets.tables.lineage_check import intact_lineage
 from lakehouse_assets.tables.quality.comparison import COMPARISON_SCHEMA, compare_cadences, compare_intervals
 from lakehouse_assets.tables.query import scan_snapshot
 from lakehouse_assets.tables.read.fetch import IN_MEMORY_BYTES, Fetcher, FetchResult, InputObject
@@ -150,7 +150,7 @@ def _across_cadences(
         return
     dataset = entry.entries[Cadence.MONTHLY].dataset
     columns = [MONTH, PERIOD, "symbol", "interval", "state", "cadence"]
-    lineage = held_lineage(lake, table, columns=columns, since=month)
+    lineage = intact_lineage(lake, table, columns=columns, since=month)
     daily = (
         lineage.filter(
             pl.col(MONTH) == month, pl.col("cadence") == Cadence.DAILY, pl.col("state") == ObjectUsage.WRITTEN

@@ -28,7 +28,7 @@ from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.telemetry.metrics import TABLE_SECONDS, timed
 from lakehouse_assets.observability.telemetry.tracing import span
-from lakehouse_assets.sync.integrity.verify import FOUND_SCHEMA, Verifier
+from lakehouse_assets.sync.integrity.verify import FINDING_SCHEMA, Verifier
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, existing_files, files_of, open_or_create, open_table
 from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
 from lakehouse_assets.tables.lineage import ObjectUsage, lineage_of, outdated_periods
@@ -289,7 +289,7 @@ class TableBuilder:
             ]
             if findings:
                 periods = sorted({period for period, _ in findings})
-                frame = pl.DataFrame([row for _, row in findings], schema=FOUND_SCHEMA, orient="row")
+                frame = pl.DataFrame([row for _, row in findings], schema=FINDING_SCHEMA, orient="row")
                 self._verifier.record(dataset, periods, frame, run_id=run_id)
 
 
@@ -355,7 +355,7 @@ def _period_build(
             key=row["key"],
             symbol=row["symbol"],
             interval=row["interval"],
-            use=(ObjectUsage.MISSING if row["lake_etag"] is None else ObjectUsage.QUARANTINED).value,
+            usage=(ObjectUsage.MISSING if row["lake_etag"] is None else ObjectUsage.QUARANTINED).value,
             reason=row["reason"] or "it is not in the lake",
             filled=row["key"] not in lacking,
         )

@@ -22,7 +22,7 @@ from lakehouse_assets.lake.sync_log import SYNC_LOG_TABLE, read_sync_log, rebuil
 from lakehouse_assets.sync.adopt import rebuild_manifest
 from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.integrity.verify import Verifier
-from lakehouse_assets.sync.movers.diagnostics import Health, look_at_records
+from lakehouse_assets.sync.movers.diagnostics import Health, check_records
 from lakehouse_assets.tables.delta import open_table
 from lakehouse_assets_tests.faults.listings import edited, html
 from lakehouse_assets_tests.faults.proxy import READS, Proxy, Refusal, Rule
@@ -157,11 +157,11 @@ def test_every_reader_of_a_damaged_manifest_names_the_rebuild_command(synced: Wo
 @pytest.mark.parametrize("damage", ["a commit is gone", "rows are gone", "the hint lies"])
 def test_doctor_finds_a_damaged_manifest_without_reading_a_row(synced: World, damage: str) -> None:
     (LOG_DAMAGES | FILE_DAMAGES)[damage](synced)
-    [finding] = look_at_records(synced.lake, [DATASET, Dataset.parse("binance/spot/klines/daily")])
+    [finding] = check_records(synced.lake, [DATASET, Dataset.parse("binance/spot/klines/daily")])
     assert (finding.about, finding.health) == (f"lake: {PLACE}", Health.ERROR)
     assert COMMAND in finding.advice
     rebuild_manifest(synced.lake, synced.entry())
-    assert [each.health for each in look_at_records(synced.lake, [DATASET])] == [Health.OK]
+    assert [each.health for each in check_records(synced.lake, [DATASET])] == [Health.OK]
 
 
 def test_a_cached_manifest_sees_the_rebuilt_one(synced: World) -> None:
@@ -195,7 +195,7 @@ def test_a_lake_that_refuses_is_not_taken_for_a_damaged_manifest(synced: World, 
 def test_a_damaged_sync_log_is_rebuilt_from_its_files(synced: World) -> None:
     before = read_sync_log(synced.lake)
     synced.delete_in_lake(log_of(synced, SYNC_LOG_TABLE)[0])
-    [finding] = look_at_records(synced.lake, [DATASET])
+    [finding] = check_records(synced.lake, [DATASET])
     assert (finding.health, "rebuild-manifests _syncs" in finding.advice) == (Health.WARNING, True)
     assert rebuild_sync_log(synced.lake) == before.height == 4
     assert read_sync_log(synced.lake).sort("period").equals(before.sort("period"))

@@ -14,7 +14,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.store.conditional_writes import PLACE
 from lakehouse_assets.lake.store.health import Health
-from lakehouse_assets.sync.movers.diagnostics import look_at_lake
+from lakehouse_assets.sync.movers.diagnostics import check_lake
 from lakehouse_assets.sync.movers.routing import another_mode_may_help
 from lakehouse_assets_tests.faults.proxy import (
     Answer,
@@ -182,13 +182,13 @@ def test_doctor_reports_each_missing_capability_with_its_consequence(
     found = ignores(world) if isinstance(fault, str) else fault
     key = "never-written" if about == "missing objects" else ""
     with lacking(world, found, operation, key=key) as (faulty, _):
-        findings = {finding.about: finding for finding in look_at_lake(faulty.lake)}
+        findings = {finding.about: finding for finding in check_lake(faulty.lake)}
     finding = findings[f"lake: {about}"]
     assert finding.health is expected[0]
     assert expected[1] in finding.advice
 
 
 def test_doctor_finds_no_problem_of_a_complete_store(world: World) -> None:
-    healths = {finding.about: finding.health for finding in look_at_lake(world.lake)}
+    healths = {finding.about: finding.health for finding in check_lake(world.lake)}
     assert set(healths.values()) == {Health.OK, Health.WARNING}
     assert [about for about, health in healths.items() if health is Health.WARNING] == ["lake: TLS"]

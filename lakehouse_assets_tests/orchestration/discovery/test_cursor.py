@@ -19,7 +19,7 @@ from lakehouse_assets.orchestration.discovery.cursor import (
     PendingStatus,
     RescanPosition,
 )
-from lakehouse_assets.sync.changes import STRETCH
+from lakehouse_assets.sync.changes import WINDOW_PERIODS
 from lakehouse_assets_tests.world import days
 
 EPOCH = 1_700_000_000
@@ -45,7 +45,7 @@ def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
     for name in NAMES[:MAX_RESCANS]:
         cursor.of(name).rescan_position = RescanPosition("2024-03-04", "1000000MOGUSDT/1m/1000000MOGUSDT-1m-2021-01-01")
     # A rescan stops at MAX_PENDING, and the batch before may have found a window's periods.
-    fill(cursor, MAX_PENDING + STRETCH)
+    fill(cursor, MAX_PENDING + WINDOW_PERIODS)
     results = dict.fromkeys(DAYS[:124], (700, 2**64 - 1, True))
     cursor.partial_listing = PartialListing(
         dataset=NAMES[0], periods=tuple(DAYS[:124]), key="BTCUSDT/1m/BTCUSDT-1m-2021", results=results
@@ -54,7 +54,7 @@ def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
     assert len(text) < 100_000
     read = DiscoveryCursor.read(text)
     assert read == cursor
-    assert read.pending_periods == MAX_PENDING + STRETCH
+    assert read.pending_periods == MAX_PENDING + WINDOW_PERIODS
 
 
 @settings(max_examples=25)

@@ -198,7 +198,7 @@ def test_catch_up_brings_all_of_history_from_the_newest_on_in_ranges(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescan, "MAX_PENDING_OF_DATASET", 20)
-    monkeypatch.setattr(rescan, "STRETCH", 20)
+    monkeypatch.setattr(rescan, "WINDOW_PERIODS", 20)
     first, last = "2023-11-20", "2024-03-04"
     entry = world.entry(first_period=first, catch_up=True, partitions_per_run=10)
     there = [day for day in days(first, last) if not "2024-01-05" <= day <= "2024-02-20"]

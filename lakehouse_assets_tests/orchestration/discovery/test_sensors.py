@@ -411,14 +411,14 @@ def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
     entries = [world.entry(name, follow_from="2024-03-01") for name in (KLINES, METRICS)]
     for dataset in (KLINES, METRICS):
         world.publish(["BTCUSDT"], [NEW], dataset=dataset)
-    real = tick.followed_periods
+    real = tick.tracked_periods
 
     def broken(entry: DatasetEntry, *args: Any, **more: Any) -> Any:
         if entry.dataset.name == KLINES:
             raise RuntimeError("the table is odd")
         return real(entry, *args, **more)
 
-    monkeypatch.setattr(tick, "followed_periods", broken)
+    monkeypatch.setattr(tick, "tracked_periods", broken)
     assert watcher.tick(*entries) == []
     assert f"{KLINES}: RuntimeError: the table is odd" in watcher.reason
     [request] = watcher.tick(*entries, later=SETTLE)

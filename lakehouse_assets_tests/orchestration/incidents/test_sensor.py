@@ -25,7 +25,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, Problem
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, PollProblem
 from lakehouse_assets.orchestration.incidents import sensor, signals
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -254,7 +254,7 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
 ) -> None:
     it = watch()
     name = it.entry.dataset.name
-    cursor = DiscoveryCursor(problems={} if problem is None else {name: Problem.of(problem)})
+    cursor = DiscoveryCursor(problems={} if problem is None else {name: PollProblem.of(problem)})
     # The texts of both sides decide nothing.
     reason = f"{name}: Listing s3://x/ failed; {it.world.lake.url()} failed"
     instance = it.runner.instance

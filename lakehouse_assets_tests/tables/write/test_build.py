@@ -162,7 +162,7 @@ def test_an_unreadable_archive_is_quarantined_and_the_others_are_written(
     [period] = tabled.build(ONE).periods
     assert (period.state, period.rows, period.daily) == (BuildState.WRITTEN, 48, 2)
     [problem] = period.problems
-    assert (problem.key, problem.use, problem.filled) == (key, "quarantined", False)
+    assert (problem.key, problem.usage, problem.filled) == (key, "quarantined", False)
     assert problem.reason
     assert set(tabled.prices()) == {("BTC", ONE), ("XRP", ONE)}
     assert tabled.rows().height == 48
@@ -294,7 +294,7 @@ def test_a_missing_archive_is_named_and_the_others_are_written(world: World) -> 
         tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     [problem] = period.problems
-    assert (problem.key, problem.use, period.daily, period.state) == (key, "missing", 1, BuildState.WRITTEN)
+    assert (problem.key, problem.usage, period.daily, period.state) == (key, "missing", 1, BuildState.WRITTEN)
     tabled.sync(ONE)
     [period] = tabled.build(ONE).periods
     assert (period.problems, period.rows) == ((), 48)
