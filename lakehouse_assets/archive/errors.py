@@ -207,6 +207,11 @@ class StoreFault:
         return f"{text} ({self.advice})" if self.advice else text
 
 
+def code_of(fault: str) -> str:
+    """The code of a fault as records in the lake have it: the text that ``str`` made of it."""
+    return fault.partition(":")[0].partition(" ")[0]
+
+
 def fault_of(error: BaseException) -> StoreFault:
     """Reduce a client's exception to a fault."""
     if isinstance(error, ClientError):

@@ -28,13 +28,22 @@ class PeriodState(StrEnum):
     NOT_PUBLISHED = "not_published"
 
 
+IMPLAUSIBLE = "Implausible"
+"""The code of a failure that a gap in a listing causes, which is too large to be a withdrawal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An object that the lake lacks, or has with other content. ``reason`` is one line."""
+    """An object that the lake lacks, or has with other content.
+
+    ``reason`` is one line, and ``code`` the code of its fault: empty if no copy was tried, :data:`IMPLAUSIBLE` if the
+    source's listing lacks the object and is not believed.
+    """
 
     key: str
     state: str
     reason: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import dagster as dg
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.report import LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
+from lakehouse_assets.lake.report import IMPLAUSIBLE, LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 from lakehouse_assets.observability.telemetry.tracing import trace_id
 from lakehouse_assets.orchestration.markdown import code, table
 
@@ -83,19 +83,16 @@ def failure_table(report: PeriodReport) -> str:
 
 
 def _advice(failure: Failure) -> str:
-    for pattern, advice in _ADVICE.items():
-        if pattern in failure.reason:
-            return advice
-    return "Materialize the partition again."
+    return _ADVICE.get(failure.code, "Materialize the partition again.")
 
 
 _ADVICE: Mapping[str, str] = {
     "AccessDenied": "Check the sync identity's rights on source and lake.",
     "NoSuchKey": "The exchange withdrew it, or its server rejects the name; materialize again after the next listing.",
     "NoSuchBucket": "Check LAKEHOUSE_LAKE_BUCKET and its region.",
-    "not in the lake": "Materialize the complete partition, without `symbols` and `intervals`.",
+    "": "Materialize the complete partition, without `symbols` and `intervals`.",
     "SlowDown": "The store is throttling; lower LAKEHOUSE_SYNC_WORKERS and materialize again.",
-    "the source's listing lacks it": "Wait: the next run lists it again. If the exchange did withdraw it, materialize "
+    IMPLAUSIBLE: "Wait: the next run lists it again. If the exchange did withdraw it, materialize "
     "with accept_withdrawals.",
     "UnsayableKey": "Report the key to the exchange; it cannot be mirrored.",
 }

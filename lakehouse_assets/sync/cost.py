@@ -87,7 +87,7 @@ class CostLimit:
         )
 
     def check(self, dollars: float, size: int, *, what: str, override: str) -> None:
-        """Raise SpendingError if an amount is above its limit; it names ``what``, the setting and the ``override``."""
+        """Raise CostLimitError if an amount is above its limit; it names ``what``, the setting and the ``override``."""
         for amount, limit, unit in (
             (dollars, self.max_dollars, "DOLLARS"),
             (size, self.max_bytes, "BYTES"),

@@ -14,10 +14,11 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse_assets.archive.errors import code_of
 from lakehouse_assets.archive.listing import IDENTITY, content_digests
 from lakehouse_assets.archive.period import month_expr
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.lake.report import Failure, PeriodReport, PeriodState
+from lakehouse_assets.lake.report import IMPLAUSIBLE, Failure, PeriodReport, PeriodState
 from lakehouse_assets.lake.states import FAILED, ObjectState
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_SCHEMA, with_integrity
 from lakehouse_assets.sync.integrity.sightings import last_seen, seen_on
@@ -379,6 +380,7 @@ def _failures(open_rows: pl.DataFrame) -> dict[str, list[Failure]]:
             key if state != ObjectState.PRESENT else sidecar_key,
             DOUBTED if is_implausible else new_state,
             error or (UNLISTED if is_implausible else "not in the lake with the source's content"),
+            code_of(error) if error else IMPLAUSIBLE if is_implausible else "",
         )
         failures.setdefault(period, []).append(failure)
     return failures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from lakehouse_assets.archive.dataset import Dataset
@@ -13,8 +12,6 @@ from lakehouse_assets_tests.browser.conftest import FIRST, Shown, day, publish
 
 KLINES, METRICS, SPOT = "binance/um/klines/daily", "binance/um/metrics/daily", "binance/spot/klines/daily"
 SENSOR = "locations/lakehouse/sensors/binance_discovery"
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 
 def dialog_of_materialize(page: Page) -> Locator:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from lakehouse_assets.archive.availability import BEHIND, Availability, AvailabilityStatus, availability, expectation
+from lakehouse_assets.archive.lateness import BEHIND, Availability, AvailabilityStatus, availability, expectation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.lake.manifest_cache import ManifestSummary

@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from lakehouse_assets.archive.availability import MAX_PERIODS_TO_LEARN
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.archive.lateness import MAX_PERIODS_TO_LEARN
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.lake.lake import Lake

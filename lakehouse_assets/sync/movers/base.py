@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -18,6 +16,7 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import validated
 from lakehouse_assets.lake.digests import Digests
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd
 from lakehouse_assets.units import GIB
 
@@ -180,23 +179,6 @@ class ObjectHeaders:
         return urlencode(self.tags, quote_via=quote)
 
 
-class AdaptiveConcurrency:
-    """The number of parallel copies: halved when the store throttles, raised by a quarter after other batches."""
-
-    MIN_WORKERS = 8
-
-    def __init__(self, max_workers: int) -> None:
-        self._max_workers = max_workers
-        self.workers = max_workers
-
-    def observe(self, outcomes: Iterable[Outcome]) -> None:
-        """Adapt to the outcomes of a batch."""
-        if any(outcome.fault is not None and outcome.fault.is_throttle for outcome in outcomes):
-            self.workers = max(min(self.MIN_WORKERS, self._max_workers), self.workers // 2)
-        else:
-            self.workers = min(self._max_workers, self.workers + max(1, self.workers // 4))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferOptions:
     """Limits of a transfer, for all modes.
@@ -230,36 +212,6 @@ class TransferOptions:
     scratch: Path | None = None
     scratch_bytes: int = 4 * GIB
     conditional: bool = True
-
-
-class CircuitBreaker:
-    """Ends a batch at its deadline, or after too many failures in a row. Threads may share it."""
-
-    def __init__(self, options: TransferOptions) -> None:
-        self._options = options
-        self._deadline = time.monotonic() + options.deadline_seconds
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._last: StoreFault | None = None
-
-    def observe(self, fault: StoreFault | None) -> None:
-        """Count an outcome."""
-        with self._lock:
-            if fault is None:
-                self._failures = 0
-            elif not fault.is_of_object:
-                self._failures += 1
-                self._last = self._last if self._failures > self._options.failures_in_a_row else fault
-
-    def tripped(self) -> StoreFault | None:
-        """The fault of all copies that were not started yet; None while the batch goes on."""
-        if time.monotonic() >= self._deadline:
-            return StoreFault("Deadline", f"the batch was ended after {self._options.deadline_seconds:g} s")
-        limit = self._options.failures_in_a_row
-        with self._lock:
-            if self._last is None or self._failures < limit:
-                return None
-            return replace(self._last, message=f"given up after {limit} failures in a row: {self._last.message}")
 
 
 class S5cmdMover:

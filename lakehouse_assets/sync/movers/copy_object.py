@@ -21,14 +21,8 @@ from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.store.conditional_writes import with_condition
-from lakehouse_assets.sync.movers.base import (
-    AdaptiveConcurrency,
-    CircuitBreaker,
-    Copy,
-    OnOutcome,
-    Outcome,
-    TransferOptions,
-)
+from lakehouse_assets.sync.movers.base import Copy, OnOutcome, Outcome, TransferOptions
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency, CircuitBreaker
 from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from lakehouse_assets.lake.manifest import manifest_remedy
 from lakehouse_assets.lake.store.capabilities import BODY, FOLDER, POLICIES, PROBE, check_capabilities
 from lakehouse_assets.lake.store.health import Health, HealthFinding
 from lakehouse_assets.lake.sync_log import SYNC_LOG_REMEDY, SYNC_LOG_TABLE
-from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, TransferOptions
+from lakehouse_assets.sync.movers.base import Copy, TransferOptions
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.routing import route_of
 
 _NOWHERE = f"{ARCHIVE_FOLDER}/{FOLDER}/never-written"

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.sync.movers.base import (
-    AdaptiveConcurrency,
     Copy,
     OnOutcome,
     Outcome,
@@ -21,6 +20,7 @@ from lakehouse_assets.sync.movers.base import (
     s5cmd_of,
 )
 from lakehouse_assets.sync.movers.copy_object import CopyObjectMover
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 
 

@@ -26,7 +26,8 @@ from lakehouse_assets.observability.telemetry.metrics import (
     timed,
 )
 from lakehouse_assets.observability.telemetry.tracing import span
-from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, AdaptiveConcurrency, Copy, Outcome, TransferOptions
+from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA, Copy, Outcome, TransferOptions
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.multipart_cleanup import abort_leftovers
 from lakehouse_assets.sync.movers.preserve import preserve_former
 from lakehouse_assets.sync.movers.routing import (

@@ -1,4 +1,4 @@
-"""How many bytes a relay keeps in flight: as many as raise the throughput, within its memory limit.
+"""Flow control of a transfer: parallel copies, failures in a row, and a relay's bytes in flight.
 
 With a distant store, more bytes in flight are faster, up to the bandwidth of the link. A near or busy store only gets
 slower: one on two cores took twice the processor time per byte with 256 MB in flight than with 32 MB. So a relay starts
@@ -8,10 +8,18 @@ with few bytes in flight and doubles them as long as that raises the throughput.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lakehouse_assets.archive.errors import StoreFault
+
+if TYPE_CHECKING:
+    from lakehouse_assets.sync.movers.base import Outcome, TransferOptions
 
 FIRST_WIDTH = 32 * 1024**2
 """Bytes in flight at the start: enough for 2.5 Gbit/s at 100 ms."""
@@ -24,6 +32,53 @@ MIN_GAIN = 1.15
 
 PAUSE = 16
 """Measurements between a reverted trial and the next one, for a link that has changed meanwhile."""
+
+
+class AdaptiveConcurrency:
+    """The number of parallel copies: halved when the store throttles, raised by a quarter after other batches."""
+
+    MIN_WORKERS = 8
+
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self.workers = max_workers
+
+    def observe(self, outcomes: Iterable[Outcome]) -> None:
+        """Adapt to the outcomes of a batch."""
+        if any(outcome.fault is not None and outcome.fault.is_throttle for outcome in outcomes):
+            self.workers = max(min(self.MIN_WORKERS, self._max_workers), self.workers // 2)
+        else:
+            self.workers = min(self._max_workers, self.workers + max(1, self.workers // 4))
+
+
+class CircuitBreaker:
+    """Ends a batch at its deadline, or after too many failures in a row. Threads may share it."""
+
+    def __init__(self, options: TransferOptions) -> None:
+        self._options = options
+        self._deadline = time.monotonic() + options.deadline_seconds
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._last: StoreFault | None = None
+
+    def observe(self, fault: StoreFault | None) -> None:
+        """Count an outcome."""
+        with self._lock:
+            if fault is None:
+                self._failures = 0
+            elif not fault.is_of_object:
+                self._failures += 1
+                self._last = self._last if self._failures > self._options.failures_in_a_row else fault
+
+    def tripped(self) -> StoreFault | None:
+        """The fault of all copies that were not started yet; None while the batch goes on."""
+        if time.monotonic() >= self._deadline:
+            return StoreFault("Deadline", f"the batch was ended after {self._options.deadline_seconds:g} s")
+        limit = self._options.failures_in_a_row
+        with self._lock:
+            if self._last is None or self._failures < limit:
+                return None
+            return replace(self._last, message=f"given up after {limit} failures in a row: {self._last.message}")
 
 
 class Pace:

@@ -32,18 +32,9 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
-from lakehouse_assets.sync.movers.base import (
-    AdaptiveConcurrency,
-    CircuitBreaker,
-    Copy,
-    ObjectHeaders,
-    OnOutcome,
-    Outcome,
-    TransferOptions,
-    corrupt_sidecar,
-)
+from lakehouse_assets.sync.movers.base import Copy, ObjectHeaders, OnOutcome, Outcome, TransferOptions, corrupt_sidecar
 from lakehouse_assets.sync.movers.copy_object import write_fault
-from lakehouse_assets.sync.movers.flow_control import InFlight
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency, CircuitBreaker, InFlight
 from lakehouse_assets.sync.movers.multipart import Upload, part_bytes, part_ranges
 
 if TYPE_CHECKING:

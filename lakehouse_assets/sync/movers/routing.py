@@ -14,8 +14,9 @@ from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.sync.movers.base import AdaptiveConcurrency, Copy, Mover, ObjectHeaders, Outcome, TransferOptions
+from lakehouse_assets.sync.movers.base import Copy, Mover, ObjectHeaders, Outcome, TransferOptions
 from lakehouse_assets.sync.movers.direct import DirectMover
+from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.probe import Capability, record_capability, recorded_capability
 from lakehouse_assets.sync.movers.relay import RelayMover
 from lakehouse_assets.sync.movers.staged import StagedMover

@@ -20,7 +20,6 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.store.conditional_writes import with_condition
 from lakehouse_assets.sync.movers.base import (
-    CircuitBreaker,
     Copy,
     OnOutcome,
     Outcome,
@@ -30,6 +29,7 @@ from lakehouse_assets.sync.movers.base import (
     s5cmd_of,
 )
 from lakehouse_assets.sync.movers.copy_object import in_threads
+from lakehouse_assets.sync.movers.flow_control import CircuitBreaker
 from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 

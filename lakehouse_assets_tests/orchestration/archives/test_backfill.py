@@ -19,8 +19,6 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets_tests.orchestration.services import Services, running_services, tags_of, wait_for
 from lakehouse_assets_tests.world import KLINES, World, body_of, days
 
-pytestmark = pytest.mark.xdist_group("services")
-
 METRICS = "binance/um/metrics/daily"
 FOLLOWED = "binance/spot/klines/daily"
 SENSOR = "binance_discovery"

@@ -14,6 +14,7 @@ import yaml
 from dagster import SubmitRunContext
 
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.dagster_internals import ConfigurableClassData
 from lakehouse_assets.orchestration.instance.run_coordinator import K8S_TAG, SIZE_TAG, SizedRunCoordinator
 from lakehouse_assets_tests.dagster_internals import (
     ModuleCodePointer,
@@ -149,3 +150,9 @@ def test_a_contradictory_configuration_is_rejected_when_it_is_loaded(
         pytest.raises(InputError, match=told),
     ):
         assert made.run_coordinator
+
+
+def test_the_former_name_of_the_module_still_gives_the_coordinator() -> None:
+    settings = yaml.safe_dump({"sizes": [{"name": "small", "k8s": {}}], "default_size": "small"})
+    former = ConfigurableClassData("lakehouse_assets.orchestration.run_sizes", "SizedRunCoordinator", settings)
+    assert type(former.rehydrate(as_type=SizedRunCoordinator)) is SizedRunCoordinator

@@ -1,4 +1,4 @@
-"""Availability: whether a dataset is published on time, late, stalled or dead.
+"""Lateness: whether a dataset is published on time, late, stalled or dead.
 
 Exchanges announce no publication times, so the expectation is learned from when the last periods appeared; until there
 are enough of them, defaults apply. The defaults follow Binance's archive as observed: a day is published by 10:00 UTC

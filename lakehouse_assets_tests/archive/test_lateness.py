@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse_assets.archive.availability import (
+from lakehouse_assets.archive.lateness import (
     DEFAULTS,
     MIN_PERIODS_TO_LEARN,
     Availability,
