@@ -20,6 +20,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
+from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 
@@ -92,6 +93,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
         "and last period, objects and bytes. All catalogs are kept.",
         tags={"exchange": exchange.name},
     )
+    @store_errors_as_failures()
     def catalog(context: dg.AssetExecutionContext, config: CatalogConfig, lake: LakeResource, source: SourceResource):
         into = lake.lake()
         before = read_catalog(into, exchange.name)

@@ -17,6 +17,7 @@ from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
+from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 
@@ -38,6 +39,7 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
         "per dataset below `_reports/coverage/` in the lake. The links open in a browser that may read the bucket; "
         "`lakehouse coverage DATASET --html FILE` writes the same page to a file.",
     )
+    @store_errors_as_failures()
     def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         target = lake.lake()
         stats = ManifestStats(target)

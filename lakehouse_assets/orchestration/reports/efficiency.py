@@ -9,6 +9,7 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.lake.sync_log import compact_sync_log, efficiency, read_sync_log
+from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.resources import LakeResource
 
@@ -40,6 +41,7 @@ def build_efficiency_report() -> dg.AssetsDefinition:
         "compared with downloading and uploading one object at a time (5 operations per file, every byte twice over "
         "our network).",
     )
+    @store_errors_as_failures()
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         compact_sync_log(lake.lake())
         history = read_sync_log(lake.lake(), since=_months_ago(datetime.now(UTC).date()))

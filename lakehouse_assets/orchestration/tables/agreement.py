@@ -4,6 +4,7 @@ import dagster as dg
 
 from lakehouse_assets.archive.period import Cadence, month_of
 from lakehouse_assets.orchestration.check_names import AGREES
+from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table as markdown_table
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -51,6 +52,7 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
         "the complete month; materialize it on demand.",
         tags={"exchange": table.exchange, "market": table.market},
     )
+    @store_errors_as_failures()
     def agreement_asset(context: dg.AssetExecutionContext, lake: LakeResource, source: SourceResource):
         exchange = next(iter(entry.entries.values())).dataset.source
         agreement = compare_month(
