@@ -16,7 +16,7 @@ from typing import Any
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.samples.objects import sidecar_of

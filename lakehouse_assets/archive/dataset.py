@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 
 from lakehouse_assets.archive.exchanges import Exchange, exchange_named
-from lakehouse_assets.archive.exchanges.grammar import Layout, Publication
+from lakehouse_assets.archive.exchanges.layout import Layout, Publication
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
 

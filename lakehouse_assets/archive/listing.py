@@ -17,14 +17,8 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import (
-    ALL_SYMBOLS,
-    Folder,
-    Layout,
-    SymbolLocation,
-    UnrecognizedKey,
-    compiled,
-)
+from lakehouse_assets.archive.exchanges.grammar import UnrecognizedKey
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, Folder, Layout, SymbolLocation, compiled
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.list_page import KEY_SCHEMA, PAGE
 from lakehouse_assets.archive.period import Cadence, Period, month_expr

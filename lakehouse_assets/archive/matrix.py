@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation
 from lakehouse_assets.archive.matrix_errors import (
     Place,
     did_you_mean,
@@ -47,21 +47,8 @@ from lakehouse_assets.archive.matrix_fields import (
     to_symbols,
 )
 from lakehouse_assets.archive.period import Period
-from lakehouse_assets.archive.symbol_filter import ALL, SymbolFilter, SymbolState
+from lakehouse_assets.archive.symbol_filter import SymbolFilter
 from lakehouse_assets.errors import InputError
-
-__all__ = [
-    "ALL",
-    "MAX_PARTITIONS_PER_RUN",
-    "ArchiveMatrix",
-    "DatasetEntry",
-    "OnBadFile",
-    "SymbolFilter",
-    "SymbolState",
-    "SyncMode",
-    "Verify",
-    "load_matrix",
-]
 
 MAX_PARTITIONS_PER_RUN = 366
 

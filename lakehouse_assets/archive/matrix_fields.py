@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationInfo
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation
 from lakehouse_assets.archive.matrix_errors import Place, did_you_mean, fault, faults, skipped
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.symbol_filter import ALL, SymbolFilter

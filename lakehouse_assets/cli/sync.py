@@ -18,12 +18,13 @@ from lakehouse_assets.lake.states import ObjectState
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.sync.changes import requested_periods
 from lakehouse_assets.sync.cost import Estimate
-from lakehouse_assets.sync.engine import Engine, Stage
+from lakehouse_assets.sync.engine import Engine
 from lakehouse_assets.sync.plan import Plan
+from lakehouse_assets.sync.progress import Stage
 from lakehouse_assets.sync.scope import Scope
 
 if TYPE_CHECKING:
-    from lakehouse_assets.sync.engine import Progress as EngineProgress
+    from lakehouse_assets.sync.progress import Progress as EngineProgress
 
 FAILURES_SHOWN = 20
 

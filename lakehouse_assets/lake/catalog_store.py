@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import DATASET, SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
+from lakehouse_assets.archive.catalog.catalog import UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
+from lakehouse_assets.archive.catalog.spans import DATASET, SPAN_SCHEMA
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference
 from lakehouse_assets.archive.catalog.universe import universe as universe_of
 from lakehouse_assets.archive.exchanges import exchange_named

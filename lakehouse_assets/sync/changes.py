@@ -15,7 +15,7 @@ from itertools import groupby
 
 import polars as pl
 
-from lakehouse_assets.archive.exchanges.grammar import Folder
+from lakehouse_assets.archive.exchanges.layout import Folder
 from lakehouse_assets.archive.listing import CONTENT_LINE, Lister, folders_of, selected_symbols
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range

@@ -38,14 +38,13 @@ from lakehouse_assets.sync.movers.executor import TransferExecutor
 from lakehouse_assets.sync.movers.outcomes import overtaken, unexpected, with_outcomes
 from lakehouse_assets.sync.movers.preserve import preserved_places
 from lakehouse_assets.sync.plan import Plan, PlanSummary, make_plan
-from lakehouse_assets.sync.progress import OnProgress, Progress, ProgressCounter, Stage
+from lakehouse_assets.sync.progress import OnProgress, ProgressCounter, Stage
 from lakehouse_assets.sync.reconcile import classify, manifest_rows, period_reports, with_places
 from lakehouse_assets.sync.scope import Scope
 
 MAX_REPLANS = 2
 """How often a sync plans again for files that another run wrote first; files still open after that have failed."""
 
-__all__ = ["Engine", "EngineOptions", "OnProgress", "Progress", "Stage"]
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import StoreFault
-from lakehouse_assets.archive.exchanges.grammar import Folder, Layout
+from lakehouse_assets.archive.exchanges.layout import Folder, Layout
 from lakehouse_assets.archive.listing import (
     OBJECT_SCHEMA,
     Lister,

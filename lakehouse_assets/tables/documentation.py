@@ -11,8 +11,9 @@ from itertools import groupby
 
 import polars as pl
 
-from lakehouse_assets.tables.schema import TABLES, Column, TableSchema
+from lakehouse_assets.tables.schema import TABLES
 from lakehouse_assets.tables.schemas.columns import BY_INTERVAL
+from lakehouse_assets.tables.schemas.model import Column, TableSchema
 from lakehouse_assets.tables.schemas.relations import Relation
 
 _UNITS = {"hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}

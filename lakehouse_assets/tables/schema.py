@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.tables.schemas import binance, binance_options, bitmex, bybit, gate, htx, kucoin
-from lakehouse_assets.tables.schemas.model import Column, SizeClass, TableSchema
-
-__all__ = ["TABLES", "Column", "SizeClass", "TableSchema", "schema_of"]
+from lakehouse_assets.tables.schemas.model import TableSchema
 
 TABLES: tuple[TableSchema, ...] = (
     *binance.TABLES,

@@ -14,7 +14,8 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, OnBadFile
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.schema import TableSchema, schema_of
+from lakehouse_assets.tables.schema import schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 
 TABLES_FOLDER = "tables"
 LINEAGE_FOLDER = f"{TABLES_FOLDER}/_lineage"

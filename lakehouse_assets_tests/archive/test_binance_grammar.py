@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse_assets.archive.exchanges.binance import BINANCE
-from lakehouse_assets.archive.exchanges.grammar import SYMBOL, ParsedKey, Publication, UnrecognizedKey, compiled
+from lakehouse_assets.archive.exchanges.grammar import ParsedKey, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.layout import SYMBOL, Publication, compiled
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
 

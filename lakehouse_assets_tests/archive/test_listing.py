@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import Folder
+from lakehouse_assets.archive.exchanges.layout import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets_tests.world import KLINES, World, days

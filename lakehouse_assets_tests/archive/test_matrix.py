@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
-from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, SymbolFilter, SyncMode, load_matrix
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
+from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry, SyncMode, load_matrix
+from lakehouse_assets.archive.symbol_filter import SymbolFilter
 from lakehouse_assets.errors import InputError
 
 Load = Callable[[str], ArchiveMatrix]

@@ -24,7 +24,8 @@ from isal import isal_zlib
 from lakehouse_assets.embedded.samples.archive import sample_files
 from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
-from lakehouse_assets.tables.schema import TableSchema, schema_of
+from lakehouse_assets.tables.schema import schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets_tests.benchmarks.memory import peak_megabytes
 from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, seconds, spread, timed
 

@@ -20,7 +20,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import period_range
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.sync.engine import Engine, OnProgress, Progress, Stage
+from lakehouse_assets.sync.engine import Engine
+from lakehouse_assets.sync.progress import OnProgress, Progress, Stage
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.struck_commit import STRIKES, Relay
 from lakehouse_assets_tests.world import KLINES

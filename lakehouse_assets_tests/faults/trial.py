@@ -18,7 +18,7 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodState, SyncReport
-from lakehouse_assets.sync.engine import Progress, Stage
+from lakehouse_assets.sync.progress import Progress, Stage
 from lakehouse_assets.sync.scope import Scope
 from lakehouse_assets_tests.faults.proxy import Proxy, Rule
 from lakehouse_assets_tests.faults.table import result_text, write_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse_assets.archive.exchanges.grammar import Folder
+from lakehouse_assets.archive.exchanges.layout import Folder
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.lake import manifest_cache
 from lakehouse_assets.lake.manifest_cache import ManifestCache

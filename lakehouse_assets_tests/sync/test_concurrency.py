@@ -12,8 +12,9 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.sync.engine import Engine, EngineOptions, OnProgress, Progress, Stage
+from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers.base import TransferOptions
+from lakehouse_assets.sync.progress import OnProgress, Progress, Stage
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 

@@ -10,7 +10,7 @@ import pytest
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.sync.engine import Progress, Stage
+from lakehouse_assets.sync.progress import Progress, Stage
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
 WEEK = ("2024-03-01", "2024-03-07")

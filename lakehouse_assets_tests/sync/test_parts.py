@@ -10,8 +10,9 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError, StoreError
 from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.lake.sync_log import read_sync_log
-from lakehouse_assets.sync.engine import Engine, EngineOptions, Progress, Stage
+from lakehouse_assets.sync.engine import Engine, EngineOptions
 from lakehouse_assets.sync.movers.base import TransferOptions
+from lakehouse_assets.sync.progress import Progress, Stage
 from lakehouse_assets_tests.faults.proxy import LISTS, Meanwhile, Proxy, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, days, scope

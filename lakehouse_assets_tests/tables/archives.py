@@ -6,7 +6,8 @@ import gzip
 import io
 import zipfile
 
-from lakehouse_assets.tables.read.archives import ArchiveRows, Limits, read_archive
+from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive
+from lakehouse_assets.tables.read.unpack import Limits
 from lakehouse_assets.tables.schema import schema_of
 
 KLINES = "binance/spot/klines"

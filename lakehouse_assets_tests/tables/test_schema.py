@@ -7,8 +7,9 @@ import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.schema import TABLES, SizeClass, TableSchema, schema_of
+from lakehouse_assets.tables.schema import TABLES, schema_of
 from lakehouse_assets.tables.schemas.interval import duration
+from lakehouse_assets.tables.schemas.model import SizeClass, TableSchema
 
 each_table = pytest.mark.parametrize("schema", TABLES, ids=lambda schema: schema.name)
 

@@ -14,29 +14,14 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.changes import CHANGE_SCHEMA, Change, alarming, summary_of
-from lakehouse_assets.archive.catalog.spans import COUNTS, DATASET, SPAN_SCHEMA, merged_spans
+from lakehouse_assets.archive.catalog.changes import CHANGE_SCHEMA, Change
+from lakehouse_assets.archive.catalog.spans import COUNTS, DATASET
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import SymbolLocation
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.errors import InputError
-
-__all__ = [
-    "DATASET",
-    "NO_DATASET",
-    "SPAN_SCHEMA",
-    "UNRECOGNIZED_SCHEMA",
-    "Catalog",
-    "CatalogDepth",
-    "PublicationState",
-    "against_matrix",
-    "alarming",
-    "changes_between",
-    "merged_spans",
-    "summary_of",
-]
 
 DEAD_DAYS = {Cadence.DAILY: 30, Cadence.MONTHLY: 92}
 """A dataset whose newest period ended longer ago is dead. Publications have resumed after stalls of 8 days, and a few

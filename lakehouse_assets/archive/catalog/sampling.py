@@ -17,7 +17,7 @@ import polars as pl
 
 from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import SymbolLocation, compiled
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation, compiled
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence, Period

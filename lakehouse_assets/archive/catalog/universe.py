@@ -17,7 +17,7 @@ from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth
 from lakehouse_assets.archive.catalog.spans import DATASET, merged_spans
 from lakehouse_assets.archive.catalog.symbol_tables import REUSED_TICKERS, TickerAssignment
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.errors import InputError
 

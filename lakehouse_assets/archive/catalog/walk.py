@@ -31,7 +31,8 @@ from lakehouse_assets.archive.catalog.sampling import Sampler
 from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA, merged_spans
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import exchange_named
-from lakehouse_assets.archive.exchanges.grammar import Exchange, Layout, SymbolLocation, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.grammar import Exchange, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.layout import Layout, SymbolLocation
 from lakehouse_assets.archive.key_pages import KeyPages
 from lakehouse_assets.archive.listing import Lister, read_keys
 from lakehouse_assets.archive.period import Cadence

@@ -11,14 +11,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    Checksum,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Checksum, Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import Layout, Publication
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 

@@ -9,14 +9,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    ALL_SYMBOLS,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, Layout, Publication
 from lakehouse_assets.archive.period import Cadence
 
 _PUBLICATIONS = tuple(

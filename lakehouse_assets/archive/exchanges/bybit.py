@@ -18,14 +18,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    SYMBOL_WITH_DASHES,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import SYMBOL_WITH_DASHES, Layout, Publication
 from lakehouse_assets.archive.exchanges.spelling import DATED, DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
 

@@ -22,16 +22,8 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    HOURS,
-    SYMBOL,
-    SYMBOL_WITH_DOTS,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import HOURS, SYMBOL, SYMBOL_WITH_DOTS, Layout, Publication
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 

@@ -16,41 +16,14 @@ from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.exchanges.layout import (
     ALL_SYMBOLS,
-    HOURS,
-    INTERVAL,
-    SYMBOL,
-    SYMBOL_WITH_DASHES,
-    SYMBOL_WITH_DOTS,
-    Folder,
     Layout,
     Publication,
-    SymbolLocation,
     canonical_period,
     compiled,
 )
 from lakehouse_assets.archive.exchanges.spelling import SymbolForm
 from lakehouse_assets.archive.period import Cadence, Period, month_of
 from lakehouse_assets.errors import InputError
-
-__all__ = [
-    "ALL_SYMBOLS",
-    "HOURS",
-    "INTERVAL",
-    "SYMBOL",
-    "SYMBOL_WITH_DASHES",
-    "SYMBOL_WITH_DOTS",
-    "Checksum",
-    "Exchange",
-    "Folder",
-    "Layout",
-    "ParsedKey",
-    "Publication",
-    "SymbolLocation",
-    "TermsOfUse",
-    "UnrecognizedKey",
-    "UnrecognizedRule",
-    "compiled",
-]
 
 
 @dataclass(frozen=True, slots=True)

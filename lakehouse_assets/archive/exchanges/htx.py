@@ -23,16 +23,8 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    INTERVAL,
-    SYMBOL_WITH_DASHES,
-    Checksum,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Checksum, Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import INTERVAL, SYMBOL_WITH_DASHES, Layout, Publication
 from lakehouse_assets.archive.exchanges.spelling import DATED, PAIR, Contract, form
 from lakehouse_assets.archive.period import Cadence
 

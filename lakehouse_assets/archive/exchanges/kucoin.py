@@ -19,15 +19,8 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
-from lakehouse_assets.archive.exchanges.grammar import (
-    SYMBOL_WITH_DASHES,
-    Checksum,
-    Exchange,
-    Layout,
-    Publication,
-    TermsOfUse,
-    UnrecognizedRule,
-)
+from lakehouse_assets.archive.exchanges.grammar import Checksum, Exchange, TermsOfUse, UnrecognizedRule
+from lakehouse_assets.archive.exchanges.layout import SYMBOL_WITH_DASHES, Layout, Publication
 from lakehouse_assets.archive.exchanges.spelling import DOLLARS, PAIR, QUARTER, Contract, form
 from lakehouse_assets.archive.period import Cadence
 

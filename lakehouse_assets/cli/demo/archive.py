@@ -14,8 +14,9 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange, ParsedKey
-from lakehouse_assets.archive.matrix import ALL, DatasetEntry, SyncMode
+from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
 from lakehouse_assets.archive.period import Period
+from lakehouse_assets.archive.symbol_filter import ALL
 from lakehouse_assets.embedded.samples.archive import SampleFile, sample_files, upload, upload_tree
 from lakehouse_assets.errors import InputError
 

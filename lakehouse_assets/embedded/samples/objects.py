@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.embedded.samples.archive import SampleFile
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeAlias
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges.grammar import Folder
+from lakehouse_assets.archive.exchanges.layout import Folder
 from lakehouse_assets.archive.listing import Lister, folders_of
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.manifest import Manifest

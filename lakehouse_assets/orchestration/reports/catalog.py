@@ -7,14 +7,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from lakehouse_assets.archive.catalog.catalog import (
-    Catalog,
-    CatalogDepth,
-    against_matrix,
-    alarming,
-    changes_between,
-    summary_of,
-)
+from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth, against_matrix, changes_between
+from lakehouse_assets.archive.catalog.changes import alarming, summary_of
 from lakehouse_assets.archive.catalog.walk import CONCURRENCY, Progress, discover
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange

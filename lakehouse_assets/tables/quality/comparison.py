@@ -12,8 +12,8 @@ import polars as pl
 
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.interval import duration
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
 VOLUME_TOLERANCE = 1e-9

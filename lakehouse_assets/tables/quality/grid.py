@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.interval import duration
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
 GROUP = ("symbol", "interval")

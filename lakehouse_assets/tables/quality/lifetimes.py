@@ -18,7 +18,7 @@ import polars as pl
 
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.tables.quality.rows import GAP, with_levels
-from lakehouse_assets.tables.schema import TableSchema
+from lakehouse_assets.tables.schemas.model import TableSchema
 
 LIFETIME_SCHEMA = pl.Schema({"symbol": pl.String(), "first": pl.String(), "last": pl.String()})
 """The first and last period in which a symbol is known to exist, as texts of the table's cadence."""

@@ -16,7 +16,7 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables.delta import Commit
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA, check_rows
 from lakehouse_assets.tables.records import TABLE_VERSION, PeriodRecords
-from lakehouse_assets.tables.schema import TableSchema
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.table import PERIOD, Table
 
 BUFFERED_ROWS = 512 * 1024

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from lakehouse_assets.tables.quality.grid import GROUP
-from lakehouse_assets.tables.schema import TableSchema
 from lakehouse_assets.tables.schemas.interval import INTERVAL_LENGTH, interval_lengths
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 from lakehouse_assets.tables.schemas.relations import Relation
 

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.period import Period
 from lakehouse_assets.tables.quality.grid import GROUP, find_gaps, grid_bounds, on_grid, within_bounds
 from lakehouse_assets.tables.quality.outages import known_outages, with_outages
 from lakehouse_assets.tables.quality.relations import BROKEN, broken_relations
-from lakehouse_assets.tables.schema import TableSchema
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.schemas.readers import UTC_MICROSECONDS
 
 

@@ -22,8 +22,6 @@ from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits, unpack
 from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.units import GIB
 
-__all__ = ["ArchiveBatches", "ArchiveRows", "BadArchiveError", "Limits", "read_archive", "read_archive_batches"]
-
 BATCH_BYTES = 4 * 1024 * 1024
 """Text per batch; its frame takes about the same amount of memory."""
 IN_MEMORY_LIMITS = Limits(text_bytes=2 * GIB)

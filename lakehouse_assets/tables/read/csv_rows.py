@@ -11,7 +11,7 @@ import math
 import polars as pl
 
 from lakehouse_assets.archive.catalog.symbols import same_symbol
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits
 from lakehouse_assets.tables.schemas.model import Column, TableSchema
 from lakehouse_assets.tables.schemas.readers import raw_time_type, values_of

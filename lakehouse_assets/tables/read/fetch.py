@@ -27,9 +27,10 @@ from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.sync.integrity.verify import Finding, Verifier
-from lakehouse_assets.tables.read.archives import ArchiveBatches, BadArchiveError, read_archive_batches
+from lakehouse_assets.tables.read.archives import ArchiveBatches, read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
-from lakehouse_assets.tables.schema import TableSchema
+from lakehouse_assets.tables.read.unpack import BadArchiveError
+from lakehouse_assets.tables.schemas.model import TableSchema
 
 IN_MEMORY_BYTES = 16 * 1024**2
 """Archive objects up to this size are read into memory; the text of candles and trades is about five times as long."""

@@ -36,8 +36,8 @@ from lakehouse_assets.tables.lineage_check import CHECK_COLUMNS, intact_periods,
 from lakehouse_assets.tables.quality.measure import Measurer, quality_of, quality_records
 from lakehouse_assets.tables.quality.neighbours import NeighbourChecks
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA
-from lakehouse_assets.tables.read.archives import BadArchiveError
 from lakehouse_assets.tables.read.fetch import Fetcher, InputObject, UnreadError
+from lakehouse_assets.tables.read.unpack import BadArchiveError
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Problem
 from lakehouse_assets.tables.schemas.model import SizeClass
 from lakehouse_assets.tables.snapshot import snapshot_id

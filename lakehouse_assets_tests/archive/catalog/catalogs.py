@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse_assets.archive.catalog.catalog import SPAN_SCHEMA, UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
+from lakehouse_assets.archive.catalog.catalog import UNRECOGNIZED_SCHEMA, Catalog, CatalogDepth
+from lakehouse_assets.archive.catalog.spans import SPAN_SCHEMA
 
 TAKEN = datetime(2022, 7, 1, 12, tzinfo=UTC)
 

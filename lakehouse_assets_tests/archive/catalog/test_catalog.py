@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.archive.catalog.catalog import (
-    NO_DATASET,
-    Catalog,
-    CatalogDepth,
-    against_matrix,
-    alarming,
-    changes_between,
-    merged_spans,
-    summary_of,
-)
+from lakehouse_assets.archive.catalog.catalog import NO_DATASET, Catalog, CatalogDepth, against_matrix, changes_between
+from lakehouse_assets.archive.catalog.changes import alarming, summary_of
+from lakehouse_assets.archive.catalog.spans import merged_spans
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.errors import InputError
 from lakehouse_assets_tests.archive.catalog.catalogs import catalog_of, span, unrecognized_row

@@ -13,7 +13,8 @@ from lakehouse_assets.archive.catalog.symbol_tables import LEVERAGED, PEGS, REUS
 from lakehouse_assets.archive.catalog.symbols import symbol_facts
 from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.binance import BINANCE
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, ParsedKey, SymbolLocation
+from lakehouse_assets.archive.exchanges.grammar import ParsedKey
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, SymbolLocation
 
 
 @pytest.mark.parametrize(

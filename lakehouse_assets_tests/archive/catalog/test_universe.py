@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth, merged_spans
+from lakehouse_assets.archive.catalog.catalog import Catalog, CatalogDepth
+from lakehouse_assets.archive.catalog.spans import merged_spans
 from lakehouse_assets.archive.catalog.universe import SYMBOL_SCHEMA, reference, universe
 from lakehouse_assets.archive.catalog.walk import spans_of
 from lakehouse_assets.archive.dataset import Dataset

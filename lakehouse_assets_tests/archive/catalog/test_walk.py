@@ -18,7 +18,8 @@ from lakehouse_assets.archive.catalog.catalog import NO_DATASET, Catalog, Catalo
 from lakehouse_assets.archive.catalog.walk import discover
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.archive.exchanges.grammar import Exchange, SymbolLocation
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.exchanges.layout import SymbolLocation
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError, StoreError

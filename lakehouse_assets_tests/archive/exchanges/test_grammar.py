@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.archive.exchanges.grammar import (
-    ALL_SYMBOLS,
-    Exchange,
-    Layout,
-    ParsedKey,
-    Publication,
-    SymbolLocation,
-    UnrecognizedKey,
-    compiled,
-)
+from lakehouse_assets.archive.exchanges.grammar import Exchange, ParsedKey, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, Layout, Publication, SymbolLocation, compiled
 from lakehouse_assets.archive.listing import KEY_SCHEMA, _parse
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.archive.unrecognized import UnrecognizedKeys

@@ -11,7 +11,8 @@ import pytest
 from lakehouse_assets.archive import list_requests
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES, layout
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, Exchange, Folder, SymbolLocation
+from lakehouse_assets.archive.exchanges.grammar import Exchange
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, Folder, SymbolLocation
 from lakehouse_assets.archive.listing import Lister, Listing, folders_of
 from lakehouse_assets.embedded.samples.objects import sample_objects
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore

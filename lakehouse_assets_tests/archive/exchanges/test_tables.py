@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
-from lakehouse_assets.archive.exchanges.grammar import HOURS, ParsedKey, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.grammar import ParsedKey, UnrecognizedKey
+from lakehouse_assets.archive.exchanges.layout import HOURS
 from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets_tests.archive.exchanges.tables import TABLES
 from lakehouse_assets_tests.paths import ROOT

@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES, exchange_named
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS, SymbolLocation
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, SymbolLocation
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.archive.period import period_range

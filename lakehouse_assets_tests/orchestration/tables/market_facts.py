@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 
 Facts = dict[str, list[Any]]
 

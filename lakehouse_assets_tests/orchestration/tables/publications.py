@@ -14,7 +14,7 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.exchanges import EXCHANGES
-from lakehouse_assets.archive.exchanges.grammar import ALL_SYMBOLS
+from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.embedded.samples.objects import contained, sample_objects

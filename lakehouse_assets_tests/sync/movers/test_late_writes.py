@@ -11,8 +11,8 @@ import pytest
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import LakeEtags
 from lakehouse_assets.lake.report import PeriodState
-from lakehouse_assets.sync.engine import OnProgress, Progress, Stage
 from lakehouse_assets.sync.integrity.verify import Verifier
+from lakehouse_assets.sync.progress import OnProgress, Progress, Stage
 from lakehouse_assets_tests.faults.listings import Edited, without
 from lakehouse_assets_tests.faults.proxy import LISTS, Answer, Forward, Meanwhile, Proxy, Request, Rule, refusal
 from lakehouse_assets_tests.faults.trial import through

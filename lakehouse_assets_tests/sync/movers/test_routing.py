@@ -20,12 +20,12 @@ from lakehouse_assets.embedded.identities import source_policy
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.report import PeriodState, SyncReport
-from lakehouse_assets.sync.engine import Progress, Stage
 from lakehouse_assets.sync.movers import multipart_cleanup, probe
 from lakehouse_assets.sync.movers.base import Copy, ObjectHeaders, TransferOptions
 from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.probe import PROBE_FOLDER, Capability, recorded_capability
 from lakehouse_assets.sync.movers.routing import route_of
+from lakehouse_assets.sync.progress import Progress, Stage
 from lakehouse_assets_tests.faults.proxy import LISTS, READS, WRITES, Meanwhile, Proxy, Refusal, Rule
 from lakehouse_assets_tests.faults.trial import through
 from lakehouse_assets_tests.world import World, body_of, days, scope

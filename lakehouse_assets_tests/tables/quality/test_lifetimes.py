@@ -12,7 +12,8 @@ from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.tables.quality.lifetimes import LIFETIME_SCHEMA, Lifetimes, classify_gaps
 from lakehouse_assets.tables.quality.rows import check_rows
-from lakehouse_assets.tables.schema import TABLES, TableSchema, schema_of
+from lakehouse_assets.tables.schema import TABLES, schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.write.build_attempt import with_periods
 from lakehouse_assets_tests.tables.quality.test_rows import frame
 

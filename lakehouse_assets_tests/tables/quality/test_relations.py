@@ -15,7 +15,8 @@ from lakehouse_assets.archive.exchanges.grammar import ParsedKey
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.tables.quality.rows import check_rows, summarize
 from lakehouse_assets.tables.read.archives import read_archive
-from lakehouse_assets.tables.schema import TABLES, TableSchema, schema_of
+from lakehouse_assets.tables.schema import TABLES, schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets.tables.schemas.relations import ONE_SIDED
 from lakehouse_assets_tests.tables.read.test_real_input import ALL, SAMPLES, Sample
 

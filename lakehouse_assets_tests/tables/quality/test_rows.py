@@ -11,8 +11,9 @@ import pytest
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.tables.quality.outages import known_outages
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA, check_rows, summarize
-from lakehouse_assets.tables.schema import TABLES, TableSchema, schema_of
+from lakehouse_assets.tables.schema import TABLES, schema_of
 from lakehouse_assets.tables.schemas.interval import duration
+from lakehouse_assets.tables.schemas.model import TableSchema
 
 DAY = Period(Cadence.DAILY, date(2024, 1, 10))
 MONTH = Period(Cadence.MONTHLY, date(2024, 1, 1))

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from lakehouse_assets.tables.read.archives import BadArchiveError, read_archive_batches
+from lakehouse_assets.tables.read.archives import read_archive_batches
+from lakehouse_assets.tables.read.unpack import BadArchiveError
 from lakehouse_assets.tables.schema import schema_of
 from lakehouse_assets_tests.tables.archives import KLINES, gzipped, kline, read, zipped
 

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse_assets.tables.read import bulk
-from lakehouse_assets.tables.read.archives import ArchiveRows, BadArchiveError, read_archive
+from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
-from lakehouse_assets.tables.schema import TableSchema, schema_of
+from lakehouse_assets.tables.read.unpack import BadArchiveError
+from lakehouse_assets.tables.schema import schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets_tests.tables.archives import gzipped, kline, zipped
 
 KLINES = schema_of("binance", "um", "klines")

@@ -8,8 +8,9 @@ from itertools import permutations
 import polars as pl
 import pytest
 
-from lakehouse_assets.tables.read.archives import ArchiveRows, BadArchiveError, read_archive_batches
+from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
+from lakehouse_assets.tables.read.unpack import BadArchiveError
 from lakehouse_assets.tables.schema import schema_of
 from lakehouse_assets_tests.tables.archives import KLINES, gzipped, kline, read, zipped
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse_assets.tables.read import unpack
-from lakehouse_assets.tables.read.archives import BadArchiveError, Limits
+from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits
 from lakehouse_assets_tests.tables.archives import KLINES, gzipped, kline, read, zipped
 
 TEXT = "".join(kline(1577836800000 + 60_000 * number, close=f"{7000 + number}.5") for number in range(200))

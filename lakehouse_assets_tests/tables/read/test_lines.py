@@ -9,8 +9,9 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from lakehouse_assets.tables.read.archives import BadArchiveError, Limits, read_archive_batches
+from lakehouse_assets.tables.read.archives import read_archive_batches
 from lakehouse_assets.tables.read.bulk import ArchiveFile, read_archives
+from lakehouse_assets.tables.read.unpack import BadArchiveError, Limits
 from lakehouse_assets.tables.schema import schema_of
 from lakehouse_assets_tests.tables.archives import KLINES, kline, read, zipped
 

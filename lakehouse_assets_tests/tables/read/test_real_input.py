@@ -27,7 +27,8 @@ from lakehouse_assets.tables.quality.comparison import compare_intervals
 from lakehouse_assets.tables.quality.lifetimes import Lifetimes, classify_gaps
 from lakehouse_assets.tables.quality.rows import check_rows
 from lakehouse_assets.tables.read.archives import ArchiveRows, read_archive
-from lakehouse_assets.tables.schema import TableSchema, schema_of
+from lakehouse_assets.tables.schema import schema_of
+from lakehouse_assets.tables.schemas.model import TableSchema
 from lakehouse_assets_tests.paths import SAMPLES
 from lakehouse_assets_tests.tables.archives import gzipped, zipped
 
