@@ -73,7 +73,7 @@ def run_plan(prepared: tuple[Scope, Engine], *, as_json: bool) -> int:
         plan = engine.plan(scope)
     rows = _plan_rows(plan, scope)
     estimate = engine.estimate(plan)
-    summary = asdict(plan.summary()) | asdict(estimate)
+    summary = asdict(plan.summary(), dict_factory=_with_former_names) | asdict(estimate)
     if as_json:
         output.print_json({"dataset": scope.entry.dataset.name, "periods": rows, "total": summary})
         return 0
@@ -183,7 +183,12 @@ def _mode(text: str) -> SyncMode:
         raise InputError(f"{text!r} is not a mode; use one of {', '.join(SyncMode)}.") from None
 
 
-_FORMER_NAMES = {"partial": "narrowed", "unrecognized": "strays", "unrecognized_total": "strays_total"}
+_FORMER_NAMES = {
+    "partial": "narrowed",
+    "unrecognized": "strays",
+    "unrecognized_total": "strays_total",
+    "withdrawn": "vanished",
+}
 """Keys of the JSON document that keep the name of version 0.1, since programs read them."""
 
 
@@ -193,12 +198,12 @@ def _with_former_names(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _document(report: SyncReport, *, ok: bool) -> dict[str, Any]:
     document = asdict(report, dict_factory=_with_former_names)
-    totals = {name: report.total(name) for name in _SUMMED}
+    totals = _with_former_names([(name, report.total(name)) for name in _SUMMED])
     return {"ok": ok, **document, "total": totals | {"copied_by_mode": report.copied_by_mode}}
 
 
 _SUMMED = (
-    "expected", "present", "copied", "skipped", "failed", "vanished", "sidecars_copied", "bytes_copied",
+    "expected", "present", "copied", "skipped", "failed", "withdrawn", "sidecars_copied", "bytes_copied",
     "bytes_present", "operations_saved", "doubted", "sidecars_doubted",
 )  # fmt: skip
 

@@ -56,8 +56,8 @@ class PeriodReport:
     ``copied_by_mode`` counts objects, ``files_by_mode`` and ``bytes_by_mode`` include sidecars.
     ``integrity`` counts the present objects by Integrity (lake/states.py).
     ``digest`` changes exactly when the period's content does.
-    ``vanished`` objects are withdrawn; ``doubted`` and ``sidecars_doubted`` are lacking in an implausible listing
-    (lake/withdrawal.py). ``partial``: the run was limited to symbols or intervals.
+    ``withdrawn`` objects are kept in the lake; ``doubted`` and ``sidecars_doubted`` are lacking in an implausible
+    listing (lake/withdrawal.py). ``partial``: the run was limited to symbols or intervals.
     """
 
     period: str
@@ -67,7 +67,7 @@ class PeriodReport:
     copied: int
     skipped: int
     failed: int
-    vanished: int
+    withdrawn: int
     sidecars_copied: int
     retries: int
     bytes_copied: int

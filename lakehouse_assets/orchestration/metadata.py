@@ -25,7 +25,7 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
         "objects_copied": dg.MetadataValue.int(report.copied),
         "objects_skipped": dg.MetadataValue.int(report.skipped),
         "objects_failed": dg.MetadataValue.int(report.failed),
-        "objects_vanished": dg.MetadataValue.int(report.vanished),
+        "objects_vanished": dg.MetadataValue.int(report.withdrawn),
         "sidecars_copied": dg.MetadataValue.int(report.sidecars_copied),
         "retries": dg.MetadataValue.int(report.retries),
         "bytes": dg.MetadataValue.int(report.bytes_present),

@@ -120,15 +120,15 @@ class Plan:
             missing=objects.filter(pl.col("reason") == ObjectState.MISSING).height,
             changed=objects.filter(pl.col("reason") == ObjectState.CHANGED).height,
             present=self.rows.filter(pl.col("state") == ObjectState.PRESENT).height,
-            vanished=self.rows.filter(is_withdrawn).height,
+            withdrawn=self.rows.filter(is_withdrawn).height,
             doubted=self.rows.filter("implausible").height,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """Counts of a plan. ``bytes`` include sidecars. ``vanished`` objects are withdrawn, ``doubted`` ones are those that
-    an implausible listing lacks."""
+    """Counts of a plan. ``bytes`` include sidecars. ``withdrawn`` objects stay in the lake, ``doubted`` ones are those
+    that an implausible listing lacks."""
 
     objects: int
     sidecars: int
@@ -136,7 +136,7 @@ class PlanSummary:
     missing: int
     changed: int
     present: int
-    vanished: int
+    withdrawn: int
     doubted: int
 
 

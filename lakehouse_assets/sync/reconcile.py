@@ -333,7 +333,7 @@ def _counts(rows: pl.DataFrame) -> pl.DataFrame:
         copied=pl.col("copied").sum(),
         skipped=(present & ~pl.col("copied")).sum(),
         failed=(pl.col("new_state") == FAILED).sum(),
-        vanished=(~expected).sum(),
+        withdrawn=(~expected).sum(),
         sidecars_copied=pl.col("sidecar_copied").sum(),
         retries=pl.col("tried_retries").sum() + pl.col("sidecar_tried_retries").sum(),
         bytes_present=pl.col("lake_size").sum() + pl.col("lake_sidecar_size").sum(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix
+from lakehouse_assets.cli.sync import _document, _with_former_names
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.catalog_store import read_catalog, read_symbols
 from lakehouse_assets.lake.coverage import coverage
@@ -95,6 +97,15 @@ def test_a_sync_of_what_was_synced_copies_nothing(former: Former) -> None:
     report = former.world.engine().sync(scope(former.entry, FIRST, THIRD))
     assert (report.total("copied"), report.total("present"), report.incomplete) == (0, 5, ())
     assert manifest_of(former) == former.facts["manifest"], "the states are written as they were"
+
+
+def test_json_documents_keep_their_keys(former: Former) -> None:
+    engine, asked = former.world.engine(), scope(former.entry, FIRST, THIRD)
+    document = _document(engine.sync(asked), ok=True)
+    assert document.keys() >= {"dataset", "periods", "strays", "strays_total", "left_out", "mode_note", "total"}
+    assert document["periods"][0].keys() >= {"expected", "present", "vanished", "narrowed", "doubted", "failures"}
+    assert document["total"]["vanished"] == 1
+    assert _with_former_names([*asdict(engine.plan(asked).summary()).items()])["vanished"] == 1
 
 
 def test_the_records_beside_the_manifest_are_read(former: Former) -> None:

@@ -66,10 +66,10 @@ def test_a_listing_that_lacks_many_objects_is_an_outage_and_the_lakes_copies_sta
         planned = world.engine(source).plan(asked(world)).summary()
         first, second = (world.engine(source).sync(asked(world)) for _ in range(2))
         judged = world.engine(source).check(asked(world))
-    assert (planned.doubted, planned.vanished, planned.objects) == (objects, 0, 0)
+    assert (planned.doubted, planned.withdrawn, planned.objects) == (objects, 0, 0)
     for report in (first, second, judged):
         assert states(report) == {PeriodState.INCOMPLETE}
-        assert [report.total(name) for name in ("doubted", "sidecars_doubted", "vanished")] == [objects, sidecars, 0]
+        assert [report.total(name) for name in ("doubted", "sidecars_doubted", "withdrawn")] == [objects, sidecars, 0]
         assert all("listing lacks it" in period.failures[0].reason for period in report.periods)
     kept = world.manifest().read(())
     assert kept["missed_at"].null_count() == ALL - objects - sidecars
@@ -96,7 +96,7 @@ def test_a_lasting_gap_is_accepted_as_a_withdrawal(synced: World, pattern: str, 
         assert states(at_once.sync(asked(world))) == {PeriodState.INCOMPLETE}
         for report in (at_once.sync(asked(world)), world.engine(source).sync(asked(world))):
             assert states(report) == {PeriodState.COMPLETE}
-            assert (report.total("vanished"), report.total("doubted")) == (objects, 0)
+            assert (report.total("withdrawn"), report.total("doubted")) == (objects, 0)
     rows = world.manifest().read(())
     assert rows["missed_at"].null_count() == ALL
     assert (rows["state"] == "vanished").sum() == objects
@@ -109,14 +109,14 @@ def test_an_operator_who_accepts_withdrawals_is_obeyed_at_once(synced: World) ->
     with edited(synced.source, without("-1h-")) as source:
         report = synced.engine(source).sync(asked(synced), accept_withdrawals=True)
     assert states(report) == {PeriodState.COMPLETE}
-    assert report.total("vanished") == ALL // 2
+    assert report.total("withdrawn") == ALL // 2
 
 
 @pytest.mark.parametrize("limits", [WithdrawalLimits(objects=12), WithdrawalLimits(share=0.5)])
 def test_a_gap_within_the_limits_is_a_withdrawal(synced: World, limits: WithdrawalLimits) -> None:
     with edited(synced.source, without("-1h-")) as source:
         report = engine(synced, source, limits).sync(asked(synced))
-    assert (states(report), report.total("vanished")) == ({PeriodState.COMPLETE}, ALL // 2)
+    assert (states(report), report.total("withdrawn")) == ({PeriodState.COMPLETE}, ALL // 2)
 
 
 def test_an_empty_listing_is_an_outage_even_for_a_small_archive(world: World) -> None:
@@ -130,7 +130,7 @@ def test_an_empty_listing_is_an_outage_even_for_a_small_archive(world: World) ->
         assert states(world.engine(source).sync(several, accept_withdrawals=True)) == {PeriodState.COMPLETE}
     assert states(world.engine().sync(several)) == {PeriodState.COMPLETE}
     with edited(world.source, without("<Key>")) as source:
-        assert world.engine(source).sync(one).total("vanished") == 1
+        assert world.engine(source).sync(one).total("withdrawn") == 1
 
 
 def test_an_outage_keeps_objects_that_were_never_copied(world: World) -> None:

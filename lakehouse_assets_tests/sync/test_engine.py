@@ -97,7 +97,7 @@ def test_a_withdrawn_object_is_kept_and_marked(world: World) -> None:
     world.withdraw(key)
     report = world.engine().sync(scope(world.entry(), "2024-03-01"))
     [period] = report.periods
-    assert (period.state, period.expected, period.vanished) == (PeriodState.COMPLETE, 1, 1)
+    assert (period.state, period.expected, period.withdrawn) == (PeriodState.COMPLETE, 1, 1)
     assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)
     states = dict(world.manifest().read(["2024-03-01"]).select("key", "state").iter_rows())
     assert states[key] == "vanished"
@@ -108,7 +108,7 @@ def test_a_withdrawn_symbol_is_still_known_from_the_manifest(world: World) -> No
         world.engine().sync(scope(world.entry(), "2024-03-01"))
         world.withdraw(key)
     [period] = world.engine().sync(scope(world.entry(), "2024-03-01")).periods
-    assert (period.state, period.vanished) == (PeriodState.COMPLETE, 1)
+    assert (period.state, period.withdrawn) == (PeriodState.COMPLETE, 1)
 
 
 def test_a_replaced_lake_copy_is_restored_and_the_replacement_is_preserved(world: World) -> None:

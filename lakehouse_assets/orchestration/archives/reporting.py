@@ -123,8 +123,8 @@ def _verdict(dataset: Dataset, period: PeriodReport) -> str:
         return "The exchange has published nothing for this period yet."
     if period.is_complete:
         if not period.expected:
-            return f"The exchange withdrew all objects of this period; the lake keeps {period.vanished} of them."
-        kept = f"; the lake keeps {period.vanished} more that the exchange withdrew" if period.vanished else ""
+            return f"The exchange withdrew all objects of this period; the lake keeps {period.withdrawn} of them."
+        kept = f"; the lake keeps {period.withdrawn} more that the exchange withdrew" if period.withdrawn else ""
         return f"All {period.expected} objects are in the lake{kept}."
     named = ", ".join(printable(failure.key) for failure in period.failures[:NAMED])
     more = f" and {period.missing_total - NAMED} more" if period.missing_total > NAMED else ""
