@@ -28,7 +28,7 @@ def store_errors_as_failures() -> Generator[None]:
 def implausible_listing_metadata() -> dict[str, dg.MetadataValue]:
     """Fields of a listing that lacks too much to be a withdrawal: no error is raised, the period is incomplete."""
     fields = {"operation": "Listing", "side": Side.SOURCE, "kind": ErrorKind.IMPLAUSIBLE}
-    return {f"{_PREFIX}{name}": dg.MetadataValue.text(value) for name, value in fields.items()}
+    return {f"{_PREFIX}{name}": dg.MetadataValue.text(str(value)) for name, value in fields.items()}
 
 
 def error_fields_of(metadata: Mapping[str, Any]) -> dict[str, str]:

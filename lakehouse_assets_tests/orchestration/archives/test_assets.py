@@ -199,7 +199,7 @@ def test_strays_and_a_refused_mode_are_told_once_in_the_run_log(runner: Runner, 
     [key] = world.publish(["BTCUSDT"], [FIRST])
     world.put(f"{key.rsplit('-', 3)[0]}-2024-03-02-draft.zip", b"stray", sidecar=False)
     result = runner.run(world.entry(), FIRST, LAST)
-    notes = [r.user_message for r in runner.instance.all_logs(result.run_id) if "no archive objects" in r.user_message]
+    notes = [r.user_message for r in runner.instance.all_logs(result.run_id) if "not archive objects" in r.user_message]
     assert len(notes) == 1
     assert "2024-03-02-draft.zip': its name is not of the data set's form" in notes[0]
 
