@@ -163,8 +163,6 @@ def test_there_is_one_discovery_sensor_per_exchange_and_it_is_off_until_started(
 # Secrets
 
 
-# Dagster reads a deprecated property of every schedule.
-@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 @pytest.mark.parametrize(("setting", "expected"), [("true", "RUNNING"), ("false", "STOPPED"), ("", "STOPPED")])
 def test_sensors_run_by_default_where_the_setting_says_so(
     setting: str, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +172,8 @@ def test_sensors_run_by_default_where_the_setting_says_so(
     assert statuses == {"binance_discovery": expected, "tables_follow": expected, "incidents": "RUNNING"}
 
 
+# Dagster reads a deprecated property of every schedule.
+@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 def test_secrets_are_named_in_the_definitions_but_not_written_there(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "LAKEHOUSE_LAKE_BUCKET": "the-lake",
