@@ -1,4 +1,4 @@
-"""Real keys of the archive if they are beside the checkout, else generated keys of the same form."""
+"""Real keys of the archive if they exist beside the checkout, else generated keys of the same form."""
 
 from __future__ import annotations
 

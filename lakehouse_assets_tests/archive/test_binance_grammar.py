@@ -23,8 +23,8 @@ DAY_AND_SHORTER = "1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d"
 LONGER = "3d 1w 1mo"
 KLINES = ("klines", "markPriceKlines", "indexPriceKlines", "premiumIndexKlines")
 
-# What is published, as (markets, data types, daily, monthly): None where it is not, "" where it
-# is without intervals.
+# Publications as (markets, data types, daily, monthly): None if not published, "" if without
+# intervals.
 PUBLISHED = [
     (("spot",), ("klines",), f"1s {DAY_AND_SHORTER}", f"1s {DAY_AND_SHORTER} {LONGER}"),
     (("spot", "um", "cm"), ("aggTrades", "trades"), "", ""),
@@ -68,7 +68,7 @@ def key_of(publication: Publication, symbol: str, interval: str | None, period: 
 
 
 def polars_groups(pattern: str, keys: list[str]) -> list[dict[str, str | None]]:
-    """The groups of each key as the listing's frames see them."""
+    """The groups of each key as Polars extracts them for listings."""
     return pl.Series("key", keys, pl.String).str.extract_groups(f"^(?:{pattern})$").to_list()
 
 
@@ -89,7 +89,7 @@ def published_ids() -> set[tuple[str, str, Cadence]]:
     }
 
 
-# What is published
+# Publications
 
 
 @pytest.mark.parametrize("cadence", Cadence)
@@ -212,7 +212,7 @@ def test_every_archive_file_parses_to_its_place(
         ),
     ],
 )
-def test_known_keys_parse_as_a_person_reads_them(key: str, place: str) -> None:
+def test_known_keys_parse_as_written_by_hand(key: str, place: str) -> None:
     parsed = BINANCE.parse(f"data/{key}")
     assert isinstance(parsed, ParsedKey)
     assert (
@@ -338,7 +338,7 @@ def test_python_and_polars_agree_on_every_character_of_a_symbol() -> None:
     characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
     matched = pl.Series(characters).str.contains(f"^(?:{SYMBOL})$").to_list()
     differing = [
-        c for c, found in zip(characters, matched, strict=True) if found != bool(compiled(SYMBOL).fullmatch(c))
+        c for c, by_polars in zip(characters, matched, strict=True) if by_polars != bool(compiled(SYMBOL).fullmatch(c))
     ]
     assert differing == []
 

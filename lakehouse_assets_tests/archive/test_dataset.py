@@ -16,7 +16,7 @@ ALL_DATASETS = [
 
 
 @pytest.mark.parametrize("dataset", ALL_DATASETS, ids=str)
-def test_every_published_dataset_is_read_back_from_its_name(dataset: Dataset) -> None:
+def test_every_published_dataset_is_parsed_back_from_its_name(dataset: Dataset) -> None:
     assert Dataset.parse(dataset.name) == dataset
     assert dataset.name == "/".join(dataset.asset_key)
 
@@ -29,7 +29,7 @@ def test_a_cadence_may_be_given_as_text() -> None:
     assert Dataset("binance", "um", "klines", "daily") == KLINES  # ty: ignore[invalid-argument-type]
 
 
-def test_names_in_dagster_follow_from_the_four_words() -> None:
+def test_names_in_dagster_derive_from_the_four_parts_of_the_name() -> None:
     assert KLINES.asset_key == ("binance", "um", "klines", "daily")
     assert KLINES.group == "binance/um"
     assert KLINES.pool == "archive_binance"
@@ -84,6 +84,6 @@ def test_an_unknown_dataset_is_refused_with_the_valid_choices(name: str, message
     assert message in str(caught.value)
 
 
-def test_a_dataset_reads_its_partition_keys_in_its_own_cadence() -> None:
+def test_a_dataset_parses_its_partition_keys_in_its_own_cadence() -> None:
     assert str(KLINES.period("2024-01-31")) == "2024-01-31"
     assert str(Dataset.parse("binance/um/klines/monthly").period("2024-01-31")) == "2024-01"

@@ -74,8 +74,8 @@ def test_an_invalid_page_is_retried(published: tuple[World, str, list[str]]) -> 
     world, folder, keys = published
     with Proxy(world.store.endpoint_url, Rule(_Html(), LISTS, most=2)).running() as proxy:
         source = replace(world.source, endpoint_url=proxy.endpoint_url, max_attempts=3)
-        [found] = KeyPages(source).below(folder)
-    assert found["key"].to_list() == sorted([*keys, *(f"{key}.CHECKSUM" for key in keys)])
+        [page_keys] = KeyPages(source).below(folder)
+    assert page_keys["key"].to_list() == sorted([*keys, *(f"{key}.CHECKSUM" for key in keys)])
 
 
 class _Html:
@@ -89,7 +89,7 @@ def test_an_invalid_second_page_does_not_end_the_listing(
     world, folder, _ = published
     monkeypatch.setattr(list_requests, "PAGE", 7)
     pages = KeyPages(world.source)
-    assert sum(found.height for found in pages.below(folder)) == 20
+    assert sum(page_keys.height for page_keys in pages.below(folder)) == 20
     assert pages.requests == 3
     rule = Rule(_AfterTheFirst(NO_LISTINGS["html"]), LISTS)
     with Proxy(world.store.endpoint_url, rule).running() as proxy:
@@ -110,7 +110,7 @@ class _AfterTheFirst:
 
 
 class _Again:
-    """The first page for ever: with a token that is the same each time, or a new one."""
+    """Repeats the first page forever, with the same token or a new one each time."""
 
     def __init__(self, *, new_tokens: bool, entries: bool) -> None:
         self._new, self._entries, self._number = new_tokens, entries, 0
@@ -143,11 +143,11 @@ def test_an_endless_listing_raises(published: tuple[World, str, list[str]], *, n
 def test_an_etag_that_does_not_identify_the_bytes_is_null(published: tuple[World, str, list[str]], etag: str) -> None:
     world, folder, _ = published
     with edited(world.source, replaced("ETag", etag)) as source:
-        [found] = KeyPages(source).below(folder)
-    assert found["etag"].null_count() == found.height == 20
+        [page_keys] = KeyPages(source).below(folder)
+    assert page_keys["etag"].null_count() == page_keys.height == 20
 
 
-def test_keys_of_every_kind_are_the_same_by_boto3(store: EmbeddedStore) -> None:
+def test_keys_of_every_kind_equal_those_listed_by_boto3(store: EmbeddedStore) -> None:
     world = World(store)
     root = f"data/{world.tag}/"
     names = [
@@ -171,11 +171,11 @@ def test_keys_of_every_kind_are_the_same_by_boto3(store: EmbeddedStore) -> None:
     for name in names:
         world._upstream.put_object(Bucket=world.source.name, Key=root + name, Body=b"1")
     by_boto3 = client_of(world._admin).list_objects_v2(Bucket=world.source.name, Prefix=root)["Contents"]
-    [found] = KeyPages(world.source).below(root)
-    assert found["key"].to_list() == [each["Key"] for each in by_boto3]
-    assert set(found["key"]) == {root + name for name in names}
-    assert found["etag"].to_list() == [each["ETag"].strip('"') for each in by_boto3]
-    assert found["last_modified"].to_list() == [each["LastModified"] for each in by_boto3]
+    [page_keys] = KeyPages(world.source).below(root)
+    assert page_keys["key"].to_list() == [listed_entry["Key"] for listed_entry in by_boto3]
+    assert set(page_keys["key"]) == {root + name for name in names}
+    assert page_keys["etag"].to_list() == [listed_entry["ETag"].strip('"') for listed_entry in by_boto3]
+    assert page_keys["last_modified"].to_list() == [listed_entry["LastModified"] for listed_entry in by_boto3]
 
 
 def test_a_refusal_has_the_store_s_own_code_and_is_not_retried(world: World) -> None:
@@ -187,8 +187,8 @@ def test_a_refusal_has_the_store_s_own_code_and_is_not_retried(world: World) -> 
 
 def test_a_private_bucket_is_listed_with_the_lake_s_identity(world: World) -> None:
     world.overwrite_in_lake("some", b"1")
-    [found] = KeyPages(world.lake.bucket).below(world.lake.prefix)
-    assert found["key"].to_list() == [world.lake.key("some")]
+    [page_keys] = KeyPages(world.lake.bucket).below(world.lake.prefix)
+    assert page_keys["key"].to_list() == [world.lake.key("some")]
 
 
 def test_a_lake_of_the_default_chain_is_listed_with_its_credentials(
@@ -200,13 +200,13 @@ def test_a_lake_of_the_default_chain_is_listed_with_its_credentials(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", given.secret_access_key)
     world.overwrite_in_lake("some", b"1")
     bucket: Bucket = replace(world.lake.bucket, credentials=None)
-    assert sum(found.height for found in KeyPages(bucket).below(world.lake.prefix)) == 1
+    assert sum(page_keys.height for page_keys in KeyPages(bucket).below(world.lake.prefix)) == 1
 
 
 # Pages by themselves
 
 
-def test_entries_of_any_form_read_alike() -> None:
+def test_entries_of_any_form_are_parsed_alike() -> None:
     plain, other = entry("a"), entry("b")
     odd = {
         "an owner": other.replace("</Contents>", "<Owner><ID>x</ID></Owner></Contents>"),
@@ -221,7 +221,7 @@ def test_entries_of_any_form_read_alike() -> None:
         assert rows(page(text)) == [(f"{ROOT}b", 7, "abc")], form
 
 
-def test_an_entry_in_a_comment_is_none() -> None:
+def test_an_entry_in_a_comment_is_ignored() -> None:
     assert rows(page(entry("a"), more=f"<!-- {entry('b')} -->")) == [(f"{ROOT}a", 7, "abc")]
 
 
@@ -246,12 +246,12 @@ def test_a_page_is_read_with_another_namespace_and_with_none() -> None:
         b'<!DOCTYPE x [<!ENTITY a "b">]>' + page(entry("&a;")),
     ],
 )
-def test_a_page_that_contradicts_what_was_asked_or_itself_is_none(body: bytes) -> None:
+def test_a_page_that_contradicts_its_request_or_itself_is_rejected(body: bytes) -> None:
     with pytest.raises(NotAListingError):
         read_page(body, ASKED)
 
 
-def test_an_empty_page_is_believed_behind_an_access_point_which_has_another_name() -> None:
-    found = read_page(page(name="another"), PageRequest("mine-abc-s3alias", ROOT)).keys
-    assert found.schema == KEY_SCHEMA
-    assert found.equals(pl.DataFrame(schema=KEY_SCHEMA))
+def test_an_empty_page_of_an_access_point_with_another_name_is_accepted() -> None:
+    page_keys = read_page(page(name="another"), PageRequest("mine-abc-s3alias", ROOT)).keys
+    assert page_keys.schema == KEY_SCHEMA
+    assert page_keys.equals(pl.DataFrame(schema=KEY_SCHEMA))

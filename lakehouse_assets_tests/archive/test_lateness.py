@@ -21,7 +21,9 @@ DAY = Period(Cadence.DAILY, date(2024, 3, 4))
 MONTH = Period(Cadence.MONTHLY, date(2024, 2, 1))
 
 
-def judge(newest: Period | None, now: str, *, last: Period | None = None, first: Period | None = None) -> Availability:
+def availability_at(
+    newest: Period | None, now: str, *, last: Period | None = None, first: Period | None = None
+) -> Availability:
     of = newest or first or DAY
     expected = DEFAULTS[of.cadence]
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
@@ -29,7 +31,7 @@ def judge(newest: Period | None, now: str, *, last: Period | None = None, first:
 
 
 @pytest.mark.parametrize(
-    ("now", "standing", "behind"),
+    ("now", "status", "behind"),
     [
         ("2024-03-05 23:59", "on_time", 0),
         ("2024-03-06 09:59", "on_time", 0),  # the day after DAY, one hour short of T+1 10:00
@@ -43,14 +45,14 @@ def judge(newest: Period | None, now: str, *, last: Period | None = None, first:
     ],
 )
 def test_a_day_is_late_from_10_utc_of_the_next_one_and_stalled_from_the_third(
-    now: str, standing: str, behind: int
+    now: str, status: str, behind: int
 ) -> None:
-    verdict = judge(DAY, now)
-    assert (verdict.status, verdict.periods_behind) == (standing, behind)
+    result = availability_at(DAY, now)
+    assert (result.status, result.periods_behind) == (status, behind)
 
 
 @pytest.mark.parametrize(
-    ("now", "standing"),
+    ("now", "status"),
     [
         ("2024-04-07 23:59", "on_time"),
         ("2024-04-08 00:00", "late"),
@@ -60,33 +62,33 @@ def test_a_day_is_late_from_10_utc_of_the_next_one_and_stalled_from_the_third(
         ("2024-10-05 00:00", "dead"),
     ],
 )
-def test_a_month_is_late_from_its_eighth_day_on_and_stalled_from_its_fifteenth(now: str, standing: str) -> None:
-    assert judge(MONTH, now).status == standing
+def test_a_month_is_late_from_its_eighth_day_on_and_stalled_from_its_fifteenth(now: str, status: str) -> None:
+    assert availability_at(MONTH, now).status == status
 
 
 def test_the_first_missing_period_and_the_delay_are_reported() -> None:
-    verdict = judge(DAY, "2024-03-07 12:30")
-    assert (verdict.missing, verdict.behind) == (DAY.next(), timedelta(days=1, hours=2, minutes=30))
+    result = availability_at(DAY, "2024-03-07 12:30")
+    assert (result.missing, result.behind) == (DAY.next(), timedelta(days=1, hours=2, minutes=30))
 
 
 def test_a_publication_that_ended_is_dead_and_never_late() -> None:
-    assert judge(DAY, "2024-03-20 12:00", last=DAY).status is AvailabilityStatus.DEAD
-    assert judge(DAY, "2024-03-20 12:00", last=DAY.next()).status is AvailabilityStatus.STALLED
+    assert availability_at(DAY, "2024-03-20 12:00", last=DAY).status is AvailabilityStatus.DEAD
+    assert availability_at(DAY, "2024-03-20 12:00", last=DAY.next()).status is AvailabilityStatus.STALLED
 
 
 def test_a_dataset_without_any_period_is_behind_from_its_first_tracked_one_and_not_dead() -> None:
-    verdict = judge(None, "2024-12-31 12:00", first=DAY)
-    assert (verdict.status, verdict.missing, verdict.periods_behind) == ("stalled", DAY, 60)
+    result = availability_at(None, "2024-12-31 12:00", first=DAY)
+    assert (result.status, result.missing, result.periods_behind) == ("stalled", DAY, 60)
 
 
 def test_periods_before_the_first_tracked_one_are_ignored() -> None:
     old = DAY.shifted(-300)
-    assert judge(old, "2024-03-05 09:59", first=DAY).status is AvailabilityStatus.ON_TIME
-    assert judge(old, "2024-03-05 10:00", first=DAY).missing == DAY
+    assert availability_at(old, "2024-03-05 09:59", first=DAY).status is AvailabilityStatus.ON_TIME
+    assert availability_at(old, "2024-03-05 10:00", first=DAY).missing == DAY
 
 
 def history(cadence: Cadence, lags: list[timedelta]) -> dict[str, datetime]:
-    """The last periods up to March 2024, published so long after their ends."""
+    """The last periods up to March 2024, each published with its lag after its end."""
     newest = Period.containing(cadence, date(2024, 3, 1))
     periods = [newest.shifted(1 + number - len(lags)) for number in range(len(lags))]
     return {

@@ -31,18 +31,18 @@ def test_a_range_lists_its_periods_and_no_others(world: World) -> None:
     assert listed(world, "BTCUSDT", "2024-01-30", "2024-02-02") == keys[5:9]
 
 
-def test_a_range_beyond_one_page_is_listed_whole(world: World) -> None:
+def test_a_range_of_several_pages_is_listed_completely(world: World) -> None:
     keys = world.publish(["BTCUSDT"], days("2021-01-01", "2022-12-31"), size=8)
     assert len(keys) * 2 > 1000
     assert listed(world, "BTCUSDT", "2021-01-01", "2022-12-31") == keys
 
 
-def test_siblings_of_a_symbol_and_of_an_interval_stay_out(world: World) -> None:
+def test_siblings_of_a_symbol_and_of_an_interval_are_not_listed(world: World) -> None:
     world.publish(["BTCUSDT", "BTCUSDT_240329"], ["2024-01-01"], intervals=["1m", "15m"])
     assert listed(world, "BTCUSDT", "2024-01-01", "2024-01-01") == [world.key("BTCUSDT", "2024-01-01")]
 
 
-def test_symbols_of_any_script_are_found(world: World) -> None:
+def test_symbols_of_any_script_are_listed(world: World) -> None:
     world.publish(["币安人生USDT", "0GUSDT"], ["2024-01-01"])
     symbols = Lister(world.source).symbols(DATASET)
     assert {world.symbol("币安人生USDT"), world.symbol("0GUSDT")} <= set(symbols)
@@ -83,7 +83,7 @@ def test_a_folder_that_does_not_exist_is_empty(world: World) -> None:
     assert listed(world, "NOTHING", "2024-01-01", "2024-12-31") == []
 
 
-def test_a_refused_listing_is_one_line_that_names_place_and_cause(world: World) -> None:
+def test_the_error_of_a_refused_listing_is_one_line_with_the_bucket_and_the_cause(world: World) -> None:
     lister = Lister(replace(world.source, name="no-such-bucket"))
     with pytest.raises(StoreError, match=r"^Listing s3://no-such-bucket/data/.*failed: AccessDenied: .*\.$") as caught:
         lister.symbols(DATASET)
@@ -93,7 +93,7 @@ def test_a_refused_listing_is_one_line_that_names_place_and_cause(world: World) 
         lister.objects(DATASET, [folder])
 
 
-def test_an_unreachable_source_says_so(world: World) -> None:
+def test_the_error_names_an_unreachable_source(world: World) -> None:
     nowhere = replace(world.source, endpoint_url="http://127.0.0.1:9", max_attempts=1)
     with pytest.raises(StoreError, match=r"Unreachable: .*check the endpoint and the network"):
         Lister(nowhere).symbols(DATASET)

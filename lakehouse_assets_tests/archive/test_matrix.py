@@ -56,7 +56,7 @@ def entry_of(dataset: str, **fields: object) -> DatasetEntry:
 # Entries
 
 
-def test_an_entry_takes_every_field(load: Load) -> None:
+def test_an_entry_accepts_every_field(load: Load) -> None:
     matrix = load(
         """
         datasets:
@@ -91,7 +91,7 @@ def test_an_entry_takes_every_field(load: Load) -> None:
         ("binance/um/bookTicker/monthly", "2023-05", "2024-04", 12),
     ],
 )
-def test_an_entry_without_fields_takes_what_the_exchange_publishes(
+def test_an_entry_without_fields_has_the_published_values_of_the_exchange(
     load: Load, dataset: str, first: str, last: str | None, per_run: int
 ) -> None:
     (entry,) = load(of(dataset)).entries
@@ -115,7 +115,7 @@ def test_a_date_may_be_quoted_or_not_and_be_a_month(load: Load, written: str) ->
     assert entry.follow_from == date(2024, 1, 1)
 
 
-def test_an_entry_made_in_code_is_checked_likewise() -> None:
+def test_an_entry_made_in_code_is_checked_in_the_same_way() -> None:
     entry = entry_of("binance/um/klines/daily", intervals=["1m"], first_period=date(2024, 1, 1))
     assert str(entry.first_period) == "2024-01-01"
     with pytest.raises(ValidationError, match="not published daily at interval '1w'"):
@@ -169,7 +169,7 @@ def test_an_entry_cannot_be_changed_after_it_was_checked() -> None:
         ),
     ],
 )
-def test_a_filter_selects_by_quote_asset_then_inclusion_and_exclusion_wins(
+def test_a_filter_selects_by_quote_asset_then_by_inclusion_and_exclusion_has_priority(
     dataset: str, symbols: object, wanted: list[str], unwanted: list[str]
 ) -> None:
     symbol_filter = entry_of(dataset, symbols=symbols).symbols
@@ -204,7 +204,7 @@ def test_a_filter_selects_by_quote_asset_then_inclusion_and_exclusion_wins(
         ("binance/cm/metrics/daily", {"state": "settled"}, ["BTCUSD_PERP_SETTLED2"], ["BTCUSD_PERP"]),
     ],
 )
-def test_a_filter_selects_by_what_a_symbol_is(
+def test_a_filter_selects_by_facts_of_a_symbol(
     dataset: str, symbols: object, wanted: list[str], unwanted: list[str]
 ) -> None:
     symbol_filter = entry_of(dataset, symbols=symbols).symbols
@@ -212,7 +212,7 @@ def test_a_filter_selects_by_what_a_symbol_is(
     assert [symbol for symbol in unwanted if symbol_filter.selects(symbol)] == []
 
 
-def test_a_filter_says_in_words_what_it_selects() -> None:
+def test_a_filter_describes_its_selection_in_words() -> None:
     chosen = SymbolFilter(quote_assets=("USDT",), exclude=("X*",), leveraged=False, stable_pairs=True)
     assert str(chosen) == "quoted in USDT, no leveraged tokens, only stable pairs, without `X*`"
     assert str(SymbolFilter()) == "all"
@@ -227,12 +227,12 @@ def test_excluding_everything_selects_nothing(symbol: str, include: list[str]) -
 # Code version
 
 
-def test_the_code_version_is_a_known_value_that_only_a_deliberate_change_may_move() -> None:
+def test_the_code_version_has_a_fixed_value_that_only_a_deliberate_change_may_alter() -> None:
     entry = entry_of("binance/um/klines/daily", intervals=["1m"], symbols={"quote_assets": ["USDT"]})
     assert entry.code_version == "feccbc5f6e44"
 
 
-def test_the_code_version_of_a_filter_from_before_these_fields_is_what_it_was() -> None:
+def test_the_code_version_of_a_filter_without_the_newer_fields_is_unchanged() -> None:
     versions = {
         "all": entry_of("binance/um/metrics/daily").code_version,
         "settled": entry_of(
@@ -245,7 +245,7 @@ def test_the_code_version_of_a_filter_from_before_these_fields_is_what_it_was() 
     assert versions == {"all": "e4e575980b6b", "settled": "baafeef48066", "named": "62efb75db5c5"}
 
 
-def test_the_code_version_does_not_heed_order_or_repetition() -> None:
+def test_the_code_version_ignores_order_and_repetition() -> None:
     one, other = (
         entry_of("binance/um/klines/daily", intervals=list(intervals), symbols={"include": include})
         for intervals, include in ((("1m", "1h"), ["A*", "B*"]), (("1h", "1m"), ["B*", "A*", "A*"]))
@@ -307,12 +307,12 @@ def test_defaults_fill_only_the_fields_that_an_entry_lacks(load: Load) -> None:
     assert monthly.symbols.quote_assets == ()
 
 
-def test_default_intervals_pass_by_datasets_that_have_none(load: Load) -> None:
+def test_default_intervals_do_not_apply_to_datasets_without_intervals(load: Load) -> None:
     matrix = load("defaults: {intervals: all}\ndatasets: [{dataset: binance/um/metrics/daily}]")
     assert matrix.entries[0].intervals == ()
 
 
-def test_default_symbols_pass_by_datasets_whose_files_hold_all_symbols(load: Load) -> None:
+def test_default_symbols_do_not_apply_to_datasets_whose_files_contain_all_symbols(load: Load) -> None:
     matrix = load(
         """
         defaults: {symbols: {quote_assets: [USDT]}}
@@ -325,7 +325,7 @@ def test_default_symbols_pass_by_datasets_whose_files_hold_all_symbols(load: Loa
     assert trades.symbols.quote_assets == ("USDT",)
 
 
-def test_a_symbol_filter_of_a_dataset_whose_files_hold_all_symbols_is_refused(load: Load) -> None:
+def test_a_symbol_filter_of_a_dataset_whose_files_contain_all_symbols_is_refused(load: Load) -> None:
     with pytest.raises(InputError) as caught:
         load(of("bitmex/derivatives/trade/daily", "symbols: {include: [XBTUSD]}"))
     assert str(caught.value) == (
@@ -334,7 +334,7 @@ def test_a_symbol_filter_of_a_dataset_whose_files_hold_all_symbols_is_refused(lo
     load(of("bitmex/derivatives/trade/daily", "symbols: all"))
 
 
-def test_default_dates_reach_no_further_back_than_each_dataset(load: Load) -> None:
+def test_default_dates_are_not_earlier_than_the_first_period_of_a_dataset(load: Load) -> None:
     matrix = load(
         """
         defaults: {first_period: 2022-01-01, follow_from: 2022-06-01}

@@ -22,14 +22,14 @@ def test_a_period_is_parsed_back_from_its_text(period: Period) -> None:
 
 
 @given(periods, st.integers(-400, 400))
-def test_texts_sort_as_their_periods_do(period: Period, count: int) -> None:
+def test_texts_sort_like_their_periods(period: Period, count: int) -> None:
     if period.start.year in range(50, 9900):
         other = period.shifted(count)
         assert (str(period) < str(other)) == (period < other)
 
 
 @given(periods, st.integers(-20, 20))
-def test_shifting_forth_and_back_ends_where_it_began(period: Period, count: int) -> None:
+def test_shifting_forward_and_back_gives_the_same_period(period: Period, count: int) -> None:
     if period.start.year in range(50, 9900):
         assert period.shifted(count).shifted(-count) == period
 
@@ -95,7 +95,7 @@ def test_a_month_cannot_begin_on_another_day_than_the_first() -> None:
 
 
 @pytest.mark.parametrize("cadence", Cadence)
-def test_the_key_format_writes_what_the_text_says(cadence: Cadence) -> None:
+def test_the_key_format_writes_the_period_of_the_text(cadence: Cadence) -> None:
     period = Period.containing(cadence, date(2024, 2, 1))
     assert period.start.strftime(cadence.key_format) == str(period)
 

@@ -69,7 +69,7 @@ def test_an_endpoint_is_a_plain_url_and_refused_without_its_password(
         ("http://my_store:9000/s3/", "http://my_store:9000/s3"),
     ],
 )
-def test_an_endpoint_is_used_as_every_client_takes_it(given: str, used: str) -> None:
+def test_an_endpoint_is_normalized_for_every_client(given: str, used: str) -> None:
     assert Bucket(name="b", endpoint_url=given, allow_http=True).endpoint == used
 
 
@@ -81,7 +81,7 @@ def test_an_endpoint_is_used_as_every_client_takes_it(given: str, used: str) -> 
         ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn"),
     ],
 )
-def test_a_bucket_without_an_endpoint_is_at_that_of_its_region(region: str | None, endpoint: str) -> None:
+def test_a_bucket_without_an_endpoint_uses_that_of_its_region(region: str | None, endpoint: str) -> None:
     assert Bucket(name="b", region=region).endpoint == endpoint
 
 
@@ -129,7 +129,9 @@ def test_a_value_that_no_header_can_carry_is_refused_by_its_variable(
         pytest.param(lambda value: Credentials("k", value.replace(" ", "\r")), id="secret key"),
     ],
 )
-def test_keys_that_no_request_can_carry_are_refused_unshown(make: Callable[[str], Credentials], value: str) -> None:
+def test_credentials_that_no_request_can_carry_are_refused_without_showing_them(
+    make: Callable[[str], Credentials], value: str
+) -> None:
     with pytest.raises(InputError, match="line break or a non-ASCII character") as error:
         make(value)
     assert SECRET not in str(error.value)

@@ -1,4 +1,4 @@
-"""Unrecognized keys and names that are no symbols: all counted, some named, whatever they are called."""
+"""Unrecognized keys and invalid symbol names: all are counted and some are named, whatever characters they have."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ DAYS = [str(day) for day in range(1, 8)]
 
 
 def counts_of(number: int) -> tuple[int, int, tuple[UnrecognizedKey, ...], int]:
-    """Objects, unrecognized keys counted and named, and the bytes that listing took at most."""
+    """Number of objects, unrecognized keys (counted and named), and the peak memory of the listing in bytes."""
     rules = [
         Rule(FOLDER + "{day}.zip", {"day": DAYS}),
-        Rule(FOLDER + "2{junk}.zip", {"junk": [f"-{each:07}" for each in range(number)]}, suffixes=("",)),
+        Rule(FOLDER + "2{junk}.zip", {"junk": [f"-{index:07}" for index in range(number)]}, suffixes=("",)),
         Rule(FOLDER + "7.zip.tmp", suffixes=("",)),
     ]
     folders = folders_of(
@@ -65,7 +65,7 @@ def test_a_frequent_reason_does_not_hide_another_reason() -> None:
 ODD = ["a b", "$(x)", "a'b", 'a"b', "*", "%41", "a\\b", "\u202eTDSU", "A\u200bB", "A\tB", "A\nB", "..", "🚀USDT", "A.B"]
 
 
-def test_names_in_the_place_of_symbols_that_are_not_symbols_are_reported() -> None:
+def test_invalid_symbol_names_are_reported() -> None:
     rules = [Rule("data/futures/um/daily/klines/{symbol}/1m/x.zip", {"symbol": ["AUSDT", "币安人生USDT", *ODD]})]
     with listing_server(rules) as server:
         names = Lister(Bucket(name="any", endpoint_url=server.endpoint_url, anonymous=True)).names(DATASET)

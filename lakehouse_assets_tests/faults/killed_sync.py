@@ -69,19 +69,19 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     for name in ("--tag", "--from", "--to", "--at"):
         parser.add_argument(name, required=True)
-    asked = vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(arguments))
     settings = load_settings()
     dataset = Dataset.parse(KLINES)
     entry = DatasetEntry.model_validate(
-        {"dataset": KLINES, "symbols": {"include": [f"{asked['tag']}*"]}, "intervals": ["1m"]}
+        {"dataset": KLINES, "symbols": {"include": [f"{values['tag']}*"]}, "intervals": ["1m"]}
     )
-    periods = period_range(dataset.period(asked["from"]), dataset.period(asked["to"]))
-    if asked["at"].startswith(COMMIT):
-        through_relay(asked["at"])
+    periods = period_range(dataset.period(values["from"]), dataset.period(values["to"]))
+    if values["at"].startswith(COMMIT):
+        through_relay(values["at"])
     engine = Engine(settings.source.bucket(dataset.source), settings.lake.lake(), settings.sync.options())
-    engine.sync(Scope(entry=entry, periods=tuple(periods)), on_progress=striking(asked["at"]))
+    engine.sync(Scope(entry=entry, periods=tuple(periods)), on_progress=striking(values["at"]))
     print(DONE, flush=True)
-    if asked["at"] == NEVER:
+    if values["at"] == NEVER:
         signal.pause()
 
 

@@ -116,8 +116,8 @@ def without_end(page: str) -> str:
 
 def replaced(tag: str, text: str) -> Callable[[str], str]:
     """Replaces one field of every entry; an empty text removes the field."""
-    said = f"<{tag}>{text}</{tag}>" if text else ""
-    return lambda page: re.sub(f"<{tag}>.*?</{tag}>", said, page)
+    field = f"<{tag}>{text}</{tag}>" if text else ""
+    return lambda page: re.sub(f"<{tag}>.*?</{tag}>", field, page)
 
 
 NO_LISTINGS: dict[str, Callable[[str], str]] = {

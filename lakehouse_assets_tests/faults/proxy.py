@@ -1,6 +1,6 @@
 """A proxy before an object store that injects faults by rule and counts every request.
 
-It keeps the Host header, so that signatures hold, and reads each request and each answer whole
+It keeps the Host header, so that signatures hold, and reads each request and each answer completely
 before it passes it on. It runs in a thread of its own on a free loopback port.
 """
 

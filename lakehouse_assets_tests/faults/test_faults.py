@@ -45,7 +45,7 @@ def test_slow_down_on_every_fourth_write_ends_complete(world: World, mode: SyncM
 
 
 def test_a_lake_that_stays_slow_gets_fewer_and_later_requests(world: World) -> None:
-    """s5cmd does not retry here: our own retries copy the rest."""
+    """s5cmd does not retry in this test: our own retries copy the rest."""
     rule = Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=20)
     with trial("503 SlowDown, s5cmd gives up", world, rule) as t:
         report = t.first(SyncMode.DIRECT, retries=0)
@@ -184,18 +184,18 @@ def test_a_source_that_dies_in_the_middle_is_named(world: World) -> None:
         assert isinstance(error, StoreError)
         assert world.source.name in str(error)
         assert "Unreachable" in str(error)
-        there = t.rows().filter(pl.col("state") == "present")
-        assert there.height > 0
-        assert there["sha256"].null_count() == 0, "what had been copied was recorded without its digests"
+        present = t.rows().filter(pl.col("state") == "present")
+        assert present.height > 0
+        assert present["sha256"].null_count() == 0, "what had been copied was recorded without its digests"
         # One may have been written when the source was lost, without being reported.
         written = {key for key in t.etags() if not key.endswith(".CHECKSUM")}
-        assert set(there["key"]) <= written
+        assert set(present["key"]) <= written
         t.proxy.open()
         assert t.second(faulty=True).total("copied") == 28 - len(written)
 
 
 @pytest.mark.parametrize("mode", WAYS)
-def test_credentials_that_expire_during_a_sync_are_named_and_not_retried_again_and_again(
+def test_credentials_that_expire_during_a_sync_are_named_and_not_retried_repeatedly(
     world: World, mode: SyncMode
 ) -> None:
     rule = Rule(Refusal(400, "ExpiredToken"), WRITES, ARCHIVE, first=20)
@@ -244,7 +244,7 @@ def test_corrupt_bytes_of_the_right_length_are_a_mismatch_and_replaced(world: Wo
         assert t.row(sound)["integrity"] == "verified"
         assert t.second(mode).total("copied") == 1
         assert t.row(key)["integrity"] == "verified"
-        assert world.lake_body(t.row(key)["superseded_key"]) != t.bodies[key], "the corrupt bytes are kept for a look"
+        assert world.lake_body(t.row(key)["superseded_key"]) != t.bodies[key], "the corrupt bytes are preserved"
 
 
 @pytest.mark.parametrize("which", ["object", "sidecar"])

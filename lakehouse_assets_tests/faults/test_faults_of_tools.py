@@ -152,15 +152,15 @@ def test_a_missing_bucket_is_named(world: World, side: str) -> None:
 def test_a_source_server_that_dies_during_a_sync_and_comes_back(world: World, tmp_path: Path) -> None:
     """Two real servers: the source's is killed while the relay reads, and restarted on the same port."""
     with EmbeddedStore(tmp_path / "source") as far:
-        there = World(far)
-        there.lake = world.lake
+        remote = World(far)
+        remote.lake = world.lake
 
         def kill() -> None:
             if far.pid is not None:
                 os.kill(far.pid, signal.SIGKILL)
 
         dead = Rule(Meanwhile(kill), READS, "data/futures", first=20, most=1)
-        with trial("source server killed (relay)", there, dead, lake=False, max_attempts=1) as t:
+        with trial("source server killed (relay)", remote, dead, lake=False, max_attempts=1) as t:
             error = t.first(workers=4)
             assert isinstance(error, StoreError)
             far.start()
@@ -194,7 +194,7 @@ def test_a_wrong_sidecar_is_recorded_until_it_is_corrected(world: World, kind: s
         first = t.row(key)
         assert (first["state"], first["integrity"], first["copy_differs"]) == ("present", state, False)
         assert (first["integrity_note"] is None) if note is None else (note in first["integrity_note"])
-        assert t.world.engine().sync(t.scope, mode=mode).total("copied") == 0, "a mismatch is not fetched for ever"
+        assert t.world.engine().sync(t.scope, mode=mode).total("copied") == 0, "a mismatch is not fetched forever"
         assert t.row(key) == first
         t.published = {}
         t.world.put(key, t.bodies[key])

@@ -127,7 +127,7 @@ def _marked(entry: Path, sign: bytes) -> str | None:
             return None
         return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
-        return None  # it ended meanwhile, or is somebody else's
+        return None  # it ended meanwhile, or belongs to another user
 
 
 def publish(world: World, symbols: int, periods: list[str], *, with_sidecars: int, version: int = 1) -> Archive:

@@ -1,4 +1,4 @@
-"""s5cmd replaced by a script of a test's own."""
+"""s5cmd replaced by a test's shell script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakehouse_assets.sync.movers import s5cmd
 
 @pytest.fixture
 def impostor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts a shell script in s5cmd's place."""
+    """Installs a shell script in place of s5cmd."""
 
     def install(script: str) -> None:
         path = tmp_path / "s5cmd"

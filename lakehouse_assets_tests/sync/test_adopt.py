@@ -41,7 +41,7 @@ def test_an_existing_mirror_is_recorded_and_read_without_a_copy(world: World) ->
     assert (report.total("copied"), report.total("sidecars_copied")) == (4, 7)
 
 
-def test_what_an_adopted_mirror_has_wrong_is_replaced_and_kept(world: World) -> None:
+def test_wrong_objects_of_an_adopted_mirror_are_replaced_and_preserved(world: World) -> None:
     keys = world.publish(["BTCUSDT"], ["2024-03-01"])
     mirror_by_hand(world, keys, lambda _key: b"y" * 400)
     adopt(world.engine(), Verifier(world.source, world.lake), scope(world.entry(), "2024-03-01"))
@@ -51,14 +51,14 @@ def test_what_an_adopted_mirror_has_wrong_is_replaced_and_kept(world: World) -> 
     assert world.lake_body(kept) == b"y" * 400
 
 
-def test_a_rebuilt_manifest_knows_what_the_bucket_can_tell(world: World) -> None:
+def test_a_rebuilt_manifest_has_everything_that_the_bucket_shows(world: World) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], days("2024-02-27", "2024-03-03"))
     world.engine().sync(scope(world.entry(), "2024-02-27", "2024-03-03"), mode=SyncMode.RELAY)
     before = world.manifest().read(())
     forget_the_manifest(world)
     assert rebuild_manifest(world.lake, world.entry()) == 12
     rows = world.manifest().read(())
-    told = [
+    columns = [
         "period",
         "symbol",
         "interval",
@@ -69,7 +69,7 @@ def test_a_rebuilt_manifest_knows_what_the_bucket_can_tell(world: World) -> None
         "lake_last_modified",
         "sidecar_lake_etag",
     ]
-    assert rows.select(told).equals(before.select(told))
+    assert rows.select(columns).equals(before.select(columns))
     assert rows["source_etag"].null_count() == 12
     assert set(rows["mode"]) == {"rebuilt"}
     assert set(rows["integrity"]) == {Integrity.UNVERIFIED}
@@ -79,7 +79,7 @@ def test_a_rebuilt_manifest_knows_what_the_bucket_can_tell(world: World) -> None
     assert world.manifest().read(())["source_etag"].null_count() == 0
 
 
-def test_a_rebuild_adds_to_a_manifest_and_takes_nothing_away(world: World) -> None:
+def test_a_rebuild_adds_rows_to_a_manifest_and_removes_none(world: World) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
     world.engine().sync(scope(world.entry(), "2024-03-01", "2024-03-02"))
     before = world.manifest().read(())
@@ -110,5 +110,5 @@ def test_a_manifest_is_rebuilt_where_symbols_have_no_folders(
     before = world.manifest(name).read(())
     forget_the_manifest(world)
     assert rebuild_manifest(world.lake, entry) == before.height == 2 * max(1, len(dataset.layout.parts))
-    told = ["period", "symbol", "part", "key", "state", "size", "lake_etag"]
-    assert world.manifest(name).read(()).select(told).equals(before.select(told))
+    columns = ["period", "symbol", "part", "key", "state", "size", "lake_etag"]
+    assert world.manifest(name).read(()).select(columns).equals(before.select(columns))

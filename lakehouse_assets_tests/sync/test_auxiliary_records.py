@@ -1,4 +1,4 @@
-"""What is written beside the manifest (statistics, verdicts) stops no sync, whatever becomes of it."""
+"""Records beside the manifest (sync log, capabilities): no fault in reading or writing them stops a sync."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ EVERYTHING = (*READS, *LISTS, "PutObject", "HeadObject")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     fault: Fault
     operations: tuple[str, ...] = EVERYTHING
 
 
-TROUBLES = {
-    "refused": Trouble(Refusal(403, "AccessDenied")),
-    "read only": Trouble(Refusal(403, "AccessDenied"), ("PutObject",)),
-    "busy": Trouble(Refusal(503, "SlowDown")),
-    "silent": Trouble(Hang()),
-    "others first": Trouble(Refusal(412, "PreconditionFailed"), ("PutObject",)),
+PROBLEMS = {
+    "refused": Problem(Refusal(403, "AccessDenied")),
+    "read only": Problem(Refusal(403, "AccessDenied"), ("PutObject",)),
+    "busy": Problem(Refusal(503, "SlowDown")),
+    "silent": Problem(Hang()),
+    "others first": Problem(Refusal(412, "PreconditionFailed"), ("PutObject",)),
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
-    world: World, monkeypatch: pytest.MonkeyPatch, trouble: str
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_record_that_cannot_be_read_or_written_stops_no_sync(
+    world: World, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
     monkeypatch.setattr(
         sync_log, "FAIL_FAST_OPTIONS", commit.FAIL_FAST_OPTIONS | {"timeout": "300ms", "retry_timeout": "500ms"}
@@ -50,8 +50,8 @@ def test_a_record_that_a_store_does_not_give_or_take_stops_no_sync(
     monkeypatch.setattr(sync_log, "RECORD_SECONDS", 0.3)
     monkeypatch.setattr(probe, "TIMEOUT", timedelta(seconds=0.3))
     world.publish(["BTCUSDT"], MARCH)
-    met = TROUBLES[trouble]
-    rules = [Rule(met.fault, met.operations, record) for record in (SYNC_LOG_TABLE, PROBE_FOLDER)]
+    injected = PROBLEMS[problem]
+    rules = [Rule(injected.fault, injected.operations, record) for record in (SYNC_LOG_TABLE, PROBE_FOLDER)]
     with Proxy(world.store.endpoint_url, *rules).running() as proxy:
         faulty = through(world, proxy)
         engine = Engine(faulty.source, faulty.lake, EngineOptions(window_objects=1))
@@ -91,12 +91,12 @@ def test_an_implausible_capability_record_is_ignored(world: World, body: bytes) 
     assert recorded_capability(world.source, world.lake) is None
 
 
-def test_a_capability_from_a_clock_ahead_is_probed_again() -> None:
+def test_a_capability_with_a_time_in_the_future_is_probed_again() -> None:
     ahead = Capability(works=False, reason="", asked_at=datetime.now(UTC) + timedelta(hours=1))
     assert not ahead.is_current
 
 
-# What was ever written is not what a reader reads
+# Reading the sync log
 
 
 def append(world: World, month: str, *, number: int = 1) -> None:
@@ -112,19 +112,21 @@ def requests_of_reading(world: World) -> int:
         return len(proxy.requests)
 
 
-def test_reading_does_not_grow_with_all_that_was_ever_synced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_to_read_the_sync_log_do_not_grow_with_its_length(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commit, "COMPACT_EVERY", 3)
-    asked = []
+    requests = []
     for syncs in (5, 10):
         while read_sync_log(world.lake).height < syncs:
             append(world, "2024-03", number=2)
-        asked.append(requests_of_reading(world))
-    assert asked[1] <= asked[0] + 2
+        requests.append(requests_of_reading(world))
+    assert requests[1] <= requests[0] + 2
     rows = read_sync_log(world.lake)
     assert (rows.height, rows["bytes_copied"].sum()) == (10, 20)
 
 
-def test_only_the_months_that_are_asked_for_are_read(world: World) -> None:
+def test_only_the_requested_months_are_read(world: World) -> None:
     for month in ("2024-01", "2024-02", "2024-03"):
         append(world, month)
     with Proxy(world.store.endpoint_url).running() as proxy:
@@ -147,7 +149,7 @@ def test_totals_read_a_month_again_only_when_it_has_changed(world: World) -> Non
     assert (again["periods"].sum(), set(again["dataset"]), set(again["state"])) == (3, {KLINES}, {"complete"})
 
 
-def test_what_a_writer_leaves_is_put_together_at_once(world: World) -> None:
+def test_the_sync_log_is_compacted_on_request(world: World) -> None:
     for month in ("2024-01", "2024-01", "2024-02"):
         append(world, month)
     sync_log.compact_sync_log(world.lake)

@@ -1,4 +1,4 @@
-"""Listing and manifest compared in parts, and what is remembered of manifests."""
+"""Listing and manifest compared in batches of folders, and the cache of manifests."""
 
 from __future__ import annotations
 
@@ -25,54 +25,58 @@ WEEK = days("2024-02-27", "2024-03-04")
     size=st.integers(1, 5),
     stop=st.integers(0, 12),
 )
-def test_parts_have_every_folder_once_and_every_key_in_one_of_them(names: set[str], size: int, stop: int) -> None:
+def test_batches_contain_every_folder_once_and_every_key_in_one_batch(names: set[str], size: int, stop: int) -> None:
     folders = [Folder(f"root/{name}/", f"root/{name}/{name}-2024", f"root/{name}/{name}-2025") for name in names]
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
         patch.setattr(changes, "PART_FOLDERS", size)
-        parts = list(folder_batches(folders))
-        resumed = parts[:stop]
+        complete = list(folder_batches(folders))
+        resumed = complete[:stop]
         if not resumed:
-            resumed = parts
+            resumed = complete
         elif resumed[-1].end is not None:
             resumed += folder_batches(folders, after=resumed[-1].end)
-    for found in (parts, resumed):
-        assert sorted(folder.prefix for part in found for folder in part.folders) == sorted(f.prefix for f in folders)
-        assert (found[0].first, found[-1].end) == ("", None)
-        assert [part.end for part in found[:-1]] == [part.first for part in found[1:]]
+    for batches in (complete, resumed):
+        assert sorted(folder.prefix for batch in batches for folder in batch.folders) == sorted(
+            f.prefix for f in folders
+        )
+        assert (batches[0].first, batches[-1].end) == ("", None)
+        assert [batch.end for batch in batches[:-1]] == [batch.first for batch in batches[1:]]
         assert all(
-            part.first <= f.first and (part.end is None or f.first < part.end) for part in found for f in part.folders
+            batch.first <= f.first and (batch.end is None or f.first < batch.end)
+            for batch in batches
+            for f in batch.folders
         )
 
 
 def compared(world: World, size: int, periods: list[str]) -> dict[str, PeriodContent]:
-    """All parts together."""
+    """The comparison of all batches, with ``size`` folders per batch."""
     entry = world.entry()
     source = Lister(world.source)
-    asked = [entry.dataset.period(text) for text in periods]
-    found: dict[str, PeriodContent] = {}
+    requested = [entry.dataset.period(text) for text in periods]
+    content: dict[str, PeriodContent] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changes, "PART_FOLDERS", size)
-        for part in folder_batches(folders_holding(entry, listed_symbols(entry, source, asked), asked)):
-            for period, more in compare(entry, source, world.manifest(), part, asked).items():
-                found[period] = found.get(period, PeriodContent()).with_more(more)
-    return found
+        for batch in folder_batches(folders_holding(entry, listed_symbols(entry, source, requested), requested)):
+            for period, more in compare(entry, source, world.manifest(), batch, requested).items():
+                content[period] = content.get(period, PeriodContent()).with_more(more)
+    return content
 
 
-def test_what_is_found_does_not_depend_on_the_parts(world: World) -> None:
+def test_the_comparison_does_not_depend_on_the_batch_size(world: World) -> None:
     keys = world.publish(["AUSDT", "BUSDT", "CUSDT"], WEEK)
     world.engine().sync(scope(world.entry(), WEEK[0], WEEK[-1]))
     world.put(keys[0], body_of(keys[0], 2, 400))
     for key in keys[7:14]:
         world.withdraw(key)
-    whole = compared(world, 100, WEEK)
-    assert whole == compared(world, 1, WEEK) == compared(world, 2, WEEK)
-    assert {period for period, each in whole.items() if each.differs} == set(WEEK)
-    assert {each.objects for each in whole.values()} == {2}
-    assert len({each.fingerprint for each in whole.values()}) == 7
+    by_period = compared(world, 100, WEEK)
+    assert by_period == compared(world, 1, WEEK) == compared(world, 2, WEEK)
+    assert {period for period, content in by_period.items() if content.differs} == set(WEEK)
+    assert {content.objects for content in by_period.values()} == {2}
+    assert len({content.fingerprint for content in by_period.values()}) == 7
 
 
-def test_an_object_a_size_or_a_sidecar_changes_the_fingerprint_and_its_going_only_says_that_it_differs(
+def test_new_content_changes_the_fingerprint_and_a_withdrawal_only_marks_a_difference(
     world: World,
 ) -> None:
     keys = world.publish(["AUSDT", "BUSDT"], WEEK[:1])
@@ -117,7 +121,7 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
     assert now.symbols == {world.symbol("AUSDT"), world.symbol("BUSDT")}
 
 
-def test_a_table_is_opened_anew_in_time_for_its_credentials(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_reopened_before_its_credentials_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_cache, "REOPEN_SECONDS", -1)
     world.publish(["AUSDT"], WEEK[:1])
     world.engine().sync(scope(world.entry(), WEEK[0]))
@@ -137,17 +141,17 @@ def test_new_symbols_are_reported_once_and_none_while_the_manifest_is_empty() ->
     assert memory.new_symbols("b", ["X", "Y"], frozenset({"X"})) == ["Y"]
 
 
-def test_followed_periods_and_the_rescans(world: World) -> None:
+def test_tracked_and_rescanned_periods(world: World) -> None:
     entry = world.entry(first_period="2024-02-20")
     world.publish(["AUSDT"], [*days("2024-02-18", "2024-02-22"), "2024-03-02", "2024-03-04"])
     everything = world.entry()
     for day in ("2024-02-18", "2024-02-21", "2024-03-02", "2024-03-04"):
         world.engine().sync(scope(everything, day))
     manifest = ManifestCache().known(world.manifest())
-    followed = changes.tracked_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
-    assert [str(period) for period in followed.open] == ["2024-03-01", "2024-03-03"]
-    assert [str(period) for period in followed.recent] == ["2024-03-02", "2024-03-04"]
-    rescanned = [str(period) for period in changes.rescanned_periods(entry, manifest, followed)]
+    tracked = changes.tracked_periods(entry, manifest, since=date(2024, 3, 1), today=date(2024, 3, 5))
+    assert [str(period) for period in tracked.open] == ["2024-03-01", "2024-03-03"]
+    assert [str(period) for period in tracked.recent] == ["2024-03-02", "2024-03-04"]
+    rescanned = [str(period) for period in changes.rescanned_periods(entry, manifest, tracked)]
     assert rescanned == ["2024-02-21", *days("2024-03-01", "2024-03-04")]
     ahead = changes.tracked_periods(entry, manifest, since=date(2024, 3, 5), today=date(2024, 3, 5))
     assert (ahead.open, ahead.recent) == ((), ())

@@ -1,4 +1,4 @@
-"""Several runs at once end in one correct manifest."""
+"""Concurrent runs leave one correct manifest."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_a_run_that_listed_before_another_replaced_an_object_does_not_record_the
     assert world.manifest().read(()).filter(pl.col("state") != "present").is_empty()
 
 
-def once_listed(happens: Callable[[], object], stage: Stage = Stage.LISTED) -> OnProgress:
-    """Something that another run does, once, when this one is at a stage."""
-    left = [happens]
+def once_listed(action: Callable[[], object], stage: Stage = Stage.LISTED) -> OnProgress:
+    """A callback that runs another run's action once, when this run reaches the stage."""
+    left = [action]
 
     def on_progress(progress: Progress) -> None:
         if progress.stage is stage and left:
@@ -86,56 +86,58 @@ def assert_former_bytes_are_kept(world: World, key: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
-def test_what_another_run_kept_is_not_overwritten_by_one_that_listed_before_it(world: World, mode: SyncMode) -> None:
+def test_bytes_preserved_by_another_run_are_not_overwritten_by_a_run_with_an_older_listing(
+    world: World, mode: SyncMode
+) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
-    asked = scope(world.entry(), "2024-03-01")
-    world.engine().sync(asked, mode=mode)
+    requested = scope(world.entry(), "2024-03-01")
+    world.engine().sync(requested, mode=mode)
     world.put(key, body_of(key, 2, 400))
     report = world.engine().sync(
-        asked, mode=mode, on_progress=once_listed(lambda: world.engine().sync(asked, mode=mode))
+        requested, mode=mode, on_progress=once_listed(lambda: world.engine().sync(requested, mode=mode))
     )
     assert (report.periods[0].state, report.total("copied")) == (PeriodState.COMPLETE, 0)
     assert_former_bytes_are_kept(world, key)
 
 
-def test_what_a_run_of_hours_listed_is_not_believed_where_the_manifest_knows_better(world: World) -> None:
+def test_a_long_run_trusts_newer_manifest_rows_over_its_own_listing(world: World) -> None:
     keys = world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-03"))
-    asked, last = scope(world.entry(), "2024-03-01", "2024-03-03"), scope(world.entry(), "2024-03-03")
-    world.engine().sync(asked)
+    requested, last = scope(world.entry(), "2024-03-01", "2024-03-03"), scope(world.entry(), "2024-03-03")
+    world.engine().sync(requested)
     for key in keys:
         world.put(key, body_of(key, 2, 400))
     options = EngineOptions(window_objects=1, transfer=TransferOptions(workers=8))
     slow = Engine(world.source, world.lake, options)
-    report = slow.sync(asked, on_progress=once_listed(lambda: world.engine().sync(last), Stage.COMMITTED))
+    report = slow.sync(requested, on_progress=once_listed(lambda: world.engine().sync(last), Stage.COMMITTED))
     assert report.total("copied") == 2
     for key in keys:
         assert_former_bytes_are_kept(world, key)
 
 
-def test_former_bytes_that_another_run_is_just_replacing_are_kept_or_left_alone(world: World) -> None:
-    """It is replaced between the manifest's reading and the keeping: only the condition of the copy can tell."""
+def test_former_bytes_are_preserved_once_if_another_run_replaces_the_object_first(world: World) -> None:
+    """The replacement happens after the manifest is read: only the condition of the copy can detect it."""
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
-    asked = scope(world.entry(), "2024-03-01")
-    world.engine().sync(asked)
+    requested = scope(world.entry(), "2024-03-01")
+    world.engine().sync(requested)
     world.put(key, body_of(key, 2, 400))
     slow = world.engine()
     move = slow._move
 
     def overtaken(*arguments):
-        world.engine().sync(asked)
+        world.engine().sync(requested)
         return move(*arguments)
 
     slow._move = overtaken
-    assert slow.sync(asked).periods[0].state is PeriodState.COMPLETE
+    assert slow.sync(requested).periods[0].state is PeriodState.COMPLETE
     assert_former_bytes_are_kept(world, key)
 
 
-def test_a_partial_run_records_what_another_run_copied_meanwhile(world: World) -> None:
+def test_a_partial_run_records_objects_that_another_run_copied_meanwhile(world: World) -> None:
     world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
-    asked = scope(world.entry(), "2024-03-01")
-    narrowed = replace(asked, symbols=(world.symbol("AUSDT"),))
+    requested = scope(world.entry(), "2024-03-01")
+    partial = replace(requested, symbols=(world.symbol("AUSDT"),))
     report = world.engine().sync(
-        narrowed, on_progress=once_listed(lambda: world.engine().sync(asked, mode=SyncMode.RELAY))
+        partial, on_progress=once_listed(lambda: world.engine().sync(requested, mode=SyncMode.RELAY))
     )
     assert report.periods[0].state is PeriodState.COMPLETE
     assert_true_of_the_lake(world, 2)

@@ -1,4 +1,4 @@
-"""What a sync is estimated to cost, and the ceilings that stop it before it copies."""
+"""The estimated cost of a sync, and the cost limits that stop it before it copies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lakehouse_assets_tests.world import World, days, scope
 TOKYO = Bucket(name="source", region="ap-northeast-1", anonymous=True)
 
 
-def test_an_estimate_is_requests_and_transfer_now_and_storage_every_month() -> None:
-    found = estimate(Prices(), objects=50, files=100, size=10 * GB, listing_requests=450, across_regions=True)
-    assert found.requests == 1_000
-    assert found.transfer_dollars == pytest.approx(0.90)
-    assert found.dollars == pytest.approx(0.005 + 0.90)
-    assert found.storage_dollars_per_month == pytest.approx(0.23)
-    assert str(found) == (
+def test_an_estimate_has_the_cost_of_requests_and_transfer_and_of_storage_per_month() -> None:
+    estimated = estimate(Prices(), objects=50, files=100, size=10 * GB, listing_requests=450, across_regions=True)
+    assert estimated.requests == 1_000
+    assert estimated.transfer_dollars == pytest.approx(0.90)
+    assert estimated.dollars == pytest.approx(0.005 + 0.90)
+    assert estimated.storage_dollars_per_month == pytest.approx(0.23)
+    assert str(estimated) == (
         "50 objects, 10,000,000,000 bytes, 1,000 requests, about 0.9050 dollars (at most 0.9000 of them for "
         "transfer between regions), then 0.2300 a month for storage"
     )
@@ -39,7 +39,7 @@ def test_an_estimate_is_requests_and_transfer_now_and_storage_every_month() -> N
         (Bucket(name="lake", region="us-east-1", endpoint_url="https://minio.example"), False),
     ],
 )
-def test_transfer_costs_between_two_regions_of_aws(lake: Bucket, pays: bool) -> None:
+def test_transfer_is_charged_between_two_regions_of_aws(lake: Bucket, pays: bool) -> None:
     counts = SimpleNamespace(objects=1, sidecars=1, bytes=GB)
     plan = SimpleNamespace(summary=lambda: counts, listing_requests=1)
     assert (Engine(TOKYO, Lake(lake)).estimate(plan).transfer_dollars > 0) is pays
@@ -48,20 +48,20 @@ def test_transfer_costs_between_two_regions_of_aws(lake: Bucket, pays: bool) -> 
 def test_a_plan_is_estimated_and_a_sync_approves_the_estimate_before_it_copies(world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], days("2024-01-01", "2024-01-03"))
-    asked = scope(entry, "2024-01-01", "2024-01-03")
+    requested = scope(entry, "2024-01-01", "2024-01-03")
     engine = world.engine()
-    planned = engine.estimate(engine.plan(asked))
-    assert (planned.objects, planned.requests) == (6, 12 + 2 * engine.plan(asked).listing_requests)
+    planned = engine.estimate(engine.plan(requested))
+    assert (planned.objects, planned.requests) == (6, 12 + 2 * engine.plan(requested).listing_requests)
 
-    def refuse(told: Estimate) -> None:
-        assert told == planned
+    def refuse(estimated: Estimate) -> None:
+        assert estimated == planned
         raise CostLimitError("too much")
 
     with pytest.raises(CostLimitError):
-        engine.sync(asked, approve=refuse)
+        engine.sync(requested, approve=refuse)
     assert world.lake_files() == {}
-    engine.sync(asked)
-    assert replace(engine.estimate(engine.plan(asked)), requests=0, dollars=0) == Estimate(
+    engine.sync(requested)
+    assert replace(engine.estimate(engine.plan(requested)), requests=0, dollars=0) == Estimate(
         objects=0, bytes=0, requests=0, dollars=0, transfer_dollars=0, storage_dollars_per_month=0
     )
 
@@ -70,30 +70,30 @@ def test_a_plan_is_estimated_and_a_sync_approves_the_estimate_before_it_copies(w
     ("dollars", "size", "refused"),
     [(1.0, 100, None), (1.01, 100, "MAX_DOLLARS=1"), (1.0, 101, "MAX_BYTES=100")],
 )
-def test_a_ceiling_refuses_what_is_above_it_and_names_itself_and_the_override(
+def test_a_cost_limit_refuses_higher_costs_and_names_its_variable_and_the_override(
     monkeypatch: pytest.MonkeyPatch, dollars: float, size: int, refused: str | None
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_DOLLARS", "1")
     monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_BYTES", "100")
-    ceiling = SpendingSettings().per_run
+    limit = SpendingSettings().per_run
     if refused is None:
-        ceiling.check(dollars, size, what="This run is estimated at", override="--allow")
+        limit.check(dollars, size, what="This run is estimated at", override="--allow")
         return
     with pytest.raises(
         CostLimitError, match=f"above LAKEHOUSE_SPENDING_{refused}. Nothing was copied.*--allow"
-    ) as told:
-        ceiling.check(dollars, size, what="This run is estimated at", override="--allow")
-    assert str(told.value).isprintable()
+    ) as refusal:
+        limit.check(dollars, size, what="This run is estimated at", override="--allow")
+    assert str(refusal.value).isprintable()
 
 
-def test_without_settings_there_is_no_ceiling_and_prices_are_the_lists() -> None:
+def test_without_settings_there_is_no_cost_limit_and_list_prices_apply() -> None:
     settings = SpendingSettings()
     assert (bool(settings.per_run), bool(settings.per_day)) == (False, False)
     settings.per_run.check(1e9, 10**18, what="", override="")
     assert settings.prices == Prices()
 
 
-def test_a_ceiling_of_nothing_is_reached_by_nothing() -> None:
+def test_a_cost_limit_of_zero_is_reached_by_zero_cost() -> None:
     assert CostLimit(0, None, "").is_reached(0, 0)
     assert not CostLimit(1, 10, "").is_reached(0.99, 9)
     assert CostLimit(1, 10, "").is_reached(0, 10)

@@ -46,7 +46,7 @@ def test_a_second_sync_copies_nothing_and_commits_nothing(world: World) -> None:
     assert world.lake_files() == before
 
 
-def test_a_rewritten_object_of_the_same_size_is_copied_again_and_its_former_bytes_are_kept(world: World) -> None:
+def test_a_rewritten_object_of_the_same_size_is_copied_again_and_its_former_bytes_are_preserved(world: World) -> None:
     [key, *_others] = world.publish(["BTCUSDT", "ETHUSDT"], days(*WEEK))
     world.engine().sync(scope(world.entry(), *WEEK))
     before = world.lake_files("archive/")
@@ -80,7 +80,7 @@ def test_a_versioned_bucket_preserves_the_former_bytes_itself(world: World) -> N
     assert len([version for version in versions if not version["Key"].endswith(".CHECKSUM")]) == 2
 
 
-def test_a_touched_object_is_not_copied_but_its_new_time_is_recorded(world: World) -> None:
+def test_an_object_with_only_a_new_last_modified_is_not_copied_but_the_time_is_recorded(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], ["2024-03-01"])
     world.engine().sync(scope(world.entry(), "2024-03-01"))
     [before] = world.manifest().read(["2024-03-01"])["source_last_modified"]
@@ -103,7 +103,7 @@ def test_a_withdrawn_object_is_kept_and_marked(world: World) -> None:
     assert states[key] == "vanished"
 
 
-def test_a_withdrawn_symbol_is_still_known_from_the_manifest(world: World) -> None:
+def test_a_withdrawn_symbol_is_still_read_from_the_manifest(world: World) -> None:
     for key in world.publish(["BTCUSDT"], ["2024-03-01"]):
         world.engine().sync(scope(world.entry(), "2024-03-01"))
         world.withdraw(key)
@@ -142,13 +142,13 @@ def test_an_existing_mirror_without_a_manifest_is_adopted_without_a_copy(world: 
     assert set(world.manifest().read(())["mode"]) == {"adopted"}
 
 
-def test_what_is_not_published_is_neither_complete_nor_failed(world: World) -> None:
+def test_an_unpublished_period_is_neither_complete_nor_failed(world: World) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"])
     report = world.engine().sync(scope(world.entry(), "2024-03-01", "2024-03-02"))
     assert [period.state for period in report.periods] == [PeriodState.COMPLETE, PeriodState.NOT_PUBLISHED]
 
 
-def test_a_partial_sync_copies_one_symbol_and_reports_completeness_by_all(world: World) -> None:
+def test_a_partial_sync_copies_one_symbol_and_reports_completeness_over_all_symbols(world: World) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], ["2024-03-01"], intervals=["1m", "1h"])
     entry = world.entry(intervals=["1m", "1h"])
     btc = world.symbol("BTCUSDT")
@@ -161,7 +161,7 @@ def test_a_partial_sync_copies_one_symbol_and_reports_completeness_by_all(world:
     assert (rest.periods[0].state, rest.total("copied")) == (PeriodState.COMPLETE, 3)
 
 
-def test_symbols_outside_the_filter_and_sibling_symbols_stay_out(world: World) -> None:
+def test_symbols_outside_the_filter_and_sibling_symbols_are_not_copied(world: World) -> None:
     world.publish(["BTCUSDT", "BTCUSDT_240329"], ["2024-03-01"])
     entry = world.entry(symbols={"include": [world.symbol("BTCUSDT")]})
     report = world.engine().sync(scope(entry, "2024-03-01"))

@@ -50,7 +50,7 @@ def etag(content: str) -> str:
 
 
 def objects(contents: dict[str, str]) -> pl.DataFrame:
-    """A listing: by symbol the content of its object."""
+    """A listing with one object per symbol, from the content by symbol."""
     rows = [
         {
             "period": "2024-05-31",
@@ -101,7 +101,7 @@ def test_a_plan_has_the_columns_of_both_listings_and_of_the_manifest(plan: Plan)
     assert states == {state.name: state.value for state in ObjectState}
 
 
-def test_sides_of_other_columns_or_types_are_refused() -> None:
+def test_listings_with_other_columns_or_types_are_refused() -> None:
     listing, manifest = objects({"A": "a"}), MANIFEST_SCHEMA.to_frame()
     assert join_sides(listing, listing, manifest).schema == SIDES_SCHEMA
     with pytest.raises(SchemaError):
@@ -116,7 +116,7 @@ def test_outcomes_are_added_for_objects_and_sidecars(plan: Plan, rows: pl.DataFr
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_adds_exactly_what_it_documents(rows: pl.DataFrame, stage: str) -> None:
+def test_a_stage_adds_exactly_its_documented_columns(rows: pl.DataFrame, stage: str) -> None:
     for earlier in list(STAGES)[: list(STAGES).index(stage)]:
         rows = STAGES[earlier][0](rows)
     run, adds, replaces = STAGES[stage]
@@ -126,7 +126,7 @@ def test_a_stage_adds_exactly_what_it_documents(rows: pl.DataFrame, stage: str) 
     assert rows.select(kept).equals(before.join(rows.select("key"), on="key", how="semi").select(kept))
 
 
-def test_the_stages_together_make_classified_rows_and_these_the_manifests(rows: pl.DataFrame) -> None:
+def test_all_stages_make_classified_rows_which_make_manifest_rows(rows: pl.DataFrame) -> None:
     classified = reconcile.classify(rows, lake_has_md5=True, now=NOW, run_id="run")
     for run, _, _ in STAGES.values():
         rows = run(rows)
@@ -135,14 +135,14 @@ def test_the_stages_together_make_classified_rows_and_these_the_manifests(rows: 
     assert reconcile.manifest_rows(classified).schema == MANIFEST_SCHEMA
 
 
-def test_a_finding_is_a_row_of_its_frame_and_of_the_manifest() -> None:
+def test_a_finding_fits_its_frame_and_the_manifest() -> None:
     finding = Finding("k", "verified", None, False, "s", "m", "s", NOW, "e", "e", None)
     frame = pl.DataFrame([finding], schema=FINDING_SCHEMA, orient="row")
     assert frame.row(0) == finding
     assert all(MANIFEST_SCHEMA[name] == dtype for name, dtype in frame.schema.items())
 
 
-def test_a_lost_copy_is_recorded_in_the_manifests_columns(rows: pl.DataFrame) -> None:
+def test_a_lost_copy_is_recorded_with_the_columns_of_the_manifest(rows: pl.DataFrame) -> None:
     recorded = reconcile.manifest_rows(reconcile.classify(rows, lake_has_md5=True, now=NOW, run_id="run"))
     lost = lost_of(recorded, objects({"PRESENT": "other"}))
     assert lost.schema == LOST_SCHEMA

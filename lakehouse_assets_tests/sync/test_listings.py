@@ -1,4 +1,4 @@
-"""Both sides of a range: packed as they come, and whole again part by part."""
+"""Snapshots of the source's and the lake's listing: packed in batches, unpacked completely or by window."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
 
 @pytest.fixture
 def asked(world: World) -> Scope:
-    """A range over three months with a gap, half of it in the lake."""
+    """Periods of three months with a gap, half of them in the lake."""
     world.publish(SYMBOLS, days(*RANGE))
     world.put(world.key("BTCUSDT", RANGE[0]) + ".bak", b"stray", sidecar=False)
     world.engine().sync(scope(world.entry(), *RANGE, symbols=[world.symbol("ETHUSDT")]))
-    whole = scope(world.entry(), *RANGE)
-    return replace(whole, periods=tuple(period for period in whole.periods if str(period) != "2024-02-10"))
+    complete_range = scope(world.entry(), *RANGE)
+    return replace(
+        complete_range, periods=tuple(period for period in complete_range.periods if str(period) != "2024-02-10")
+    )
 
 
 def listed(world: World, asked: Scope, *, root: str = "") -> pl.DataFrame:
-    """One listing of either side, made without a snapshot."""
+    """A listing of the source or the lake, made without a snapshot."""
     bucket = world.lake.bucket if root else world.source
     first, last = min(asked.periods), max(asked.periods)
     folders = folders_of(
@@ -39,7 +41,7 @@ def listed(world: World, asked: Scope, *, root: str = "") -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("folders", "keys"), [(64, 8000), (1, 8000), (64, 1)])
-def test_a_snapshot_has_what_the_sides_list_in_whatever_batches(
+def test_a_snapshot_equals_the_listings_for_any_batch_size(
     world: World, asked: Scope, monkeypatch: pytest.MonkeyPatch, folders: int, keys: int
 ) -> None:
     monkeypatch.setattr(listing, "FOLDERS_PARSED", folders)
@@ -50,12 +52,14 @@ def test_a_snapshot_has_what_the_sides_list_in_whatever_batches(
     assert complete.lake.objects.height == 35
     assert complete.source.objects.sort("key").equals(listed(world, asked))
     assert complete.lake.objects.sort("key").equals(listed(world, asked, root=world.lake.key("archive/binance/")))
-    assert [stray.key for stray in complete.source.unrecognized] == [world.key("BTCUSDT", RANGE[0]) + ".bak"]
+    assert [unrecognized.key for unrecognized in complete.source.unrecognized] == [
+        world.key("BTCUSDT", RANGE[0]) + ".bak"
+    ]
     assert complete.requests == snapshot.requests == 4, "three folders in the source, one in the lake"
 
 
 @pytest.mark.parametrize("most", [1, 7, 50, 10_000])
-def test_windows_are_the_complete_scope_cut_by_period(world: World, asked: Scope, most: int) -> None:
+def test_windows_split_the_complete_scope_by_period(world: World, asked: Scope, most: int) -> None:
     snapshot = SnapshotReader(world.source, world.lake, concurrency=4).read(asked)
     windows = snapshot.windows(most)
     assert [period for window in windows for period in window.periods] == sorted(asked.periods)

@@ -1,4 +1,4 @@
-"""A range in windows: planned, moved and recorded some periods at a time, with the result of a single window."""
+"""Windows: periods are planned, moved and recorded a few at a time, with the result of a single window."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ def engine(world: World, window_objects: int = 7, **transfer: int) -> Engine:
     return Engine(world.source, world.lake, options)
 
 
-def test_a_range_in_windows_has_the_result_of_a_single_window(world: World) -> None:
+def test_several_windows_have_the_result_of_a_single_window(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     world.withdraw(world.key("XRPUSDT", "2024-03-02"))
-    told: list[Progress] = []
-    report = engine(world).sync(scope(world.entry(), *RANGE), on_progress=told.append, run_id="r")
+    reported: list[Progress] = []
+    report = engine(world).sync(scope(world.entry(), *RANGE), on_progress=reported.append, run_id="r")
     assert [period.period for period in report.periods] == days(*RANGE)
     assert {period.state for period in report.periods} == {PeriodState.COMPLETE}
     assert (report.total("copied"), report.total("sidecars_copied")) == (20, 20)
-    assert [progress.stage for progress in told].count(Stage.COMMITTED) == 4
-    assert (told[-1].files_done, told[-1].files_total) == (40, 40)
-    assert told[-1].bytes_done == told[-1].bytes_total == report.total("bytes_copied")
+    assert [progress.stage for progress in reported].count(Stage.COMMITTED) == 4
+    assert (reported[-1].files_done, reported[-1].files_total) == (40, 40)
+    assert reported[-1].bytes_done == reported[-1].bytes_total == report.total("bytes_copied")
     assert abs(sum(period.seconds for period in report.periods) - report.seconds) < report.seconds / 2
     rows = world.manifest().read(())
     assert (rows.height, set(rows["state"]), set(rows["run_id"])) == (20, {"present"}, {"r"})
     assert read_sync_log(world.lake)["period"].sort().to_list() == days(*RANGE)
 
-    whole = world.engine().check(scope(world.entry(), *RANGE))
-    in_parts = engine(world).check(scope(world.entry(), *RANGE))
+    single = world.engine().check(scope(world.entry(), *RANGE))
+    in_windows = engine(world).check(scope(world.entry(), *RANGE))
     unlike = {"seconds": 0.0}
-    assert [replace(each, **unlike) for each in in_parts.periods] == [replace(each, **unlike) for each in whole.periods]
+    assert [replace(period, **unlike) for period in in_windows.periods] == [
+        replace(period, **unlike) for period in single.periods
+    ]
     again = engine(world).sync(scope(world.entry(), *RANGE))
     assert (again.total("copied"), again.total("present")) == (0, 20)
     assert world.manifest().read(()).equals(rows)
@@ -57,17 +59,17 @@ def test_a_window_has_at_least_one_period(world: World) -> None:
     assert engine(world, window_objects=1).sync(scope(world.entry(), *RANGE)).total("copied") == 21
 
 
-def test_recorded_windows_stay_when_the_lake_fails_in_a_later_one(world: World) -> None:
+def test_recorded_windows_stay_recorded_when_the_lake_fails_in_a_later_window(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     with Proxy(world.store.endpoint_url).running() as proxy:
-        there = through(world, proxy, source=False, max_attempts=1)
+        faulty = through(world, proxy, source=False, max_attempts=1)
 
         def die(progress: Progress) -> None:
             if progress.stage is Stage.MOVING and progress.files_done == 15:
                 proxy.die()
 
         with pytest.raises(StoreError, match="Unreachable"):
-            engine(there, retries=0, attempts=1).sync(
+            engine(faulty, retries=0, attempts=1).sync(
                 scope(world.entry(), *RANGE), mode=SyncMode.RELAY, on_progress=die
             )
     rows = world.manifest().read(())
@@ -76,7 +78,7 @@ def test_recorded_windows_stay_when_the_lake_fails_in_a_later_one(world: World) 
     assert engine(world).sync(scope(world.entry(), *RANGE)).total("present") == 21
 
 
-def test_after_enough_failures_without_a_success_the_rest_is_not_tried_but_named(world: World) -> None:
+def test_the_circuit_breaker_skips_the_remaining_objects_and_names_them(world: World) -> None:
     keys = world.publish(SYMBOLS, days(*RANGE))
     with world.refused_writes(*keys), Proxy(world.store.endpoint_url).running() as proxy:
         refused = engine(through(world, proxy), failures_in_a_row=12)
@@ -100,13 +102,13 @@ def test_a_window_whose_only_object_is_refused_does_not_end_the_sync(world: Worl
     assert (report.total("copied"), report.total("failed")) == (15, 1)
 
 
-def test_a_sync_with_nothing_to_copy_asks_nothing_but_listings_and_the_manifest(world: World) -> None:
+def test_a_sync_with_nothing_to_copy_only_requests_listings_and_the_manifest(world: World) -> None:
     world.publish(SYMBOLS, days(*RANGE))
     world.engine().sync(scope(world.entry(), *RANGE))
     with Proxy(world.store.endpoint_url).running() as proxy:
         report = through(world, proxy).engine().sync(scope(world.entry(), *RANGE))
         assert proxy.counts("_probes").total() == 0
-        assert proxy.counts()["OfBucket"] == 0, "asked for versioning or unfinished uploads"
+        assert proxy.counts()["OfBucket"] == 0, "requested versioning or unfinished uploads"
         assert proxy.counts("archive/").total() == 0
         assert proxy.counts()[LISTS[0]] > 0
     assert report.total("present") == 21
@@ -123,11 +125,11 @@ def test_a_mode_that_cannot_work_is_refused_when_there_is_something_to_copy(worl
             elsewhere.sync(scope(world.entry(), RANGE[1]), mode=SyncMode.DIRECT)
 
 
-def test_digests_are_recorded_although_the_source_fails_after_the_copies(world: World) -> None:
+def test_digests_are_recorded_even_if_the_source_fails_after_the_copies(world: World) -> None:
     keys = world.publish(SYMBOLS, [RANGE[0]])
     # One object is withdrawn after the listing, so that the source is listed again.
     with Proxy(world.store.endpoint_url).running() as proxy:
-        there = through(world, proxy, lake=False, max_attempts=1)
+        faulty = through(world, proxy, lake=False, max_attempts=1)
 
         def lose(progress: Progress) -> None:
             if progress.stage is Stage.LISTED:
@@ -135,7 +137,7 @@ def test_digests_are_recorded_although_the_source_fails_after_the_copies(world: 
                 proxy.rules = [Rule(Meanwhile(proxy.die_from_within), LISTS)]
 
         with pytest.raises(StoreError, match="Listing s3://"):
-            there.engine().sync(scope(world.entry(), RANGE[0]), mode=SyncMode.RELAY, on_progress=lose, run_id="lost")
+            faulty.engine().sync(scope(world.entry(), RANGE[0]), mode=SyncMode.RELAY, on_progress=lose, run_id="lost")
     rows = world.manifest().read(())
     assert dict(rows.select("key", "state").iter_rows()) == {
         keys[0]: "failed",

@@ -1,4 +1,4 @@
-"""Catalogs built by hand, for tests of what is derived from them."""
+"""Catalogs built by hand, for tests of the data derived from them."""
 
 from __future__ import annotations
 

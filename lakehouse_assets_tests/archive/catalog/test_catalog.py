@@ -37,7 +37,7 @@ def kinds(changes: pl.DataFrame) -> list[tuple[Any, ...]]:
 
 
 @given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 40), st.randoms())
-def test_spans_are_the_same_however_their_days_are_cut_and_mixed(days: set[int], gap: int, random: Any) -> None:
+def test_spans_do_not_depend_on_the_grouping_and_order_of_their_days(days: set[int], gap: int, random: Any) -> None:
     ordered = sorted(days)
     expected: list[tuple[int, int, int]] = []
     for day in ordered:
@@ -56,8 +56,8 @@ def test_spans_are_the_same_however_their_days_are_cut_and_mixed(days: set[int],
         for part in (rows[:cut], rows[cut:])
     ]
     spans = merged_spans(pl.concat(parts), ["symbol"], gap_days=gap)
-    found = spans.select("span", "first", "last", "objects").rows()
-    assert found == [
+    merged = spans.select("span", "first", "last", "objects").rows()
+    assert merged == [
         (number, start + timedelta(first), start + timedelta(last), count)
         for number, (first, last, count) in enumerate(expected, 1)
     ]
@@ -83,8 +83,8 @@ def test_datasets_and_symbols_are_live_quiet_or_dead_by_their_newest_day() -> No
         span(TRADES, "AUSDT", "2021-01-01", DEAD),
         span("um/fundingRate/monthly", "AUSDT", "2021-01-01", DEAD),
     )
-    found = taken.datasets().select("dataset", "state", "symbols", "live", "intervals", "objects", "exact").rows()
-    assert found == [
+    datasets = taken.datasets().select("dataset", "state", "symbols", "live", "intervals", "objects", "exact").rows()
+    assert datasets == [
         ("um/fundingRate/monthly", "live", 1, 1, [], 10, True),
         (KLINES, "live", 3, 2, ["1h", "1m"], 40, True),
         (TRADES, "dead", 1, 1, [], 10, True),
@@ -97,7 +97,7 @@ def test_datasets_and_symbols_are_live_quiet_or_dead_by_their_newest_day() -> No
     ]
 
 
-def test_an_object_dated_in_the_future_makes_no_other_symbol_quiet() -> None:
+def test_an_object_with_a_future_date_makes_no_other_symbol_quiet() -> None:
     taken = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "ODDUSDT", "2022-01-01", "2926-01-01"))
     assert set(taken.symbols()["state"]) == {"live"}
     assert taken.datasets()["newest"].to_list() == [date(2022, 6, 30)]
@@ -119,8 +119,8 @@ def test_totals_of_a_shallow_catalog_are_extrapolated_from_its_sample() -> None:
         span(METRICS, "AUSDT", None, None),
         depth=CatalogDepth.SHALLOW,
     )
-    found = taken.datasets().select("dataset", "symbols", "objects", "exact", "state").rows()
-    assert found == [(METRICS, 1, None, False, None), (TRADES, 6, 90, False, "live")]
+    datasets = taken.datasets().select("dataset", "symbols", "objects", "exact", "state").rows()
+    assert datasets == [(METRICS, 1, None, False, None), (TRADES, 6, 90, False, "live")]
 
 
 # From one catalog to the next
@@ -173,12 +173,12 @@ def test_each_difference_between_two_catalogs_is_reported_once() -> None:
 
 def test_only_datasets_that_both_catalogs_cover_are_compared() -> None:
     um, spot = span(KLINES, "AUSDT", "2022-01-01", LIVE), span("spot/trades/daily", "AUSDT", "2022-01-01", LIVE)
-    whole, narrowed = catalog(um, spot), catalog(um, markets=("um",))
-    assert changes_between(whole, narrowed).is_empty()
-    assert changes_between(narrowed, whole).is_empty()
+    complete, partial = catalog(um, spot), catalog(um, markets=("um",))
+    assert changes_between(complete, partial).is_empty()
+    assert changes_between(partial, complete).is_empty()
 
 
-def test_a_shallow_catalog_reports_no_unsampled_symbol_as_gone_or_quiet() -> None:
+def test_a_shallow_catalog_reports_no_unsampled_symbol_as_withdrawn_or_quiet() -> None:
     before = catalog(span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "BUSDT", "2022-01-01", LIVE))
     now = catalog(
         span(TRADES, "AUSDT", "2022-01-01", LIVE), span(TRADES, "NEWUSDT", None, None), depth=CatalogDepth.SHALLOW
@@ -235,15 +235,15 @@ def test_the_matrix_and_the_catalog_are_compared_both_ways() -> None:
         {"dataset": "binance/um/metrics/daily", "symbols": {"quote_assets": ["USDT"]}},
         {"dataset": "htx/spot/trades/daily"},
     )
-    found = against_matrix(taken, wanted)
-    assert kinds(found) == [
+    changes = against_matrix(taken, wanted)
+    assert kinds(changes) == [
         ("available, not collected", "", [TRADES]),
         ("interval available, not collected", "1h", [KLINES]),
         ("interval wanted, not published", "5m", [KLINES]),
         ("wanted, no symbol selected", "quoted in USDT", [METRICS]),
         ("wanted, not published", "", ["um/bookDepth/daily"]),
     ]
-    assert found["since"].to_list()[0] == date(2022, 5, 31)
+    assert changes["since"].to_list()[0] == date(2022, 5, 31)
     assert against_matrix(catalog(markets=("spot",)), wanted).is_empty()
 
 
@@ -274,14 +274,14 @@ def test_periods_before_the_declared_or_wanted_first_one_are_reported() -> None:
         {"dataset": "binance/spot/aggTrades/daily"},
         {"dataset": f"binance/{KLINES}", "intervals": ["1m"], "first_period": "2022-02-01"},
     )
-    found = against_matrix(taken, wanted)
-    assert kinds(found) == [
+    changes = against_matrix(taken, wanted)
+    assert kinds(changes) == [
         ("available, not collected", "", ["spot/trades/monthly"]),
         ("begins before what this version knows", "2017-07-13 (known: 2017-07-14)", ["spot/trades/daily"]),
         ("begins before what this version knows", "2015-03 (known: 2017-07)", ["spot/trades/monthly"]),
         ("earlier available, not collected", "2022-01-01 to 2022-02-01", [KLINES]),
     ]
-    assert set(alarming(found)["name"]) == {"2015-03 (known: 2017-07)", "2017-07-13 (known: 2017-07-14)"}
+    assert set(alarming(changes)["name"]) == {"2015-03 (known: 2017-07)", "2017-07-13 (known: 2017-07-14)"}
 
 
 def test_an_empty_catalog_makes_no_matrix() -> None:

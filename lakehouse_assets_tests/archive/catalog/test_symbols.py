@@ -18,7 +18,7 @@ from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, SymbolLocatio
 
 
 @pytest.mark.parametrize(
-    ("market", "symbol", "said"),
+    ("market", "symbol", "expected"),
     [
         ("spot", "BTCUSDT", ("spot", "BTC", "USDT", "BTC/USDT")),
         ("spot", "BTCUSD1", ("spot", "BTC", "USD1", "BTC/USD1")),
@@ -43,10 +43,10 @@ from lakehouse_assets.archive.exchanges.layout import ALL_SYMBOLS, SymbolLocatio
     ],
 )
 def test_a_symbol_of_binance_is_parsed_into_its_facts(
-    market: str, symbol: str, said: tuple[str, str | None, str | None, str | None]
+    market: str, symbol: str, expected: tuple[str, str | None, str | None, str | None]
 ) -> None:
     facts = symbol_facts("binance", market, symbol)
-    assert (facts.contract, facts.base, facts.quote, facts.instrument) == said
+    assert (facts.contract, facts.base, facts.quote, facts.instrument) == expected
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_every_real_symbol_has_a_distinct_instrument(listed_keys: tuple[str, tup
     parsed = {BINANCE.parse(key) for key in listed_keys[1]}
     symbols = {key.symbol for key in parsed if isinstance(key, ParsedKey)}
     facts = {symbol: symbol_facts("binance", "um", symbol) for symbol in symbols}
-    assert {symbol for symbol, each in facts.items() if each.instrument is None} == set()
-    assert {each.quote for each in facts.values()} == {"USDT"}
-    traded = [each.instrument for each in facts.values() if not each.settled]
+    assert {symbol for symbol, fact in facts.items() if fact.instrument is None} == set()
+    assert {fact.quote for fact in facts.values()} == {"USDT"}
+    traded = [fact.instrument for fact in facts.values() if not fact.settled]
     assert len(set(traded)) == len(traded)
-    assert not any(each.leveraged for each in facts.values())
+    assert not any(fact.leveraged for fact in facts.values())

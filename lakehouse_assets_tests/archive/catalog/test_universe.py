@@ -21,7 +21,7 @@ UM = "um/klines/monthly"
 
 @pytest.fixture(scope="module")
 def real(listed_keys: tuple[str, tuple[str, ...]]) -> pl.DataFrame:
-    """The reference that all the keys make."""
+    """The reference derived from all the keys."""
     dataset = Dataset.parse("binance/um/klines/monthly")
     keys = pl.DataFrame({"key": listed_keys[1]}).with_columns(
         pl.lit(1000, pl.Int64).alias("size"), pl.lit(datetime(2026, 6, 28, tzinfo=UTC)).alias("last_modified")
@@ -54,7 +54,7 @@ def test_a_ticker_that_passed_to_another_asset_is_two_spans_though_the_archive_h
     ]
 
 
-def test_the_universe_of_a_day_has_symbols_that_were_delisted_since_but_none_listed_later(
+def test_the_universe_of_a_day_has_symbols_that_were_delisted_later_but_none_listed_later(
     real: pl.DataFrame, listed_keys: tuple[str, tuple[str, ...]]
 ) -> None:
     if listed_keys[0] != "real":
@@ -134,8 +134,8 @@ def test_symbols_that_a_partial_or_shallow_catalog_does_not_cover_stay_published
         span("spot/trades/daily", "CUSDT", "2021-01-01", "2021-06-30"),
     ]
     before = reference(_catalog(*rows))
-    narrowed = reference(_catalog(rows[0], markets=("um",)), before)
-    assert narrowed["published"].all()
+    partial = reference(_catalog(rows[0], markets=("um",)), before)
+    assert partial["published"].all()
     shallow = reference(_catalog(span("um/klines/daily", "NEWUSDT", None, None), depth=CatalogDepth.SHALLOW), before)
     assert shallow.select("symbol", "first", "published").rows() == [
         ("CUSDT", date(2021, 1, 1), True),

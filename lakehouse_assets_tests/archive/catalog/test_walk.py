@@ -48,7 +48,7 @@ def kline(symbol: str, day: str, interval: str = "1m") -> list[str]:
     return [key, f"{key}.CHECKSUM"]
 
 
-def found(catalog: Catalog, *columns: str) -> list[tuple[Any, ...]]:
+def rows_of(catalog: Catalog, *columns: str) -> list[tuple[Any, ...]]:
     return catalog.spans.select(columns).rows()
 
 
@@ -60,7 +60,7 @@ def reasons_by_prefix(catalog: Catalog) -> dict[str, tuple[str, int, bool]]:
 
 
 def published(exchange: Exchange) -> tuple[dict[tuple[Any, ...], tuple[date, date, int]], list[str]]:
-    """Two symbols with a few periods in every data set: the spans to be found, and the keys."""
+    """Two symbols with a few periods in every data set: the expected spans, and the keys."""
     expected: dict[tuple[Any, ...], tuple[date, date, int]] = {}
     keys: list[str] = []
     for publication in exchange.publications:
@@ -84,7 +84,7 @@ def published(exchange: Exchange) -> tuple[dict[tuple[Any, ...], tuple[date, dat
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_every_dataset_of_an_exchange_is_found_with_its_first_and_last_period(name: str, archive: Bucket) -> None:
+def test_a_walk_lists_every_dataset_of_an_exchange_with_its_first_and_last_period(name: str, archive: Bucket) -> None:
     exchange = EXCHANGES[name]
     expected, keys = published(exchange)
     sidecars = [sidecar for key in keys if (sidecar := exchange.sidecar_of(key))]
@@ -111,7 +111,7 @@ def test_every_dataset_of_an_exchange_is_found_with_its_first_and_last_period(na
 # Unrecognized keys
 
 
-def test_unknown_folders_are_named_and_known_unrecognized_keys_are_told_apart(archive: Bucket) -> None:
+def test_unknown_folders_are_named_and_expected_unrecognized_keys_are_marked_as_known(archive: Bucket) -> None:
     put(
         archive,
         [
@@ -155,7 +155,7 @@ def test_unrecognized_keys_are_counted_by_reason_and_hide_no_object(archive: Buc
     keys = [*kline("BTCUSDT", "2024-01-01"), *kline("BTCUSDT", "2024-01-03"), *kline("币安人生USDT", "2024-01-01")]
     put(archive, [*keys, *odd])
     catalog = discover("binance", archive)
-    assert found(catalog, "symbol", "interval", "first", "last", "objects", "sidecars") == [
+    assert rows_of(catalog, "symbol", "interval", "first", "last", "objects", "sidecars") == [
         ("BTCUSDT", "1m", date(2024, 1, 1), date(2024, 1, 3), 2, 2),
         ("币安人生USDT", "1m", date(2024, 1, 1), date(2024, 1, 1), 1, 1),
     ]
@@ -171,13 +171,13 @@ def test_unrecognized_keys_are_counted_by_reason_and_hide_no_object(archive: Buc
 
 def test_a_sidecar_without_its_object_makes_no_symbol(archive: Bucket) -> None:
     put(archive, [kline("AUSDT", "2024-01-01")[1], *kline("BUSDT", "2024-01-01")])
-    assert found(discover("binance", archive), "symbol") == [("BUSDT",)]
+    assert rows_of(discover("binance", archive), "symbol") == [("BUSDT",)]
 
 
 def test_a_long_gap_makes_two_spans(archive: Bucket) -> None:
     days = ["2021-01-30", "2021-01-31", "2023-12-23", "2023-12-24"]
     put(archive, [key for day in days for key in kline("LITUSDT", day)])
-    assert found(discover("binance", archive), "span", "first", "last", "objects") == [
+    assert rows_of(discover("binance", archive), "span", "first", "last", "objects") == [
         (1, date(2021, 1, 30), date(2021, 1, 31), 2),
         (2, date(2023, 12, 23), date(2023, 12, 24), 2),
     ]
@@ -190,12 +190,12 @@ def test_a_partial_walk_lists_nothing_else(archive: Bucket) -> None:
     spot = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2024-01-01.zip"
     metrics = f"{ROOT}/metrics/BTCUSDT/BTCUSDT-metrics-2024-01-01.zip"
     put(archive, [*kline("BTCUSDT", "2024-01-01"), spot, metrics])
-    whole = discover("binance", archive)
-    narrowed = discover("binance", archive, markets=["um"], data_types=["metrics"])
-    assert found(narrowed, "market", "data_type") == [("um", "metrics")]
-    assert narrowed.requests < whole.requests
-    assert narrowed.unrecognized.is_empty()
-    assert (narrowed.covers("um", "metrics"), narrowed.covers("um", "klines"), narrowed.covers("spot", "metrics")) == (
+    complete = discover("binance", archive)
+    partial = discover("binance", archive, markets=["um"], data_types=["metrics"])
+    assert rows_of(partial, "market", "data_type") == [("um", "metrics")]
+    assert partial.requests < complete.requests
+    assert partial.unrecognized.is_empty()
+    assert (partial.covers("um", "metrics"), partial.covers("um", "klines"), partial.covers("spot", "metrics")) == (
         True,
         False,
         False,
@@ -204,12 +204,12 @@ def test_a_partial_walk_lists_nothing_else(archive: Bucket) -> None:
 
 def test_datasets_that_share_folders_do_not_report_each_other_as_unrecognized(archive: Bucket) -> None:
     put(archive, ["spot/AUSDT/AUSDT-2024-01.csv.gz", "spot/AUSDT/AUSDT_2024-01-05.csv.gz"])
-    whole = discover("bybit", archive)
-    assert found(whole, "cadence", "first", "last") == [
+    complete = discover("bybit", archive)
+    assert rows_of(complete, "cadence", "first", "last") == [
         ("daily", date(2024, 1, 5), date(2024, 1, 5)),
         ("monthly", date(2024, 1, 1), date(2024, 1, 31)),
     ]
-    assert whole.unrecognized.is_empty()
+    assert complete.unrecognized.is_empty()
 
 
 def test_an_unknown_market_or_data_type_is_refused_with_the_known_ones(archive: Bucket) -> None:
@@ -245,7 +245,7 @@ def days(first: str, count: int) -> list[str]:
     return [str(date.fromisoformat(first) + timedelta(days=number)) for number in range(count)]
 
 
-def test_folders_and_keys_beyond_a_page_are_counted_with_the_fewest_requests() -> None:
+def test_folders_and_keys_of_several_pages_are_counted_with_the_fewest_requests() -> None:
     symbols = [f"S{number:04}USDT" for number in range(1_100)]
     template = ROOT + "/metrics/{symbol}/{symbol}-metrics-{day}.zip"
     rules = [
@@ -277,11 +277,11 @@ def test_an_unrecognized_key_beyond_the_first_pages_loses_and_repeats_no_key() -
         with pytest.raises(InvalidPathError):
             obstore.list(bucket.object_store(), prefix=folder + "/").collect()
         catalog = discover("binance", bucket, now=NOW)
-    assert found(catalog, "symbol", "objects", "sidecars") == [("AUSDT", 4_700, 4_700)]
+    assert rows_of(catalog, "symbol", "objects", "sidecars") == [("AUSDT", 4_700, 4_700)]
     assert catalog.unrecognized.select("objects", "example").rows() == [(1, folder + "/zz//odd.zip")]
 
 
-def test_a_shallow_walk_finds_every_symbol_in_few_pages_and_both_ends_of_a_sample() -> None:
+def test_a_shallow_walk_lists_every_symbol_in_few_pages_and_both_ends_of_a_sample() -> None:
     symbols = [f"S{number:04}USDT" for number in range(400)]
     long = days("2018-01-01", 2_000)
     template = ROOT + "/klines/{symbol}/{interval}/{symbol}-{interval}-{day}.zip"

@@ -1,6 +1,6 @@
-"""One test table per exchange: keys as published, with what they say, and unrecognized keys with their reason.
+"""One test table per exchange: published keys with their parsed parts, and unrecognized keys with their reason.
 
-A place is market, data type, cadence, symbol, interval, period and part; ``-`` where there is none.
+A place is market, data type, cadence, symbol, interval, period and part; ``-`` if absent.
 Binance's tables are in ``archive/test_binance_grammar.py``.
 """
 

@@ -50,7 +50,7 @@ def key_of(made: Made) -> str:
 
 
 def groups_of(pattern: str, keys: list[str]) -> tuple[list[dict], list[dict]]:
-    """The groups of each key as frames see them, and as Python does."""
+    """The groups of each key as extracted by Polars, and by Python."""
     empty = dict.fromkeys(compiled(pattern).groupindex)
     matches = (compiled(pattern).fullmatch(key) for key in keys)
     return (
@@ -63,8 +63,8 @@ def listed(dataset: Dataset, keys: list[str]) -> tuple[pl.DataFrame, dict[str, s
     """Keys as the listing reads them: objects, and unrecognized keys with their reasons."""
     frame = pl.DataFrame({"key": keys, "size": 1, "etag": "e", "last_modified": None}, schema=KEY_SCHEMA)
     unrecognized = UnrecognizedKeys()
-    found = _parse(dataset, frame, unrecognized, lone_sidecars=True)
-    return found, {unrecognized.key: unrecognized.reason for unrecognized in unrecognized.named}
+    parsed = _parse(dataset, frame, unrecognized, lone_sidecars=True)
+    return parsed, {unrecognized.key: unrecognized.reason for unrecognized in unrecognized.named}
 
 
 @given(objects(), st.booleans())
@@ -96,14 +96,16 @@ def test_python_and_polars_parse_hostile_keys_alike(made: Made, after: str, befo
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text(st.characters(exclude_categories=["Cs"])),
 )
-def test_python_and_polars_parse_any_text_alike(each: tuple[Exchange, Publication], folder: str, name: str) -> None:
-    layout = each[0].layouts[each[1].id]
+def test_python_and_polars_parse_any_text_alike(
+    published: tuple[Exchange, Publication], folder: str, name: str
+) -> None:
+    layout = published[0].layouts[published[1].id]
     fields = dict.fromkeys(("symbol", "interval", "part"), folder) | {"month": "202401", "period": name}
     keys = [layout.template.format(**fields), layout.root + folder, layout.root + name]
     in_frames, in_python = groups_of(layout.pattern, keys)
     assert in_frames == in_python
     for key in keys:
-        assert isinstance(each[0].parse(key), ParsedKey | UnrecognizedKey)
+        assert isinstance(published[0].parse(key), ParsedKey | UnrecognizedKey)
 
 
 @given(objects(), st.integers(0, 45))
@@ -157,14 +159,14 @@ def test_canaries_are_symbols_that_the_layouts_parse(exchange: Exchange) -> None
 def test_a_part_that_does_not_exist_is_unrecognized_by_both() -> None:
     dataset = Dataset("gate", "spot", "orderbooks", Cadence.DAILY)
     keys = [f"spot/orderbooks/202401/BTC_USDT-20240131{hour}.csv.gz" for hour in ("00", "23", "24", "3", "")]
-    found, unrecognized = listed(dataset, keys)
-    assert found["part"].to_list() == ["00", "23"]
+    parsed, unrecognized = listed(dataset, keys)
+    assert parsed["part"].to_list() == ["00", "23"]
     assert set(unrecognized) == set(keys[2:])
 
 
 def test_an_impossible_day_and_another_month_s_folder_are_unrecognized_by_both() -> None:
     candles = Dataset("gate", "spot", "candlesticks", Cadence.DAILY)
     keys = [f"spot/candlesticks_1m/202402/BTC_USDT-{day}.csv.gz" for day in ("20240229", "20240230", "20240131")]
-    found, unrecognized = listed(candles, keys)
-    assert found["period"].to_list() == ["2024-02-29"]
+    parsed, unrecognized = listed(candles, keys)
+    assert parsed["period"].to_list() == ["2024-02-29"]
     assert unrecognized == {keys[1]: "20240230 is not a date", keys[2]: "its folder is of another month"}

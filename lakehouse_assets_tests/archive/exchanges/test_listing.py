@@ -60,7 +60,9 @@ def by_boto3(world: World, folder: Folder) -> list[tuple[object, ...]]:
     answer = client_of(world._admin).list_objects_v2(
         Bucket=world.source.name, Prefix=folder.prefix, StartAfter=folder.first
     )
-    return [(each["Key"], each["Size"], each["ETag"].strip('"'), each["LastModified"]) for each in answer["Contents"]]
+    return [
+        (entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"]) for entry in answer["Contents"]
+    ]
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=lambda exchange: exchange.name)
@@ -131,10 +133,10 @@ def test_bitmex_s_folder_marker_is_not_an_object_and_hides_none(store: EmbeddedS
     assert keys[1] == "data/trade/20150228.csv.gz"
     assert symbols_of(world, dataset, "2015-02-27", "2015-03-01") == (ALL_SYMBOLS,)
     listing = listed(world, dataset, [ALL_SYMBOLS], "2014-11-22", "2015-03-01")
-    found = listing.objects.filter(listing.objects["period"] >= "2015-02-27")
-    assert found["key"].to_list() == keys
-    assert found["period"].to_list() == ["2015-02-27", "2015-02-28", "2015-03-01"]
-    assert set(found["symbol"]) == {ALL_SYMBOLS}
+    objects = listing.objects.filter(listing.objects["period"] >= "2015-02-27")
+    assert objects["key"].to_list() == keys
+    assert objects["period"].to_list() == ["2015-02-27", "2015-02-28", "2015-03-01"]
+    assert set(objects["symbol"]) == {ALL_SYMBOLS}
     assert listing.unrecognized == ()
 
 
@@ -153,7 +155,7 @@ def test_gate_s_symbols_are_the_beginnings_of_file_names_in_the_requested_months
     assert own <= set(Lister(world.source).symbols(CANDLES))
 
 
-def test_more_symbols_than_fit_on_a_page_are_all_found(store: EmbeddedStore) -> None:
+def test_more_symbols_than_fit_on_a_page_are_all_listed(store: EmbeddedStore) -> None:
     world = World(store, "gate")
     symbols = [world.symbol(f"{number:04}_USDT") for number in range(1100)]
     put_all(world, (f"spot/deals/201812/{symbol}-201812.csv.gz" for symbol in symbols))
@@ -185,7 +187,7 @@ def test_a_range_over_months_lists_each_month_s_folder_for_each_symbol(store: Em
     assert listing.requests == 3
 
 
-def test_many_symbols_are_listed_together_and_only_the_wanted_ones_come(
+def test_many_symbols_are_listed_together_and_only_the_requested_ones_are_returned(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(store, "gate")
@@ -215,7 +217,7 @@ def test_the_hour_in_gate_s_folder_of_the_next_month_is_reported_as_unrecognized
     put_all(world, [misfiled, f"spot/orderbooks/202212/{symbol}-2022120100.csv.gz"])
     listing = listed(world, BOOKS, [symbol], "2022-11-30", "2022-12-01")
     assert listing.objects["part"].to_list() == ["00"]
-    # The range of December begins behind it: only a listing of the whole folder meets it.
+    # The range of December begins after it: only a listing of the complete folder contains it.
     assert listing.unrecognized == ()
     assert world.exchange.parse(misfiled).reason == "its folder is of another month"
 

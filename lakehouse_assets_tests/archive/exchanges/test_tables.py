@@ -1,4 +1,4 @@
-"""Keys as each exchange publishes them read as a person reads them, and everything else is unrecognized."""
+"""Keys of each exchange parse as written by hand, and all other keys are unrecognized."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lakehouse_assets_tests.paths import ROOT
 KEYS = [(name, key, place) for name, table in TABLES.items() for key, place in table.keys.items()]
 UNRECOGNIZED = [(name, key, reason) for name, table in TABLES.items() for key, reason in table.unrecognized.items()]
 
-# Data sets of which no key was ever seen in public; their form is that of their siblings.
+# Data sets without any public key; their form is assumed to be that of their siblings.
 UNSEEN = {
     ("htx", "old_future", "klines"),
     ("htx", "old_future", "index_klines"),
@@ -30,12 +30,20 @@ UNSEEN = {
 
 
 @pytest.mark.parametrize(("exchange", "key", "place"), KEYS)
-def test_a_key_parses_as_a_person_reads_it_and_is_rebuilt_from_its_parts(exchange: str, key: str, place: str) -> None:
+def test_a_key_parses_as_written_by_hand_and_is_rebuilt_from_its_parts(exchange: str, key: str, place: str) -> None:
     source = exchange_named(exchange)
     parsed = source.parse(key)
     assert isinstance(parsed, ParsedKey), parsed
-    said = (parsed.market, parsed.data_type, parsed.cadence, parsed.symbol, parsed.interval, parsed.period, parsed.part)
-    assert " ".join(str(word or "-") for word in said) == place
+    parts = (
+        parsed.market,
+        parsed.data_type,
+        parsed.cadence,
+        parsed.symbol,
+        parsed.interval,
+        parsed.period,
+        parsed.part,
+    )
+    assert " ".join(str(word or "-") for word in parts) == place
     made = source.layout(parsed.market, parsed.data_type, parsed.cadence).key_of(
         symbol=parsed.symbol, interval=parsed.interval, period=parsed.period, part=parsed.part
     )
@@ -73,16 +81,16 @@ def test_every_rule_for_unrecognized_keys_matches_a_key_of_its_table() -> None:
 def test_the_readme_s_table_matches_the_declarations() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| `")]
-    said = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in EXCHANGES}
+    documented = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in EXCHANGES}
     cut = {Cadence.DAILY: "day", Cadence.MONTHLY: "month"}
     for name, exchange in EXCHANGES.items():
         cadences = {cut[publication.cadence] for publication in exchange.publications}
         by_hour = {"hour" for layout in exchange.layouts.values() if layout.parts == HOURS}
-        bucket, region, by, checksums, mode, day, terms = said[name]
+        bucket, region, by, checksums, mode, day, terms = documented[name]
         assert (bucket, region, day) == (f"`{exchange.bucket}`", exchange.region, exchange.timezone)
         assert set(by.split(", ")) == cadences | by_hour
         algorithm = exchange.checksum.algorithm if exchange.checksum else "none"
         assert checksums.lower().replace("-", "") == algorithm
         assert mode == ("direct" if exchange.server_side_copy else "relay")
         assert terms == f"[terms]({exchange.terms.url})"
-    assert list(said) == list(EXCHANGES)
+    assert list(documented) == list(EXCHANGES)

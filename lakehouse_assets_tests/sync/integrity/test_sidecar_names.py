@@ -1,4 +1,4 @@
-"""A sidecar is known by the name that its exchange gives it, wherever sidecars are looked for."""
+"""Sidecars are recognized by the name that their exchange gives them, in every place that reads sidecars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakehouse_assets_tests.world import World, scope
 
 DAY = "2021-01-01"
 
-# Data set, its intervals, and what stands for the object's ending in its sidecar's name.
+# Data set, its intervals, and the ending of the sidecar's name that replaces that of the object's.
 NAMES = {
     "binance/spot/trades/daily": ([], ".zip.CHECKSUM"),
     "htx/old_spot/klines/daily": (["60min"], ".CHECKSUM"),
@@ -48,7 +48,7 @@ def entry_of(world: World, name: str) -> DatasetEntry:
 
 @each_name
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
-def test_a_sidecar_comes_with_its_object_and_is_believed(store: EmbeddedStore, name: str, mode: SyncMode) -> None:
+def test_a_sidecar_is_copied_with_its_object_and_verifies_it(store: EmbeddedStore, name: str, mode: SyncMode) -> None:
     world, keys, sidecars = published(store, name)
     entry = entry_of(world, name)
     report = world.engine().sync(scope(entry, DAY), mode=mode)

@@ -1,4 +1,4 @@
-"""Integrity: what a sidecar says, what follows from it, and how long that stays known."""
+"""Integrity: parsing a sidecar, the state that follows from it, and how long that state stays recorded."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DAY = "2024-03-01"
         f"{SHA256}  {NAME}\n{OTHER}  other.zip\n",
     ],
 )
-def test_the_first_token_is_the_digest_however_the_line_is_written(text: str) -> None:
+def test_the_first_token_is_the_digest_in_any_line_format(text: str) -> None:
     assert parse_sidecar(text.encode(), NAME) == Published("sha256", SHA256)
 
 
@@ -66,20 +66,20 @@ def test_a_digest_of_32_digits_is_an_md5() -> None:
         (SHA256.encode() + b" " * 10_000_000, "the sidecar has more than 4096 bytes"),
     ],
 )
-def test_what_is_no_digest_of_this_file_is_not_believed_and_says_why(body: bytes, fault: str) -> None:
+def test_an_invalid_sidecar_has_no_digest_but_a_fault(body: bytes, fault: str) -> None:
     published = parse_sidecar(body, NAME)
     assert (published.algorithm, published.digest) == ("", "")
     assert published.fault == fault.encode().decode("unicode_escape")
 
 
-def test_what_the_movers_keep_of_a_sidecar_is_enough_to_see_that_it_is_too_large() -> None:
+def test_the_movers_keep_enough_of_a_sidecar_to_see_that_it_is_too_large() -> None:
     assert SIDECAR_HEAD > SIDECAR_BYTES
 
 
 @given(st.binary(max_size=300))
 @example(b"\x00" * 64)
 @example(("٣" * 32).encode())
-def test_any_bytes_are_a_digest_or_a_fault_and_never_an_error(body: bytes) -> None:
+def test_any_bytes_give_a_digest_or_a_fault_and_never_an_error(body: bytes) -> None:
     published = parse_sidecar(body, NAME)
     assert bool(published.digest) != bool(published.fault)
     if published.digest:
@@ -89,7 +89,7 @@ def test_any_bytes_are_a_digest_or_a_fault_and_never_an_error(body: bytes) -> No
 
 
 @given(st.binary(max_size=200), st.sampled_from(["sha256", "md5"]), st.booleans(), st.booleans(), st.booleans())
-def test_whatever_is_written_as_exchanges_write_it_verifies(
+def test_a_sidecar_in_any_format_of_an_exchange_verifies_its_object(
     body: bytes, algorithm: str, upper: bool, named: bool, newline: bool
 ) -> None:
     digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
@@ -108,11 +108,11 @@ FAULTY = Published(fault="the sidecar is empty")
         (Published("sha256", SHA256), MD5, Integrity.VERIFIED, False),
         (Published("sha256", SHA256), MULTIPART, Integrity.VERIFIED, False),
         (Published("md5", MD5), None, Integrity.VERIFIED, False),
-        # The sidecar is wrong: the bytes are the source's.
+        # The sidecar is wrong: the bytes equal the source's.
         (Published("sha256", OTHER), MD5, Integrity.MISMATCH, False),
         # The copy is wrong.
         (Published("sha256", OTHER), "f" * 32, Integrity.MISMATCH, True),
-        # Which of the two, only the source can say.
+        # Only the source can show which of the two is wrong.
         (Published("sha256", OTHER), MULTIPART, Integrity.MISMATCH, None),
         (None, MD5, Integrity.ETAG_VERIFIED, False),
         (None, "f" * 32, Integrity.MISMATCH, True),
@@ -153,7 +153,7 @@ def sync(world: World, mode: SyncMode = SyncMode.RELAY) -> int:
 
 
 @pytest.mark.parametrize("mode", [SyncMode.RELAY, SyncMode.STAGED])
-def test_what_passes_through_this_machine_is_verified_in_passing(world: World, mode: SyncMode) -> None:
+def test_objects_that_pass_through_this_machine_are_verified_without_another_read(world: World, mode: SyncMode) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world, mode)
     body = body_of(key, 1, 400)
@@ -165,7 +165,7 @@ def test_what_passes_through_this_machine_is_verified_in_passing(world: World, m
     assert seen["verified_at"] is not None
 
 
-def test_a_direct_copy_is_unverified_and_without_a_sidecar_as_good_as_its_etag(world: World) -> None:
+def test_a_direct_copy_is_unverified_or_without_a_sidecar_verified_by_its_etag(world: World) -> None:
     [with_sidecar] = world.publish(["BTCUSDT"], [DAY])
     [bare] = world.publish(["ETHUSDT"], [DAY], sidecars=False)
     sync(world, SyncMode.DIRECT)
@@ -174,8 +174,8 @@ def test_a_direct_copy_is_unverified_and_without_a_sidecar_as_good_as_its_etag(w
     assert row(world, with_sidecar)["verified_etag"] is None
 
 
-def test_what_is_known_stays_known_while_nothing_changes(world: World) -> None:
-    """Also when the source only touches the object, and when another mode would be used."""
+def test_recorded_integrity_stays_while_nothing_changes(world: World) -> None:
+    """Even if the source only changes the last-modified time, and if another mode would be used."""
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     before = row(world, key)
@@ -194,7 +194,7 @@ def test_what_is_known_stays_known_while_nothing_changes(world: World) -> None:
     )
 
 
-def test_a_rewritten_object_is_unknown_until_it_is_read_again(world: World) -> None:
+def test_a_rewritten_object_is_unverified_until_it_is_read_again(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     former = row(world, key)
@@ -206,7 +206,7 @@ def test_a_rewritten_object_is_unknown_until_it_is_read_again(world: World) -> N
 
 
 def test_an_object_rewritten_without_its_sidecar_is_a_mismatch(world: World) -> None:
-    """The exchange forgot the sidecar: the old one is remembered, and does not fit."""
+    """The exchange did not update the sidecar: the old one is still recorded, and does not match."""
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     world.put(key, body_of(key, 2, 400), sidecar=False)
@@ -217,7 +217,7 @@ def test_an_object_rewritten_without_its_sidecar_is_a_mismatch(world: World) -> 
     assert row(world, key) == now
 
 
-def test_a_new_sidecar_makes_what_nobody_read_unverified_again(world: World) -> None:
+def test_a_new_sidecar_makes_an_unread_object_unverified_again(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY], sidecars=False)
     sync(world, SyncMode.DIRECT)
     assert row(world, key)["integrity"] == "etag_verified"
@@ -226,20 +226,20 @@ def test_a_new_sidecar_makes_what_nobody_read_unverified_again(world: World) -> 
     assert row(world, key)["integrity"] == "unverified"
 
 
-def test_a_withdrawn_sidecar_takes_nothing_back(world: World) -> None:
+def test_a_withdrawn_sidecar_does_not_change_the_recorded_integrity(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     before = row(world, key)
     world._upstream.delete_object(Bucket=world.source.name, Key=f"{key}.CHECKSUM")
     assert sync(world) == 0
     after = row(world, key)
-    told = {"sidecar_withdrawn": True, "seen_at": after["seen_at"]}
-    assert after == before | told
+    updated = {"sidecar_withdrawn": True, "seen_at": after["seen_at"]}
+    assert after == before | updated
     assert sync(world) == 0
     assert row(world, key) == after
 
 
-def test_a_sidecar_of_ten_megabytes_is_copied_and_not_believed(world: World) -> None:
+def test_a_sidecar_of_ten_megabytes_is_copied_and_not_used(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY], sidecars=False)
     huge = hashlib.sha256(body_of(key, 1, 400)).hexdigest().encode() + b" " * 10_000_000
     world.put(f"{key}.CHECKSUM", huge, sidecar=False)

@@ -1,4 +1,4 @@
-"""What somebody deleted or replaced in the lake is not taken for what was once there."""
+"""Objects that others delete or replace in the lake: their rows no longer describe the former copy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def row_of(world: World) -> dict[str, Any]:
 
 
 def look(world: World, by: str) -> None:
-    """Each way that records what the lake has, without copying anything."""
+    """Record the lake's content in one of the ways that do not copy the object."""
     entry = world.entry()
     if by == "verify":
         Verifier(world.source, world.lake).verify(entry.dataset, [DAY])
@@ -47,9 +47,9 @@ def look(world: World, by: str) -> None:
         world.engine().sync(scope(entry, DAY, symbols=(world.symbol("ETHUSDT"),)))
 
 
-@pytest.mark.parametrize("by", ["verify", "record", "narrowed sync"])
+@pytest.mark.parametrize("by", ["verify", "record", "partial sync"])
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_a_row_of_what_is_no_longer_in_the_lake_is_not_verified_and_says_when_it_was_seen(
+def test_the_row_of_an_object_that_left_the_lake_is_not_verified_and_keeps_its_seen_at(
     world: World, by: str, replaced: bool
 ) -> None:
     key = verified(world)
@@ -79,7 +79,7 @@ def test_a_row_of_what_is_no_longer_in_the_lake_is_not_verified_and_says_when_it
     assert kept == ([others] if replaced else [])
 
 
-def test_a_verification_names_what_was_deleted_and_counts_it_no_more(world: World) -> None:
+def test_a_verification_names_a_deleted_object_once_and_does_not_count_it(world: World) -> None:
     key = verified(world)
     world.delete_in_lake(f"archive/binance/{key}")
     done = Verifier(world.source, world.lake).verify(world.entry().dataset, [DAY])
@@ -92,7 +92,7 @@ def test_a_verification_names_what_was_deleted_and_counts_it_no_more(world: Worl
     assert Verifier(world.source, world.lake).verify(world.entry().dataset, [DAY]).unread == ()
 
 
-def test_a_withdrawn_object_that_was_deleted_too_is_not_verified_for_ever(world: World) -> None:
+def test_a_withdrawn_object_that_was_deleted_from_the_lake_is_no_longer_verified(world: World) -> None:
     key = verified(world)
     world.withdraw(key)
     world.delete_in_lake(f"archive/binance/{key}")
@@ -111,8 +111,8 @@ def test_a_lost_sidecar_is_reported_and_copied_again(world: World) -> None:
     assert world.engine().sync(scope(world.entry(), DAY)).total("sidecars_copied") == 1
 
 
-def test_what_replaced_an_object_never_becomes_its_copy_by_being_recorded(world: World) -> None:
-    """With an ETag of a multipart upload, which nobody can compare, the manifest's word would be all there is."""
+def test_recording_never_accepts_a_replacement_as_the_copy(world: World) -> None:
+    """The ETag of a multipart upload cannot be compared with a digest, so only the manifest could confirm it."""
     key = verified(world, size=6 * 1024**2)
     client = world.lake.bucket.boto3_client()
     target: dict[str, Any] = {"Bucket": world.lake.bucket.name, "Key": world.lake.key(f"archive/binance/{key}")}
@@ -127,7 +127,7 @@ def test_what_replaced_an_object_never_becomes_its_copy_by_being_recorded(world:
     assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 6 * 1024**2)
 
 
-def test_a_look_that_finds_all_as_it_was_commits_nothing(world: World) -> None:
+def test_checks_without_a_difference_commit_nothing(world: World) -> None:
     verified(world)
     before = world.lake_files("_manifest/")
     world.engine().record(scope(world.entry(), DAY))
@@ -136,7 +136,7 @@ def test_a_look_that_finds_all_as_it_was_commits_nothing(world: World) -> None:
     assert world.lake_files("_manifest/") == before
 
 
-def test_a_rebuild_tells_of_what_is_gone_too(world: World) -> None:
+def test_a_rebuild_marks_deleted_objects_as_missing(world: World) -> None:
     key = verified(world)
     world.publish(["ETHUSDT"], [DAY])
     world.engine().sync(scope(world.entry(), DAY))
@@ -146,7 +146,7 @@ def test_a_rebuild_tells_of_what_is_gone_too(world: World) -> None:
     assert dict(rows.select("key", "state").iter_rows())[key] == "missing"
 
 
-def test_a_manifest_of_before_seen_at_tells_what_it_can(world: World) -> None:
+def test_a_manifest_without_seen_at_falls_back_to_verified_at(world: World) -> None:
     key = verified(world)
     world.manifest().replace([DAY], lambda rows: rows.with_columns(seen_at=None, error=pl.lit("old")), run_id=None)
     old = row_of(world)
@@ -156,7 +156,7 @@ def test_a_manifest_of_before_seen_at_tells_what_it_can(world: World) -> None:
     assert abs(row_of(world)["seen_at"] - old["verified_at"]) < timedelta(seconds=1)
 
 
-def test_a_place_that_something_else_takes_is_neither_overwritten_nor_believed(world: World) -> None:
+def test_a_superseded_key_with_other_content_is_neither_overwritten_nor_trusted(world: World) -> None:
     key = verified(world)
     etag = row_of(world)["lake_etag"]
     taken = world.entry().dataset.superseded_key(key, etag)
@@ -169,8 +169,8 @@ def test_a_place_that_something_else_takes_is_neither_overwritten_nor_believed(w
     assert world.lake_body(f"{taken}-2") == body_of(key, 1, 400)
 
 
-def test_a_place_that_has_the_same_bytes_under_another_etag_is_that_of_the_copy(world: World) -> None:
-    """As S3 and KMS copy it, and a run leaves it that could not replace the object: not one more with every run."""
+def test_a_superseded_key_with_the_same_bytes_and_another_etag_is_reused(world: World) -> None:
+    """S3 with KMS gives copies another ETag; runs that fail to replace the object must not add a copy each time."""
     key = verified(world)
     place = world.entry().dataset.superseded_key(key, row_of(world)["lake_etag"])
     upload = Upload(client_of(world.lake.bucket), world.lake.bucket.name, world.lake.key(place), {})
@@ -181,7 +181,7 @@ def test_a_place_that_has_the_same_bytes_under_another_etag_is_that_of_the_copy(
     assert set(world.lake_files(place)) == {place}
 
 
-def test_an_object_whose_places_are_all_taken_is_not_replaced(world: World) -> None:
+def test_an_object_whose_superseded_keys_are_all_taken_is_not_replaced(world: World) -> None:
     key = verified(world)
     taken = world.entry().dataset.superseded_key(key, row_of(world)["lake_etag"])
     for place in (taken, *(f"{taken}-{number}" for number in range(2, 6))):

@@ -1,4 +1,4 @@
-"""Full verification against a real store: what is read, what is found, what it applies to."""
+"""Full verification against a real store: the objects that are read, the findings, and their scope."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_direct_copies_are_unverified_until_they_are_read(world: World) -> None:
     assert verify(world, force=True).objects_read == 1
 
 
-def test_what_passed_through_is_not_read_again(world: World) -> None:
+def test_relayed_objects_are_not_read_again(world: World) -> None:
     world.publish(["BTCUSDT"], [DAY])
     sync(world, SyncMode.RELAY)
     done = verify(world)
     assert (done.objects_read, done.total(Integrity.VERIFIED)) == (0, 1)
 
 
-def test_a_wrong_sidecar_is_the_exchanges_fault_and_is_looked_at_again_when_it_changes(world: World) -> None:
+def test_a_wrong_sidecar_is_attributed_to_the_exchange_and_checked_again_when_it_changes(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY], sidecars=False)
     world.put(f"{key}.CHECKSUM", f"{'0' * 64}  {key.rsplit('/', 1)[1]}\n".encode(), sidecar=False)
     sync(world)
@@ -67,11 +67,11 @@ def test_a_wrong_sidecar_is_the_exchanges_fault_and_is_looked_at_again_when_it_c
     assert row_of(world, key)["integrity"] == Integrity.VERIFIED
 
 
-def test_a_copy_that_differs_from_its_source_is_found_and_copied_again(world: World) -> None:
+def test_a_copy_that_differs_from_its_source_is_detected_and_copied_again(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     world.overwrite_in_lake(f"archive/binance/{key}", b"x" * 400)
-    # The manifest is made to believe in the damaged copy, as after silent damage in the store.
+    # The manifest gets the ETag of the damaged copy, as after silent damage in the store.
     etag = hashlib.md5(b"x" * 400).hexdigest()
     world.manifest().replace([DAY], lambda rows: rows.with_columns(lake_etag=pl.lit(etag)), run_id=None)
     [complaint] = verify(world).complaints
@@ -82,7 +82,7 @@ def test_a_copy_that_differs_from_its_source_is_found_and_copied_again(world: Wo
     assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)
 
 
-def test_a_file_without_a_sidecar_is_as_good_as_its_etag(world: World) -> None:
+def test_an_object_without_a_sidecar_is_verified_by_its_etag(world: World) -> None:
     world.publish(["BTCUSDT"], [DAY], sidecars=False)
     sync(world)
     done = verify(world)
@@ -90,11 +90,11 @@ def test_a_file_without_a_sidecar_is_as_good_as_its_etag(world: World) -> None:
 
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
-def test_a_sidecar_of_any_size_is_a_recorded_state_and_is_not_read(world: World, mode: SyncMode) -> None:
+def test_an_oversized_sidecar_is_recorded_and_not_read(world: World, mode: SyncMode) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     world.put(f"{key}.CHECKSUM", b"0" * 2**21, sidecar=False)
     assert sync(world, mode).periods[0].is_complete
-    # Whoever reads the body meets its end half-way.
+    # A read of the body would end halfway.
     with Proxy(world.store.endpoint_url, Rule(Truncated(), READS, ".CHECKSUM")).running() as proxy:
         done = verify(through(world, proxy, max_attempts=1), force=True)
     assert (done.objects_read, done.unread, done.complaints) == (1, (), ())
@@ -103,7 +103,7 @@ def test_a_sidecar_of_any_size_is_a_recorded_state_and_is_not_read(world: World,
     assert row["integrity_note"] == "the sidecar has more than 4096 bytes"
 
 
-def test_an_object_replaced_since_the_manifest_is_not_blessed_by_an_old_row(world: World) -> None:
+def test_an_object_replaced_in_the_lake_is_not_verified_by_its_old_row(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     world.overwrite_in_lake(f"archive/binance/{key}", b"somebody else's")
@@ -115,7 +115,9 @@ def test_an_object_replaced_since_the_manifest_is_not_blessed_by_an_old_row(worl
     assert row_of(world, key)["integrity"] is None
 
 
-def test_a_finding_does_not_apply_to_content_committed_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_does_not_apply_to_content_committed_during_the_verification(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     sync(world)
     hashed = Verifier._published
@@ -133,8 +135,8 @@ def test_a_finding_does_not_apply_to_content_committed_meanwhile(world: World, m
     assert verify(world).total(Integrity.VERIFIED) == 1
 
 
-def test_a_sample_is_the_same_objects_every_time(world: World) -> None:
-    # Names are new in every run of the tests: that none of 400 falls into a sample of 5 % has odds of 1 in 10**8.
+def test_a_sample_has_the_same_objects_every_time(world: World) -> None:
+    # Names differ in every test run; the odds that a sample of 5 % has none of 400 objects are 1 in 10**8.
     world.publish([f"S{number}USDT" for number in range(400)], [DAY])
     sync(world)
     first = verify(world, sampled=True).objects_read

@@ -1,4 +1,4 @@
-"""Limits of a transfer: what is tried again, how often, how wide, and what every object is written with."""
+"""Limits of a transfer: retries, concurrency and deadlines, and the headers of every object."""
 
 from __future__ import annotations
 
@@ -53,35 +53,35 @@ def numbered(count: int) -> list[CopyCommand]:
 
 
 def refusing(error: str, then: str = "") -> str:
-    """A script that answers each line of a batch with an error, as s5cmd does; ``then`` is a further command of sed."""
+    """A script that answers each line of a batch with an error, as s5cmd does; ``then`` is another sed command."""
     answer = rf'{{"operation":"cp","command":"cp \1 \2","error":"{error}"}}'.replace('"', '\\"')
     return rf"""sed -u "s|^cp --raw '\(.*\)' '\(.*\)'$|{answer}|{then}" >&2""" + "\n"
 
 
-# Patience
+# Circuit breaker
 
 
-def test_a_batch_that_fails_everywhere_is_ended_long_before_its_end(impostor) -> None:
-    # However busy this machine is, most are not answered when the batch is given up.
+def test_a_batch_in_which_every_copy_fails_is_stopped_early(impostor) -> None:
+    # Even on a busy machine, most commands have no answer when the batch is stopped.
     error = "AccessDenied: no status code: 403, request id: 1, host id: "
     impostor(refusing(error, then="; 100q") + "sleep 600\n")
     commands = numbered(1000)
-    told: list[CopyCommand] = []
+    reported: list[CopyCommand] = []
     outcomes = S5cmd(identity=Bucket(name="x", anonymous=True), failures_in_a_row=20).run(
-        commands, on_outcome=lambda command, _fault: told.append(command)
+        commands, on_outcome=lambda command, _fault: reported.append(command)
     )
-    assert sorted(told, key=str) == sorted(commands, key=str)
+    assert sorted(reported, key=str) == sorted(commands, key=str)
     assert {fault.code for fault in outcomes.values()} == {"AccessDenied"}
     assert any("given up after 20 failures in a row" in fault.message for fault in outcomes.values())
 
 
-def test_objects_that_are_gone_do_not_end_a_batch(impostor) -> None:
+def test_missing_objects_do_not_end_a_batch(impostor) -> None:
     impostor(refusing("NoSuchKey: gone status code: 404, request id: 1, host id: "))
     outcomes = S5cmd(identity=Bucket(name="x", anonymous=True), failures_in_a_row=20).run(numbered(100))
     assert {(fault.code, fault.message) for fault in outcomes.values()} == {("NoSuchKey", "gone")}
 
 
-def test_a_batch_ends_at_its_deadline_however_busy_it_is(impostor) -> None:
+def test_a_busy_batch_ends_at_its_deadline(impostor) -> None:
     impostor("cat > /dev/null; while true; do echo busy; sleep 0.05; done")
     outcomes = S5cmd(identity=Bucket(name="x", anonymous=True), deadline_seconds=1.0).run(numbered(3))
     assert {(fault.code, fault.message) for fault in outcomes.values()} == {("Deadline", "s5cmd was ended after 1 s")}
@@ -96,7 +96,7 @@ def test_a_relay_ends_at_its_deadline_with_every_object_named(world: World) -> N
     assert {failure.reason.split(": ")[-2] for period in report.periods for failure in period.failures} == {"Deadline"}
 
 
-def test_a_relay_that_fails_everywhere_is_ended_long_before_its_end(world: World) -> None:
+def test_a_relay_in_which_every_copy_fails_is_stopped_early(world: World) -> None:
     keys = world.publish(["BTCUSDT"], days(*WEEK))
     with Proxy(world.store.endpoint_url, Rule(Refusal(403, "AccessDenied"), WRITES, ARCHIVE)).running() as proxy:
         refused = through(world, proxy)
@@ -107,10 +107,10 @@ def test_a_relay_that_fails_everywhere_is_ended_long_before_its_end(world: World
     assert any("given up after 3 failures in a row" in reason for reason in reasons)
 
 
-# Width
+# Adaptive concurrency
 
 
-def test_a_throttle_halves_when_asked_and_recovers_step_by_step() -> None:
+def test_adaptive_concurrency_halves_when_throttled_and_recovers_step_by_step() -> None:
     concurrency = AdaptiveConcurrency(256)
     seen = []
     for outcomes in ([DONE, FAILED], [FAILED], [DONE], [DONE], [DONE]):
@@ -125,14 +125,14 @@ def test_a_throttle_halves_when_asked_and_recovers_step_by_step() -> None:
     assert concurrency.workers == 256
 
 
-def test_a_throttle_never_widens_a_narrow_transfer() -> None:
+def test_adaptive_concurrency_never_raises_a_low_number_of_workers() -> None:
     concurrency = AdaptiveConcurrency(4)
     concurrency.observe([FAILED])
     assert concurrency.workers == 4
 
 
 @pytest.mark.parametrize("code", ["InternalError", "AccessDenied", "NoSuchKey", "Stalled"])
-def test_other_faults_do_not_narrow(code: str) -> None:
+def test_other_faults_do_not_reduce_concurrency(code: str) -> None:
     concurrency = AdaptiveConcurrency(64)
     concurrency.observe([Outcome(COPY, SyncMode.DIRECT, StoreFault(code, ""))])
     assert concurrency.workers == 64
@@ -145,7 +145,7 @@ def test_other_faults_do_not_narrow(code: str) -> None:
     ("status", "code", "tries"),
     [(503, "SlowDown", 3), (500, "InternalError", 3), (403, "AccessDenied", 1), (404, "NoSuchBucket", 1)],
 )
-def test_only_what_may_pass_is_tried_again_when_nothing_got_through(
+def test_only_transient_faults_are_retried_when_nothing_was_copied(
     world: World, status: int, code: str, tries: int
 ) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
@@ -160,7 +160,7 @@ def test_only_what_may_pass_is_tried_again_when_nothing_got_through(
     ("status", "code", "tries"),
     [(503, "SlowDown", 3), (500, "InternalError", 3), (403, "AccessDenied", 1), (404, "NoSuchKey", 1)],
 )
-def test_only_what_may_pass_is_tried_again_beside_what_got_through(
+def test_only_transient_faults_are_retried_when_something_was_copied(
     world: World, status: int, code: str, tries: int
 ) -> None:
     [_good, bad] = world.publish(["BTCUSDT"], ["2024-03-01", "2024-03-02"], sidecars=False)
@@ -173,11 +173,11 @@ def test_only_what_may_pass_is_tried_again_beside_what_got_through(
     assert report.total("present") == (2 if tries == 3 else 1)
 
 
-# Width
+# Concurrency of the tools
 
 
 class Gauge:
-    """Passes requests on and counts how many were under way at a time."""
+    """Forwards requests and counts how many were in progress at a time."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -194,18 +194,18 @@ class Gauge:
 
 
 def test_after_a_slow_down_s5cmd_is_started_with_half_of_its_workers(world: World, impostor, tmp_path: Path) -> None:
-    real, told = executable(), tmp_path / "told"
-    impostor(f'echo "$@" >> {told}\nexec {real} "$@"\n')
+    real, started = executable(), tmp_path / "started"
+    impostor(f'echo "$@" >> {started}\nexec {real} "$@"\n')
     world.publish(["BTCUSDT"], days(*WEEK))
     with Proxy(world.store.endpoint_url, Rule(Refusal(503, "SlowDown"), WRITES, ARCHIVE, most=14)).running() as proxy:
         slow = through(world, proxy)
         report = slow.engine(workers=32, retries=0).sync(scope(world.entry(), *WEEK), mode=SyncMode.DIRECT)
     assert report.total("present") == 7
-    widths = [line.split()[line.split().index("--numworkers") + 1] for line in told.read_text().splitlines()]
+    widths = [line.split()[line.split().index("--numworkers") + 1] for line in started.read_text().splitlines()]
     assert widths[:2] == ["32", "16"]
 
 
-def test_after_a_slow_down_the_relay_reads_half_as_wide(world: World) -> None:
+def test_after_a_slow_down_the_relay_halves_its_concurrent_reads(world: World) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], days(*WEEK))
     before, after = Gauge(), Gauge()
     rules = [
@@ -222,7 +222,7 @@ def test_after_a_slow_down_the_relay_reads_half_as_wide(world: World) -> None:
 
 
 def test_a_relay_of_a_large_object_takes_no_more_memory_than_of_a_small_one(world: World) -> None:
-    """In a process of its own: first 20 MiB, then 120 MiB, held 20 MiB at a time."""
+    """In a separate process: first 20 MiB, then 120 MiB, with at most 20 MiB in memory at a time."""
     small, large = (world.key(symbol, "2024-03-01") for symbol in ("AUSDT", "BUSDT"))
     body = bytes(range(256)) * 4096
     world.put(small, body * 20, sidecar=False)
@@ -245,15 +245,15 @@ for key, size in (({small!r}, 20 * 2**20), ({large!r}, 120 * 2**20)):
     assert outcome.fault is None, outcome
     print(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read()).group(1))
 """
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    first, second = (int(line) / 1024 for line in told.split())
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    first, second = (int(line) / 1024 for line in output.split())
     assert second - first < 40, f"{first} MiB for the small one, {second} MiB for the large one"
 
 
 # Headers
 
 
-def test_object_headers_reach_s5cmd_and_boto3_as_they_say_it() -> None:
+def test_object_headers_reach_s5cmd_and_boto3_in_their_own_syntax() -> None:
     options = TransferOptions(headers=HEADERS)
     elsewhere = Bucket(name="lake", endpoint_url="https://minio.example", anonymous=True)
     assert DirectMover(elsewhere, elsewhere, options).flags() == CopyFlags(
@@ -298,7 +298,7 @@ def test_object_headers_reach_the_parts_of_a_large_copy(world: World) -> None:
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
 @pytest.mark.parametrize("sign", ["k", "币"])
 def test_a_key_of_1024_bytes_is_copied_and_a_longer_one_named(world: World, mode: SyncMode, sign: str) -> None:
-    """1,024 bytes are S3's most; names between slashes are kept short, since SeaweedFS takes no long ones."""
+    """S3 allows 1,024 bytes; names between slashes are short, since SeaweedFS refuses long ones."""
     [short] = world.publish(["BTCUSDT"], ["2024-03-01"], sidecars=False)
     root = world.lake.key("archive/")
     longest = _key_of(1024, f"long/{world.tag}/", sign)
@@ -308,10 +308,10 @@ def test_a_key_of_1024_bytes_is_copied_and_a_longer_one_named(world: World, mode
     copies = [Copy(source, place, 400) for source, place in places.items()]
     movers = {SyncMode.DIRECT: DirectMover, SyncMode.RELAY: RelayMover, SyncMode.STAGED: StagedMover}
     with Proxy(world.store.endpoint_url, Rule(Refusal(400, "KeyTooLongError"), WRITES, beyond)).running() as proxy:
-        there = through(world, proxy)
-        mover = movers[mode](there.source, there.lake.bucket, TransferOptions(workers=4, retries=0))
-        told = mover.move([*copies, Copy(short, beyond, 400)], lambda _outcome: None)
-    faults = {outcome.copy.lake_key: outcome.fault for outcome in told}
+        proxied = through(world, proxy)
+        mover = movers[mode](proxied.source, proxied.lake.bucket, TransferOptions(workers=4, retries=0))
+        outcomes = mover.move([*copies, Copy(short, beyond, 400)], lambda _outcome: None)
+    faults = {outcome.copy.lake_key: outcome.fault for outcome in outcomes}
     assert [faults[copy.lake_key] for copy in copies] == [None, None]
     assert faults[beyond].code == "KeyTooLongError"
     for source, place in places.items():
@@ -319,7 +319,7 @@ def test_a_key_of_1024_bytes_is_copied_and_a_longer_one_named(world: World, mode
 
 
 def _key_of(size: int, root: str, sign: str) -> str:
-    """A key of so many bytes of UTF-8, in names of 60."""
+    """A key of ``size`` bytes of UTF-8, in names of 60."""
     name = sign * (60 // len(sign.encode()))
     key = root + "/".join([name] * (size // 61))
     return (key.encode()[: size - 4].decode(errors="ignore").rstrip("/") + "x" * size).encode()[
@@ -353,14 +353,14 @@ def test_credentials_are_in_no_command_line_log_or_error(world: World, mode: Syn
         options = TransferOptions(workers=4, retries=0, stall_seconds=1.0, scratch=tmp_path)
         movers = {SyncMode.DIRECT: DirectMover, SyncMode.RELAY: RelayMover, SyncMode.STAGED: StagedMover}
         copies = [Copy(key, world.lake.key(f"archive/{key}"), 400) for key in world.publish(["BTCUSDT"], days(*WEEK))]
-        told = movers[mode](wrong.source, wrong.lake.bucket, options).move(copies, lambda _outcome: look())
+        results = movers[mode](wrong.source, wrong.lake.bucket, options).move(copies, lambda _outcome: look())
         try:
             wrong.engine(retries=0).sync(scope(world.entry(), *WEEK), mode=mode)
         except LakehouseError as error:
-            told = [*told, error]
+            results = [*results, error]
     logging.getLogger().removeHandler(handler)
-    assert len(told) == len(copies) + 1, "the planted credentials were not refused"
-    for text in (*seen, log.getvalue(), *map(str, told), *map(repr, told), repr(wrong.lake)):
+    assert len(results) == len(copies) + 1, "the planted credentials were not refused"
+    for text in (*seen, log.getvalue(), *map(str, results), *map(repr, results), repr(wrong.lake)):
         for secret in (planted.secret_access_key, planted.session_token, planted.access_key_id):
             assert secret is not None
             assert secret not in text

@@ -1,4 +1,4 @@
-"""Credentials of the default chain that are replaced while a run goes on."""
+"""Credentials of the default chain that are replaced during a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEEK = ("2024-03-01", "2024-03-07")
 
 
 class Issuer:
-    """Issues credentials to whoever asks by the AWS configuration (``credential_process``)."""
+    """Issues credentials through the AWS configuration (``credential_process``)."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._answer = folder / "credentials.json"
@@ -48,7 +48,7 @@ class Issuer:
 
 @dataclass(frozen=True)
 class AtOnce:
-    """Something happens before any other request is looked at, then the request is passed on."""
+    """Runs a hook before any other request is handled, then forwards the request."""
 
     happens: Callable[[], object]
 
@@ -59,7 +59,7 @@ class AtOnce:
 
 @dataclass
 class OfKey(Rule):
-    """Strikes requests that are signed with an access key."""
+    """Matches requests that are signed with an access key."""
 
     access_key: str = ""
 
@@ -82,14 +82,14 @@ def issuer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issuer:
     ],
 )
 @pytest.mark.parametrize("batch_objects", [14, 100])
-def test_a_run_whose_credentials_are_replaced_in_the_middle_ends_complete(
+def test_a_run_whose_credentials_are_replaced_halfway_ends_complete(
     world: World,
     issuer: Issuer,
     mode: SyncMode,
     tags: dict[str, str],
     batch_objects: int,
 ) -> None:
-    """From the 10th write on the first credentials have expired: for the rest of the batch, and for later ones."""
+    """The first credentials expire at the 10th write: for the rest of the batch, and for later batches."""
     former, fresh = world.store.sync, world.store.maintenance
     issuer.issue(former)
     world.publish(["BTCUSDT", "ETHUSDT"], days(*WEEK))
@@ -104,9 +104,9 @@ def test_a_run_whose_credentials_are_replaced_in_the_middle_ends_complete(
 
     renewal = Rule(AtOnce(replace_credentials), WRITES, "archive/", first=10, most=1)
     with Proxy(world.store.endpoint_url, expired, renewal).running() as proxy:
-        there = through(world, proxy)
-        there.lake = Lake(replace(there.lake.bucket, credentials=None), world.lake.prefix)
-        engine = there.engine(
+        proxied = through(world, proxy)
+        proxied.lake = Lake(replace(proxied.lake.bucket, credentials=None), world.lake.prefix)
+        engine = proxied.engine(
             workers=2, relay_workers=2, retries=0, batch_objects=batch_objects, headers=ObjectHeaders(tags=tags)
         )
         report = engine.sync(scope(world.entry(), *WEEK), mode=mode)
@@ -115,12 +115,12 @@ def test_a_run_whose_credentials_are_replaced_in_the_middle_ends_complete(
     assert expired.struck > 0, "nothing was refused for its old credentials"
     assert (report.total("present"), report.total("failed")) == (14, 0)
     assert report.copied_by_mode == {mode.value: 14}
-    assert any(fresh.access_key_id in each for each in signed)
+    assert any(fresh.access_key_id in header for header in signed)
     assert set(world.manifest().read(())["state"]) == {"present"}
 
 
-def test_credentials_are_used_no_longer_than_they_are_sure_to_be_good(world: World, issuer: Issuer) -> None:
-    """botocore renews what has less than 10 minutes left; obstore must not keep what it got for longer."""
+def test_credentials_are_used_only_as_long_as_they_are_certainly_valid(world: World, issuer: Issuer) -> None:
+    """botocore renews what has less than 10 minutes left; obstore must not use its credentials for longer."""
     issuer.issue(world.store.sync)
     bucket = replace(world.lake.bucket, credentials=None)
     provider = bucket.object_store().credential_provider

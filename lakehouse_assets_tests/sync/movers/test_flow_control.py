@@ -1,4 +1,4 @@
-"""Bytes in flight: as many as pay, found by what arrives, and never more than there is memory for."""
+"""Bytes in flight: as many as raise the measured throughput, and never more than the memory allows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 256 * MIB
 def widths(
     rate_of: Callable[[int, float], float], *, seconds: float, most: int = MOST, waits: bool = True
 ) -> list[int]:
-    """The width at every MiB that arrives, from a store and way that move ``rate_of(width, now)`` bytes a second."""
+    """The width at every MiB received, from a store and network with ``rate_of(width, now)`` bytes per second."""
     now = 0.0
     pace = Pace(most, now)
     seen = []
@@ -31,7 +31,7 @@ def widths(
     return seen
 
 
-def test_over_a_long_way_the_width_grows_to_all_the_memory() -> None:
+def test_with_high_latency_the_width_grows_to_all_the_memory() -> None:
     seen = widths(lambda width, _now: width / 0.5, seconds=60)
     assert seen[0] == FIRST_WIDTH
     assert seen[-1] == MOST
@@ -39,7 +39,7 @@ def test_over_a_long_way_the_width_grows_to_all_the_memory() -> None:
 
 
 @pytest.mark.parametrize("slowed", [1.0, 0.6])
-def test_a_busy_store_is_asked_for_no_more_than_it_does_best(slowed: float) -> None:
+def test_a_saturated_store_gets_no_more_than_its_best_width(slowed: float) -> None:
     seen = widths(lambda width, _now: 100 * MIB * slowed ** (width / FIRST_WIDTH - 1), seconds=300)
     on_trial = sum(width > FIRST_WIDTH for width in seen) / len(seen)
     assert seen[-1] == FIRST_WIDTH
@@ -47,13 +47,13 @@ def test_a_busy_store_is_asked_for_no_more_than_it_does_best(slowed: float) -> N
     assert on_trial < 0.1, "trials are rare"
 
 
-def test_a_way_that_becomes_longer_is_noticed() -> None:
+def test_an_increase_in_latency_is_detected() -> None:
     seen = widths(lambda width, now: 100 * MIB if now < 100 else width / 2.0, seconds=400)
     assert seen[100] == FIRST_WIDTH, "by then nothing has been measured yet"
     assert seen[-1] == MOST
 
 
-def test_nothing_is_tried_while_nothing_waits_for_room() -> None:
+def test_no_trial_starts_while_no_read_waits_for_room() -> None:
     assert set(widths(lambda width, _now: width / 0.5, seconds=60, waits=False)) == {FIRST_WIDTH}
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_tried_while_nothing_waits_for_room() -> None:
     most=st.integers(1, 4 * MOST),
     steps=st.lists(st.tuples(st.integers(1, MOST), st.floats(0, 100, allow_subnormal=False), st.booleans())),
 )
-def test_the_width_is_never_beyond_the_memory(most: int, steps: list[tuple[int, float, bool]]) -> None:
+def test_the_width_never_exceeds_the_memory(most: int, steps: list[tuple[int, float, bool]]) -> None:
     now = 0.0
     pace = Pace(most, now)
     for size, after, waits in steps:
@@ -73,7 +73,7 @@ def test_the_width_is_never_beyond_the_memory(most: int, steps: list[tuple[int, 
 
 
 @given(sizes=st.lists(st.integers(0, 3 * MOST), max_size=60), most=st.integers(1, MOST))
-def test_what_is_held_at_once_fits_and_everything_is_served_in_its_order(sizes: list[int], most: int) -> None:
+def test_reserved_bytes_fit_the_memory_and_requests_are_served_in_order(sizes: list[int], most: int) -> None:
     held = 0
     peak = 0
     served: list[int] = []
@@ -96,7 +96,7 @@ def test_what_is_held_at_once_fits_and_everything_is_served_in_its_order(sizes: 
     assert peak <= max(min(most, FIRST_WIDTH), max((min(size, most) for size in sizes), default=0))
 
 
-def test_room_is_given_back_by_what_failed() -> None:
+def test_a_failed_transfer_releases_its_room() -> None:
     async def fail_then_hold() -> None:
         room = InFlight(10)
         with pytest.raises(OSError, match="lost"):

@@ -1,4 +1,4 @@
-"""Unfinished uploads of killed runs: a later sync ends the old ones, and leaves alone what may live."""
+"""Unfinished uploads of killed runs: a later sync aborts the old ones, and keeps those that may be in use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def begin_upload(world: World, relative: str) -> None:
     client.create_multipart_upload(Bucket=world.lake.bucket.name, Key=world.lake.key(relative))
 
 
-def test_what_a_killed_relay_left_is_ended_by_a_later_sync_of_the_dataset(
+def test_uploads_left_by_a_killed_relay_are_aborted_by_a_later_sync_of_the_dataset(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, body = world.key("BTCUSDT", DAY), os.urandom(22 * MIB)
@@ -47,7 +47,7 @@ def test_what_a_killed_relay_left_is_ended_by_a_later_sync_of_the_dataset(
 
     rule = Rule(Meanwhile(kill), ("UploadPart",), first=2, most=1)
     with Proxy(world.store.endpoint_url, rule).running() as proxy:
-        # The lake seems to be at another endpoint than the source, so it is a relay.
+        # The lake has another endpoint than the source, so the mode is relay.
         victims.append(Victim(Archive(through(world, proxy, source=False), DAY, DAY, {key: etag_of(body)})))
         assert victims[0].end() == -signal.SIGKILL
     assert rule.struck == 1
@@ -66,7 +66,7 @@ def test_what_a_killed_relay_left_is_ended_by_a_later_sync_of_the_dataset(
     assert world.lake_body(place) == body
 
 
-def test_only_old_uploads_of_the_dataset_are_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_old_uploads_of_the_dataset_are_aborted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for relative in (f"{BELOW}BTCUSDT/1m/x.zip", "archive/binance/data/spot/x.zip", "tables/x.parquet"):
         begin_upload(world, relative)
     assert abort_leftovers(world.lake, BELOW, deadline_seconds=3600) == 0
@@ -75,22 +75,20 @@ def test_only_old_uploads_of_the_dataset_are_ended(world: World, monkeypatch: py
     assert sorted(unfinished(world)) == ["archive/binance/data/spot/x.zip", "tables/x.parquet"]
 
 
-def test_a_sync_of_small_objects_asks_for_no_uploads(world: World) -> None:
+def test_a_sync_of_small_objects_does_not_list_uploads(world: World) -> None:
     world.publish(["BTCUSDT"], [DAY])
     with Proxy(world.store.endpoint_url).running() as proxy:
         through(world, proxy).engine().sync(scope(world.entry(), DAY))
         assert not [request for request in proxy.requests if "uploads" in request.target]
 
 
-def test_a_lake_that_does_not_tell_its_uploads_is_synced_all_the_same(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lake_that_refuses_to_list_its_uploads_is_synced(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.put(world.key("BTCUSDT", DAY), os.urandom(6 * MIB))
     rule = Rule(Refusal(403, "AccessDenied"), ("OfBucket",))
     with Proxy(world.store.endpoint_url, rule).running() as proxy, caplog.at_level(logging.INFO):
-        there = through(world, proxy)
-        there.lake = replace(there.lake)
-        report = there.engine(part_bytes=5 * MIB).sync(scope(world.entry(), DAY), mode=SyncMode.RELAY)
+        faulty = through(world, proxy)
+        faulty.lake = replace(faulty.lake)
+        report = faulty.engine(part_bytes=5 * MIB).sync(scope(world.entry(), DAY), mode=SyncMode.RELAY)
     assert report.total("copied") == 1
     assert rule.struck >= 1
     assert "could not be aborted: AccessDenied" in caplog.text

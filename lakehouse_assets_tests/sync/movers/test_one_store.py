@@ -1,4 +1,4 @@
-"""Every client of a bucket asks the same server, whatever the environment says to one of them."""
+"""Every client of a bucket sends its requests to the same server, whatever variables the environment has."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def front(world: World) -> Iterator[Proxy]:
 
 
 class Elsewhere:
-    """A server that nobody is to ask, and variables that name it."""
+    """A server that must get no requests, and variables that name it."""
 
     def __init__(self, server: Proxy, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = server
@@ -84,11 +84,11 @@ class Elsewhere:
 
     def named_by(self, variables: dict[str, str]) -> None:
         for name in ("NO_PROXY", "no_proxy"):
-            self._monkeypatch.setenv(name, "")  # so that what is added is taken away again
+            self._monkeypatch.setenv(name, "")  # so that monkeypatch removes what the test adds
             self._monkeypatch.delenv(name)
         for name, value in variables.items():
-            said = value.replace("TRAP", self.server.endpoint_url).replace("CONFIG", str(self._config))
-            self._monkeypatch.setenv(name, said)
+            resolved = value.replace("TRAP", self.server.endpoint_url).replace("CONFIG", str(self._config))
+            self._monkeypatch.setenv(name, resolved)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def at(world: World, proxy: Proxy) -> Lake:
 
 
 @pytest.mark.parametrize("variables", ELSEWHERE, ids=lambda variables: next(iter(variables)))
-def test_no_variable_leads_a_client_elsewhere(
+def test_no_variable_redirects_a_client(
     variables: dict[str, str], world: World, front: Proxy, elsewhere: Elsewhere
 ) -> None:
     elsewhere.named_by(variables)
@@ -111,7 +111,7 @@ def test_no_variable_leads_a_client_elsewhere(
     for client in CLIENTS:
         front.requests.clear()
         client(lake)
-        assert front.requests, f"{client.__name__} asked nobody"
+        assert front.requests, f"{client.__name__} sent no request"
         for request in front.requests:
             assert f"Credential={key}/" in (request.header("authorization") or ""), client.__name__
             assert request.header("x-amz-security-token") is None, client.__name__
@@ -119,7 +119,7 @@ def test_no_variable_leads_a_client_elsewhere(
 
 
 @pytest.mark.parametrize("name", ["AWS_SESSION_TOKEN", "AWS_TOKEN", "SESSION_TOKEN", "TOKEN"])
-def test_a_token_of_somebody_else_is_sent_by_no_client(
+def test_no_client_sends_a_foreign_session_token(
     name: str, world: World, front: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "planted-4711")
@@ -144,7 +144,7 @@ READ: list[tuple[str, Callable[[Bucket], object]]] = [
 ]
 
 
-def test_an_exchanges_bucket_is_asked_for_at_the_exchange(elsewhere: Elsewhere) -> None:
+def test_an_exchanges_bucket_is_requested_at_the_exchange(elsewhere: Elsewhere) -> None:
     for variables in ELSEWHERE[:6]:
         elsewhere.named_by(variables)
     source = Bucket(name="data.binance.vision", region="ap-northeast-1", anonymous=True)
@@ -156,10 +156,10 @@ def test_an_exchanges_bucket_is_asked_for_at_the_exchange(elsewhere: Elsewhere) 
 def everything(world: World) -> set[str]:
     """The keys of the lake's bucket."""
     pages = world.store.admin_bucket(world.lake.bucket.name).object_store().list()
-    return {each["path"] for page in pages for each in page}
+    return {entry["path"] for page in pages for entry in page}
 
 
-def test_a_lake_below_a_prefix_of_every_allowed_sign_is_written_and_read(world: World) -> None:
+def test_a_lake_with_a_prefix_of_all_allowed_characters_is_written_and_read(world: World) -> None:
     lake = world.lake = Lake(world.lake.bucket, f"{world.lake.prefix}Team-1/env_prod/v1.2")
     before = everything(world)
     tabled = Tabled(world)
@@ -176,18 +176,24 @@ def test_a_lake_below_a_prefix_of_every_allowed_sign_is_written_and_read(world: 
     assert not {key for key in written if not key.startswith(lake.prefix)}
 
 
-def test_loopback_is_added_to_what_no_proxy_is_asked_for() -> None:
-    said = {"HTTPS_PROXY": "http://proxy.example", "NO_PROXY": "intranet.example, 10.0.0.0/8"}
-    exclude_from_proxies("127.0.0.2", environment=said)
-    assert said["NO_PROXY"] == said["no_proxy"] == "intranet.example,10.0.0.0/8,127.0.0.1,localhost,::1,127.0.0.2"
-    again = dict(said)
+def test_loopback_is_added_to_no_proxy() -> None:
+    environment = {"HTTPS_PROXY": "http://proxy.example", "NO_PROXY": "intranet.example, 10.0.0.0/8"}
+    exclude_from_proxies("127.0.0.2", environment=environment)
+    assert (
+        environment["NO_PROXY"]
+        == environment["no_proxy"]
+        == "intranet.example,10.0.0.0/8,127.0.0.1,localhost,::1,127.0.0.2"
+    )
+    again = dict(environment)
     exclude_from_proxies("127.0.0.2", environment=again)
-    assert again == said
+    assert again == environment
 
 
-@pytest.mark.parametrize("said", [{}, {"NO_PROXY": "a"}, {"http_proxy": "http://p", "NO_PROXY": "*", "no_proxy": "*"}])
-def test_without_a_proxy_or_where_none_is_asked_nothing_is_said(said: dict[str, str]) -> None:
-    given = dict(said)
-    exclude_from_proxies(environment=said)
-    assert said == given
-    assert os.environ is not said
+@pytest.mark.parametrize(
+    "environment", [{}, {"NO_PROXY": "a"}, {"http_proxy": "http://p", "NO_PROXY": "*", "no_proxy": "*"}]
+)
+def test_without_a_proxy_or_with_a_wildcard_no_proxy_stays_unchanged(environment: dict[str, str]) -> None:
+    before = dict(environment)
+    exclude_from_proxies(environment=environment)
+    assert environment == before
+    assert os.environ is not environment

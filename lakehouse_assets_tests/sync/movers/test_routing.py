@@ -1,4 +1,4 @@
-"""Ways to move an object, against real stores: verbatim, bounded, bound to one content, and chosen for a reason."""
+"""Modes on real stores: verbatim copies of one version, bounded memory, and the choice of the mode."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_relay_is_verbatim_and_verified_at_any_size(world: World, size: int) -
     assert unfinished(world) == []
 
 
-def test_a_relay_works_where_a_loop_is_running(world: World) -> None:
+def test_a_relay_works_inside_a_running_event_loop(world: World) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
 
     async def in_a_notebook() -> SyncReport:
@@ -124,7 +124,7 @@ def test_a_relay_works_where_a_loop_is_running(world: World) -> None:
 
 @pytest.mark.parametrize("mode", [SyncMode.DIRECT, SyncMode.RELAY, SyncMode.STAGED])
 @pytest.mark.parametrize("error", [InputError("enough"), BrokenPipeError("enough")])
-def test_what_a_callback_raises_comes_as_it_is(world: World, mode: SyncMode, error: Exception) -> None:
+def test_errors_of_a_callback_are_raised_unchanged(world: World, mode: SyncMode, error: Exception) -> None:
     world.publish(["BTCUSDT"], days(*WEEK))
 
     def refuse(progress: Progress) -> None:
@@ -136,7 +136,7 @@ def test_what_a_callback_raises_comes_as_it_is(world: World, mode: SyncMode, err
     assert world.engine().sync(scope(world.entry(), *WEEK)).total("present") == 7
 
 
-def test_what_the_store_copied_of_an_object_rewritten_just_before_counts_as_copied(world: World) -> None:
+def test_a_direct_copy_of_an_object_rewritten_after_the_listing_counts_as_copied(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
 
     def rewrite(progress: Progress) -> None:
@@ -149,7 +149,7 @@ def test_what_the_store_copied_of_an_object_rewritten_just_before_counts_as_copi
 
 
 @pytest.mark.parametrize("key", ["odd\nname.zip", "double//slash.zip", "bell\a.zip"])
-def test_a_key_that_a_relay_cannot_say_is_named_and_the_others_are_copied(world: World, key: str) -> None:
+def test_a_key_that_a_relay_does_not_support_is_named_and_the_others_are_copied(world: World, key: str) -> None:
     options = TransferOptions(workers=4)
     [mover] = route_of(
         SyncMode.RELAY,
@@ -177,8 +177,8 @@ def test_a_key_that_a_relay_cannot_say_is_named_and_the_others_are_copied(world:
     assert fault.code == "UnsupportedKey"
 
 
-def test_many_large_objects_pass_through_the_least_memory_one_after_another(world: World) -> None:
-    """A budget of two parts is less than any of them wants: none may wait for ever."""
+def test_many_large_objects_are_relayed_one_after_another_with_the_smallest_memory_budget(world: World) -> None:
+    """A budget of two parts is less than any of them requests: none may wait forever."""
     bodies = {world.key(symbol, DAY): os.urandom(11 * MIB) for symbol in ("AUSDT", "BUSDT", "CUSDT")}
     for key, body in bodies.items():
         world.put(key, body)
@@ -188,7 +188,7 @@ def test_many_large_objects_pass_through_the_least_memory_one_after_another(worl
 
 
 @pytest.mark.parametrize("size", [400, 17 * MIB])
-def test_an_object_rewritten_before_the_relay_reads_it_is_not_copied_in_part(world: World, size: int) -> None:
+def test_an_object_rewritten_before_the_relay_reads_it_is_not_copied_partially(world: World, size: int) -> None:
     key, _body = put_large(world, size)
     later = os.urandom(size)
 
@@ -207,7 +207,7 @@ def test_an_object_rewritten_before_the_relay_reads_it_is_not_copied_in_part(wor
     assert world.lake_body(f"archive/binance/{key}") == later
 
 
-def test_an_object_rewritten_between_two_parts_is_not_mixed_of_both(world: World) -> None:
+def test_an_object_rewritten_between_two_parts_is_not_a_mixture_of_both_versions(world: World) -> None:
     key, _body = put_large(world, 42 * MIB)
     later = os.urandom(42 * MIB)
     rule = Rule(Meanwhile(lambda: world.put(key, later)), READS, key, whole_key=True, first=6, most=1)
@@ -245,29 +245,29 @@ def test_a_relay_that_fails_half_way_leaves_nothing_behind(
 
 
 def test_between_two_servers_auto_relays_and_direct_is_refused(world: World, far: EmbeddedStore) -> None:
-    there = World(far)
-    there.lake = world.lake
-    keys = there.publish(["BTCUSDT"], days(*WEEK))
+    remote = World(far)
+    remote.lake = world.lake
+    keys = remote.publish(["BTCUSDT"], days(*WEEK))
     assert far.sync.access_key_id != world.store.sync.access_key_id
     with pytest.raises(InputError, match="Mode direct needs source and lake at one endpoint") as refusal:
-        sync(there, SyncMode.DIRECT)
+        sync(remote, SyncMode.DIRECT)
     assert far.endpoint_url in str(refusal.value)
     assert world.store.endpoint_url in str(refusal.value)
-    report = sync(there, last=WEEK[1])
+    report = sync(remote, last=WEEK[1])
     assert report.copied_by_mode == {"relay": 7}
     assert report.mode_note == "source and lake are at different endpoints"
     for key in keys:
         assert world.lake_body(f"archive/binance/{key}") == body_of(key, 1, 400)
-    assert set(there.manifest().read(())["integrity"]) == {"verified"}
+    assert set(remote.manifest().read(())["integrity"]) == {"verified"}
 
 
 def test_between_two_servers_with_two_identities_staged_works_as_well(world: World, far: EmbeddedStore) -> None:
-    there = World(far)
-    there.lake = world.lake
-    there.publish(["BTCUSDT"], [DAY])
-    there.source = replace(far.admin_bucket(there.source.name))
-    assert sync(there, SyncMode.STAGED).copied_by_mode == {"staged": 1}
-    assert set(there.manifest().read(())["integrity"]) == {"verified"}
+    remote = World(far)
+    remote.lake = world.lake
+    remote.publish(["BTCUSDT"], [DAY])
+    remote.source = replace(far.admin_bucket(remote.source.name))
+    assert sync(remote, SyncMode.STAGED).copied_by_mode == {"staged": 1}
+    assert set(remote.manifest().read(())["integrity"]) == {"verified"}
 
 
 # Large direct copies
@@ -290,7 +290,7 @@ def test_a_large_object_is_copied_in_parts_by_the_store(world: World) -> None:
 
 
 @pytest.mark.parametrize("moment", ["listed", "part"])
-def test_a_large_object_rewritten_meanwhile_is_not_mixed(world: World, moment: str) -> None:
+def test_a_large_object_rewritten_during_its_copy_is_not_a_mixture_of_both_versions(world: World, moment: str) -> None:
     key, _body = put_large(world, 12 * MIB)
     later = os.urandom(12 * MIB)
 
@@ -302,7 +302,7 @@ def test_a_large_object_rewritten_meanwhile_is_not_mixed(world: World, moment: s
     with Proxy(world.store.endpoint_url, *rules).running() as proxy:
         engine = through(world, proxy).engine(**PARTS)
         report = engine.sync(scope(world.entry(), DAY), mode=SyncMode.DIRECT, on_progress=rewrite)
-    # It got there before the copy began (then all of it is new), or it is refused.
+    # Either the rewrite precedes the copy (which then has only the new content), or the copy is refused.
     if f"archive/binance/{key}" in world.lake_files("archive/"):
         assert world.lake_body(f"archive/binance/{key}") == later
         assert moment == "part"
@@ -343,7 +343,7 @@ def test_uploads_that_a_killed_copy_left_are_aborted_once_they_are_old(
 
 
 def assert_direct_is_known_to_be_refused(world: World, report: SyncReport) -> None:
-    """Remembered with the store's reason, and the report says it."""
+    """The refusal is recorded with the store's reason, which the report quotes."""
     capability = recorded_capability(world.source, world.lake)
     assert capability is not None
     assert not capability.works
@@ -372,7 +372,7 @@ def test_a_capability_record_expires_and_a_changed_policy_is_noticed(bucket: Wor
     assert sync(bucket).copied_by_mode == {"relay": 1}
     allow_everyone(bucket)
     bucket.publish(["ETHUSDT"], [DAY])
-    assert sync(bucket).copied_by_mode == {"relay": 1}, "not asked again while the capability is fresh"
+    assert sync(bucket).copied_by_mode == {"relay": 1}, "not probed again while the capability is current"
     capability = recorded_capability(bucket.source, bucket.lake)
     assert capability is not None
     aged = capability.model_copy(update={"asked_at": datetime.now(UTC) - probe.REFUSED_FOR - timedelta(minutes=1)})
@@ -392,7 +392,7 @@ def test_a_recorded_capability_is_revoked_when_every_copy_of_a_sync_is_refused(b
     bucket.publish(["ETHUSDT"], days(*WEEK))
     with Proxy(bucket.store.endpoint_url).running() as proxy:
         report = sync(through(bucket, proxy), last=WEEK[1], batch_objects=4, workers=2)
-        assert proxy.counts(ARCHIVE)["CopyObject"] == 4, "asked again after the first batch"
+        assert proxy.counts(ARCHIVE)["CopyObject"] == 4, "probed again after the first batch"
     assert report.copied_by_mode == {"relay": 7}
     assert_direct_is_known_to_be_refused(bucket, report)
 
@@ -420,11 +420,11 @@ def test_a_refusal_expires_sooner_than_a_success() -> None:
         old, young = (now - lifetime - timedelta(minutes=1), now - lifetime + timedelta(minutes=1))
         assert not Capability(works=works, reason="", asked_at=old).is_current
         assert Capability(works=works, reason="", asked_at=young).is_current
-        # Written by a clock that was ahead: nobody knows how old it is.
+        # Written by a clock that was ahead: its age is unknown.
         assert not Capability(works=works, reason="", asked_at=now + timedelta(days=400)).is_current
 
 
-def test_an_object_that_is_refused_directly_is_relayed_alone(bucket: World) -> None:
+def test_only_an_object_whose_direct_copy_is_refused_is_relayed(bucket: World) -> None:
     keys = bucket.publish(["BTCUSDT"], days(*WEEK))
     deny_sync(bucket, keys[3])
     with Proxy(bucket.store.endpoint_url).running() as proxy:
@@ -444,7 +444,7 @@ def test_a_lake_that_refuses_every_write_records_no_capability(world: World) -> 
     assert sync(world, last=WEEK[1]).copied_by_mode == {"direct": 7}
 
 
-def test_a_missing_object_is_no_reason_to_give_direct_up(world: World) -> None:
+def test_a_missing_object_is_no_reason_to_give_up_direct_mode(world: World) -> None:
     [key, *_others] = world.publish(["BTCUSDT"], days(*WEEK), sidecars=False)
 
     def withdraw(progress: Progress) -> None:
@@ -457,7 +457,7 @@ def test_a_missing_object_is_no_reason_to_give_direct_up(world: World) -> None:
     assert capability is None or capability.works
 
 
-# What a mode cannot do
+# Limits of modes
 
 
 @pytest.mark.parametrize(

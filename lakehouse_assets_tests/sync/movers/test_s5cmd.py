@@ -39,7 +39,7 @@ def test_success_and_failure_are_distinguished_per_object(world: World) -> None:
     assert outcomes[commands[1]].code == "NoSuchKey"
 
 
-def test_keys_that_a_shell_would_read_are_only_names(world: World, tmp_path: Path) -> None:
+def test_keys_with_shell_syntax_are_plain_names(world: World, tmp_path: Path) -> None:
     names = [
         "a'b.zip",
         'a"b.zip',
@@ -65,7 +65,9 @@ def test_keys_that_a_shell_would_read_are_only_names(world: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r", "\0"])
-def test_a_key_that_a_line_cannot_say_is_refused_by_name_and_the_others_go_on(world: World, sign: str) -> None:
+def test_a_key_that_does_not_fit_a_command_line_is_refused_by_name_and_the_others_are_copied(
+    world: World, sign: str
+) -> None:
     [good] = world.publish(["BTCUSDT"], ["2024-01-01"])
     commands = commands_of(world, [f"data/x{sign}rm s3://lake", good])
     outcomes = S5cmd(identity=world.lake.bucket).run(commands)
@@ -73,7 +75,7 @@ def test_a_key_that_a_line_cannot_say_is_refused_by_name_and_the_others_go_on(wo
     assert outcomes[commands[1]] is None
 
 
-def test_what_s5cmd_does_not_report_has_failed(world: World, impostor) -> None:
+def test_commands_that_s5cmd_does_not_report_have_failed(world: World, impostor) -> None:
     keys = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"])
     commands = commands_of(world, keys)
     first = commands[0]
@@ -87,7 +89,7 @@ def test_what_s5cmd_does_not_report_has_failed(world: World, impostor) -> None:
     assert outcomes[commands[1]].code == "NotReported"
 
 
-def test_garbage_and_a_crash_fail_every_command_and_are_quoted(world: World, impostor) -> None:
+def test_invalid_output_and_a_crash_fail_every_command_and_are_quoted(world: World, impostor) -> None:
     impostor("""
         cat > /dev/null
         echo '[1, 2'; echo '"text"'; echo '{"success": true}'; echo 'panic: out of luck' >&2
@@ -100,7 +102,7 @@ def test_garbage_and_a_crash_fail_every_command_and_are_quoted(world: World, imp
     assert "panic: out of luck" in fault.message
 
 
-def test_a_killed_s5cmd_fails_what_it_had_not_done(world: World, impostor) -> None:
+def test_a_killed_s5cmd_fails_its_unfinished_commands(world: World, impostor) -> None:
     impostor("kill -KILL $$")
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket).run([command])[command]
@@ -122,7 +124,7 @@ def test_a_missing_s5cmd_fails_every_command(world: World, monkeypatch: pytest.M
     assert "status 127" in fault.message
 
 
-def test_credentials_go_by_environment_and_never_on_the_command_line() -> None:
+def test_credentials_are_passed_in_the_environment_and_never_on_the_command_line() -> None:
     identity = Bucket(name="lake", endpoint_url="http://127.0.0.1:9", credentials=PLANTED)
     tool = S5cmd(identity=identity)
     assert "planted" not in " ".join(tool.arguments())
@@ -137,7 +139,7 @@ def test_credentials_go_by_environment_and_never_on_the_command_line() -> None:
     }
 
 
-def test_an_anonymous_s5cmd_sees_no_credentials() -> None:
+def test_an_anonymous_s5cmd_gets_no_credentials() -> None:
     tool = S5cmd(identity=Bucket(name="x", anonymous=True))
     assert "--no-sign-request" in tool.arguments()
     assert not [name for name in tool.environment({"AWS_ACCESS_KEY_ID": "k"}) if name != "AWS_REGION"]
@@ -151,7 +153,7 @@ def test_the_default_chain_is_passed_through_for_web_identity() -> None:
     assert not {"OTHER", "AWS_ENDPOINT_URL", "AWS_USE_FIPS_ENDPOINT"} & environment.keys()
 
 
-def test_regions_are_passed_on_aws_and_only_there() -> None:
+def test_regions_are_passed_only_on_aws() -> None:
     source = Bucket(name="data.binance.vision", region="ap-northeast-1", anonymous=True)
     flags = DirectMover(source, Bucket(name="lake", region="eu-central-1"), TransferOptions()).flags()
     assert flags.arguments() == ["--raw", "--source-region", "ap-northeast-1", "--destination-region", "eu-central-1"]
@@ -166,16 +168,16 @@ def test_a_bucket_on_aws_is_addressed_by_path_at_its_regions_endpoint(name: str)
     assert arguments[arguments.index("--endpoint-url") + 1] == "https://s3.ap-northeast-1.amazonaws.com"
 
 
-def test_its_version_is_asked_for_without_our_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told = tmp_path / "s5cmd"
-    told.write_text("#!/bin/sh\n/usr/bin/env\n")
-    told.chmod(0o755)
-    monkeypatch.setattr(module, "executable", lambda: str(told))
+def test_its_version_is_queried_without_our_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "s5cmd"
+    script.write_text("#!/bin/sh\n/usr/bin/env\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(module, "executable", lambda: str(script))
     monkeypatch.setenv("LAKEHOUSE_LAKE_SECRET_ACCESS_KEY", "planted-4711")
     assert "planted-4711" not in module.version()
 
 
-def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path) -> None:
+def test_s5cmd_ends_with_its_parent_even_if_the_parent_is_killed(world: World, tmp_path: Path) -> None:
     """The kernel ends it (Linux); elsewhere its broken pipes do."""
     program = tmp_path / "caller.py"
     program.write_text(
@@ -203,17 +205,17 @@ def test_s5cmd_dies_with_us_even_when_we_are_killed(world: World, tmp_path: Path
 
 def test_outcomes_are_reported_as_they_arrive(world: World) -> None:
     keys = world.publish(["BTCUSDT"], ["2024-01-01", "2024-01-02"])
-    told: list[CopyCommand] = []
+    reported: list[CopyCommand] = []
     thread = threading.current_thread()
 
     def on_outcome(command: CopyCommand, fault: object) -> None:
         assert fault is None
         assert threading.current_thread() is thread
-        told.append(command)
+        reported.append(command)
 
     commands = commands_of(world, keys)
     S5cmd(identity=world.lake.bucket).run(commands, CopyFlags(), on_outcome)
-    assert sorted(told, key=str) == sorted(commands, key=str)
+    assert sorted(reported, key=str) == sorted(commands, key=str)
     assert world.lake_body(f"archive/binance/{keys[0]}") == body_of(keys[0], 1, 400)
 
 
@@ -232,7 +234,9 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_child_that_outlives_s5cmd_and_goes_on_writing_is_ended_in_time(world: World, impostor, tmp_path) -> None:
+def test_a_child_that_outlives_s5cmd_and_keeps_writing_is_ended_at_the_deadline(
+    world: World, impostor, tmp_path
+) -> None:
     impostor(f"yes x & echo $! > {tmp_path}/child; exit 0")
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket, stall_seconds=60, deadline_seconds=1.0).run([command])[command]
@@ -240,7 +244,7 @@ def test_a_child_that_outlives_s5cmd_and_goes_on_writing_is_ended_in_time(world:
     assert_ends(int((tmp_path / "child").read_text()))
 
 
-def test_saying_things_is_no_progress(world: World, impostor) -> None:
+def test_output_without_outcomes_is_no_progress(world: World, impostor) -> None:
     impostor("while true; do echo still here; sleep 0.05; done")
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket, stall_seconds=1.0, deadline_seconds=60).run([command])[command]
@@ -248,7 +252,7 @@ def test_saying_things_is_no_progress(world: World, impostor) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "printenv AWS_SECRET_ACCESS_KEY",
         "head -c 3000000 /dev/zero | tr '\\0' x; echo",
@@ -257,8 +261,8 @@ def test_saying_things_is_no_progress(world: World, impostor) -> None:
     ],
     ids=["a secret", "3 MB", "200,000 brackets", "half a letter"],
 )
-def test_what_s5cmd_says_is_repeated_in_short_without_secrets(world: World, impostor, said: str) -> None:
-    impostor(f"cat > /dev/null; {said}; exit 3")
+def test_output_of_s5cmd_is_quoted_shortened_and_without_secrets(world: World, impostor, output: str) -> None:
+    impostor(f"cat > /dev/null; {output}; exit 3")
     [command] = commands_of(world, ["data/x.zip"])
     fault = S5cmd(identity=world.lake.bucket).run([command])[command]
     assert (fault.code, "; its output: " in fault.message) == ("NotReported", True)

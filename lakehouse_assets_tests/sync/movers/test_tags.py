@@ -51,7 +51,7 @@ def test_tags_are_written_with_the_object_in_every_mode(world: World, mode: Sync
     assert report.copied_by_mode == {mode.value: 1}
     assert world.lake_body(f"archive/binance/{key}") == body
     assert tags_of(world, "archive/") == {f"archive/binance/{name}": TAGS for name in (key, f"{key}.CHECKSUM")}
-    assert not [request for request in requests if "tagging" in request.target], "tagged only after it was there"
+    assert not [request for request in requests if "tagging" in request.target], "tagged only after it was written"
     begun = {"PutObject", "CopyObject", "CreateMultipartUpload"}
     written = [request for request in requests if request.operation in begun]
     assert {request.header("x-amz-storage-class") for request in written} == {"STANDARD_IA"}
@@ -59,7 +59,7 @@ def test_tags_are_written_with_the_object_in_every_mode(world: World, mode: Sync
         assert proxy.counts("data/futures")["GetObject"] == 0
 
 
-def test_former_bytes_are_kept_with_tags_as_well(world: World) -> None:
+def test_former_bytes_are_preserved_with_tags(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
     engine = world.engine(headers=HEADERS)
     engine.sync(scope(world.entry(), DAY))
@@ -83,7 +83,7 @@ def test_a_tagged_copy_that_the_lake_refuses_is_named(world: World, mode: SyncMo
     assert world.engine(headers=HEADERS).sync(scope(world.entry(), DAY), mode=mode).total("copied") == 1
 
 
-def test_a_tagged_copy_of_what_was_rewritten_meanwhile_is_refused_and_planned_anew(world: World) -> None:
+def test_a_tagged_copy_of_an_object_rewritten_meanwhile_is_refused_and_planned_again(world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [DAY])
 
     def rewrite(progress: Any) -> None:
@@ -97,7 +97,7 @@ def test_a_tagged_copy_of_what_was_rewritten_meanwhile_is_refused_and_planned_an
     assert engine.sync(scope(world.entry(), DAY), mode=SyncMode.DIRECT).total("copied") == 0
 
 
-def test_a_tagged_batch_that_fails_everywhere_is_ended_long_before_its_end(world: World) -> None:
+def test_a_tagged_batch_in_which_every_copy_fails_is_stopped_early(world: World) -> None:
     world.publish([f"S{number}USDT" for number in range(30)], [DAY], sidecars=False)
     rule = Rule(Refusal(403, "AccessDenied"), WRITES, "archive/")
     with Proxy(world.store.endpoint_url, rule).running() as proxy:
@@ -128,7 +128,7 @@ def test_tags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         (",".join(f"k{number}=v" for number in range(11)), "S3 accepts at most 10 tags per object, not 11"),
     ],
 )
-def test_what_s3_would_refuse_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, text: str, word: str) -> None:
+def test_tags_that_s3_would_refuse_are_refused_at_once(monkeypatch: pytest.MonkeyPatch, text: str, word: str) -> None:
     monkeypatch.setenv("LAKEHOUSE_LAKE_TAGS", text)
     with pytest.raises(InputError) as refusal:
         load_settings()

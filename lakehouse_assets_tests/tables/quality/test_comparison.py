@@ -32,7 +32,7 @@ def test_minutes_add_up_to_hours():
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close", "trade_count", "volume", "taker_buy_quote_volume"])
-def test_a_differing_hour_is_found_with_its_column(column: str):
+def test_a_differing_hour_is_reported_with_its_column(column: str):
     wrong = HOURLY.with_columns(
         pl.when(pl.col("time") == HOURS[1])
         .then(pl.col(column) * 2)

@@ -125,7 +125,7 @@ def test_no_rows_are_missing_before_and_after_a_symbol_within_a_monthly_archive(
     assert {after[f"2024-03-{day:02}"] for day in range(1, 29)} == {OK}
 
 
-def test_a_key_in_two_days_is_found_across_months_and_in_compacted_files(world: World) -> None:
+def test_a_key_in_two_days_is_detected_across_months_and_in_compacted_files(world: World) -> None:
     tabled = Tabled(world)
     publish(tabled, "BTC", "2024-02-28", FULL)
     publish(tabled, "BTC", "2024-02-29", range(26))
@@ -227,7 +227,7 @@ def test_metrics_with_the_same_midnight_in_two_files_are_an_error(world: World) 
     ]
 
 
-def test_shared_keys_of_monthly_periods_are_found(world: World) -> None:
+def test_shared_keys_of_monthly_periods_are_detected(world: World) -> None:
     name = "binance/um/fundingRate/monthly"
     entry = world.entry(name)
     for month, hours in (("2024-01", range(0, 31 * 24 + 1, 8)), ("2024-02", range(0, 29 * 24, 8))):

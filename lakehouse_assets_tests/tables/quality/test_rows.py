@@ -299,7 +299,7 @@ def test_metrics_with_one_row_per_day_have_the_other_rows_missing():
     assert (row["expected"], row["missing"], row["level"]) == (288, 287, "error")
 
 
-def test_a_missing_second_and_a_missing_hour_of_options_are_found():
+def test_a_missing_second_and_a_missing_hour_of_options_are_detected():
     index = schema_of("binance", "option", "BVOLIndex")
     seconds = every(timedelta(seconds=1), 86400)
     late = [time + timedelta(milliseconds=number % 9 - 2) for number, time in enumerate(seconds)]

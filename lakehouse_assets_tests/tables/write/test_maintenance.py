@@ -130,11 +130,11 @@ def test_vacuum_keeps_files_within_the_retention_and_removes_older_ones(tabled: 
 
 
 def test_files_that_were_never_committed_are_removed(tabled: Tabled) -> None:
-    stray = f"{tabled.table.place}/interval=1h/month=2024-03/{'0' * 32}.parquet"
-    tabled.world.overwrite_in_lake(stray, b"of a killed run")
+    uncommitted = f"{tabled.table.place}/interval=1h/month=2024-03/{'0' * 32}.parquet"
+    tabled.world.overwrite_in_lake(uncommitted, b"of a killed run")
     assert vacuum(as_maintenance(tabled), tabled.table, retention_days=30).files_removed == 0
     vacuum(as_maintenance(tabled), tabled.table, retention_days=0)
-    assert stray not in tabled.data_files()
+    assert uncommitted not in tabled.data_files()
     assert tabled.rows().height == 6 * 24
 
 
