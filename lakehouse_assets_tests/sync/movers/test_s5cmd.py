@@ -65,9 +65,7 @@ def test_keys_with_shell_syntax_are_plain_names(world: World, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r", "\0"])
-def test_a_key_that_does_not_fit_a_command_line_is_refused_by_name_and_the_others_are_copied(
-    world: World, sign: str
-) -> None:
+def test_a_key_with_a_line_break_or_nul_is_refused_by_name_and_the_others_are_copied(world: World, sign: str) -> None:
     [good] = world.publish(["BTCUSDT"], ["2024-01-01"])
     commands = commands_of(world, [f"data/x{sign}rm s3://lake", good])
     outcomes = S5cmd(identity=world.lake.bucket).run(commands)
