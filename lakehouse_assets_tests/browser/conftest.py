@@ -1,4 +1,4 @@
-"""`lakehouse up` on an archive and a lake of its own, and Debian's Chromium to look at it."""
+"""`lakehouse up` on its own archive and lake, and Debian's Chromium to view it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
 SCREENSHOTS = Path(os.environ.get("LAKEHOUSE_TEST_SCREENSHOTS") or ROOT / ".artefacts/screenshots")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 DAYS = 6
-PATIENCE = 45_000
-"""Milliseconds that the page has to show something: machines are shared."""
+TIMEOUT_MS = 45_000
+"""Milliseconds that the page may take to show something: machines are shared."""
 
 
 _TODAY = datetime.now(UTC).date()
 
 
 def day(before: int) -> str:
-    """So many days before the day (UTC) on which the tests began: midnight may fall between two of them."""
+    """The day that many days before the tests began (UTC): midnight may pass between two tests."""
     return str(_TODAY - timedelta(days=before))
 
 
@@ -44,13 +44,13 @@ FIRST, LAST = day(DAYS), day(1)
 
 
 def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        how = "chromium is not installed; for this test: apt-get install chromium"
+    path = shutil.which("chromium")
+    if path is None:
+        reason = "chromium is not installed; for this test: apt-get install chromium"
         if _REQUIRED:
-            pytest.fail(how)
-        pytest.skip(how)
-    return found
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Shown:
         return self.page
 
     def keep(self, name: str) -> None:
-        """A screenshot, among the artefacts of the tests."""
+        """Save a screenshot among the artefacts of the tests."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
@@ -83,7 +83,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     ]
     matrix.write_text(yaml.safe_dump({"datasets": datasets}))
     with ExitStack() as stack:
-        store = stack.enter_context(EmbeddedStore(source_buckets=[each.bucket for each in EXCHANGES.values()]))
+        store = stack.enter_context(EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]))
         publish(store, "um", "klines", ["1m", "1h"])
         publish(store, "um", "metrics")
         settings = {
@@ -103,8 +103,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         stack.callback(browser.close)
         page = browser.new_page(viewport={"width": 1400, "height": 900}, timezone_id="UTC")
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+        page.set_default_timeout(TIMEOUT_MS)
+        expect.set_options(timeout=TIMEOUT_MS)
         yield Shown(up, page, store)
 
 
@@ -123,7 +123,7 @@ def publish(store: EmbeddedStore, market: str, data_type: str, intervals: list[s
 
 @pytest.fixture
 def refused(shown: Shown) -> Iterator[None]:
-    """The lake takes no object of one day's candles of ETHUSDT."""
+    """The lake refuses writes of one day's candles of ETHUSDT."""
     world = World(shown.store)
     world.lake = Lake(shown.store.lake())
     with world.refused_writes(f"data/futures/um/daily/klines/ETHUSDT/1h/ETHUSDT-1h-{day(3)}.zip"):

@@ -20,17 +20,17 @@ def dialog_of_materialize(page: Page) -> Locator:
 
 
 def materialize(page: Page, partitions: str, button: str) -> None:
-    """As a person does: the button, the partitions, the launch."""
+    """Materialize partitions as a person does: click the button, type the partitions, launch."""
     dialog = dialog_of_materialize(page)
-    asked = dialog.get_by_role("textbox").first
-    asked.fill(partitions)
-    asked.press("Enter")
+    partitions_field = dialog.get_by_role("textbox").first
+    partitions_field.fill(partitions)
+    partitions_field.press("Enter")
     dialog.get_by_role("button", name=button).click()
     expect(dialog).to_be_hidden()
 
 
-def shows_when_read_again(page: Page, text: str) -> None:
-    """The page of partitions shows what was when it was opened."""
+def wait_for_text(page: Page, text: str) -> None:
+    """Wait for a text, reloading the page: the partitions page does not update itself."""
     for _ in range(12):
         try:
             expect(page.get_by_text(text).first).to_be_visible(timeout=6_000)
@@ -47,7 +47,7 @@ def test_the_asset_graph_shows_exchanges_catalog_and_reports(shown: Shown) -> No
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
 
 
-def test_an_asset_says_what_it_is_and_where_it_comes_from(shown: Shown) -> None:
+def test_an_asset_shows_its_description_and_documentation(shown: Shown) -> None:
     page = shown.open(f"assets/{KLINES}")
     expect(page.get_by_text("mirrored verbatim. Intervals: 1m, 1h.")).to_be_visible()
     expect(page.get_by_role("link", name="documentation").first).to_be_visible()
@@ -59,7 +59,7 @@ def test_one_partition_is_materialized_by_the_button(shown: Shown) -> None:
     page = shown.open(f"assets/{METRICS}")
     materialize(page, day(4), "Launch 1 run")
     page.goto(f"{shown.up.url}/assets/{METRICS}?view=partitions&partition={day(4)}")
-    shows_when_read_again(page, "objects_present")
+    wait_for_text(page, "objects_present")
     expect(page.get_by_text("completeness").first).to_be_visible()
 
 
@@ -67,7 +67,7 @@ def test_a_range_is_backfilled_and_its_partitions_checks_and_metadata_are_shown(
     page = shown.open(f"assets/{KLINES}")
     materialize(page, f"[{FIRST}...{day(4)}]", "Launch backfill")
     page.goto(f"{shown.up.url}/assets/{KLINES}?view=partitions&partition={day(5)}")
-    shows_when_read_again(page, "bytes_copied")
+    wait_for_text(page, "bytes_copied")
     for label in ("objects_expected", "copies_by_mode", "operations_saved", "lake_uri"):
         expect(page.get_by_text(label, exact=True).first).to_be_visible()
     shown.keep("partition")
@@ -84,7 +84,7 @@ def test_a_partition_that_fails_names_the_object_and_what_to_do(shown: Shown, re
     page = shown.open(f"assets/{KLINES}")
     materialize(page, day(3), "Launch 1 run")
     page.goto(f"{shown.up.url}/assets/{KLINES}?view=partitions&partition={day(3)}")
-    shows_when_read_again(page, "Failed (1)")
+    wait_for_text(page, "Failed (1)")
     [run] = shown.up.query("{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { runId } } } }")[
         "runsOrError"
     ]["results"]
@@ -93,21 +93,21 @@ def test_a_partition_that_fails_names_the_object_and_what_to_do(shown: Shown, re
     shown.keep("failed")
 
 
-def test_the_sensor_is_on_and_brings_what_is_published(shown: Shown) -> None:
+def test_the_sensor_is_on_and_new_periods_are_copied(shown: Shown) -> None:
     page = shown.open(SENSOR)
     expect(page.get_by_role("checkbox").first).to_be_checked()
     publish(shown.store, "spot", "klines", ["1h"])
     page.goto(f"{shown.up.url}/assets/{SPOT}?view=partitions&partition={day(1)}")
-    shows_when_read_again(page, "objects_present")
+    wait_for_text(page, "objects_present")
     shown.open(SENSOR)
     expect(page.get_by_text("1 run requested").or_(page.get_by_text("requested")).first).to_be_visible()
     shown.keep("sensor")
 
 
-def test_the_coverage_page_is_linked_and_draws_what_is_there(shown: Shown, tmp_path: Path) -> None:
+def test_the_coverage_page_is_linked_and_shows_the_coverage(shown: Shown, tmp_path: Path) -> None:
     page = shown.open("assets/reports/coverage")
     page.get_by_role("button", name="Materialize").first.click()
-    shows_when_read_again(page, "pages")
+    wait_for_text(page, "pages")
     body = (
         shown.store.lake()
         .boto3_client()
@@ -122,7 +122,7 @@ def test_the_coverage_page_is_linked_and_draws_what_is_there(shown: Shown, tmp_p
     shown.keep("coverage")
 
 
-def test_the_lineage_of_an_asset_shows_what_follows_it(shown: Shown) -> None:
+def test_the_lineage_of_an_asset_shows_its_downstream_assets(shown: Shown) -> None:
     page = shown.open(f"assets/{KLINES}?view=lineage&lineageScope=neighbors")
     for name in ("verified", "table"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()

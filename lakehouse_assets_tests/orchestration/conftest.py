@@ -63,7 +63,7 @@ class Follower:
         self._cursor: Any = None
 
     def asked_for(self) -> set[str]:
-        """Partitions of the asset that this tick asks for."""
+        """Partitions of the asset that this tick requests."""
         result = dg.evaluate_automation_conditions(
             self._defs,
             instance=self._instance,

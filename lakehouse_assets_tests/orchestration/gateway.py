@@ -1,4 +1,4 @@
-"""A door before the source: counts the listings that go through it, slows them down, or closes.
+"""A proxy in front of the source: records listings, delays them, or refuses them.
 
 The source is read anonymously, so requests are passed on as they are.
 """
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 class Gateway:
     def __init__(self, endpoint_url: str) -> None:
-        self._behind = urlsplit(endpoint_url).netloc
+        self._upstream = urlsplit(endpoint_url).netloc
         self.listed: list[str] = []
         self.answered = 0
         self.delay = 0.0
@@ -45,13 +45,13 @@ class Gateway:
             status, code = self.refusal
             body = f"<Error><Code>{code}</Code><Message>closed for maintenance</Message></Error>".encode()
         else:
-            behind = http.client.HTTPConnection(self._behind, timeout=30)
+            upstream = http.client.HTTPConnection(self._upstream, timeout=30)
             try:
-                behind.request("GET", request.path)
-                answer = behind.getresponse()
+                upstream.request("GET", request.path)
+                answer = upstream.getresponse()
                 status, body = answer.status, answer.read()
             finally:
-                behind.close()
+                upstream.close()
         request.send_response(status)
         request.send_header("Content-Type", "application/xml")
         request.send_header("Content-Length", str(len(body)))

@@ -56,13 +56,13 @@ class Services:
         self._processes[name] = self._start(name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL, as when its machine goes. Of the code server that is not its runs."""
+        """SIGKILL, as when the machine fails. Runs that a code server started are not killed."""
         self._processes[name].kill()
         self._processes[name].wait()
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
-        """SIGSTOP, and SIGCONT at the end; it may be killed meanwhile."""
+        """SIGSTOP, and SIGCONT at the end; the process may be killed in between."""
         process = self._processes[name]
         process.send_signal(signal.SIGSTOP)
         try:
@@ -78,7 +78,7 @@ class Services:
         assert "errors" not in document, document["errors"]
         return document["data"]
 
-    # Asking for work
+    # Launching runs
 
     def launch_backfill(self, asset: str, partitions: list[str]) -> str:
         answer = self.query(
@@ -90,11 +90,11 @@ class Services:
         return answer["backfillId"]
 
     def launch_report(self, asset: str) -> str:
-        """An asset without partitions and checks."""
+        """Launch a run of an asset without partitions and checks."""
         return self._launch(asset, [], {}, [])
 
     def launch_run(self, asset: str, partition: str, config: Mapping[str, Any] | None = None) -> str:
-        """One partition, as the Materialize button asks for it."""
+        """Launch a run of one partition, as the Materialize button does."""
         run_config = {"ops": {asset.replace("/", "__"): {"config": config}}} if config else {}
         checks = [{"assetKey": _key(asset), "name": "complete"}]
         return self._launch(asset, checks, run_config, [{"key": "dagster/partition", "value": partition}])
@@ -129,10 +129,10 @@ class Services:
         )["startSensor"]
         assert answer["__typename"] == "Sensor", answer
 
-    # What became of it
+    # Reading results
 
     def finished_backfill(self, backfill_id: str, *, seconds: float = 150) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
+        def poll() -> dict[str, Any] | None:
             answer = self.query(
                 """query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
                      status error { message } runs(limit: 50) { runId status tags { key value } }
@@ -142,10 +142,10 @@ class Services:
             )["partitionBackfillOrError"]
             return answer if answer["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
 
-        return wait_for(look, f"the end of backfill {backfill_id}", seconds=seconds)
+        return wait_for(poll, f"the end of backfill {backfill_id}", seconds=seconds)
 
     def finished_run(self, run_id: str) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
+        def poll() -> dict[str, Any] | None:
             answer = self.query(
                 """query ($id: ID!) { runOrError(runId: $id) { ... on Run {
                      runId status tags { key value } } } }""",
@@ -153,7 +153,7 @@ class Services:
             )["runOrError"]
             return answer if answer["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
 
-        return wait_for(look, f"the end of run {run_id}", seconds=150)
+        return wait_for(poll, f"the end of run {run_id}", seconds=150)
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """Newest first."""
@@ -164,7 +164,7 @@ class Services:
         )["sensorOrError"]["sensorState"]["ticks"]
 
     def partitions(self, asset: str) -> dict[str, str]:
-        """Every day of the asset that is not missing, with its status as the UI paints it."""
+        """Every day of the asset that is not missing, with the status that the UI shows."""
         node = self._node(
             asset,
             "assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } }",
@@ -175,28 +175,28 @@ class Services:
         return self._node(asset, "partitionStats { numMaterialized numFailed numMaterializing }")["partitionStats"]
 
     def checks(self, asset: str) -> dict[str, str]:
-        """The state of ``complete`` of every day that has one; outdated evaluations have none."""
+        """The state of ``complete`` for every day with a current evaluation."""
         node = self._node(
             asset,
             """assetChecksOrError { ... on AssetChecks { checks { name partitionStatuses {
                  ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } }""",
         )
-        [check] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == "complete"]
+        [check] = [entry for entry in node["assetChecksOrError"]["checks"] if entry["name"] == "complete"]
         return _by_day(check["partitionStatuses"]["ranges"])
 
     def unpartitioned_check(self, asset: str, name: str) -> str | None:
-        """The state of a check that judges the asset as a whole; None for an outdated one."""
+        """The state of a check without partitions; None if its evaluation is outdated."""
         node = self._node(
             asset,
             """assetChecksOrError { ... on AssetChecks { checks { name
                  executionForLatestMaterialization { status } } } }""",
         )
-        [check] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == name]
+        [check] = [entry for entry in node["assetChecksOrError"]["checks"] if entry["name"] == name]
         execution = check["executionForLatestMaterialization"]
         return execution and execution["status"]
 
     def check_execution(self, asset: str, partition: str) -> dict[str, Any]:
-        """The latest of ``complete`` for one partition."""
+        """The latest execution of ``complete`` for one partition."""
         [execution] = self.query(
             """query ($key: AssetKeyInput!, $partition: String!) {
                  assetCheckExecutions(assetKey: $key, checkName: "complete", partition: $partition, limit: 1) {
@@ -215,10 +215,10 @@ class Services:
         return self._events(asset, "assetObservations", partition)
 
     def _events(self, asset: str, field: str, partition: str | None) -> list[dict[str, Any]]:
-        narrowed = f'partitions: ["{partition}"], ' if partition else ""
+        partitions_argument = f'partitions: ["{partition}"], ' if partition else ""
         node = self._node(
             asset,
-            f"""{field}({narrowed}limit: 10) {{ runId partition tags {{ key value }}
+            f"""{field}({partitions_argument}limit: 10) {{ runId partition tags {{ key value }}
                 metadataEntries {{ label ... on IntMetadataEntry {{ intRepr }}
                 ... on FloatMetadataEntry {{ floatValue }}
                 ... on TextMetadataEntry {{ text }} ... on MarkdownMetadataEntry {{ mdStr }}
@@ -245,12 +245,12 @@ def tags_of(event: Mapping[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in event["tags"]}
 
 
-def wait_for(look: Callable[[], T | None], what: str, *, seconds: float) -> T:
+def wait_for(poll: Callable[[], T | None], what: str, *, seconds: float) -> T:
     deadline = time.monotonic() + seconds
-    while (found := look()) is None:
+    while (result := poll()) is None:
         assert time.monotonic() < deadline, f"{what} did not come within {seconds:g} s"
         time.sleep(0.25)
-    return found
+    return result
 
 
 @contextmanager
@@ -261,7 +261,7 @@ def running_services(
     dagster_yaml: str = _DAGSTER_YAML,
     programs: Path = Path(sys.executable).parent,
 ) -> Iterator[Services]:
-    """Start the three services with ``home`` as DAGSTER_HOME; all are ended, with their runs.
+    """Start the three services with ``home`` as DAGSTER_HOME; at the end, stop them and their runs.
 
     ``programs`` is the folder of the environment's executables.
     """
@@ -321,15 +321,15 @@ def _loaded(services: Services) -> bool | None:
              locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
     )["workspaceOrError"]["locationEntries"]
     for entry in entries:
-        found = entry["locationOrLoadError"]
-        if found:
-            assert found["__typename"] == "RepositoryLocation", found
+        location = entry["locationOrLoadError"]
+        if location:
+            assert location["__typename"] == "RepositoryLocation", location
             return True
     return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The group: a code server's runs are its children."""
+    """End the whole process group: a code server's runs are its children."""
     for sign, seconds in ((signal.SIGTERM, 3), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, sign)
@@ -342,7 +342,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _by_day(ranges: list[dict[str, str]]) -> dict[str, str]:
-    return {day: each["status"] for each in ranges for day in days(each["startKey"], each["endKey"])}
+    return {day: span["status"] for span in ranges for day in days(span["startKey"], span["endKey"])}
 
 
 def _key(asset: str) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """The contract of every name in dagster_internals, on a real instance: an upgrade that breaks one fails here."""
 
-# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
 import re
 import signal
@@ -43,7 +43,7 @@ PRIVATE = re.compile(r"\bdagster\._\w+")
     can_subset=True,
 )
 def archive(context: dg.AssetExecutionContext) -> Any:
-    """Materializes its partition, and fails where the run's tag says so."""
+    """Materializes its partition, or fails if the run has the tag ``fail``."""
     if "fail" in context.run.tags:
         raise dg.Failure("refused", allow_retries=False)
     context.log_event(dg.AssetMaterialization(KEY, partition=context.partition_key))
@@ -69,13 +69,13 @@ def graph() -> internals.AssetGraph:
     return dg.Definitions([archive]).resolve_asset_graph()
 
 
-def test_no_other_module_names_a_private_module_of_dagster() -> None:
-    naming = {
+def test_no_other_module_mentions_a_private_module_of_dagster() -> None:
+    modules = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "lakehouse_assets").rglob("*.py")
         if PRIVATE.search(path.read_text(encoding="utf-8"))
     }
-    assert naming == {"lakehouse_assets/orchestration/dagster_internals.py"}
+    assert modules == {"lakehouse_assets/orchestration/dagster_internals.py"}
 
 
 def test_every_exported_name_is_in_a_test_of_this_module() -> None:
@@ -83,7 +83,7 @@ def test_every_exported_name_is_in_a_test_of_this_module() -> None:
     assert [name for name in internals.__all__ if f"internals.{name}" not in text] == []
 
 
-def test_the_latest_materialization_of_each_partition_is_found(instance: dg.DagsterInstance) -> None:
+def test_the_latest_materialization_of_each_partition_is_returned(instance: dg.DagsterInstance) -> None:
     assert internals.latest_materializations(instance, KEY, {"2024-03-01"}) == {}
     first = _run(instance, "2024-03-01")
     second = _run(instance, "2024-03-01")
@@ -107,7 +107,7 @@ def test_a_forgotten_partition_status_is_computed_anew(instance: dg.DagsterInsta
     assert record.asset_entry.cached_status is None
 
 
-def test_the_last_evaluation_of_a_check_is_found(instance: dg.DagsterInstance) -> None:
+def test_the_last_evaluation_of_a_check_is_returned(instance: dg.DagsterInstance) -> None:
     assert internals.last_check_evaluation(instance, CHECK) is None
     _run(instance, "2024-03-01")
     evaluation = internals.last_check_evaluation(instance, CHECK)
@@ -117,7 +117,7 @@ def test_the_last_evaluation_of_a_check_is_found(instance: dg.DagsterInstance) -
     assert internals.last_check_evaluation(instance, CHECK) == evaluation
 
 
-# Dagster's own factory of backfills calls it.
+# Dagster's own factory of backfills calls the deprecated function.
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
 def test_a_running_backfill_of_assets_is_described(instance: dg.DagsterInstance, graph: internals.AssetGraph) -> None:
     assert list(internals.running_asset_backfills(instance, graph)) == []
@@ -216,7 +216,7 @@ def test_the_daemon_runs_as_a_module() -> None:
     assert "--workspace" in done.stdout
 
 
-def test_a_code_server_says_when_it_serves(tmp_path: Path) -> None:
+def test_a_code_server_reports_when_it_is_serving(tmp_path: Path) -> None:
     code, socket = tmp_path / "served.py", tmp_path / "s.sock"
     code.write_text("import dagster as dg\ndefs = dg.Definitions()\n")
     assert not internals.is_code_server_serving(socket)

@@ -1,4 +1,4 @@
-"""The code location: what it defines, what it needs to load, and what it says when it cannot."""
+"""The code location: what it defines, what it needs to load, and its error messages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GROUPS = {
     "binance/cm/klines/daily": "binance/cm",
     "binance/cm/aggTrades/daily": "binance/cm",
 }
-"""Archive assets of the packaged matrix. Renaming one orphans its history: change this on purpose."""
+"""Archive assets of the packaged matrix. Renaming one orphans its history: change this only on purpose."""
 
 MATRIX = """\
 datasets:
@@ -57,7 +57,7 @@ datasets:
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("Something reached for the network.")
+        raise AssertionError("The code location opened a network connection.")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -91,7 +91,7 @@ def _is_dataset(key: dg.AssetKey) -> bool:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_definitions_load_with_nothing_set_and_without_a_network() -> None:
+def test_definitions_load_without_settings_and_without_a_network() -> None:
     dg.Definitions.validate_loadable(load())
 
 
@@ -112,7 +112,7 @@ def test_dagster_validates_the_workspace_in_an_empty_environment(tmp_path: Path)
 # What is defined
 
 
-def test_the_packaged_matrix_makes_these_assets() -> None:
+def test_the_packaged_matrix_defines_these_assets() -> None:
     assert {name: node.group_name for name, node in archive_nodes(load()).items()} == GROUPS
 
 
@@ -141,11 +141,11 @@ def test_partitions_are_the_periods_that_the_exchange_publishes() -> None:
     assert daily.get_first_partition_key() == "2024-01-01"
     assert monthly.get_first_partition_key() == "2024-01"
     assert ended.get_last_partition_key() == "2023-10-23"
-    assert {each.timezone for each in (daily, monthly, ended)} == {"UTC"}
+    assert {partitions.timezone for partitions in (daily, monthly, ended)} == {"UTC"}
 
 
 @pytest.mark.usefixtures("matrix")
-def test_another_matrix_makes_other_assets() -> None:
+def test_another_matrix_defines_other_assets() -> None:
     assert set(archive_nodes(load())) == {
         "binance/um/metrics/daily",
         "binance/um/fundingRate/monthly",
@@ -164,7 +164,7 @@ def test_there_is_one_discovery_sensor_per_exchange_and_it_is_off_until_started(
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("true", "RUNNING"), ("false", "STOPPED"), ("", "STOPPED")])
-def test_sensors_run_by_default_where_the_setting_says_so(
+def test_sensors_run_by_default_if_the_setting_says_so(
     setting: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SENSORS_RUNNING", setting)
@@ -191,7 +191,7 @@ def test_secrets_are_named_in_the_definitions_but_not_written_there(monkeypatch:
             assert name in text
 
 
-def test_resources_take_their_values_where_a_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources_read_their_values_when_a_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUCKET": "early", "ACCESS_KEY_ID": "early", "SECRET_ACCESS_KEY": "early"}.items():
         monkeypatch.setenv(f"LAKEHOUSE_LAKE_{name}", value)
     resources = load().resources
@@ -212,7 +212,7 @@ def test_a_run_without_a_lake_says_which_variable_is_missing() -> None:
         dg.build_resources({"lake": load().resources["lake"]}).__enter__()
 
 
-# What a user wrote wrong
+# Invalid settings and matrices
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_run_without_a_lake_says_which_variable_is_missing() -> None:
         ("", "matrix.yaml"),
     ],
 )
-def test_a_bad_matrix_is_one_line(matrix: Path, text: str, complaint: str) -> None:
+def test_an_invalid_matrix_is_reported_in_one_line(matrix: Path, text: str, complaint: str) -> None:
     matrix.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as raised:
         defs()
@@ -234,36 +234,36 @@ def test_a_bad_matrix_is_one_line(matrix: Path, text: str, complaint: str) -> No
     assert "\n" not in message
 
 
-def test_a_matrix_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_matrix_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAKEHOUSE_MATRIX", str(tmp_path / "none.yaml"))
     with pytest.raises(InputError, match=r"none\.yaml cannot be read: No such file"):
         defs()
 
 
 def _bad_values() -> list[tuple[str, str]]:
-    """Every variable whose value is checked on reading, with one that it cannot have."""
+    """Every variable whose value is validated on reading, with an invalid value."""
     bad = {
         "BUCKET": "no bucket",
         "ENDPOINT_URL": "ftp://example.org",
         "REGION": "eu west",
     }
-    found = []
+    cases = []
     for group in (LakeSettings, SourceSettings, SyncSettings, DiscoverySettings, SpendingSettings):
         prefix = str(group.model_config.get("env_prefix"))
         for field, info in group.model_fields.items():
             kinds = set(typing.get_args(info.annotation)) or {info.annotation}
             text = {Word, Profile, Token, SecretKey, KeyId} & kinds
             if text:
-                found.append((f"{prefix}{field}".upper(), "of\ttwo"))
+                cases.append((f"{prefix}{field}".upper(), "of\ttwo"))
             elif field.upper() in bad:
-                found.append((f"{prefix}{field}".upper(), bad[field.upper()]))
+                cases.append((f"{prefix}{field}".upper(), bad[field.upper()]))
             elif not kinds & {str, SecretStr, Path}:
-                found.append((f"{prefix}{field}".upper(), "not-a-value"))
-    return found
+                cases.append((f"{prefix}{field}".upper(), "not-a-value"))
+    return cases
 
 
 @pytest.mark.parametrize(("variable", "value"), _bad_values())
-def test_a_setting_that_cannot_be_used_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError) as raised:
         defs()
@@ -298,13 +298,13 @@ def test_half_a_credential_or_a_dotted_prefix_is_refused(monkeypatch: pytest.Mon
         load_settings().lake.lake()
 
 
-def test_a_scratch_folder_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_scratch_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAKEHOUSE_SYNC_SCRATCH_DIR", str(tmp_path / "none"))
     with pytest.raises(InputError, match="LAKEHOUSE_SYNC_SCRATCH_DIR"):
         load_settings().sync.options()
 
 
-def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, _ in _bad_values():
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("LAKEHOUSE_MATRIX", "")

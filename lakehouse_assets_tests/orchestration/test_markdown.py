@@ -1,4 +1,4 @@
-"""Markdown tables: whatever a cell holds, its row keeps its number of cells."""
+"""Markdown tables: whatever a cell contains, its row keeps its number of cells."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_lines_are_escaped_one_by_one() -> None:
     assert lines("a|b", "c\nd") == "a\\|b<br>c d"
 
 
-def test_nothing_is_an_empty_cell() -> None:
+def test_none_is_an_empty_cell() -> None:
     assert table(("a", "b"), [(None, 0)]).splitlines()[2] == "|  | 0 |"
 
 

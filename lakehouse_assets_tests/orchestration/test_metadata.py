@@ -19,7 +19,7 @@ from lakehouse_assets.orchestration.metadata import failure_table
         ("SomethingNew", "Materialize the partition again."),
     ],
 )
-def test_the_advice_follows_from_the_code_and_not_from_the_reason(code: str, advice: str) -> None:
+def test_the_advice_depends_on_the_code_and_not_on_the_reason(code: str, advice: str) -> None:
     failure = Failure("a.zip", "failed", "NoSuchBucket and AccessDenied and SlowDown are words here", code)
     counts = dict.fromkeys(("present", "copied", "skipped", "failed", "withdrawn", "sidecars_copied", "retries"), 0)
     report = PeriodReport(

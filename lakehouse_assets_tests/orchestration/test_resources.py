@@ -133,7 +133,7 @@ FIELDS: list[tuple[str, dict[str, Any], list[tuple[str, Read, Any]]]] = [
         [
             ("boto3", lambda b: b.boto3_client().meta.endpoint_url, "http://s3.eu-west-1.amazonaws.com"),
             ("obstore", lambda b: store(b).config["endpoint"], "http://s3.eu-west-1.amazonaws.com"),
-            ("obstore's leave", lambda b: store(b).client_options["allow_http"], "true"),
+            ("obstore's permission", lambda b: store(b).client_options["allow_http"], "true"),
             ("s5cmd", lambda b: argument(b, "--endpoint-url"), "http://s3.eu-west-1.amazonaws.com"),
         ],
     ),
@@ -189,14 +189,14 @@ def broken(world: World) -> Iterator[Gateway]:
         yield gateway
 
 
-def test_boto3_tries_as_often_as_it_was_told(broken: Gateway) -> None:
+def test_boto3_makes_the_configured_number_of_attempts(broken: Gateway) -> None:
     made = bucket(endpoint_url=broken.endpoint_url, max_attempts=3)
     with pytest.raises(botocore.exceptions.ClientError):
         made.boto3_client().list_objects_v2(Bucket="lake", Prefix="x")
     assert len(broken.listed) == 3
 
 
-def test_obstore_tries_as_often_as_it_was_told(broken: Gateway) -> None:
+def test_obstore_makes_the_configured_number_of_attempts(broken: Gateway) -> None:
     made = bucket(endpoint_url=broken.endpoint_url, max_attempts=3)
     with pytest.raises(BaseError):
         obstore.list_with_delimiter(made.object_store(), "x")
@@ -209,12 +209,12 @@ def test_half_of_a_credential_is_refused(given: str) -> None:
         bucket(**dict.fromkeys(KEYS) | {given: "x"})
 
 
-def test_plain_http_beyond_loopback_needs_leave() -> None:
+def test_plain_http_beyond_loopback_needs_permission() -> None:
     with pytest.raises(InputError, match="plain HTTP"):
         bucket(use_ssl=False)
 
 
-def test_an_exchange_says_where_its_bucket_is_unless_the_resource_does() -> None:
+def test_region_and_endpoint_of_the_source_are_the_exchange_s_unless_the_resource_sets_them() -> None:
     binance = exchange_named("binance")
     own = SourceResource(s3=S3Resource(use_unsigned_session=True)).bucket(binance)
     assert (own.name, own.region, own.endpoint_url, own.anonymous) == (

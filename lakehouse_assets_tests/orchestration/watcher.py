@@ -43,7 +43,7 @@ def resources_of(world: World) -> dict[str, Any]:
 
 
 class Watcher:
-    """Ticks one exchange's sensor as the daemon does: the cursor goes from tick to tick."""
+    """Evaluates one exchange's sensor as the daemon does: each tick gets the cursor of the one before."""
 
     def __init__(self, world: World, gateway: Gateway, instance: dg.DagsterInstance) -> None:
         self.world = world
@@ -71,14 +71,14 @@ class Watcher:
         return list(result.run_requests)
 
     def sensor(self, *entries: DatasetEntry) -> dg.SensorDefinition:
-        """The same one from tick to tick, as in a code server that goes on."""
+        """The same sensor for all ticks, as in a code server that keeps running."""
         key = (entries, tuple(self.settings.items()))
         if key not in self._sensors:
             self._sensors[key] = self._built(*entries)
         return self._sensors[key]
 
     def restart(self) -> None:
-        """The code server starts anew; what a sensor remembers in memory is gone."""
+        """Restart the code server: a sensor loses what it has in memory."""
         self._sensors.clear()
 
     def _built(self, *entries: DatasetEntry) -> dg.SensorDefinition:
@@ -91,7 +91,7 @@ class Watcher:
         )
 
     def settle(self, *entries: DatasetEntry) -> list[dg.RunRequest]:
-        """The requests once the listing was quiet for long enough."""
+        """The requests once the listing has settled."""
         assert self.tick(*entries) == []
         return self.tick(*entries, later=SETTLE)
 
@@ -103,10 +103,10 @@ class Watcher:
         )
 
     def obey(self, entry: DatasetEntry, *requests: dg.RunRequest) -> None:
-        """Do what the runs would do, and let them have succeeded."""
+        """Sync the requested periods and add successful runs of the requests."""
         for request in requests:
-            [what] = periods([request])
-            first, _, last = what.partition("..")
+            [requested] = periods([request])
+            first, _, last = requested.partition("..")
             self.world.engine().sync(scope(entry, first, last or None))
             self.run(request, dg.DagsterRunStatus.SUCCESS)
 
@@ -116,12 +116,12 @@ class Watcher:
 
 
 def periods(requests: Sequence[dg.RunRequest]) -> list[str]:
-    """What each run was asked for: ``2024-03-04``, or ``2024-03-01..2024-03-04``."""
+    """The periods of each request: ``2024-03-04``, or ``2024-03-01..2024-03-04``."""
     return [request.partition_key or "..".join(request.tags[tag] for tag in RANGE_TAGS) for request in requests]
 
 
 def days_of(text: str) -> list[str]:
-    """The days of one of :func:`periods`."""
+    """The days of one text of :func:`periods`."""
     first, _, last = text.partition("..")
     return days(first, last or first)
 

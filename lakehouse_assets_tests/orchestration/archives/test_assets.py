@@ -1,4 +1,4 @@
-"""Archive assets on a real instance: a partition is green only when it is whole (key and range runs)."""
+"""Archive assets on a real instance: a partition is materialized only when it is complete (key and range runs)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ FIRST, BAD, LAST = "2024-03-01", "2024-03-03", "2024-03-05"
 
 
 def evaluations(runner: Runner, result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
-    """Of the check `complete`, as stored: the result of a failed run does not have them."""
+    """Evaluations of the check `complete` from the event log: the result of a failed run does not have them."""
     logs = runner.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    found = [log.dagster_event.event_specific_data for log in logs]
-    return [evaluation for evaluation in found if evaluation.check_name == "complete"]
+    logged = [log.dagster_event.event_specific_data for log in logs]
+    return [evaluation for evaluation in logged if evaluation.check_name == "complete"]
 
 
 def statuses(runner: Runner, result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
     return {e.partition: (e.passed, e.severity) for e in evaluations(runner, result)}
 
 
-def test_a_whole_partition_is_materialized_with_its_figures(runner: Runner, world: World) -> None:
+def test_a_complete_partition_is_materialized_with_its_figures(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], [FIRST])
     result = runner.run(entry, FIRST)
@@ -56,9 +56,7 @@ def test_a_whole_partition_is_materialized_with_its_figures(runner: Runner, worl
 
 
 @pytest.mark.parametrize("as_range", [False, True])
-def test_a_partition_that_is_not_whole_is_not_materialized_and_fails(
-    runner: Runner, world: World, as_range: bool
-) -> None:
+def test_an_incomplete_partition_is_not_materialized_and_fails(runner: Runner, world: World, as_range: bool) -> None:
     entry = world.entry()
     key, _other = world.publish(["BTCUSDT", "ETHUSDT"], [BAD])
     with world.refused_writes(key):
@@ -72,7 +70,7 @@ def test_a_partition_that_is_not_whole_is_not_materialized_and_fails(
     assert "what to do" in evaluation.metadata["failures"].value
 
 
-def test_in_a_range_with_one_bad_day_that_day_alone_is_not_green(runner: Runner, world: World) -> None:
+def test_in_a_range_with_one_bad_day_only_that_day_is_not_materialized(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], days(FIRST, LAST))
     with world.refused_writes(world.key("ETHUSDT", BAD)):
@@ -105,7 +103,7 @@ def test_a_failed_step_is_not_retried_by_dagster(runner: Runner, world: World) -
 
 
 @pytest.mark.parametrize("as_range", [False, True])
-def test_what_is_not_published_stays_missing_and_only_warns(runner: Runner, world: World, as_range: bool) -> None:
+def test_an_unpublished_period_stays_missing_and_only_warns(runner: Runner, world: World, as_range: bool) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], [FIRST])
     result = runner.run(entry, *(("2024-03-01", "2024-03-02") if as_range else ("2024-03-02",)))
@@ -114,16 +112,16 @@ def test_what_is_not_published_stays_missing_and_only_warns(runner: Runner, worl
     assert statuses(runner, result)["2024-03-02"] == (False, dg.AssetCheckSeverity.WARN)
 
 
-def test_a_narrowed_run_records_an_observation_until_the_period_is_whole(runner: Runner, world: World) -> None:
+def test_a_partial_run_records_an_observation_until_the_period_is_complete(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], [FIRST])
-    narrowed = runner.run(entry, FIRST, symbols=[world.symbol("BTCUSDT")], mode="direct")
-    assert narrowed.success
+    partial = runner.run(entry, FIRST, symbols=[world.symbol("BTCUSDT")], mode="direct")
+    assert partial.success
     assert runner.materialized(entry) == []
-    [observation] = narrowed.asset_observations_for_node(narrowed.job_def.nodes[0].name)
+    [observation] = partial.asset_observations_for_node(partial.job_def.nodes[0].name)
     assert observation.partition == FIRST
     assert observation.metadata["objects_copied"].value == 1
-    [evaluation] = evaluations(runner, narrowed)
+    [evaluation] = evaluations(runner, partial)
     assert not evaluation.passed
 
     rest = runner.run(entry, FIRST, symbols=[world.symbol("ETHUSDT")], intervals=["1m"])
@@ -131,7 +129,7 @@ def test_a_narrowed_run_records_an_observation_until_the_period_is_whole(runner:
     assert runner.materialized(entry) == [FIRST]
 
 
-def test_the_check_names_the_materialization_that_it_judged(runner: Runner, world: World) -> None:
+def test_the_check_refers_to_the_materialization_that_it_evaluated(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], [FIRST])
     result = runner.run(entry, FIRST)
@@ -140,7 +138,7 @@ def test_the_check_names_the_materialization_that_it_judged(runner: Runner, worl
     assert evaluation.target_materialization_data.storage_id == record.storage_id
 
 
-def test_the_check_alone_moves_nothing_and_names_what_is_missing(runner: Runner, world: World) -> None:
+def test_a_run_of_the_check_alone_copies_nothing_and_names_the_missing_object(runner: Runner, world: World) -> None:
     entry = world.entry()
     [key] = world.publish(["BTCUSDT"], [FIRST])
     asset = build_archive_asset(entry, "s3://lake")
@@ -195,7 +193,7 @@ def test_one_line_per_partition_is_logged_and_none_per_object(runner: Runner, wo
     assert not [r for r in records if ".zip" in r.message]
 
 
-def test_strays_and_a_refused_mode_are_told_once_in_the_run_log(runner: Runner, world: World) -> None:
+def test_an_unrecognized_key_is_logged_once_per_run(runner: Runner, world: World) -> None:
     [key] = world.publish(["BTCUSDT"], [FIRST])
     world.put(f"{key.rsplit('-', 3)[0]}-2024-03-02-draft.zip", b"stray", sidecar=False)
     result = runner.run(world.entry(), FIRST, LAST)
@@ -204,7 +202,7 @@ def test_strays_and_a_refused_mode_are_told_once_in_the_run_log(runner: Runner, 
     assert "2024-03-02-draft.zip': its name is not of the data set's form" in notes[0]
 
 
-def test_the_asset_carries_what_a_reader_of_the_graph_wants(world: World) -> None:
+def test_the_asset_has_its_group_kinds_description_owners_pool_and_backfill_policy(world: World) -> None:
     asset = build_archive_asset(world.entry(partitions_per_run=7), "s3://lake/p")
     spec = asset.get_asset_spec(dg.AssetKey(["binance", "um", "klines", "daily"]))
     assert spec.group_name == "binance/um"
@@ -216,18 +214,18 @@ def test_the_asset_carries_what_a_reader_of_the_graph_wants(world: World) -> Non
     assert asset.backfill_policy.max_partitions_per_run == 7
 
 
-def test_a_listing_that_lacks_much_turns_nothing_green_and_says_what_is_wrong(runner: Runner, world: World) -> None:
+def test_an_implausible_listing_fails_all_periods_and_the_check_says_why(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["AUSDT", "BUSDT", "CUSDT", "DUSDT"], days(FIRST, LAST))
     assert runner.run(entry, FIRST, LAST).success
-    troubled = copy(world)
-    with edited(world.source, without("<Key>")) as troubled.source:
-        outage = Runner(troubled, runner.instance).run(entry, FIRST, LAST)
+    faulty = copy(world)
+    with edited(world.source, without("<Key>")) as faulty.source:
+        outage = Runner(faulty, runner.instance).run(entry, FIRST, LAST)
         assert not outage.success
-        accepted = Runner(troubled, runner.instance).run(entry, FIRST, LAST, accept_withdrawals=True)
-    told = evaluations(runner, outage)
+        accepted = Runner(faulty, runner.instance).run(entry, FIRST, LAST, accept_withdrawals=True)
+    failed = evaluations(runner, outage)
     assert statuses(runner, outage) == dict.fromkeys(days(FIRST, LAST), (False, dg.AssetCheckSeverity.ERROR))
-    assert {e.description.partition(" that were")[0] for e in told} == {
+    assert {e.description.partition(" that were")[0] for e in failed} == {
         f"Listing {entry.dataset.source_url} lacks 4 of 4 objects"
     }
     assert accepted.success

@@ -1,4 +1,4 @@
-"""Backfills, single runs and the discovery sensor on real services, asked and read as the UI does.
+"""Backfills, single runs and the discovery sensor on real services, driven as the UI does.
 
 One deployment serves the whole file. The backfill is launched first and read last: the daemon's
 backfill loop takes 30 s, and the other tests use that time.
@@ -20,7 +20,7 @@ from lakehouse_assets_tests.orchestration.services import Services, running_serv
 from lakehouse_assets_tests.world import KLINES, World, body_of, days
 
 METRICS = "binance/um/metrics/daily"
-FOLLOWED = "binance/spot/klines/daily"
+TRACKED = "binance/spot/klines/daily"
 SENSOR = "binance_discovery"
 
 WEEK = days("2024-03-01", "2024-03-07")
@@ -29,13 +29,13 @@ GOOD = [day for day in WEEK if day not in {BAD, UNPUBLISHED, UNPUBLISHED_BESIDE_
 PARTITIONS_PER_RUN = 3
 
 _TODAY = datetime.now(UTC).date()
-FOLLOWED_DAYS = [str(_TODAY - timedelta(days=2)), str(_TODAY - timedelta(days=1))]
-"""The last two days that were over when the tests began: midnight may fall between two of them."""
+TRACKED_DAYS = [str(_TODAY - timedelta(days=2)), str(_TODAY - timedelta(days=1))]
+"""The last two days that had ended when the tests began: midnight may pass between two tests."""
 
 
 @dataclass
 class Deployment:
-    """The services, the world that they serve, and the backfill that was launched on them."""
+    """The services, the world that they use, and the backfill that was launched on them."""
 
     services: Services
     world: World
@@ -52,7 +52,7 @@ def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -
         "datasets": [
             {"dataset": KLINES, "intervals": ["1m"], "symbols": symbols, "partitions_per_run": PARTITIONS_PER_RUN},
             {"dataset": METRICS, "symbols": symbols},
-            {"dataset": FOLLOWED, "intervals": ["1m"], "symbols": symbols, "follow_from": FOLLOWED_DAYS[0]},
+            {"dataset": TRACKED, "intervals": ["1m"], "symbols": symbols, "follow_from": TRACKED_DAYS[0]},
         ]
     }
     (home / "matrix.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
@@ -82,32 +82,32 @@ def services(deployment: Deployment) -> Services:
 
 @pytest.fixture(scope="module")
 def backfill(deployment: Deployment) -> dict[str, Any]:
-    """The backfill once it is over."""
+    """The backfill once it has ended."""
     return deployment.services.finished_backfill(deployment.backfill_id)
 
 
 @pytest.fixture(scope="module")
 def healed(deployment: Deployment, backfill: dict[str, Any]) -> dict[str, Any]:
-    """A run of the bad day alone, after the lake takes its writes again."""
+    """A run of the bad day alone, once the lake accepts its writes again."""
     deployment.refusal.close()
     return deployment.services.finished_run(deployment.services.launch_run(KLINES, BAD))
 
 
-# Meanwhile: single partitions and the sensor
+# While the backfill runs: single partitions and the sensor
 
 
-def test_the_sensor_finds_new_periods_and_one_run_makes_them_green(deployment: Deployment) -> None:
+def test_the_sensor_requests_one_run_for_new_periods_and_it_materializes_them(deployment: Deployment) -> None:
     services, world = deployment.services, deployment.world
-    first_day, day = FOLLOWED_DAYS
+    first_day, day = TRACKED_DAYS
     first = wait_for(lambda: _done(services.ticks(SENSOR)), "a first tick", seconds=150)
     assert (first["status"], first["skipReason"]) == ("SKIPPED", "Nothing new."), first["error"]
 
-    world.publish(["BTCUSDT", "ETHUSDT"], [first_day, day], dataset=FOLLOWED)
+    world.publish(["BTCUSDT", "ETHUSDT"], [first_day, day], dataset=TRACKED)
     tick = wait_for(
         lambda: next((tick for tick in services.ticks(SENSOR) if tick["runIds"]), None), "a request", seconds=150
     )
     [run_id], [run_key] = tick["runIds"], tick["runKeys"]
-    assert run_key.startswith(f"{FOLLOWED}@{first_day}..{day}@")
+    assert run_key.startswith(f"{TRACKED}@{first_day}..{day}@")
     run = services.finished_run(run_id)
     assert run["status"] == "SUCCESS"
     assert {
@@ -116,13 +116,13 @@ def test_the_sensor_finds_new_periods_and_one_run_makes_them_green(deployment: D
         "dagster/sensor_name": SENSOR,
         "lakehouse/attempt": "1",
     }.items() <= tags_of(run).items()
-    assert services.partitions(FOLLOWED) == {first_day: "MATERIALIZED", day: "MATERIALIZED"}
-    assert services.checks(FOLLOWED) == {first_day: "SUCCEEDED", day: "SUCCEEDED"}
-    # The sensor records it, the run repeats it: it is never shown as open or outdated.
-    assert services.unpartitioned_check(FOLLOWED, "published") in {"SUCCEEDED", "FAILED"}
+    assert services.partitions(TRACKED) == {first_day: "MATERIALIZED", day: "MATERIALIZED"}
+    assert services.checks(TRACKED) == {first_day: "SUCCEEDED", day: "SUCCEEDED"}
+    # The sensor records this check and the run repeats it: the UI never shows it as open or outdated.
+    assert services.unpartitioned_check(TRACKED, "published") in {"SUCCEEDED", "FAILED"}
 
 
-def test_the_materialize_button_makes_one_partition_green(deployment: Deployment) -> None:
+def test_the_materialize_button_materializes_one_partition(deployment: Deployment) -> None:
     services, day = deployment.services, "2024-03-01"
     deployment.world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=METRICS)
     run = services.finished_run(services.launch_run(METRICS, day))
@@ -135,7 +135,7 @@ def test_the_materialize_button_makes_one_partition_green(deployment: Deployment
     assert "dagster/backfill" not in event["tags"]
 
 
-def test_a_narrowed_run_observes_until_the_partition_is_whole(deployment: Deployment) -> None:
+def test_a_partial_run_records_an_observation_until_the_partition_is_complete(deployment: Deployment) -> None:
     services, world, day = deployment.services, deployment.world, "2024-03-02"
     world.publish(["BTCUSDT", "ETHUSDT"], [day], dataset=METRICS)
     config = {"symbols": [world.symbol("BTCUSDT")], "mode": "direct"}
@@ -169,7 +169,7 @@ def test_the_outlook_names_the_running_backfill(deployment: Deployment) -> None:
 # The backfill
 
 
-def test_in_a_backfill_with_one_bad_day_that_day_alone_failed(services: Services, backfill: dict[str, Any]) -> None:
+def test_a_backfill_with_one_bad_day_materializes_all_good_days(services: Services, backfill: dict[str, Any]) -> None:
     shown = services.partitions(KLINES)
     # Dagster shows every day of a failed run that was not materialized as failed; see the last test.
     assert shown.pop(UNPUBLISHED_BESIDE_BAD) == "FAILED"
@@ -213,13 +213,14 @@ def test_the_check_of_the_bad_day_names_the_object_and_what_to_do(
 def test_a_backfill_takes_as_few_runs_as_the_matrix_allows(backfill: dict[str, Any]) -> None:
     tags = [tags_of(run) for run in backfill["runs"]]
     ranges = sorted(
-        (each["dagster/asset_partition_range_start"], each["dagster/asset_partition_range_end"]) for each in tags
+        (run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"])
+        for run_tags in tags
     )
     assert ranges == [(WEEK[0], WEEK[2]), (WEEK[3], WEEK[5]), (WEEK[6], WEEK[6])]
     assert sorted(run["status"] for run in backfill["runs"]) == ["FAILURE", "SUCCESS", "SUCCESS"]
 
 
-def test_the_backfill_ends_and_counts_what_it_did(backfill: dict[str, Any]) -> None:
+def test_the_backfill_ends_and_counts_its_partitions(backfill: dict[str, Any]) -> None:
     assert backfill["status"] == "COMPLETED_FAILED"
     assert backfill["error"] is None
     [counts] = backfill["assetBackfillData"]["assetBackfillStatuses"]
@@ -243,7 +244,7 @@ def test_materializations_of_a_backfill_carry_its_tag_and_their_own_figures(
     assert "AccessDenied" in observed["metadata"]["failures"]
 
 
-def test_a_failed_day_becomes_green_with_a_later_run(services: Services, healed: dict[str, Any]) -> None:
+def test_a_failed_day_is_materialized_by_a_later_run(services: Services, healed: dict[str, Any]) -> None:
     assert healed["status"] == "SUCCESS"
     assert services.partitions(KLINES)[BAD] == "MATERIALIZED"
     assert services.checks(KLINES)[BAD] == "SUCCEEDED"
@@ -251,7 +252,7 @@ def test_a_failed_day_becomes_green_with_a_later_run(services: Services, healed:
     assert (event["metadata"]["objects_copied"], event["metadata"]["objects_skipped"]) == ("1", "1")
 
 
-def test_a_green_day_whose_rewritten_object_is_refused_is_no_longer_green(
+def test_a_materialized_day_fails_once_its_rewritten_object_is_refused(
     deployment: Deployment, healed: dict[str, Any]
 ) -> None:
     services, world, day = deployment.services, deployment.world, WEEK[0]
@@ -267,7 +268,7 @@ def test_a_green_day_whose_rewritten_object_is_refused_is_no_longer_green(
     assert target["runId"] == event["run_id"] != run["runId"]
 
 
-def test_a_day_that_failed_beside_another_is_missing_once_a_run_finds_it_unpublished(services: Services) -> None:
+def test_an_unpublished_day_shown_as_failed_is_missing_after_a_run_of_its_own(services: Services) -> None:
     run = services.finished_run(services.launch_run(KLINES, UNPUBLISHED_BESIDE_BAD))
     assert run["status"] == "SUCCESS"
     assert UNPUBLISHED_BESIDE_BAD not in services.partitions(KLINES)

@@ -1,4 +1,4 @@
-"""The spending guard of runs, and of what sensors start in a day."""
+"""The cost limits: of a run, and of all runs that sensors start in a day."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_first_line_of_a_run_is_its_estimate(runner: Runner, entry: DatasetE
     assert lines[0].startswith("To copy: 2 objects, ")
 
 
-def test_a_run_above_the_ceiling_copies_nothing_and_names_the_override(
+def test_a_run_above_the_cost_limit_copies_nothing_and_names_the_override(
     runner: Runner, world: World, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_BYTES", "100")
@@ -64,28 +64,28 @@ def test_a_run_above_the_ceiling_copies_nothing_and_names_the_override(
     assert runner.materialized(entry) == []
 
 
-@pytest.mark.parametrize("way", ["config", "tag"])
-def test_the_override_lets_it_through(
-    runner: Runner, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("override", ["config", "tag"])
+def test_the_override_permits_the_run(
+    runner: Runner, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch, override: str
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_DOLLARS", "0")
-    if way == "config":
+    if override == "config":
         assert runner.run(entry, DAY, allow_spending=True).success
     else:
         assert _run(runner, entry, {ALLOW_TAG: "true"}).success
     assert runner.materialized(entry) == [DAY]
 
 
-def test_what_sensors_start_in_a_day_stays_below_the_days_ceiling(
+def test_runs_that_sensors_start_stay_below_the_daily_cost_limit(
     runner: Runner, watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher.now = datetime.now(UTC).replace(hour=8)
     today = watcher.now.date()
-    every = [str(today - timedelta(days=number)) for number in (3, 2, 1)]
-    entry = world.entry(follow_from=every[0], partitions_per_run=1)
-    world.publish(["BTCUSDT"], every)
+    all_days = [str(today - timedelta(days=number)) for number in (3, 2, 1)]
+    entry = world.entry(follow_from=all_days[0], partitions_per_run=1)
+    world.publish(["BTCUSDT"], all_days)
     requests = watcher.settle(entry)
-    assert periods(requests) == every[::-1]
+    assert periods(requests) == all_days[::-1]
     monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1200")  # two objects of 400 B with their sidecars
     results = []
     for request in requests:
@@ -99,11 +99,11 @@ def test_what_sensors_start_in_a_day_stays_below_the_days_ceiling(
         assert watcher.tick(entry, later=SETTLE) == []
         assert "daily cost limit (LAKEHOUSE_SPENDING_DAILY_MAX_*) is reached" in watcher.reason
     watcher.now += timedelta(days=1)
-    [again] = [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]
-    assert (again.partition_key, again.tags["lakehouse/attempt"]) == (every[0], "2")
+    [retry] = [*watcher.tick(entry), *watcher.tick(entry, later=SETTLE)]
+    assert (retry.partition_key, retry.tags["lakehouse/attempt"]) == (all_days[0], "2")
 
 
-def test_a_run_that_a_person_started_is_not_counted_to_the_day(
+def test_a_run_that_a_person_started_does_not_count_towards_the_daily_cost_limit(
     runner: Runner, entry: DatasetEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1")
@@ -112,7 +112,7 @@ def test_a_run_that_a_person_started_is_not_counted_to_the_day(
     assert BYTES_TAG not in runner.instance.get_run_by_id(result.run_id).tags
 
 
-def test_the_override_is_for_every_period_of_a_range(
+def test_the_override_applies_to_every_period_of_a_range(
     runner: Runner, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_MAX_DOLLARS", "0")
@@ -140,7 +140,7 @@ def _run(
     ("exchange", "dataset"), [("binance", "binance/um/klines/daily"), ("htx", "htx/spot/trades/daily")]
 )
 @pytest.mark.parametrize("hour", [1, 17])
-def test_the_day_of_the_ceiling_is_that_of_utc_for_the_sensors_of_every_exchange(  # noqa: PLR0917
+def test_the_daily_cost_limit_uses_the_utc_day_for_every_exchange(  # noqa: PLR0917
     store: EmbeddedStore,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,

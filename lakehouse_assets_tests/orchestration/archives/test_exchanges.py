@@ -1,4 +1,4 @@
-"""Every exchange through Dagster: a backfill of its layouts, its own days, its limits, its way of copying."""
+"""Every exchange through Dagster: a backfill of its layouts, its time zone, its limits, its way of copying."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def entry_of(world: World, name: str) -> DatasetEntry:
 
 
 @pytest.mark.parametrize("case", RANGES, ids=lambda case: case[0])
-def test_a_backfill_brings_every_layout_into_the_lake_and_a_second_one_copies_nothing(
+def test_a_backfill_copies_every_layout_into_the_lake_and_a_second_one_copies_nothing(
     world_of: MakeWorld, instance: dg.DagsterInstance, case: tuple[str, str, str, str]
 ) -> None:
     name, first, last, mode = case
@@ -101,7 +101,7 @@ def test_a_backfill_brings_every_layout_into_the_lake_and_a_second_one_copies_no
         assert (metadata["objects_copied"], metadata["objects_skipped"]) == (0, len(objects) // len(periods))
 
 
-def test_a_rewritten_hour_is_copied_alone(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
+def test_only_a_rewritten_hour_is_copied(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
     name = "gate/spot/orderbooks/daily"
     world = world_of(name)
     runner, entry = Runner(world, instance), entry_of(world, name)
@@ -125,7 +125,7 @@ def test_a_rewritten_hour_is_copied_alone(world_of: MakeWorld, instance: dg.Dags
         ("bitmex/derivatives/quote/daily", "2016-02-29", ALL_SYMBOLS),
     ],
 )
-def test_a_new_period_is_noticed_by_its_canaries(world_of: MakeWorld, name: str, period: str, canary: str) -> None:
+def test_a_new_period_is_detected_by_its_canaries(world_of: MakeWorld, name: str, period: str, canary: str) -> None:
     world, nowhere = world_of(name), canary == ALL_SYMBOLS
     entry = DatasetEntry.model_validate({"dataset": name} | ({} if nowhere else {"symbols": {"include": [canary]}}))
     dataset = entry.dataset
@@ -139,9 +139,7 @@ def test_a_new_period_is_noticed_by_its_canaries(world_of: MakeWorld, name: str,
 # BitMEX
 
 
-def test_a_day_of_bitmex_that_holds_a_header_only_is_a_whole_day(
-    world_of: MakeWorld, instance: dg.DagsterInstance
-) -> None:
+def test_a_day_of_bitmex_with_a_header_only_is_complete(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
     world = world_of("bitmex")
     runner, entry = Runner(world, instance), world.entry("bitmex/derivatives/quote/daily")
     world.put("data/quote/20141123.csv.gz", contained("20141123.csv.gz", "timestamp,symbol,bidSize\n"))
@@ -154,7 +152,7 @@ def test_a_day_of_bitmex_that_holds_a_header_only_is_a_whole_day(
 # Gate
 
 
-def test_a_file_of_gate_without_bytes_is_mirrored_as_it_is(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
+def test_an_empty_file_of_gate_is_mirrored(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
     world = world_of("gate")
     runner, entry = Runner(world, instance), world.entry("gate/futures_usdt/trades/monthly")
     key = f"futures_usdt/trades/202107/{world.symbol('XCH_USDT')}-202107.csv.gz"
@@ -164,7 +162,7 @@ def test_a_file_of_gate_without_bytes_is_mirrored_as_it_is(world_of: MakeWorld, 
     assert (row["key"], row["state"], row["size"]) == (key, "present", 0)
 
 
-def test_what_is_known_to_be_wrong_with_gate_s_files_is_said_in_the_asset(world_of: MakeWorld) -> None:
+def test_known_faults_of_gate_s_files_are_in_the_asset_description(world_of: MakeWorld) -> None:
     asset = build_archive_asset(world_of("gate").entry("gate/futures_usdt/trades/monthly"), "s3://lake")
     [spec] = asset.specs
     assert "85 files of futures of 2021-07 contain trades of the spot market" in str(spec.description)
@@ -186,7 +184,7 @@ def test_the_day_of_htx_ends_at_16_00_utc() -> None:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_partition_keys_are_the_texts_of_periods_in_every_exchange_s_time_zone(exchange: str) -> None:
+def test_partition_keys_equal_the_periods_in_every_exchange_s_time_zone(exchange: str) -> None:
     for publication in exchange_named(exchange).publications:
         name = "/".join((exchange, *publication.id))
         intervals = {"intervals": "all"} if publication.intervals else {}
@@ -200,7 +198,7 @@ def test_partition_keys_are_the_texts_of_periods_in_every_exchange_s_time_zone(e
 # KuCoin
 
 
-def test_an_md5_sidecar_is_verified_in_passing(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
+def test_an_md5_sidecar_is_verified_while_copying(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
     world = world_of("kucoin")
     runner, entry = Runner(world, instance), world.entry("kucoin/spot/trades/daily")
     good, bad = (
@@ -215,19 +213,19 @@ def test_an_md5_sidecar_is_verified_in_passing(world_of: MakeWorld, instance: dg
     assert states == {good: "verified", bad: "mismatch"}
 
 
-def test_no_store_is_asked_to_copy_from_kucoin(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
+def test_no_server_side_copy_is_requested_from_kucoin(world_of: MakeWorld, instance: dg.DagsterInstance) -> None:
     world = world_of("kucoin")
     runner, entry = Runner(world, instance), world.entry("kucoin/spot/trades/daily")
     publish(world, entry, "2024-05-14", "2024-05-14")
     failed = runner.run(entry, "2024-05-14", mode="direct")
     assert not failed.success
     [event] = [event for event in failed.all_events if event.is_step_failure]
-    told = str(event.step_failure_data.error)
-    assert "k-line-history-data is not known to let another store copy from it; use mode auto" in told
+    error = str(event.step_failure_data.error)
+    assert "k-line-history-data is not known to let another store copy from it; use mode auto" in error
     assert runner.run(entry, "2024-05-14", mode="auto").success
 
 
-# All
+# All exchanges
 
 
 def test_assets_of_every_publication_can_be_defined_together() -> None:

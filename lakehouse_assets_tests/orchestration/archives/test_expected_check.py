@@ -1,4 +1,4 @@
-"""The check `expected`: what a period amounts to, judged by what the lake says of those before it."""
+"""The check `expected`: a period's figures are compared with those of earlier periods in the lake."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TODAY = "2024-03-01"
 
 
 def remember(world: World, count: int, *, symbols: int = 3) -> None:
-    """A manifest and a history of so many days before TODAY, as syncs would have left them."""
+    """Write a manifest and a sync log of that many days before TODAY, as syncs would have."""
     dataset = world.entry().dataset
     today = date.fromisoformat(TODAY)
     past = days(str(today - timedelta(days=count)), str(today - timedelta(days=1)))
@@ -69,10 +69,10 @@ def test_a_period_with_half_the_symbols_is_unusual_and_warns(runner: Runner, wor
     world.publish(["S0"], [TODAY], size=1_000)
     result = runner.run(world.entry(), TODAY)
     assert result.success
-    [check] = [each for each in result.get_asset_check_evaluations() if each.check_name == EXPECTED]
+    [check] = [evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.check_name == EXPECTED]
     assert (check.passed, check.severity, check.partition) == (False, dg.AssetCheckSeverity.WARN, None)
-    said = "symbols of 2024-03-01: 1 symbols, unusually low: expected 2.56 to 3.5 (median 3 of 40 periods"
-    assert said in check.description
+    description = "symbols of 2024-03-01: 1 symbols, unusually low: expected 2.56 to 3.5 (median 3 of 40 periods"
+    assert description in check.description
     assert check.metadata["unusual"].value >= 3
     assert "| 2024-03-01 | low | bytes of 2024-03-01:" in check.metadata["verdicts"].value
 
@@ -80,11 +80,11 @@ def test_a_period_with_half_the_symbols_is_unusual_and_warns(runner: Runner, wor
 def test_a_usual_period_passes_and_a_new_dataset_has_nothing_to_compare_with(runner: Runner, world: World) -> None:
     world.publish(["S0", "S1", "S2"], [TODAY], size=1_000)
     [first] = [e for e in runner.run(world.entry(), TODAY).get_asset_check_evaluations() if e.check_name == EXPECTED]
-    said = "8 figures of 1 periods are as usual; 0 of them have enough history."
-    assert (first.passed, first.description) == (True, said)
+    description = "8 figures of 1 periods are as usual; 0 of them have enough history."
+    assert (first.passed, first.description) == (True, description)
 
 
-def test_volumes_are_what_manifest_and_syncs_say(world: World) -> None:
+def test_period_metrics_come_from_the_manifest_and_the_sync_log(world: World) -> None:
     remember(world, 3)
     known = period_metrics(world.lake, world.entry().dataset, since="2024-02-28")
     assert known.columns == [
@@ -104,17 +104,17 @@ def test_volumes_are_what_manifest_and_syncs_say(world: World) -> None:
     ]
 
 
-def test_a_lake_without_history_has_no_volumes(world: World) -> None:
+def test_a_lake_without_history_has_no_period_metrics(world: World) -> None:
     assert period_metrics(world.lake, world.entry().dataset, since="2024-02-28").is_empty()
     assert evaluate(world.lake, world.entry().dataset, [TODAY]) == []
 
 
-def test_history_that_cannot_be_read_fails_nothing(runner: Runner, world: World) -> None:
-    """The sync went well, and what the manifest knows is judged; only what syncs took is unknown."""
+def test_an_unreadable_sync_log_fails_no_run(runner: Runner, world: World) -> None:
+    """The sync succeeds, and the manifest's figures are compared; only those of the sync log are unknown."""
     world.publish(["S0"], [TODAY])
     world.overwrite_in_lake(f"{SYNC_LOG_TABLE}/_delta_log/00000000000000000000.json", b"no commit")
     result = runner.run(world.entry(), TODAY)
     assert result.success
-    checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    checks = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert checks["complete"].passed
     assert (checks[EXPECTED].description or "").startswith("4 figures of 1 periods")

@@ -20,8 +20,8 @@ DAYS = {"dataset": KLINES, "first": "2024-03-01", "last": "2024-03-02"}
 @pytest.fixture(autouse=True)
 def matrix(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "matrix.yaml"
-    wanted = {"dataset": KLINES, "intervals": ["1m"], "symbols": {"include": [f"{world.tag}*"]}}
-    path.write_text(yaml.safe_dump({"datasets": [wanted]}))
+    dataset = {"dataset": KLINES, "intervals": ["1m"], "symbols": {"include": [f"{world.tag}*"]}}
+    path.write_text(yaml.safe_dump({"datasets": [dataset]}))
     monkeypatch.setenv("LAKEHOUSE_MATRIX", str(path))
 
 
@@ -55,7 +55,7 @@ def test_a_synced_range_shows_as_materialized_and_complete(world: World, instanc
         for event in done.all_events
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
-    assert [(each.check_name, each.partition, each.passed) for each in checked] == [
+    assert [(evaluation.check_name, evaluation.partition, evaluation.passed) for evaluation in checked] == [
         (COMPLETE, "2024-03-01", True),
         (COMPLETE, "2024-03-02", True),
     ]
@@ -63,7 +63,7 @@ def test_a_synced_range_shows_as_materialized_and_complete(world: World, instanc
     assert verified.output_for_node("verify_archive")["objects_read"] == 4
 
 
-def test_what_cannot_be_done_fails_with_one_line(world: World, instance: dg.DagsterInstance) -> None:
+def test_invalid_input_and_refused_writes_fail_with_one_line(world: World, instance: dg.DagsterInstance) -> None:
     unknown = run(world, instance, sync_archive, **DAYS | {"dataset": "binance/um/kline/daily"})
     assert "did you mean" in failure(unknown)
     before = run(world, instance, sync_archive, **DAYS | {"first": "2010-01-01"})
@@ -79,12 +79,12 @@ def test_what_cannot_be_done_fails_with_one_line(world: World, instance: dg.Dags
 def test_a_copy_that_differs_fails_the_verification(world: World, instance: dg.DagsterInstance, name: str) -> None:
     world.publish(["BTCUSDT"], ["2024-03-01"])
     assert run(world, instance, sync_archive, **DAYS).success
-    place = f"archive/binance/{world.key('BTCUSDT', '2024-03-01')}"
-    body = world.lake_body(place)
-    world.overwrite_in_lake(place, body[::-1])
+    lake_key = f"archive/binance/{world.key('BTCUSDT', '2024-03-01')}"
+    body = world.lake_body(lake_key)
+    world.overwrite_in_lake(lake_key, body[::-1])
     differs = run(world, instance, verify_archive, **DAYS | {name: True})
     assert "could not be read" in failure(differs)
 
 
-def test_there_is_a_job_of_each() -> None:
+def test_there_is_a_job_for_each_op() -> None:
     assert [job.name for job in build_jobs()] == ["sync", "verify"]

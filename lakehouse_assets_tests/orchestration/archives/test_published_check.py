@@ -1,4 +1,4 @@
-"""The check `published`: what the sensor records of it, and what a run makes of it."""
+"""The check `published`: what the sensor records, and what a run reports."""
 
 from __future__ import annotations
 
@@ -20,98 +20,98 @@ BOOK = "binance/um/bookTicker/daily"
 FUNDING = "binance/um/fundingRate/monthly"
 
 
-def told(watcher: Watcher, *entries: DatasetEntry, later: float = 0) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the next tick records, by dataset."""
+def recorded(watcher: Watcher, *entries: DatasetEntry, later: float = 0) -> dict[str, dg.AssetCheckEvaluation]:
+    """The evaluations that the next tick records, by dataset."""
     watcher.events.clear()
     watcher.tick(*entries, later=later)
     assert {event.check_name for event in watcher.events} <= {"published"}
-    found = {event.asset_key.to_user_string(): event for event in watcher.events}
-    assert len(found) == len(watcher.events)
-    return found
+    evaluations = {event.asset_key.to_user_string(): event for event in watcher.events}
+    assert len(evaluations) == len(watcher.events)
+    return evaluations
 
 
 def test_a_dataset_that_is_late_warns_and_one_that_stalled_is_an_error(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2024-03-04")
     watcher.now = MORNING.replace(hour=9)
-    [on_time] = told(watcher, entry).values()
+    [on_time] = recorded(watcher, entry).values()
     assert (on_time.passed, on_time.description) == (True, "On time. No period of it was ever listed.")
-    [late] = told(watcher, entry, later=2 * 3600).values()
+    [late] = recorded(watcher, entry, later=2 * 3600).values()
     assert (late.passed, late.severity.name) == (False, "WARN")
     assert late.description == (
         "Late: 2024-03-04 was due 1 h 0 min ago, 1 period is missing. No period of it was ever listed."
     )
     assert late.metadata["periods_behind"].value == 1
     assert late.metadata["hours_behind"].value == 1.0
-    [stalled] = told(watcher, entry, later=2 * 86_400).values()
+    [stalled] = recorded(watcher, entry, later=2 * 86_400).values()
     assert (stalled.passed, stalled.severity.name) == (False, "ERROR")
     assert stalled.metadata["standing"].value == "stalled"
 
 
-def test_it_is_recorded_once_a_day_and_when_the_verdict_changes(watcher: Watcher, world: World) -> None:
+def test_the_check_is_recorded_once_a_day_and_when_its_status_changes(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2024-03-04")
-    assert len(told(watcher, entry)) == 1
+    assert len(recorded(watcher, entry)) == 1
     for _ in range(5):
-        assert told(watcher, entry, later=60) == {}
+        assert recorded(watcher, entry, later=60) == {}
     watcher.restart()
-    assert told(watcher, entry, later=60) == {}
-    assert len(told(watcher, entry, later=86_400)) == 1
+    assert recorded(watcher, entry, later=60) == {}
+    assert len(recorded(watcher, entry, later=86_400)) == 1
 
 
-def test_what_is_published_but_not_copied_is_on_time(watcher: Watcher, world: World) -> None:
+def test_a_period_that_is_published_but_not_copied_is_on_time(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2024-03-04")
     world.publish(["BTCUSDT"], ["2024-03-04"])
     watcher.now = MORNING.replace(hour=12)
-    [verdict] = told(watcher, entry).values()
+    [verdict] = recorded(watcher, entry).values()
     assert (verdict.passed, verdict.metadata["newest_period"].value) == (True, "2024-03-04")
 
 
-def test_when_the_whole_exchange_is_behind_one_dataset_tells_it_and_the_others_name_it(
+def test_when_the_whole_exchange_is_behind_one_dataset_is_an_error_and_the_others_refer_to_it(
     watcher: Watcher, world: World
 ) -> None:
     entries = [world.entry(name, follow_from="2024-03-04") for name in (KLINES, METRICS, TRADES)]
     monthly = world.entry(FUNDING, follow_from="2024-02-01")
     watcher.now = MORNING + timedelta(days=5)
-    found = told(watcher, *entries, monthly)
-    assert {name: verdict.severity.name for name, verdict in found.items() if not verdict.passed} == {
+    evaluations = recorded(watcher, *entries, monthly)
+    assert {name: verdict.severity.name for name, verdict in evaluations.items() if not verdict.passed} == {
         KLINES: "ERROR",
         METRICS: "WARN",
         TRADES: "WARN",
         FUNDING: "WARN",
     }
-    assert "The whole exchange is behind: 3 of 3 daily datasets of binance." in found[KLINES].description
-    assert found[METRICS].description.endswith(f"of binance. See {KLINES}.")
-    assert found[METRICS].metadata["whole_exchange"].value == "binance"
-    assert "exchange" not in found[FUNDING].description
+    assert "The whole exchange is behind: 3 of 3 daily datasets of binance." in evaluations[KLINES].description
+    assert evaluations[METRICS].description.endswith(f"of binance. See {KLINES}.")
+    assert evaluations[METRICS].metadata["whole_exchange"].value == "binance"
+    assert "exchange" not in evaluations[FUNDING].description
 
 
-def test_one_dataset_of_several_that_is_behind_speaks_for_itself(watcher: Watcher, world: World) -> None:
+def test_a_single_dataset_that_is_behind_does_not_mention_the_exchange(watcher: Watcher, world: World) -> None:
     entries = [world.entry(name, follow_from="2024-03-04") for name in (KLINES, METRICS, TRADES)]
     for name in (METRICS, TRADES):
         world.publish(["BTCUSDT"], ["2024-03-04"], dataset=name)
     watcher.now = MORNING.replace(hour=12)
-    found = told(watcher, *entries)
-    assert [name for name, verdict in found.items() if not verdict.passed] == [KLINES]
-    assert "whole_exchange" not in found[KLINES].metadata
+    evaluations = recorded(watcher, *entries)
+    assert [name for name, verdict in evaluations.items() if not verdict.passed] == [KLINES]
+    assert "whole_exchange" not in evaluations[KLINES].metadata
 
 
-def test_a_publication_that_ended_passes_with_a_word(watcher: Watcher, world: World) -> None:
+def test_a_publication_that_ended_passes_and_the_check_says_so(watcher: Watcher, world: World) -> None:
     watcher.now = datetime(2024, 6, 1, tzinfo=UTC)
-    [verdict] = told(watcher, world.entry(BOOK)).values()
+    [verdict] = recorded(watcher, world.entry(BOOK)).values()
     assert verdict.passed
     assert verdict.description.startswith("No longer published.")
 
 
-def test_nothing_is_said_of_a_paused_dataset_nor_before_anything_is_due_nor_without_a_look(
+def test_nothing_is_recorded_for_a_paused_dataset_nor_before_a_period_is_due_nor_without_a_listing(
     watcher: Watcher, world: World
 ) -> None:
-    assert told(watcher, world.entry(follow_from="2024-03-05")) == {}
-    assert told(watcher, world.entry(follow_from="2024-03-04", paused=True)) == {}
+    assert recorded(watcher, world.entry(follow_from="2024-03-05")) == {}
+    assert recorded(watcher, world.entry(follow_from="2024-03-04", paused=True)) == {}
     assert watcher.reason == "Paused in the matrix: 1 datasets."
     watcher.gateway.refusal = (403, "AccessDenied")
-    assert told(watcher, world.entry(follow_from="2024-03-04")) == {}
+    assert recorded(watcher, world.entry(follow_from="2024-03-04")) == {}
 
 
-def test_dagster_keeps_what_the_sensor_records_and_a_run_repeats_it(
+def test_dagster_stores_what_the_sensor_records_and_a_run_repeats_it(
     watcher: Watcher, runner: Runner, world: World
 ) -> None:
     entry = world.entry(follow_from="2024-03-04")
@@ -133,7 +133,9 @@ def test_dagster_keeps_what_the_sensor_records_and_a_run_repeats_it(
     assert (newest.evaluation.passed, newest.evaluation.description) == (False, event.description)
 
 
-def test_a_run_without_a_sensor_leaves_the_check_unjudged_but_closed(runner: Runner, world: World) -> None:
+def test_a_run_without_a_sensor_passes_the_check_and_advises_to_turn_the_sensor_on(
+    runner: Runner, world: World
+) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], ["2024-03-01"])
     runner.run(entry, "2024-03-01")
@@ -143,7 +145,7 @@ def test_a_run_without_a_sensor_leaves_the_check_unjudged_but_closed(runner: Run
     assert "turn on the exchange's discovery sensor" in record.evaluation.description
 
 
-def test_the_check_alone_lists_nothing(watcher: Watcher, runner: Runner, world: World) -> None:
+def test_a_run_of_the_check_alone_lists_nothing(watcher: Watcher, runner: Runner, world: World) -> None:
     asset = build_archive_asset(world.entry(), "s3://lake")
     result = dg.materialize(
         [asset],
@@ -155,20 +157,20 @@ def test_the_check_alone_lists_nothing(watcher: Watcher, runner: Runner, world: 
     assert watcher.gateway.listed == []
 
 
-def test_hours_are_learned_from_the_manifest(watcher: Watcher, world: World) -> None:
-    # The store says when its objects were put: today, months after the days that they are of.
+def test_usual_publication_hours_are_learned_from_the_manifest(watcher: Watcher, world: World) -> None:
+    # The store dates its objects today, long after the days that they cover.
     entry = world.entry(follow_from="2024-02-01")
-    every = [f"2024-02-{day:02}" for day in range(1, 16)]
-    world.publish(["BTCUSDT"], every)
-    watcher.copied(entry, *every)
-    [verdict] = told(watcher, entry).values()
+    all_days = [f"2024-02-{day:02}" for day in range(1, 16)]
+    world.publish(["BTCUSDT"], all_days)
+    watcher.copied(entry, *all_days)
+    [verdict] = recorded(watcher, entry).values()
     assert verdict.metadata["learned_from_periods"].value == 15
     lag = (datetime.now(UTC) - datetime(2024, 2, 9, tzinfo=UTC)) / timedelta(hours=1)
     assert verdict.metadata["late_after_hours"].value > lag
 
 
 def latest(runner: Runner, key: dg.AssetCheckKey) -> Any:
-    """What the UI shows. (The rows that Dagster plans for each partition of a run stay open below it.)"""
+    """The evaluation that the UI shows. (Those that Dagster plans for each partition of a run stay open.)"""
     return runner.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
 
 

@@ -1,4 +1,4 @@
-"""The verification asset: a step of its own, its check telling the exchange's faults from the lake's."""
+"""The verification asset: a separate step, whose check distinguishes faults of the exchange from faults of the lake."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_each_period_is_reported_with_its_counts_and_the_check_passes(runner: Ru
     assert sorted(runner.instance.get_materialized_partitions(key)) == days(FIRST, LAST)
     [check] = result.get_asset_check_evaluations()
     assert (check.passed, check.metadata["objects_read"].value) == (True, 6)
-    [again] = verify(runner, entry, FIRST, LAST).get_asset_check_evaluations()
-    assert (again.passed, again.metadata["objects_read"].value) == (True, 0)
-    assert again.metadata["objects_verified"].value == 6
+    [second] = verify(runner, entry, FIRST, LAST).get_asset_check_evaluations()
+    assert (second.passed, second.metadata["objects_read"].value) == (True, 0)
+    assert second.metadata["objects_verified"].value == 6
 
 
-def test_what_is_not_in_the_lake_is_not_materialized(runner: Runner, world: World) -> None:
+def test_a_period_that_is_not_in_the_lake_is_not_materialized(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], [FIRST])
     runner.run(entry, FIRST)
@@ -76,7 +76,7 @@ def test_a_wrong_sidecar_warns_and_a_wrong_copy_is_an_error(
     assert key in check.metadata["mismatches"].value
 
 
-def test_it_follows_the_archive_only_where_the_matrix_says_so(world: World) -> None:
+def test_verification_follows_the_archive_only_if_the_matrix_says_so(world: World) -> None:
     def condition(**fields: str) -> object:
         asset = build_verification_asset(world.entry(**fields))
         return asset.get_asset_spec(asset.key).automation_condition
@@ -86,7 +86,7 @@ def test_it_follows_the_archive_only_where_the_matrix_says_so(world: World) -> N
     assert condition(verify="sampled") is not None
 
 
-def test_a_change_while_a_run_reads_is_not_lost(runner: Runner, world: World) -> None:
+def test_a_change_during_a_run_is_not_lost(runner: Runner, world: World) -> None:
     entry = world.entry(verify="full")
     verification = build_verification_asset(entry)
     defs = dg.Definitions([build_archive_asset(entry, "s3://lake"), verification], resources=resources_of(world))
@@ -105,7 +105,7 @@ def test_a_change_while_a_run_reads_is_not_lost(runner: Runner, world: World) ->
     assert follower.asked_for() == set()
 
 
-def test_it_has_a_pool_of_its_own_and_is_not_part_of_the_archive_step(world: World) -> None:
+def test_verification_has_its_own_pool_and_is_not_part_of_the_archive_step(world: World) -> None:
     archive, verification = build_archive_asset(world.entry(), "s3://lake"), build_verification_asset(world.entry())
     assert (archive.op.pool, verification.op.pool) == ("archive_binance", "verify_binance")
     assert archive.keys.isdisjoint(verification.keys)

@@ -44,7 +44,7 @@ def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
     cursor = DiscoveryCursor(ticked=EPOCH, next_dataset=NAMES[-1], datasets={name: a_dataset() for name in NAMES})
     for name in NAMES[:MAX_RESCANS]:
         cursor.of(name).rescan_position = RescanPosition("2024-03-04", "1000000MOGUSDT/1m/1000000MOGUSDT-1m-2021-01-01")
-    # A rescan stops at MAX_PENDING, and the batch before may have found a window's periods.
+    # A rescan stops at MAX_PENDING, and the batch before it may have added the periods of one window.
     fill(cursor, MAX_PENDING + WINDOW_PERIODS)
     results = dict.fromkeys(DAYS[:124], (700, 2**64 - 1, True))
     cursor.partial_listing = PartialListing(
@@ -65,7 +65,7 @@ def test_with_300_datasets_nothing_that_a_sensor_keeps_is_dropped() -> None:
     rescans=st.integers(0, 300),
     listed=st.integers(0, 124),
 )
-def test_the_cursor_stays_below_100_kb_and_never_loses_since_when_a_dataset_is_tracked(
+def test_the_cursor_stays_below_100_kb_and_never_loses_the_date_from_which_a_dataset_is_tracked(
     datasets: int, periods: int, attempt: int, rescans: int, listed: int
 ) -> None:
     cursor = DiscoveryCursor(datasets={name: a_dataset() for name in NAMES[:datasets]})
@@ -83,7 +83,7 @@ def test_the_cursor_stays_below_100_kb_and_never_loses_since_when_a_dataset_is_t
     assert all(read.of(name).since for name in NAMES[:datasets])
 
 
-def test_periods_without_a_request_are_dropped_first_and_the_oldest_of_them_before_others() -> None:
+def test_periods_without_a_request_are_dropped_first_beginning_with_the_oldest() -> None:
     cursor = DiscoveryCursor()
     state = cursor.of(NAMES[0])
     requested = {period: PendingPeriod("0123456789abcdef", 1, EPOCH) for period in DAYS[:1_500]}
@@ -96,7 +96,7 @@ def test_periods_without_a_request_are_dropped_first_and_the_oldest_of_them_befo
 
 
 @pytest.mark.parametrize("text", ["{", '{"asked": {}}', '{"datasets": {"a": {"pursued": {"2024-01-01": 7}}}}'])
-def test_a_text_that_no_sensor_wrote_is_rejected(text: str) -> None:
+def test_an_invalid_cursor_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="1 faults"):
         DiscoveryCursor.read(text)
 
@@ -127,7 +127,7 @@ WRITTEN_BEFORE = [
 
 
 @pytest.mark.parametrize("text", WRITTEN_BEFORE)
-def test_a_cursor_that_an_earlier_version_wrote_is_read_and_written_alike(text: str) -> None:
+def test_a_cursor_that_an_earlier_version_wrote_is_read_and_written_unchanged(text: str) -> None:
     assert DiscoveryCursor.read(text).write() == text
 
 
@@ -163,11 +163,11 @@ def test_the_status_of_a_pending_period(pending: PendingPeriod, status: PendingS
     assert pending.status is status
 
 
-def test_no_text_is_an_empty_cursor() -> None:
+def test_a_missing_cursor_is_read_as_an_empty_one() -> None:
     assert DiscoveryCursor.read(None) == DiscoveryCursor()
 
 
-def test_no_time_of_a_cursor_that_is_read_lies_in_the_future() -> None:
+def test_times_in_the_future_are_reset_to_now_when_a_cursor_is_read() -> None:
     ahead = EPOCH + 400 * 86_400
     cursor = DiscoveryCursor(ticked=ahead)
     state = cursor.of(NAMES[0])

@@ -1,4 +1,4 @@
-"""The rescan of what is materialized or followed: what it finds, what it leaves alone, what it costs."""
+"""The rescan of materialized and tracked periods: what it requests, what it ignores, what it costs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HISTORY = days("2024-01-01", "2024-01-20")
 
 @pytest.fixture
 def entry(world: World) -> DatasetEntry:
-    """Followed from now on, with some history that a person backfilled."""
+    """Tracked from now on, with some history that a person backfilled."""
     return world.entry(follow_from="2024-03-05")
 
 
 @pytest.fixture
 def mirrored(watcher: Watcher, world: World, entry: DatasetEntry) -> list[str]:
-    """History of two symbols, in the lake, and seen once; returns its keys, by symbol and day."""
+    """History of two symbols, copied into the lake and polled once; returns its keys by symbol and day."""
     keys = world.publish(["BTCUSDT", "ETHUSDT"], HISTORY)
     world.engine().sync(scope(entry, HISTORY[0], HISTORY[-1]))
     watcher.tick(entry)
@@ -36,17 +36,17 @@ def mirrored(watcher: Watcher, world: World, entry: DatasetEntry) -> list[str]:
 
 
 def after_a_week(watcher: Watcher, *entries: DatasetEntry) -> list[str]:
-    """What is asked for once the rescan has come by and what it found was listed (and settled)."""
-    asked = periods(watcher.tick(*entries, later=WEEK))
+    """The periods requested once the rescan has run and the changed periods were listed and have settled."""
+    requested = periods(watcher.tick(*entries, later=WEEK))
     for later in (60, SETTLE):
-        asked += periods(watcher.tick(*entries, later=later))
-    return asked
+        requested += periods(watcher.tick(*entries, later=later))
+    return requested
 
 
-# What it finds
+# What it requests
 
 
-def test_a_file_rewritten_long_after_is_asked_for(
+def test_a_file_rewritten_long_after_its_period_is_requested(
     watcher: Watcher, world: World, entry: DatasetEntry, mirrored: list[str]
 ) -> None:
     world.put(mirrored[3], body_of(mirrored[3], 2, 400))
@@ -59,7 +59,7 @@ def test_a_file_rewritten_long_after_is_asked_for(
     assert row["former_etag"]
 
 
-def test_contiguous_periods_are_one_run_and_never_more_than_fit(
+def test_contiguous_periods_share_a_run_up_to_the_limit_per_run(
     watcher: Watcher, world: World, mirrored: list[str]
 ) -> None:
     entry = world.entry(follow_from="2024-03-05", partitions_per_run=4)
@@ -68,9 +68,7 @@ def test_contiguous_periods_are_one_run_and_never_more_than_fit(
     assert after_a_week(watcher, entry) == ["2024-01-12", "2024-01-08..2024-01-11", "2024-01-02..2024-01-04"]
 
 
-def test_a_withdrawn_folder_and_a_hole_that_was_filled_are_asked_for(
-    watcher: Watcher, world: World, entry: DatasetEntry
-) -> None:
+def test_a_withdrawn_folder_and_a_filled_gap_are_requested(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     kept = [day for day in HISTORY if day != "2024-01-09"]
     keys = world.publish(["BTCUSDT", "ETHUSDT"], kept)
     world.publish(["ETHUSDT"], ["2024-01-09"])
@@ -86,7 +84,7 @@ def test_a_withdrawn_folder_and_a_hole_that_was_filled_are_asked_for(
     assert after_a_week(watcher, entry) == []
 
 
-def test_a_run_that_failed_is_asked_for_again_with_a_pause_although_the_manifest_looks_whole(
+def test_a_failed_run_is_requested_again_after_a_pause_although_the_manifest_looks_complete(
     watcher: Watcher, world: World, entry: DatasetEntry, mirrored: list[str]
 ) -> None:
     world.put(mirrored[3], body_of(mirrored[3], 2, 400))
@@ -95,11 +93,11 @@ def test_a_run_that_failed_is_asked_for_again_with_a_pause_although_the_manifest
     watcher.run(request, dg.DagsterRunStatus.FAILURE)
     assert watcher.tick(entry, later=60) == []
     assert watcher.tick(entry, later=FIRST_PAUSE - 1) == []
-    [again] = watcher.tick(entry, later=1)
-    assert again.run_key == request.run_key.removesuffix("1") + "2"
+    [retried] = watcher.tick(entry, later=1)
+    assert retried.run_key == request.run_key.removesuffix("1") + "2"
 
 
-def test_a_range_of_which_one_day_fails_is_asked_for_again_for_that_day_only(
+def test_after_one_day_of_a_range_failed_only_that_day_is_requested_again(
     watcher: Watcher, world: World, mirrored: list[str]
 ) -> None:
     entry = world.entry(follow_from="2024-03-05")
@@ -111,11 +109,11 @@ def test_a_range_of_which_one_day_fails_is_asked_for_again_for_that_day_only(
     watcher.copied(entry, "2024-01-05", "2024-01-07")
     watcher.run(request, dg.DagsterRunStatus.FAILURE)
     assert watcher.tick(entry, later=60) == []
-    [again] = watcher.tick(entry, later=FIRST_PAUSE)
-    assert (again.partition_key, again.tags["lakehouse/attempt"]) == ("2024-01-06", "2")
+    [retried] = watcher.tick(entry, later=FIRST_PAUSE)
+    assert (retried.partition_key, retried.tags["lakehouse/attempt"]) == ("2024-01-06", "2")
 
 
-def test_a_lost_cursor_does_not_repeat_what_a_range_run_was_asked_for(
+def test_a_lost_cursor_does_not_repeat_the_request_of_a_range(
     watcher: Watcher, world: World, entry: DatasetEntry, mirrored: list[str]
 ) -> None:
     for position in (4, 5):
@@ -129,24 +127,24 @@ def test_a_lost_cursor_does_not_repeat_what_a_range_run_was_asked_for(
     watcher.copied(entry, "2024-01-05")
     watcher.instance.report_run_failed(run)
     watcher.cursor = None
-    asked = [*watcher.tick(entry, later=60), *watcher.tick(entry, later=60)]
-    assert [(each.partition_key, each.tags["lakehouse/attempt"]) for each in asked] == [("2024-01-06", "2")]
+    requested = [*watcher.tick(entry, later=60), *watcher.tick(entry, later=60)]
+    assert [(retry.partition_key, retry.tags["lakehouse/attempt"]) for retry in requested] == [("2024-01-06", "2")]
 
 
-# What it leaves alone
+# What it ignores
 
 
-def test_history_that_was_never_asked_for_is_not_started(
+def test_history_that_was_never_requested_is_not_requested_now(
     watcher: Watcher, world: World, entry: DatasetEntry, mirrored: list[str]
 ) -> None:
     world.publish(["BTCUSDT", "ETHUSDT"], days("2024-01-21", "2024-02-10"))
-    narrowed = scope(entry, "2024-02-01", symbols=(world.symbol("BTCUSDT"),))
-    world.engine().sync(narrowed)
+    partial_scope = scope(entry, "2024-02-01", symbols=(world.symbol("BTCUSDT"),))
+    world.engine().sync(partial_scope)
     assert after_a_week(watcher, entry) == []
     assert watcher.reason == "Nothing new."
 
 
-def test_periods_before_the_first_one_of_the_matrix_are_left_alone(
+def test_periods_before_the_first_period_of_the_matrix_are_ignored(
     watcher: Watcher, world: World, mirrored: list[str]
 ) -> None:
     for key in mirrored[:10]:
@@ -155,75 +153,73 @@ def test_periods_before_the_first_one_of_the_matrix_are_left_alone(
     assert after_a_week(watcher, later) == ["2024-01-08..2024-01-10"]
 
 
-def test_a_wider_matrix_brings_followed_periods_at_once_and_older_ones_only_with_catch_up(
+def test_a_wider_matrix_requests_tracked_periods_at_once_and_older_ones_only_with_catch_up(
     watcher: Watcher, world: World
 ) -> None:
     both = ("1h", "1m")
     narrow = world.entry(follow_from="2024-03-01")
-    followed, older = days("2024-03-01", "2024-03-04"), days("2024-02-20", "2024-02-29")
-    world.publish(["BTCUSDT"], [*older, *followed], intervals=both)
-    world.engine().sync(scope(narrow, older[0], followed[-1]))
+    tracked, older = days("2024-03-01", "2024-03-04"), days("2024-02-20", "2024-02-29")
+    world.publish(["BTCUSDT"], [*older, *tracked], intervals=both)
+    world.engine().sync(scope(narrow, older[0], tracked[-1]))
     assert watcher.tick(narrow) == []
     wide = world.entry(follow_from="2024-03-01", intervals=list(both))
-    asked = [*watcher.tick(wide, later=60), *watcher.tick(wide, later=60), *watcher.tick(wide, later=SETTLE)]
-    assert periods(asked) == [f"{followed[0]}..{followed[-1]}"]
-    watcher.obey(wide, *asked)
+    requested = [*watcher.tick(wide, later=60), *watcher.tick(wide, later=60), *watcher.tick(wide, later=SETTLE)]
+    assert periods(requested) == [f"{tracked[0]}..{tracked[-1]}"]
+    watcher.obey(wide, *requested)
     assert after_a_week(watcher, wide) == []
-    all_of_it = world.entry(catch_up=True, first_period=older[0], intervals=list(both))
-    asked = [*watcher.tick(all_of_it, later=60), *watcher.tick(all_of_it, later=60)]
-    asked += watcher.tick(all_of_it, later=SETTLE)
-    # The oldest has none before it to be compared with, and waits until it has settled.
-    assert periods(asked) == [f"{older[1]}..{older[-1]}", older[0]]
+    whole_history = world.entry(catch_up=True, first_period=older[0], intervals=list(both))
+    requested = [*watcher.tick(whole_history, later=60), *watcher.tick(whole_history, later=60)]
+    requested += watcher.tick(whole_history, later=SETTLE)
+    # There is no earlier period to compare the oldest one with: it has to settle.
+    assert periods(requested) == [f"{older[1]}..{older[-1]}", older[0]]
 
 
-def test_a_new_symbol_brings_its_followed_periods_with_the_next_listing_and_no_older_ones(
+def test_a_new_symbol_has_its_tracked_periods_requested_with_the_next_listing_and_no_older_ones(
     watcher: Watcher, world: World
 ) -> None:
     entry = world.entry(follow_from="2024-02-10")
-    every = days("2024-02-05", "2024-03-04")
-    world.publish(["BTCUSDT"], every)
-    world.engine().sync(scope(entry, every[0], every[-1]))
+    all_days = days("2024-02-05", "2024-03-04")
+    world.publish(["BTCUSDT"], all_days)
+    world.engine().sync(scope(entry, all_days[0], all_days[-1]))
     assert watcher.tick(entry) == []
-    world.publish(["NEWUSDT"], every)
-    asked: list[str] = []
+    world.publish(["NEWUSDT"], all_days)
+    requested: list[str] = []
     for later in (3600, 60, SETTLE):
         requests = watcher.tick(entry, later=later)
         watcher.obey(entry, *requests)
-        asked += periods(requests)
-    assert asked == ["2024-03-02..2024-03-04", "2024-02-10..2024-03-01"]
+        requested += periods(requests)
+    assert requested == ["2024-03-02..2024-03-04", "2024-02-10..2024-03-01"]
     assert after_a_week(watcher, entry) == []
 
 
-def test_catch_up_brings_all_of_history_from_the_newest_on_in_ranges(
+def test_catch_up_requests_all_of_history_in_ranges_from_the_newest_on(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescan, "MAX_PENDING_OF_DATASET", 20)
     monkeypatch.setattr(rescan, "WINDOW_PERIODS", 20)
     first, last = "2023-11-20", "2024-03-04"
     entry = world.entry(first_period=first, catch_up=True, partitions_per_run=10)
-    there = [day for day in days(first, last) if not "2024-01-05" <= day <= "2024-02-20"]
-    world.publish(["BTCUSDT"], there)  # in between, nothing for longer than a look sees
-    asked: list[str] = []
+    published = [day for day in days(first, last) if not "2024-01-05" <= day <= "2024-02-20"]
+    world.publish(["BTCUSDT"], published)  # the gap is longer than a window
+    requested: list[str] = []
     for _ in range(30):
         requests = watcher.tick(entry, later=SETTLE)
         watcher.obey(entry, *requests)
-        asked += periods(requests)
-    brought = [day for each in asked for day in days_of(each)]
-    assert sorted(brought) == there
-    assert len(set(brought)) == len(brought)
-    assert len(asked) == 7
-    assert asked[0].endswith(last)
-    assert asked[-1].startswith(first)
+        requested += periods(requests)
+    copied_days = [day for text in requested for day in days_of(text)]
+    assert sorted(copied_days) == published
+    assert len(set(copied_days)) == len(copied_days)
+    assert len(requested) == 7
+    assert requested[0].endswith(last)
+    assert requested[-1].startswith(first)
     assert watcher.reason == "Nothing new."
 
 
-# What it costs, and where it goes on
+# What it costs, and where it resumes
 
 
-def test_each_folder_is_listed_once_for_the_whole_range_within_a_week(
-    watcher: Watcher, world: World, mirrored: list[str]
-) -> None:
-    entry = world.entry(follow_from="2025-01-01")  # nothing newest to look at
+def test_each_folder_is_listed_once_a_week_for_all_periods(watcher: Watcher, world: World, mirrored: list[str]) -> None:
+    entry = world.entry(follow_from="2025-01-01")  # no newest period to poll
     watcher.tick(entry, later=60)
     folders = [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in ("BTCUSDT", "ETHUSDT")]
     rescanned = [0]
@@ -237,7 +233,7 @@ def test_each_folder_is_listed_once_for_the_whole_range_within_a_week(
     assert all(5 * 3 <= after - before <= 7 * 3 for before, after in pairwise(rescanned))
 
 
-def test_a_rescan_goes_on_where_it_was_after_a_restart_and_lists_nothing_twice(
+def test_a_rescan_resumes_after_a_restart_and_lists_no_folder_twice(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "PART_FOLDERS", 1)

@@ -35,10 +35,10 @@ def entry(world: World) -> DatasetEntry:
     return world.entry(follow_from="2024-03-01")
 
 
-# What is asked for, and when
+# What is requested, and when
 
 
-def test_the_newest_period_of_every_dataset_is_asked_for_once_it_settled(watcher: Watcher, world: World) -> None:
+def test_the_newest_period_of_every_dataset_is_requested_once_it_settled(watcher: Watcher, world: World) -> None:
     entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
     for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
         world.publish(["BTCUSDT", "ETHUSDT"], [period], dataset=dataset)
@@ -61,7 +61,7 @@ def test_the_newest_period_of_every_dataset_is_asked_for_once_it_settled(watcher
         assert request.run_config == {}
 
 
-def test_a_period_whose_listing_still_changes_is_not_asked_for(
+def test_a_period_whose_listing_still_changes_is_not_requested(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
@@ -73,7 +73,7 @@ def test_a_period_whose_listing_still_changes_is_not_asked_for(
 
 
 @pytest.mark.parametrize(("symbols", "at_once"), [(19, True), (18, False)])
-def test_a_period_with_95_percent_of_the_one_before_is_asked_for_at_once(
+def test_a_period_with_95_percent_of_the_one_before_is_requested_at_once(
     watcher: Watcher, world: World, entry: DatasetEntry, symbols: int, at_once: bool
 ) -> None:
     names = [f"S{number}USDT" for number in range(20)]
@@ -83,7 +83,7 @@ def test_a_period_with_95_percent_of_the_one_before_is_asked_for_at_once(
     assert periods(watcher.tick(entry)) == ([NEW] if at_once else [])
 
 
-def test_a_period_is_not_asked_for_before_it_is_over_in_utc(
+def test_a_period_is_not_requested_before_it_is_over_in_utc(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:
     world.publish(["BTCUSDT"], ["2024-03-05"])
@@ -93,7 +93,7 @@ def test_a_period_is_not_asked_for_before_it_is_over_in_utc(
     assert periods(watcher.settle(entry)) == ["2024-03-05"]
 
 
-def test_a_month_is_not_asked_for_before_it_is_over(watcher: Watcher, world: World) -> None:
+def test_a_month_is_not_requested_before_it_is_over(watcher: Watcher, world: World) -> None:
     entry = world.entry(FUNDING, follow_from="2024-02-10")
     world.publish(["BTCUSDT"], ["2024-01", "2024-02"], dataset=FUNDING)
     watcher.now = datetime(2024, 2, 29, 23, 50, tzinfo=UTC)
@@ -102,12 +102,12 @@ def test_a_month_is_not_asked_for_before_it_is_over(watcher: Watcher, world: Wor
     assert periods(watcher.settle(entry)) == ["2024-02"]
 
 
-def test_history_before_follow_from_is_never_asked_for(watcher: Watcher, world: World) -> None:
+def test_history_before_follow_from_is_never_requested(watcher: Watcher, world: World) -> None:
     world.publish(["BTCUSDT"], days("2024-02-20", NEW))
     assert periods(watcher.settle(world.entry(follow_from="2024-03-03"))) == [f"2024-03-03..{NEW}"]
 
 
-def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: Watcher, world: World) -> None:
+def test_without_follow_from_a_dataset_is_tracked_from_the_first_poll(watcher: Watcher, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], days("2024-03-01", "2024-03-06"))
     assert watcher.settle(entry) == []
@@ -115,10 +115,10 @@ def test_without_follow_from_a_dataset_is_followed_from_the_first_look(watcher: 
     assert periods(watcher.settle(entry)) == ["2024-03-05..2024-03-06"]
 
 
-# Never twice, and again where it failed
+# No run is requested twice, except after a failure
 
 
-def test_nothing_is_asked_for_while_the_run_is_in_progress(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_no_run_is_requested_while_one_is_in_progress(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     run = watcher.run(request, dg.DagsterRunStatus.NOT_STARTED)
@@ -129,7 +129,7 @@ def test_nothing_is_asked_for_while_the_run_is_in_progress(watcher: Watcher, wor
         watcher.instance.run_storage.handle_run_event(run.run_id, _status_event(status))
 
 
-def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_up(
+def test_a_failed_run_is_requested_again_with_growing_pauses_until_it_is_given_up(
     watcher: Watcher, world: World, entry: DatasetEntry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.publish(["BTCUSDT"], [NEW])
@@ -138,7 +138,7 @@ def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_u
     pause = FIRST_PAUSE
     for attempt in range(2, MAX_ATTEMPTS + 1):
         watcher.run(request, dg.DagsterRunStatus.FAILURE)
-        assert watcher.tick(entry, later=60) == []  # sees that the run is over
+        assert watcher.tick(entry, later=60) == []  # notices that the run has ended
         assert watcher.tick(entry, later=pause - 1) == []
         [request] = watcher.tick(entry, later=1)
         assert request.tags["lakehouse/attempt"] == str(attempt)
@@ -154,23 +154,23 @@ def test_a_failed_run_is_asked_for_again_with_growing_pauses_until_it_is_given_u
     [incident] = [event for event in watcher.events if isinstance(event, dg.AssetObservation)]
     assert (incident.partition, incident.metadata["failed_runs"].value) == (NEW, MAX_ATTEMPTS)
 
-    world.publish(["ETHUSDT"], [NEW])  # other objects: another chance
+    world.publish(["ETHUSDT"], [NEW])  # other objects: the attempts begin anew
     assert watcher.tick(entry, later=6 * 3600) == []
     [fresh] = watcher.tick(entry, later=SETTLE)
     assert fresh.tags["lakehouse/attempt"] == "1"
     assert fresh.run_key not in keys
 
 
-def test_a_run_that_was_deleted_counts_as_over(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_a_run_that_was_deleted_counts_as_ended(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     watcher.instance.delete_run(watcher.run(request, dg.DagsterRunStatus.STARTED).run_id)
     assert watcher.tick(entry, later=60) == []
-    [again] = watcher.tick(entry, later=FIRST_PAUSE)
-    assert again.tags["lakehouse/attempt"] == "2"
+    [retry] = watcher.tick(entry, later=FIRST_PAUSE)
+    assert retry.tags["lakehouse/attempt"] == "2"
 
 
-def test_what_a_run_copied_is_not_asked_for_again_and_forgotten(
+def test_a_copied_period_is_not_requested_again_and_leaves_the_cursor(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:
     world.publish(["BTCUSDT"], [NEW])
@@ -183,7 +183,7 @@ def test_what_a_run_copied_is_not_asked_for_again_and_forgotten(
     assert KLINES not in DiscoveryCursor.read(watcher.cursor).model_dump_json(include={"asked", "waiting"})
 
 
-def test_objects_that_come_after_the_run_are_asked_for_with_a_new_fingerprint(watcher: Watcher, world: World) -> None:
+def test_objects_published_after_the_run_are_requested_with_a_new_fingerprint(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from=NEW)
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
@@ -212,7 +212,7 @@ def test_a_run_that_left_the_period_incomplete_is_followed_by_another(
     assert second.run_key.rsplit("@", 2)[1] != request.run_key.rsplit("@", 2)[1]
 
 
-def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, world: World) -> None:
+def test_a_file_that_was_rewritten_soon_after_is_requested(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from=NEW)
     [key] = world.publish(["BTCUSDT"], [NEW])
     watcher.copied(entry, NEW)
@@ -222,7 +222,7 @@ def test_a_file_that_was_rewritten_soon_after_is_asked_for(watcher: Watcher, wor
     assert periods(watcher.tick(entry, later=SETTLE)) == [NEW]
 
 
-def test_a_withdrawn_object_is_asked_for_once_so_that_the_manifest_says_so_but_no_sidecar(
+def test_a_withdrawn_object_is_requested_once_for_the_manifest_but_a_withdrawn_sidecar_is_not(
     watcher: Watcher, world: World
 ) -> None:
     entry = world.entry(follow_from=NEW)
@@ -242,11 +242,11 @@ def test_a_withdrawn_object_is_asked_for_once_so_that_the_manifest_says_so_but_n
     assert watcher.reason == "Nothing new."
 
 
-# What a look costs
+# What a poll costs
 
 
-def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world: World) -> None:
-    # The canaries are shared by all tests: a dataset and a year that no other test looks at.
+def test_while_no_canary_changed_only_canaries_are_listed(watcher: Watcher, world: World) -> None:
+    # All tests share the canaries, so this one uses a dataset and a year of its own.
     name, day = "binance/um/indexPriceKlines/daily", "2021-06-01"
     canary, other = "BTCUSDT", world.symbol("XUSDT")
     entry = world.entry(name, follow_from=day, symbols={"include": [canary, f"{world.tag}*"]})
@@ -268,7 +268,7 @@ def test_while_no_canary_moved_only_canaries_are_listed(watcher: Watcher, world:
         world.withdraw(keys[canary])
 
 
-def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_when_all_periods_are_complete_nothing_is_listed(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], days("2024-03-01", NEW))
     watcher.copied(entry, *days("2024-03-01", NEW))
     watcher.tick(entry)
@@ -278,7 +278,7 @@ def test_when_all_is_there_nothing_is_listed(watcher: Watcher, world: World, ent
     assert watcher.gateway.listed == []
 
 
-def test_while_the_newest_day_is_being_brought_the_others_are_not_listed_every_tick(
+def test_while_the_newest_day_is_being_copied_the_others_are_not_listed_every_tick(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:
     world.publish(["BTCUSDT"], [NEW])
@@ -291,7 +291,7 @@ def test_while_the_newest_day_is_being_brought_the_others_are_not_listed_every_t
         assert watcher.gateway.listed == []
 
 
-def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Watcher, world: World) -> None:
+def test_a_day_costs_one_listing_per_symbol_however_long_the_history_is(watcher: Watcher, world: World) -> None:
     entry = world.entry(follow_from="2020-01-01")
     world.publish(["BTCUSDT", "ETHUSDT"], ["2020-01-01", NEW])
     watcher.copied(entry, "2020-01-01")
@@ -303,20 +303,20 @@ def test_a_day_costs_one_listing_per_symbol_whatever_the_history_is(watcher: Wat
     assert sorted(folders) == [f"{root}{world.symbol(name)}/1m/" for name in ("BTCUSDT", "ETHUSDT")]
 
 
-def test_a_tick_stops_at_its_budget_and_goes_on_where_it_left_off(watcher: Watcher, world: World) -> None:
+def test_a_tick_stops_at_its_budget_and_the_next_one_resumes(watcher: Watcher, world: World) -> None:
     entries = [world.entry(name, follow_from="2024-02-01") for name in (KLINES, METRICS, FUNDING)]
     for dataset, period in ((KLINES, NEW), (METRICS, NEW), (FUNDING, "2024-02")):
         world.publish(["BTCUSDT"], [period], dataset=dataset)
     watcher.settings = {"budget_seconds": 0.05, "settle_seconds": 0}
     watcher.gateway.delay = 0.1
-    asked = []
+    requested = []
     for expected in (METRICS, FUNDING, KLINES):
-        asked += [watcher.tick(*entries, later=60)]
+        requested += [watcher.tick(*entries, later=60)]
         assert DiscoveryCursor.read(watcher.cursor).next_dataset == expected
-    assert [r.asset_selection[0].to_user_string() for [r] in asked] == [KLINES, METRICS, FUNDING]
+    assert [r.asset_selection[0].to_user_string() for [r] in requested] == [KLINES, METRICS, FUNDING]
 
 
-def test_a_listing_that_does_not_fit_a_tick_is_gone_on_with_in_the_next(
+def test_a_listing_longer_than_a_tick_is_continued_in_the_next(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "PART_FOLDERS", 1)
@@ -325,20 +325,20 @@ def test_a_listing_that_does_not_fit_a_tick_is_gone_on_with_in_the_next(
     world.publish(names, [NEW])
     watcher.settings = {"budget_seconds": 0.1, "settle_seconds": 0}
     watcher.gateway.delay = 0.05
-    asked: list[dg.RunRequest] = []
+    requested: list[dg.RunRequest] = []
     ticks = 0
-    while not asked:
-        asked = watcher.tick(entry, later=1)
+    while not requested:
+        requested = watcher.tick(entry, later=1)
         watcher.restart()
         ticks += 1
         assert ticks < 20
     assert ticks > 3
     listed = [prefix for prefix in watcher.gateway.listed if prefix.endswith("/1m/")]
     assert sorted(listed) == [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in names]
-    assert [(request.partition_key, request.tags["lakehouse/objects"]) for request in asked] == [(NEW, "6")]
+    assert [(request.partition_key, request.tags["lakehouse/objects"]) for request in requested] == [(NEW, "6")]
 
 
-def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_first(
+def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_the_next_begins_with_others(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_budget, "LIMIT_SECONDS", 0.3)
@@ -350,7 +350,7 @@ def test_a_source_that_does_not_answer_ends_the_tick_in_time_and_lets_others_go_
     assert DiscoveryCursor.read(watcher.cursor).next_dataset == METRICS
 
 
-def test_no_more_runs_are_asked_for_in_a_tick_than_the_limit(
+def test_a_tick_requests_no_more_runs_than_the_limit(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tick, "REQUESTS_PER_TICK", 2)
@@ -365,12 +365,10 @@ def test_no_more_runs_are_asked_for_in_a_tick_than_the_limit(
     ]
 
 
-# When something is down
+# Outages
 
 
-def test_a_source_outage_is_a_reason_to_skip_and_loses_nothing(
-    watcher: Watcher, world: World, entry: DatasetEntry
-) -> None:
+def test_a_source_outage_skips_the_tick_and_loses_nothing(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     watcher.run(request, dg.DagsterRunStatus.FAILURE)
@@ -380,18 +378,16 @@ def test_a_source_outage_is_a_reason_to_skip_and_loses_nothing(
     assert "binance/um/klines/daily: Listing s3://data.binance.vision" in watcher.reason
     assert "closed for maintenance" in watcher.reason
     watcher.gateway.refusal = None
-    [again] = watcher.tick(entry, later=60)
-    assert again.tags["lakehouse/attempt"] == "2"
+    [retry] = watcher.tick(entry, later=60)
+    assert retry.tags["lakehouse/attempt"] == "2"
 
 
-def test_a_lake_that_is_down_is_a_reason_to_skip_and_loses_nothing(
-    watcher: Watcher, world: World, entry: DatasetEntry
-) -> None:
+def test_a_lake_outage_skips_the_tick_and_loses_nothing(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     watcher.run(request, dg.DagsterRunStatus.FAILURE)
     watcher.tick(entry, later=60)
-    up = watcher.lake
+    working_lake = watcher.lake
     watcher.lake = lake_at(world, credentials=Credentials("who", "wrong-secret"))
     assert watcher.tick(entry, later=FIRST_PAUSE) == []
     assert f"{KLINES}: Reading the manifest s3://lake/" in watcher.reason
@@ -400,9 +396,9 @@ def test_a_lake_that_is_down_is_a_reason_to_skip_and_loses_nothing(
     assert watcher.tick(entry, later=FIRST_PAUSE) == []
     assert "Unreachable" in watcher.reason
     assert watcher.reason.isprintable()
-    watcher.lake = up
-    [again] = watcher.tick(entry, later=60)
-    assert again.tags["lakehouse/attempt"] == "2"
+    watcher.lake = working_lake
+    [retry] = watcher.tick(entry, later=60)
+    assert retry.tags["lakehouse/attempt"] == "2"
 
 
 def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
@@ -425,10 +421,10 @@ def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
     assert request.asset_selection == [dg.AssetKey(METRICS.split("/"))]
 
 
-# What is remembered
+# What is kept
 
 
-def test_a_restart_keeps_everything(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
+def test_after_a_restart_no_run_is_requested_twice(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
     watcher.run(request, dg.DagsterRunStatus.STARTED)
@@ -438,7 +434,7 @@ def test_a_restart_keeps_everything(watcher: Watcher, world: World, entry: Datas
 
 
 @pytest.mark.parametrize("lost", [None, "not a cursor", '{"asked": 7}'])
-def test_a_lost_cursor_starts_anew_but_asks_for_nothing_twice(
+def test_a_lost_cursor_starts_anew_but_no_run_is_requested_twice(
     watcher: Watcher, world: World, entry: DatasetEntry, lost: str | None
 ) -> None:
     world.publish(["BTCUSDT"], [NEW])
@@ -449,8 +445,8 @@ def test_a_lost_cursor_starts_anew_but_asks_for_nothing_twice(
     assert "Runs in progress: 1" in watcher.reason
     watcher.instance.report_run_failed(run)
     watcher.cursor = lost
-    [again] = watcher.settle(entry)
-    assert again.tags["lakehouse/attempt"] == "2"
+    [retry] = watcher.settle(entry)
+    assert retry.tags["lakehouse/attempt"] == "2"
 
 
 def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world: World) -> None:
@@ -464,7 +460,7 @@ def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world:
 # As the daemon evaluates it
 
 
-def test_dagster_takes_the_requests_for_existing_partitions(
+def test_dagster_accepts_the_requests_for_existing_partitions(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:
     world.publish(["BTCUSDT"], [NEW])
@@ -481,7 +477,7 @@ def test_dagster_takes_the_requests_for_existing_partitions(
     assert data.cursor
 
 
-def test_sensors_are_one_per_exchange_and_pace_themselves_as_configured(watcher: Watcher, world: World) -> None:
+def test_there_is_one_sensor_per_exchange_with_the_configured_interval(watcher: Watcher, world: World) -> None:
     watcher.settings = {"tick_seconds": 7}
     sensor = watcher.sensor(world.entry(KLINES), world.entry(METRICS))
     assert (sensor.name, sensor.minimum_interval_seconds) == ("binance_discovery", 7)
@@ -500,7 +496,7 @@ def _status_event(status: dg.DagsterRunStatus) -> dg.DagsterEvent:
 
 
 @pytest.mark.parametrize("follow_from", ["2024-03-01", None])
-def test_one_tick_of_a_clock_that_was_ahead_silences_nothing(
+def test_one_tick_with_a_clock_ahead_suppresses_no_later_request(
     watcher: Watcher, world: World, follow_from: str | None
 ) -> None:
     entry = world.entry(follow_from=follow_from)

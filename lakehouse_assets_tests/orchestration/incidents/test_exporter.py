@@ -1,4 +1,4 @@
-"""The exporter: what cannot be read keeps its last values, and keeps nothing else from being read."""
+"""The exporter: metrics of a table that cannot be read keep their last values; all others are updated."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ METRICS = "binance/um/metrics/daily"
 
 
 def values(reader: InMemoryMetricReader, name: str) -> dict[str, float]:
-    """A metric's newest values by data type, summed over what else tells them apart."""
+    """A metric's newest values by data type, summed over its other attributes."""
     data = reader.get_metrics_data()
     assert data is not None
-    found: dict[str, float] = {}
+    by_data_type: dict[str, float] = {}
     for metric in data.resource_metrics[0].scope_metrics[0].metrics:
         for point in metric.data.data_points if metric.name == name else ():
             data_type = str((point.attributes or {})["data_type"])
-            found[data_type] = found.get(data_type, 0) + point.value
-    return found
+            by_data_type[data_type] = by_data_type.get(data_type, 0) + point.value
+    return by_data_type
 
 
 @pytest.mark.parametrize("damaged", [SYNC_LOG_TABLE, "_manifest/binance/um/klines/daily"])
-def test_a_damaged_record_keeps_its_values_and_all_others_go_on(world: World, damaged: str) -> None:
+def test_metrics_of_a_damaged_table_keep_their_values_and_the_others_are_updated(world: World, damaged: str) -> None:
     march = days("2024-03-01", "2024-03-02")
     entries = [world.entry(), world.entry(METRICS)]
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The incident sensor on a real Dagster instance: what fails is told, what is right again is resolved."""
+"""The incident sensor on a real Dagster instance: a failure is notified, and resolved once it has recovered."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FIRST, BAD, LAST = "2024-03-01", "2024-03-02", "2024-03-03"
 
 
 class Watch:
-    """The sensor, tick by tick, with a clock that is set forward by hand."""
+    """The sensor, evaluated tick by tick, with a clock that the test sets forward."""
 
     def __init__(self, runner: Runner, entry: DatasetEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runner, self.entry, self.world = runner, entry, runner.world
@@ -92,7 +92,7 @@ def watch(runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def check(watch: Watch, name: str, *, passed: bool, asset: str | None = None, text: str = "") -> None:
-    """An evaluation without a run, as a sensor reports it."""
+    """Report an evaluation without a run, as a sensor does."""
     watch.runner.instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=dg.AssetKey((asset or watch.entry.dataset.name).split("/")),
@@ -104,87 +104,89 @@ def check(watch: Watch, name: str, *, passed: bool, asset: str | None = None, te
     )
 
 
-def test_a_failed_partition_is_told_within_its_hold_and_resolved_when_it_materializes(
+def test_a_failed_partition_is_notified_after_a_minute_and_resolved_when_it_materializes(
     watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_DAGSTER_URL", "https://dagster.example.org")
-    # What a run brought about is read to its end, page by page.
+    # More events than a page: the sensor has to read all pages of a run.
     monkeypatch.setattr(signals, "EVENTS_PER_PAGE", 2)
-    it = watch()
-    it.world.publish(["BTCUSDT"], days(FIRST, LAST))
-    with it.world.refused_writes(it.world.key("BTCUSDT", BAD)):
-        assert not it.runner.run(it.entry, FIRST, LAST).success
-    it.tick()
+    harness = watch()
+    harness.world.publish(["BTCUSDT"], days(FIRST, LAST))
+    with harness.world.refused_writes(harness.world.key("BTCUSDT", BAD)):
+        assert not harness.runner.run(harness.entry, FIRST, LAST).success
+    harness.tick()
     assert webhook.received == []
-    state = it.tick(later=timedelta(seconds=60))
-    name = it.entry.dataset.name
-    assert it.live() == {Cause.TRANSFER_FAILS: {(name, BAD)}}
+    state = harness.tick(later=timedelta(seconds=60))
+    name = harness.entry.dataset.name
+    assert harness.live() == {Cause.TRANSFER_FAILS: {(name, BAD)}}
     [incident] = state.live()
     [document] = [document for _, document in webhook.received]
     assert document["title"] == "[error] binance: objects cannot be copied into the lake (opened)"
     assert f"https://dagster.example.org/runs/{incident.firing[0].signal.run_id}" in document["message"]
     assert f"{name}?view=partitions&partition={BAD}" in document["message"]
     assert f"{name} {BAD}: 1 of 1 objects" in document["message"]
-    assert it.runner.run(it.entry, BAD).success
-    it.tick()
-    it.tick(later=timedelta(minutes=6))
-    assert (it.live(), len(webhook.received)) == ({}, 2)
+    assert harness.runner.run(harness.entry, BAD).success
+    harness.tick()
+    harness.tick(later=timedelta(minutes=6))
+    assert (harness.live(), len(webhook.received)) == ({}, 2)
     assert webhook.titles[-1].endswith("(resolved)")
 
 
-def test_a_run_that_fails_before_it_looks_at_partitions_fails_all_of_them(watch: Callable[..., Watch]) -> None:
-    it = watch()
-    asset = build_archive_asset(it.entry, "s3://lake")
-    gone = {**it.resources, "source": SourceResource(s3=S3Resource(use_unsigned_session=True, **NOWHERE))}
+def test_a_run_that_fails_before_its_first_partition_fails_all_of_them(watch: Callable[..., Watch]) -> None:
+    harness = watch()
+    asset = build_archive_asset(harness.entry, "s3://lake")
+    unreachable = {**harness.resources, "source": SourceResource(s3=S3Resource(use_unsigned_session=True, **NOWHERE))}
     result = dg.materialize(
         [asset],
-        instance=it.runner.instance,
-        resources=gone,
+        instance=harness.runner.instance,
+        resources=unreachable,
         raise_on_error=False,
         tags=range_tags(FIRST, LAST),
     )
     assert not result.success
-    it.tick()
-    assert it.live() == {Cause.LISTING_FAILS: {(it.entry.dataset.name, day) for day in days(FIRST, LAST)}}
+    harness.tick()
+    assert harness.live() == {Cause.LISTING_FAILS: {(harness.entry.dataset.name, day) for day in days(FIRST, LAST)}}
 
 
-def test_a_lake_that_is_away_does_not_silence_its_own_alarm(
+def test_an_unreachable_lake_does_not_suppress_its_own_notification(
     watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
-    it = watch()
-    it.world.publish(["BTCUSDT"], [FIRST])
-    there = it.resources
-    away = there["lake"].s3.model_dump() | NOWHERE
-    it.resources = {
-        **there,
-        "lake": LakeResource(s3=S3Resource(**away), bucket=there["lake"].bucket, prefix=there["lake"].prefix),
+    harness = watch()
+    harness.world.publish(["BTCUSDT"], [FIRST])
+    reachable = harness.resources
+    unreachable_s3 = reachable["lake"].s3.model_dump() | NOWHERE
+    harness.resources = {
+        **reachable,
+        "lake": LakeResource(
+            s3=S3Resource(**unreachable_s3), bucket=reachable["lake"].bucket, prefix=reachable["lake"].prefix
+        ),
     }
     dg.materialize(
-        [build_archive_asset(it.entry, "s3://lake")],
-        instance=it.runner.instance,
-        resources=it.resources,
+        [build_archive_asset(harness.entry, "s3://lake")],
+        instance=harness.runner.instance,
+        resources=harness.resources,
         raise_on_error=False,
         partition_key=FIRST,
     )
-    it.tick()
-    it.tick(later=timedelta(seconds=60))
+    harness.tick()
+    harness.tick(later=timedelta(seconds=60))
     assert webhook.titles == ["[critical] lake: the lake refuses requests or does not answer (opened)"]
-    assert json.loads((it.fallback / "incidents.json").read_text())["ahead"]
-    assert it.world.lake_files("_incidents/") == {}
-    it.resources = there
-    it.tick()
-    assert (set(it.live()), len(webhook.received)) == ({Cause.LAKE_REFUSES}, 1)
-    assert set(it.world.lake_files("_incidents/")) == {"_incidents/book.json"}
-    assert it.runner.run(it.entry, FIRST).success
-    it.tick()
-    it.tick(later=timedelta(minutes=6))
-    assert (it.live(), len(webhook.received)) == ({}, 2)
+    assert json.loads((harness.fallback / "incidents.json").read_text())["ahead"]
+    assert harness.world.lake_files("_incidents/") == {}
+    harness.resources = reachable
+    harness.tick()
+    assert (set(harness.live()), len(webhook.received)) == ({Cause.LAKE_REFUSES}, 1)
+    assert set(harness.world.lake_files("_incidents/")) == {"_incidents/book.json"}
+    assert harness.runner.run(harness.entry, FIRST).success
+    harness.tick()
+    harness.tick(later=timedelta(minutes=6))
+    assert (harness.live(), len(webhook.received)) == ({}, 2)
 
 
 def checked(asset: str, name: str) -> list[Any]:
-    """An asset of another module, with a check of that name."""
+    """An asset that is not of the matrix, with a check of the given name."""
     key = dg.AssetKey(asset.split("/"))
     return [dg.AssetSpec(key), dg.asset_check(asset=key, name=name)(lambda: dg.AssetCheckResult(passed=True))]
 
@@ -194,50 +196,52 @@ def checked(asset: str, name: str) -> list[Any]:
     [("expected", Cause.UNUSUAL), ("checksums", Cause.CHECKSUM_MISMATCH), ("freshness", Cause.CHECK_FAILS)],
 )
 def test_a_failing_check_is_an_incident_until_it_passes(watch: Callable[..., Watch], name: str, cause: Cause) -> None:
-    it = watch()
-    asset = it.entry.dataset.name + ("/verified" if name == "checksums" else "")
+    harness = watch()
+    asset = harness.entry.dataset.name + ("/verified" if name == "checksums" else "")
     if name == "freshness":
         asset = "binance/table"
-        it.extra = checked(asset, name)
-    check(it, name, passed=False, asset=asset, text="bytes of 2024-03-01: 3 bytes, unusually low")
-    it.tick()
-    assert it.live() == {cause: {(asset, None)}}
-    [member] = it.state.live()[0].firing
+        harness.extra = checked(asset, name)
+    check(harness, name, passed=False, asset=asset, text="bytes of 2024-03-01: 3 bytes, unusually low")
+    harness.tick()
+    assert harness.live() == {cause: {(asset, None)}}
+    [member] = harness.state.live()[0].firing
     assert member.signal.text == "bytes of 2024-03-01: 3 bytes, unusually low"
-    check(it, name, passed=True, asset=asset)
-    it.tick(later=timedelta(seconds=61))
-    assert it.live() == {}
+    check(harness, name, passed=True, asset=asset)
+    harness.tick(later=timedelta(seconds=61))
+    assert harness.live() == {}
 
 
-def test_several_late_datasets_of_an_exchange_are_its_own_trouble(watch: Callable[..., Watch]) -> None:
-    it = watch()
+def test_several_late_datasets_of_an_exchange_are_one_incident_of_the_exchange(watch: Callable[..., Watch]) -> None:
+    harness = watch()
     names = [f"binance/um/other{number}/daily" for number in range(4)]
     for name in names:
         key = dg.AssetKey(name.split("/"))
-        it.extra += [
+        harness.extra += [
             dg.AssetSpec(key),
             dg.asset_check(asset=key, name="published")(lambda: dg.AssetCheckResult(passed=True)),
         ]
     for name in names:
-        check(it, "published", passed=name != names[0], asset=name, text="due 6 h ago")
-    it.tick()
-    assert it.live() == {Cause.DATASET_LATE: {(names[0], None)}}
-    check(it, "published", passed=False, asset=names[1], text="due 5 h ago")
-    it.tick()
-    assert it.live() == {Cause.EXCHANGE_STALLED: {("binance", None), *((name, None) for name in names[:2])}}
+        check(harness, "published", passed=name != names[0], asset=name, text="due 6 h ago")
+    harness.tick()
+    assert harness.live() == {Cause.DATASET_LATE: {(names[0], None)}}
+    check(harness, "published", passed=False, asset=names[1], text="due 5 h ago")
+    harness.tick()
+    assert harness.live() == {Cause.EXCHANGE_STALLED: {("binance", None), *((name, None) for name in names[:2])}}
 
 
-def test_what_discovery_gave_up_is_told(watch: Callable[..., Watch]) -> None:
-    it = watch()
-    key = dg.AssetKey(it.entry.dataset.asset_key)
-    it.runner.instance.report_runless_asset_event(
+def test_a_period_that_discovery_gave_up_is_an_incident(watch: Callable[..., Watch]) -> None:
+    harness = watch()
+    key = dg.AssetKey(harness.entry.dataset.asset_key)
+    harness.runner.instance.report_runless_asset_event(
         dg.AssetObservation(
             key, partition=BAD, description="Gave up after 8 failed runs.", metadata={"incident": "gave_up"}
         )
     )
-    it.runner.instance.report_runless_asset_event(dg.AssetObservation(key, partition=FIRST, metadata={"objects": 1}))
-    it.tick()
-    assert it.live() == {Cause.TRANSFER_FAILS: {(it.entry.dataset.name, BAD)}}
+    harness.runner.instance.report_runless_asset_event(
+        dg.AssetObservation(key, partition=FIRST, metadata={"objects": 1})
+    )
+    harness.tick()
+    assert harness.live() == {Cause.TRANSFER_FAILS: {(harness.entry.dataset.name, BAD)}}
 
 
 @pytest.mark.parametrize(
@@ -252,12 +256,12 @@ def test_what_discovery_gave_up_is_told(watch: Callable[..., Watch]) -> None:
 def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_error(
     watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None
 ) -> None:
-    it = watch()
-    name = it.entry.dataset.name
+    harness = watch()
+    name = harness.entry.dataset.name
     cursor = DiscoveryCursor(problems={} if problem is None else {name: PollProblem.of(problem)})
-    # The texts of both sides decide nothing.
-    reason = f"{name}: Listing s3://x/ failed; {it.world.lake.url()} failed"
-    instance = it.runner.instance
+    # The message mentions both sides: only the fields of the error decide.
+    reason = f"{name}: Listing s3://x/ failed; {harness.world.lake.url()} failed"
+    instance = harness.runner.instance
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
     origin = RemoteInstigatorOrigin(repository, "binance_discovery")
     data = SensorInstigatorData(min_interval=30, sensor_type=None, cursor=cursor.write())
@@ -273,66 +277,66 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
             selector_id=origin.get_selector().get_id(),
         )
     )
-    it.tick()
-    assert set(it.live()) == ({cause} if cause else set())
+    harness.tick()
+    assert set(harness.live()) == ({cause} if cause else set())
 
 
-def test_an_old_failure_is_not_told_when_the_sensor_first_runs(
+def test_an_old_failure_is_no_incident_when_the_sensor_first_runs(
     runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT"], [FIRST])
     with world.refused_writes(world.key("BTCUSDT", FIRST)):
         assert not runner.run(entry, FIRST).success
-    it = Watch(runner, entry, tmp_path, monkeypatch)
-    it.tick()
-    assert it.live() == {}
+    harness = Watch(runner, entry, tmp_path, monkeypatch)
+    harness.tick()
+    assert harness.live() == {}
 
 
-def test_a_tick_that_ends_before_its_cursor_is_kept_tells_nothing_twice(
+def test_a_tick_that_ends_before_its_cursor_is_stored_is_not_notified_twice(
     watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
-    it = watch()
-    it.world.publish(["BTCUSDT"], [FIRST])
-    with it.world.refused_writes(it.world.key("BTCUSDT", FIRST)):
-        assert not it.runner.run(it.entry, FIRST).success
-    before = it.cursor
+    harness = watch()
+    harness.world.publish(["BTCUSDT"], [FIRST])
+    with harness.world.refused_writes(harness.world.key("BTCUSDT", FIRST)):
+        assert not harness.runner.run(harness.entry, FIRST).success
+    before = harness.cursor
     for _ in range(3):
-        it.cursor = before
-        it.tick(later=timedelta(seconds=60))
+        harness.cursor = before
+        harness.tick(later=timedelta(seconds=60))
     assert len(webhook.received) == 1
 
 
-def test_the_page_is_reported_when_incidents_change_and_can_be_renewed(watch: Callable[..., Watch]) -> None:
-    it = watch()
-    assert it.events == []
-    check(it, "expected", passed=False, text="3 | 4 bytes")
-    it.tick()
-    [reported] = it.events
+def test_the_page_is_reported_when_incidents_change_and_can_be_rebuilt(watch: Callable[..., Watch]) -> None:
+    harness = watch()
+    assert harness.events == []
+    check(harness, "expected", passed=False, text="3 | 4 bytes")
+    harness.tick()
+    [reported] = harness.events
     assert reported.asset_key == INCIDENTS
     assert reported.metadata["incidents_open"].value == 1
     assert "`binance-unusual-" in reported.metadata["open"].value
     assert "3 \\| 4 bytes" in reported.metadata["open"].value
-    it.tick()
-    assert it.events == []
-    result = dg.materialize([build_incident_report()], instance=it.runner.instance, resources=it.resources)
+    harness.tick()
+    assert harness.events == []
+    result = dg.materialize([build_incident_report()], instance=harness.runner.instance, resources=harness.resources)
     [page] = result.asset_materializations_for_node("__".join(INCIDENTS.path))
     assert page.metadata["open"] == reported.metadata["open"]
     assert page.metadata["undelivered"].value == "None."
 
 
-def test_what_a_person_resolved_is_told_and_stays_so(
+def test_an_incident_resolved_by_a_person_is_notified_and_stays_resolved(
     watch: Callable[..., Watch], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
-    it = watch()
-    check(it, "checksums", passed=False, asset=f"{it.entry.dataset.name}/verified")
-    [incident] = it.tick(later=timedelta(seconds=61)).live()
+    harness = watch()
+    check(harness, "checksums", passed=False, asset=f"{harness.entry.dataset.name}/verified")
+    [incident] = harness.tick(later=timedelta(seconds=61)).live()
     assert incident.severity is Severity.ERROR
-    service = IncidentService(LakeIncidentStore(it.world.lake, None), Notifier())
+    service = IncidentService(LakeIncidentStore(harness.world.lake, None), Notifier())
     note = Note(who="anna", at=datetime.now(UTC), text="the exchange knows")
     service.change(lambda state: resolve(state, incident.id, note), note.at)
-    it.tick()
-    assert it.live() == {}
+    harness.tick()
+    assert harness.live() == {}
     assert "Resolved by anna: the exchange knows." in webhook.received[-1][1]["message"]

@@ -1,6 +1,6 @@
-"""Retention on real instances, SQLite and Postgres: what goes, what stays, and what a person then sees."""
+"""Retention on real instances (SQLite, Postgres): what is deleted, what is kept, and what the UI then shows."""
 
-# No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -50,7 +50,7 @@ def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _asset(*, fail: bool = False, checked: bool = True) -> dg.AssetsDefinition:
-    """As archive assets do: every partition logged by itself, with its own evaluation."""
+    """An asset that logs each partition separately, with its own evaluation, as archive assets do."""
 
     @dg.multi_asset(
         name="archive",
@@ -76,9 +76,9 @@ def _asset(*, fail: bool = False, checked: bool = True) -> dg.AssetsDefinition:
     return archive
 
 
-def _run(instance: dg.DagsterInstance, first: str, last: str, **how: bool) -> str:
+def _run(instance: dg.DagsterInstance, first: str, last: str, **options: bool) -> str:
     done = dg.materialize(
-        [_asset(**how)],
+        [_asset(**options)],
         instance=instance,
         tags=range_tags(first, last),
         raise_on_error=False,
@@ -86,14 +86,14 @@ def _run(instance: dg.DagsterInstance, first: str, last: str, **how: bool) -> st
     return done.run_id
 
 
-def _delete(instance: dg.DagsterInstance, **how: bool) -> list[str]:
-    """Delete whatever has ended; returns the runs that are left."""
-    delete_old_runs(instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=2, **how)
+def _delete(instance: dg.DagsterInstance, **options: bool) -> list[str]:
+    """Delete runs that have ended; returns the runs that are left."""
+    delete_old_runs(instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=2, **options)
     return sorted(instance.get_run_ids())
 
 
-def _seen(instance: dg.DagsterInstance) -> tuple[object, ...]:
-    """What the asset's page shows of its partitions and of its check."""
+def _shown(instance: dg.DagsterInstance) -> tuple[object, ...]:
+    """The partitions, and the latest runs of partitions and check, that the asset's page shows."""
     status = get_and_update_asset_status_cache_value(instance, KEY, DAYS)
     latest = {
         day: record.run_id
@@ -113,35 +113,37 @@ def _seen(instance: dg.DagsterInstance) -> tuple[object, ...]:
     return sorted(instance.get_materialized_partitions(KEY)), latest, checks
 
 
-def test_a_run_goes_when_later_ones_have_the_last_word_on_all_its_partitions(instance: dg.DagsterInstance) -> None:
+def test_a_run_is_deleted_when_later_runs_have_the_latest_events_of_all_its_partitions(
+    instance: dg.DagsterInstance,
+) -> None:
     first = _run(instance, "2024-01-01", "2024-01-03")
     second = _run(instance, "2024-01-01", "2024-01-02")
-    seen = _seen(instance)
-    assert _delete(instance) == sorted([first, second]), "the first still has the last word on the third day"
-    assert _seen(instance) == seen
+    shown = _shown(instance)
+    assert _delete(instance) == sorted([first, second]), "the first run still has the latest event of the third day"
+    assert _shown(instance) == shown
     third = _run(instance, "2024-01-03", "2024-01-03")
-    seen = _seen(instance)
+    shown = _shown(instance)
     assert _delete(instance) == sorted([second, third])
-    assert _seen(instance) == seen
+    assert _shown(instance) == shown
     assert instance.all_logs(first) == []
 
 
-def test_a_run_whose_evaluation_is_the_latest_stays(instance: dg.DagsterInstance) -> None:
-    judged = _run(instance, "2024-01-01", "2024-01-01")
-    unjudged = _run(instance, "2024-01-01", "2024-01-01", checked=False)
-    seen = _seen(instance)
-    assert _delete(instance) == sorted([judged, unjudged])
-    assert _seen(instance) == seen
+def test_a_run_with_the_latest_evaluation_is_kept(instance: dg.DagsterInstance) -> None:
+    evaluated = _run(instance, "2024-01-01", "2024-01-01")
+    unevaluated = _run(instance, "2024-01-01", "2024-01-01", checked=False)
+    shown = _shown(instance)
+    assert _delete(instance) == sorted([evaluated, unevaluated])
+    assert _shown(instance) == shown
 
 
-def test_a_failed_run_goes_once_its_partition_has_become_green(instance: dg.DagsterInstance) -> None:
+def test_a_failed_run_is_deleted_once_its_partition_is_materialized(instance: dg.DagsterInstance) -> None:
     failed = _run(instance, "2024-01-04", "2024-01-04", fail=True)
-    assert _delete(instance) == [failed], "it says why the day is red"
+    assert _delete(instance) == [failed], "its log says why the day failed"
     good = _run(instance, "2024-01-04", "2024-01-04")
     assert _delete(instance) == [good]
 
 
-def test_executions_of_checks_go_with_their_run(instance: dg.DagsterInstance) -> None:
+def test_executions_of_checks_are_deleted_with_their_run(instance: dg.DagsterInstance) -> None:
     first = _run(instance, "2024-01-01", "2024-01-05")
     second = _run(instance, "2024-01-01", "2024-01-05")
     _delete(instance)
@@ -162,7 +164,7 @@ def test_a_dry_run_counts_and_deletes_nothing(instance: dg.DagsterInstance) -> N
     assert sorted(instance.get_run_ids()) == sorted(runs)
 
 
-def test_only_finished_runs_that_are_old_enough_go(instance: dg.DagsterInstance) -> None:
+def test_only_finished_runs_that_are_old_enough_are_deleted(instance: dg.DagsterInstance) -> None:
     for _ in range(2):
         _run(instance, "2024-01-01", "2024-01-01")
     queued = instance.create_run_for_job(dg.GraphDefinition("waiting", node_defs=[]).to_job()).run_id
@@ -172,7 +174,7 @@ def test_only_finished_runs_that_are_old_enough_go(instance: dg.DagsterInstance)
     assert queued in instance.get_run_ids()
 
 
-def test_a_pass_that_was_killed_between_two_deletions_is_finished_by_the_next(
+def test_a_deletion_that_was_killed_halfway_is_finished_by_the_next(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _run(instance, "2024-01-01", "2024-01-01")
@@ -193,7 +195,7 @@ def test_a_pass_that_was_killed_between_two_deletions_is_finished_by_the_next(
     assert events.get_records_for_run(first).records == []
 
 
-def test_the_job_deletes_by_the_setting_and_refuses_without_one(instance: dg.DagsterInstance) -> None:
+def test_the_job_uses_the_setting_and_fails_without_it(instance: dg.DagsterInstance) -> None:
     _run(instance, "2024-01-01", "2024-01-01")
     done = build_retention_job(RetentionSettings(days=30)).execute_in_process(instance=instance)
     assert done.success
@@ -201,7 +203,7 @@ def test_the_job_deletes_by_the_setting_and_refuses_without_one(instance: dg.Dag
         build_retention_job(RetentionSettings()).execute_in_process(instance=instance)
 
 
-def test_the_schedule_is_on_only_where_the_setting_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_schedule_runs_only_if_the_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build_retention_schedule(RetentionSettings()).default_status is dg.DefaultScheduleStatus.STOPPED
     monkeypatch.setenv("LAKEHOUSE_RETENTION_DAYS", "90")
     assert build_retention_schedule(RetentionSettings()).default_status is dg.DefaultScheduleStatus.RUNNING

@@ -71,7 +71,7 @@ def _submitted(instance: dg.DagsterInstance, *assets: str, job: str = "__ASSET_J
     run = made._replace(asset_selection=frozenset(dg.AssetKey(asset.split("/")) for asset in assets) or None)
     coordinator = instance.run_coordinator
     assert isinstance(coordinator, SizedRunCoordinator)
-    # The coordinator looks at nothing of the workspace.
+    # The coordinator does not use the workspace.
     return coordinator.submit_run(SubmitRunContext(run, workspace=None))
 
 
@@ -101,7 +101,7 @@ def test_a_job_without_assets_is_sized_by_its_name(instance: dg.DagsterInstance)
     assert _submitted(instance, job="light").tags[SIZE_TAG] == "s"
 
 
-def test_a_retry_gets_the_next_size_and_never_more_than_the_largest(instance: dg.DagsterInstance) -> None:
+def test_a_retry_gets_the_next_size_up_to_the_largest(instance: dg.DagsterInstance) -> None:
     sizes = [
         _submitted(instance, "binance/um/klines/daily", **{"dagster/retry_number": str(number)}).tags[SIZE_TAG]
         for number in range(4)
@@ -115,16 +115,16 @@ def test_a_retry_is_sized_anew_although_it_carries_its_parents_tags(instance: dg
     assert (retry.tags[SIZE_TAG], _memory(retry)) == ("m", "2Gi")
 
 
-def test_what_a_person_gave_as_a_tag_stays(instance: dg.DagsterInstance) -> None:
+def test_a_config_tag_given_by_a_person_is_kept(instance: dg.DagsterInstance) -> None:
     given = json.dumps(_k8s("3Gi"))
     run = _submitted(instance, "binance/um/klines/daily", **{K8S_TAG: given})
     assert run.tags[K8S_TAG] == given
     assert SIZE_TAG not in run.tags
 
 
-def test_the_maintenance_identity_is_for_runs_of_maintenance_alone(instance: dg.DagsterInstance) -> None:
-    def account(*assets: str, **how: str) -> str | None:
-        k8s = json.loads(_submitted(instance, *assets, **how).tags[K8S_TAG])
+def test_only_maintenance_runs_get_the_maintenance_identity(instance: dg.DagsterInstance) -> None:
+    def account(*assets: str, **options: str) -> str | None:
+        k8s = json.loads(_submitted(instance, *assets, **options).tags[K8S_TAG])
         return k8s.get("pod_spec_config", {}).get("service_account_name")
 
     assert account("maintenance/vacuum") == "maintenance"
@@ -134,7 +134,7 @@ def test_the_maintenance_identity_is_for_runs_of_maintenance_alone(instance: dg.
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"default_size": "xl"}, "there is no size 'xl'; sizes are s, m, l"),
         ({"rules": [{"asset": "*", "size": "xs"}]}, "there is no size 'xs'"),
@@ -142,17 +142,17 @@ def test_the_maintenance_identity_is_for_runs_of_maintenance_alone(instance: dg.
         ({"sizes": [{"name": "s", "k8s": {"containers": {}}}], "rules": []}, "the k8s config of size 's'"),
     ],
 )
-def test_a_contradictory_configuration_is_rejected_when_it_is_loaded(
-    tmp_path: Path, change: dict[str, Any], told: str
+def test_an_inconsistent_configuration_is_rejected_when_it_is_loaded(
+    tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with (
         dg.DagsterInstance.from_config(_home(tmp_path, CONFIG | change)) as made,
-        pytest.raises(InputError, match=told),
+        pytest.raises(InputError, match=message),
     ):
         assert made.run_coordinator
 
 
-def test_the_former_name_of_the_module_still_gives_the_coordinator() -> None:
+def test_the_former_name_of_the_module_still_loads_the_coordinator() -> None:
     settings = yaml.safe_dump({"sizes": [{"name": "small", "k8s": {}}], "default_size": "small"})
     former = ConfigurableClassData("lakehouse_assets.orchestration.run_sizes", "SizedRunCoordinator", settings)
     assert type(former.rehydrate(as_type=SizedRunCoordinator)) is SizedRunCoordinator

@@ -1,4 +1,4 @@
-"""The catalog asset on a real instance: what it records, and what its check says of changes."""
+"""The catalog asset on a real instance: what it records, and what its check reports about changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lakehouse_assets_tests.world import World, days
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[EmbeddedStore]:
-    """A store of this file's own: a catalog shows all that a source has, what other tests publish too."""
+    """A separate store: a catalog lists all objects of a source, and other tests publish into the shared one."""
     with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
         yield running
 
@@ -33,8 +33,8 @@ def matrix(*names: str) -> ArchiveMatrix:
 
 
 def take(runner: Runner, wanted: ArchiveMatrix, *, depth: str = "exact", exchange: str = "binance") -> Any:
-    """Materialize the catalog of an exchange; metadata by name, and the check."""
-    [asset] = [each for each in build_catalog_assets(wanted) if each.key == dg.AssetKey(["catalog", exchange])]
+    """Materialize the catalog of an exchange; returns its metadata by name, and its check."""
+    [asset] = [built for built in build_catalog_assets(wanted) if built.key == dg.AssetKey(["catalog", exchange])]
     result = dg.materialize(
         [asset],
         instance=runner.instance,
@@ -49,7 +49,7 @@ def take(runner: Runner, wanted: ArchiveMatrix, *, depth: str = "exact", exchang
     return {name: value.value for name, value in made.metadata.items()}, check
 
 
-def test_a_catalog_is_kept_and_shown_and_what_changed_since_is_told(runner: Runner, world: World) -> None:
+def test_a_catalog_is_stored_and_shown_with_the_changes_since_the_last_one(runner: Runner, world: World) -> None:
     wanted = matrix("binance/um/metrics/daily")
     last = YESTERDAY.isoformat()
     world.publish(["AUSDT", "BUSDT"], days((YESTERDAY - timedelta(days=2)).isoformat(), last))
@@ -81,14 +81,14 @@ def test_a_catalog_is_kept_and_shown_and_what_changed_since_is_told(runner: Runn
     assert metadata["changes"] == "None."
 
 
-def test_what_the_matrix_wants_and_nobody_publishes_fails_the_check(runner: Runner, world: World) -> None:
+def test_an_unpublished_dataset_of_the_matrix_fails_the_check(runner: Runner, world: World) -> None:
     world.publish(["AUSDT"], [YESTERDAY.isoformat()])
     _, check = take(runner, matrix("binance/option/EOHSummary/daily"))
     assert not check.passed
     assert "wanted, not published: option/EOHSummary/daily" in check.description
 
 
-def test_an_exchange_that_lists_nothing_fails_its_run_and_keeps_what_was_known(runner: Runner, world: World) -> None:
+def test_an_exchange_with_an_empty_listing_fails_its_run_and_no_catalog_is_stored(runner: Runner, world: World) -> None:
     assert take(runner, matrix("binance/um/metrics/daily"), exchange="kucoin") is None
     assert read_catalog(world.lake, "kucoin") is None
 

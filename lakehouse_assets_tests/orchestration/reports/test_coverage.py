@@ -24,7 +24,7 @@ def report(world: World) -> dict[str, object]:
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
-def test_a_page_is_written_for_what_was_synced_and_the_report_links_to_it(world: World) -> None:
+def test_a_page_is_written_for_a_synced_dataset_and_the_report_links_to_it(world: World) -> None:
     dataset = world.entry().dataset
     world.publish(["BTCUSDT", "ETHUSDT"], ["2024-02-29", "2024-03-01"])
     with world.refused_writes(world.key("ETHUSDT", "2024-03-01")):
@@ -72,7 +72,7 @@ def test_every_report_counts_the_same_periods_as_complete(world: World) -> None:
     assert exported == {"complete": 2, "incomplete": 2}
 
 
-def test_a_doubted_period_is_complete_in_no_report(world: World) -> None:
+def test_no_report_counts_a_doubted_period_as_complete(world: World) -> None:
     entry = world.entry()
     keys = world.publish(["BTCUSDT", "ETHUSDT"], ["2024-03-01"])
     world.engine().sync(scope(entry, "2024-03-01"))
@@ -93,7 +93,7 @@ def test_an_empty_lake_has_no_pages(world: World) -> None:
     assert world.lake_files() == {}
 
 
-def test_a_link_leads_to_the_console_or_the_store() -> None:
+def test_a_link_points_to_the_console_or_the_store() -> None:
     assert (
         address_of(Bucket(name="b"), "p/a b.html")
         == "https://s3.console.aws.amazon.com/s3/object/b?prefix=p/a%20b.html"

@@ -1,4 +1,4 @@
-"""The efficiency report as an asset: its figures are those of the syncs."""
+"""The efficiency report as an asset: its figures equal those of the syncs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
 
 
-def test_the_report_sums_up_what_the_runs_did(runner: Runner, world: World) -> None:
+def test_the_report_sums_up_the_figures_of_runs(runner: Runner, world: World) -> None:
     entry = world.entry()
     world.publish(["BTCUSDT", "ETHUSDT"], days("2024-03-01", "2024-03-03"))
     runner.run(entry, "2024-03-01", "2024-03-03")
@@ -23,7 +23,7 @@ def test_the_report_sums_up_what_the_runs_did(runner: Runner, world: World) -> N
     assert f"| {copied:,} |" in report.metadata["by_day"].value
 
 
-def test_a_lake_without_syncs_has_a_report_that_says_so(runner: Runner, world: World) -> None:
+def test_the_report_of_a_lake_without_syncs_says_so(runner: Runner, world: World) -> None:
     result = dg.materialize([build_efficiency_report()], instance=runner.instance, resources=resources_of(world))
     [report] = result.asset_materializations_for_node("__".join(EFFICIENCY.path))
     assert report.metadata["by_month"].value == "Nothing was synced yet."

@@ -1,4 +1,4 @@
-"""The outlook: predictions from what manifests, runs and the history of syncs say."""
+"""The outlook: predictions from manifests, runs and the sync log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
 
 
-def test_the_next_publication_is_learned_from_those_before(world: World) -> None:
+def test_the_next_publication_is_predicted_from_earlier_ones(world: World) -> None:
     dataset = world.entry().dataset
     assert publications(world.lake, [dataset]) == []
     remember(world, 20)  # each at 09:00 UTC of the day after
@@ -38,11 +38,11 @@ def test_a_budget_is_used_up_at_the_pace_of_the_last_days(world: World) -> None:
     dataset, today = world.entry().dataset, date.fromisoformat(TODAY)
     remember(world, 20)  # three objects of about 1 kB a day, 3,000 bytes copied
     assert budget(world.lake, [dataset], SpendingSettings(), today) is None
-    held = sum(3 * (1_000 + 7 * (int(day[-2:]) % 3)) for day in days("2024-02-10", "2024-02-29"))
-    found = budget(world.lake, [dataset], SpendingSettings(budget_bytes=held + 30_000), today)
-    # The history is dated a day later than its periods: twenty days, of which today counts no more.
-    assert found is not None
-    assert found.expected == pytest.approx(10.0)
+    bytes_present = sum(3 * (1_000 + 7 * (int(day[-2:]) % 3)) for day in days("2024-02-10", "2024-02-29"))
+    forecast = budget(world.lake, [dataset], SpendingSettings(budget_bytes=bytes_present + 30_000), today)
+    # The sync log is dated a day later than its periods: of its twenty days, today is not counted.
+    assert forecast is not None
+    assert forecast.expected == pytest.approx(10.0)
     full = budget(world.lake, [dataset], SpendingSettings(budget_bytes=1_000), today)
     assert full is not None
     assert full.expected == 0
@@ -52,7 +52,7 @@ def test_a_budget_is_used_up_at_the_pace_of_the_last_days(world: World) -> None:
     assert both.budget == 7
 
 
-def test_days_without_a_sync_count_as_none_and_today_not_at_all() -> None:
+def test_days_without_a_sync_count_as_zero_and_today_is_not_counted() -> None:
     rows = [
         {"synced_at": datetime(2024, 3, day, 23, 59, 59, tzinfo=UTC), "bytes_copied": size}
         for day, size in ((1, 10), (1, 5), (3, 7), (4, 100))
@@ -64,9 +64,9 @@ def test_days_without_a_sync_count_as_none_and_today_not_at_all() -> None:
     assert long_ago == [0.0] * 30
 
 
-# Dagster's own making of a backfill calls it.
+# Dagster's own factory of backfills calls the deprecated function.
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
-def test_a_backfill_ends_at_the_pace_of_its_runs(runner: Runner, world: World) -> None:
+def test_the_end_of_a_backfill_is_predicted_from_the_pace_of_its_runs(runner: Runner, world: World) -> None:
     entry = world.entry()
     week = days("2024-03-01", "2024-03-08")
     world.publish(["BTCUSDT"], week)

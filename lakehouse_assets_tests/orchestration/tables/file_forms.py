@@ -1,5 +1,5 @@
-"""How a data type's facts are written into files, and what the table is to have of them: forms that follow each other
-in time, columns by name, instants by their unit.
+"""How a data type's facts are written into files, and which rows the table should have: forms in order of time,
+columns by name, instants by their unit.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import polars as pl
 from lakehouse_assets_tests.orchestration.tables.market_facts import Facts, File
 
 TIMES = ("time", "close_time", "sent", "label")
-"""Facts that are instants, in microseconds since 1970; all others are what Python says they are."""
+"""Facts that are instants, in microseconds since 1970; all others have the type of their Python values."""
 
 
 @dataclass(frozen=True)
 class Form:
     """How files are written from a date on: columns in order as ``name=fact:writing``, where ``=fact`` is left out if
-    it is called so, too. ``header`` may have other names than the columns are known by; empty: there is none."""
+    the fact has the same name. ``header`` may have other names than the columns; empty: no header."""
 
     columns: str
     header: str | None = None
@@ -54,7 +54,7 @@ class Kind:
 
     @property
     def changed(self) -> date | None:
-        """When the newest form began; None where there is one only."""
+        """When the newest form began; None if there is only one."""
         return self.forms[-1].since if len(self.forms) > 1 else None
 
     def form_of(self, file: File) -> Form:
@@ -72,7 +72,7 @@ class Kind:
         return "".join(f"{row}\n" for row in [*filter(None, [form.first_line]), *rows])
 
     def rows(self, file: File) -> pl.DataFrame:
-        """What the table is to have of the file."""
+        """The rows that the table should have of the file."""
         facts = self.facts(file)
         known = {"exchange": file.exchange, "market": file.market, "symbol": file.symbol, "interval": file.interval}
         resolution = {fact: PRECISION.get(writing, 1) for _, fact, writing in self.form_of(file).cells}
@@ -97,7 +97,7 @@ def _stamp(ns: int) -> str:
 
 
 PRECISION = {"s": 10**6, "text": 10**6, "hour": 3600 * 10**6, "ms": 1000, "s4": 100}
-"""Microseconds that a writing of an instant can tell apart, where they are more than one."""
+"""Resolution in microseconds of a way to write instants, if coarser than one microsecond."""
 
 WRITINGS: dict[str, Callable[[Any], str]] = {
     "s": lambda us: str(us // 10**6),
@@ -116,7 +116,7 @@ WRITINGS: dict[str, Callable[[Any], str]] = {
     "number": {"sell": "1", "buy": "2"}.__getitem__,
     "e": "{:.16e}".format,
 }
-"""How a fact is written, where its type does not say it."""
+"""How a fact is written, if not by the default of its type."""
 
 
 def _written(values: list[Any], writing: str, number: Callable[[float], str]) -> list[str]:

@@ -34,7 +34,7 @@ _WITHIN = ("XBTUSD", "XBTUSDT")
 
 @dataclass(frozen=True)
 class File:
-    """One archive object: whose, and from when to when."""
+    """One archive object: its dataset, symbol and period."""
 
     exchange: str
     market: str
@@ -87,10 +87,10 @@ def candles(file: File) -> Facts:
     base = [_base_of(file, size, price) for size, price in zip(contracts, average, strict=True)]
 
     def price(offset: float) -> list[float]:
-        return [round((each + offset - 125) / 10**5, 8) if ratio else each + offset for each in opened]
+        return [round((value + offset - 125) / 10**5, 8) if ratio else value + offset for value in opened]
 
     def share(of: list[float]) -> list[float]:
-        return [round(each * 0.4, 8) for each in of]
+        return [round(value * 0.4, 8) for value in of]
 
     quote = [round(size * price, 8) for size, price in zip(base, average, strict=True)]
     return {
@@ -118,7 +118,7 @@ def trades(file: File) -> Facts:
     rows = len(slots)
     price = [100 + slot % 40 * 0.5 for slot in slots]
     contracts = [float(3 + slot % 11) for slot in slots]
-    base = [_base_of(file, size, each) for size, each in zip(contracts, price, strict=True)]
+    base = [_base_of(file, size, value) for size, value in zip(contracts, price, strict=True)]
     side = [("buy", "sell", "sell")[slot % 3] for slot in slots]
     return {
         "symbol": [file.symbol] * rows,
@@ -129,7 +129,7 @@ def trades(file: File) -> Facts:
         "number": [number + 1 for number in range(rows)],
         "price": price,
         "base": base,
-        "quote": [round(size * each, 8) for size, each in zip(base, price, strict=True)],
+        "quote": [round(size * value, 8) for size, value in zip(base, price, strict=True)],
         "contracts": contracts,
         "signed_contracts": [size if of == "buy" else -size for size, of in zip(contracts, side, strict=True)],
         "side": side,
@@ -140,7 +140,7 @@ def trades(file: File) -> Facts:
 
 def aggregated_trades(file: File) -> Facts:
     made = trades(file)
-    return made | {"first_id": [3 * each for each in made["id"]], "last_id": [3 * each + 2 for each in made["id"]]}
+    return made | {"first_id": [3 * value for value in made["id"]], "last_id": [3 * value + 2 for value in made["id"]]}
 
 
 def contract_trades(file: File) -> Facts:
@@ -158,7 +158,7 @@ def contract_trades(file: File) -> Facts:
         base = [usd / price for usd, price in zip(dollars, made["price"], strict=True)]
     else:
         base, quote = made["base"], made["quote"]
-        size = [each * 10**6 for each in base] if bitmex else base
+        size = [value * 10**6 for value in base] if bitmex else base
     home, foreign = (quote, base) if inverse and not bitmex else (base, quote)
     settled = base if inverse else quote
     return made | {
@@ -204,7 +204,7 @@ def funding(file: File) -> Facts:
 
 
 def metrics(file: File) -> Facts:
-    """What was known at the end of each five minutes, which since 2026-06-25 are labelled with their beginning."""
+    """Values at the end of every five minutes, which since 2026-06-25 are labelled with their beginning."""
     spans = opens("5m", file.start, file.end)
     steps = [time // (5 * MINUTE) for time, _ in spans]
     ratio = (lambda _: None) if file.market == "cm" else (lambda of: round(0.5 + of % 100 / 64, 8))
@@ -214,7 +214,7 @@ def metrics(file: File) -> Facts:
         "label": [begin if file.day >= LABELS_MOVED else end for begin, end in spans],
         "time": [end for _, end in spans],
         "interest": interest,
-        "value": [each * 64 for each in interest],
+        "value": [value * 64 for value in interest],
         "top_accounts": [ratio(step) for step in steps],
         "top_positions": [ratio(step + 11) for step in steps],
         "accounts": [ratio(step + 23) for step in steps],
@@ -225,13 +225,13 @@ def metrics(file: File) -> Facts:
 def book_depth(file: File) -> Facts:
     """Ten distances every 30 seconds, twelve since 2026."""
     asks = [*((0.2,) if file.day >= NEARER_SINCE else ()), 1.0, 2.0, 3.0, 4.0, 5.0]
-    distances = [*(-each for each in reversed(asks)), *asks]
+    distances = [*(-value for value in reversed(asks)), *asks]
     times = [time for time, _ in opens("30s", file.start, file.end)]
     return {
         "time": [time for time in times for _ in distances],
         "percentage": distances * len(times),
-        "depth": [abs(each) * 250 for each in distances] * len(times),
-        "notional": [abs(each) * 250 * (100 + each) for each in distances] * len(times),
+        "depth": [abs(value) * 250 for value in distances] * len(times),
+        "notional": [abs(value) * 250 * (100 + value) for value in distances] * len(times),
     }
 
 
@@ -269,7 +269,7 @@ def option_summaries(file: File) -> Facts:
     coin = file.symbol.removesuffix("USDT")
     strike, bid = 26_000.0, [float(400 + row) for row in rows]
 
-    def each(of: float) -> list[float]:
+    def rising(of: float) -> list[float]:
         return [of + row / 64 for row in rows]
 
     return {
@@ -281,26 +281,26 @@ def option_summaries(file: File) -> Facts:
         "option_type": [("call", "put")[row % 2] for row in rows],
         "strike": [strike] * len(rows),
         "expiration": [date(2023, 12, 29)] * len(rows),
-        "open": each(450.0),
-        "high": each(470.0),
-        "low": each(430.0),
-        "close": each(460.0),
-        "volume": each(8.0),
+        "open": rising(450.0),
+        "high": rising(470.0),
+        "low": rising(430.0),
+        "close": rising(460.0),
+        "volume": rising(8.0),
         "value": [round((8 + row / 64) * (455 + row / 64), 8) for row in rows],
         "bid_price": bid,
         "ask_price": [price + 40 for price in bid],
-        "bid_size": each(2.0),
-        "ask_size": each(3.0),
+        "bid_size": rising(2.0),
+        "ask_size": rising(3.0),
         "bid_iv": [None if row % 2 else 0.5 + row / 128 for row in rows],
-        "ask_iv": each(2.5),
+        "ask_iv": rising(2.5),
         "mark_price": [price + 20 for price in bid],
-        "mark_iv": each(0.75),
+        "mark_iv": rising(0.75),
         "delta": [(-0.25, 0.75)[row % 2 == 0] for row in rows],
         "gamma": [0.0001] * len(rows),
-        "vega": each(12.0),
+        "vega": rising(12.0),
         "theta": [-15.5] * len(rows),
-        "interest": each(20.0),
-        "interest_value": each(520_000.0),
+        "interest": rising(20.0),
+        "interest_value": rising(520_000.0),
     }
 
 

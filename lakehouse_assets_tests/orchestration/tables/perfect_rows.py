@@ -1,8 +1,8 @@
 """Perfect files of every data type that becomes a table: each column of a file, and each column of the table, by the
-fact that it holds.
+fact that it contains.
 
 Facts (market_facts.py) are what happened: a candle, a trade. A line here says how an exchange writes them
-(file_forms.py), and what the table is to say. It follows what is known of the exchanges' files (columns, headers,
+(file_forms.py), and what the table should contain. It follows what is known of the exchanges' files (columns, headers,
 units), never the schemas that read them.
 """
 
@@ -198,7 +198,7 @@ _CONTRACT_TABLE = (
 _BYBIT_CONTRACTS = _CONTRACT_TRADES.format(time="time:s4")
 _BYBIT_SPOT = "id=number timestamp=time:ms price volume=base side"
 _A_COLUMN_MORE = date(2025, 3, 1)
-"""When is not known."""
+"""The date is not known."""
 
 _BYBIT = {
     "derivatives": {
@@ -285,7 +285,7 @@ def _old_market(market: str) -> dict[str, Kind]:
     spot, turnover = market == "old_spot", market in {"old_linear_swap", "old_option"}
     vol, volumes = ("quote", "base quote_volume=quote") if spot else ("contracts", "contracts base_volume=base")
     sizes = "amount=base" if spot else "amount=contracts quantity=base" + (" trade_turnover=quote" if turnover else "")
-    told = (
+    volume_headers = (
         "Volume (Base Currency)"
         if spot
         else "Volume (in Contracts),Volume (in Base Currency)" + (",Turnover" if turnover else "")
@@ -307,7 +307,7 @@ def _old_market(market: str) -> dict[str, Kind]:
             _old_htx(
                 market,
                 f"id ts=time:ms price {sizes} direction=side",
-                f"Trade ID,Trade Time,Trade Price,{told},Side (buy/sell)",
+                f"Trade ID,Trade Time,Trade Price,{volume_headers},Side (buy/sell)",
             ),
         ),
     }

@@ -1,5 +1,5 @@
 """Every publication of every exchange: two of its periods, symbols as each market spells them, perfect objects at their
-real keys, and a world in which Dagster's own runs mirror them and make tables of them.
+real keys, and a world in which they are mirrored and built into tables.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WITHOUT_TABLE = {
     *(f"kucoin/{market}/depth" for market in ("spot", "futures")),
     *(f"kucoin/futures/{data_type}" for data_type in ("index", "mark")),
 }
-"""Mirrored, and not made into tables."""
+"""Mirrored, but without a table."""
 
 SYMBOLS = {
     "binance/spot": ("BTCUSDT", "币安人生USDT"),
@@ -81,16 +81,16 @@ SYMBOLS = {
     "kucoin/spot/depth": ("BTC-USDT", "0G-USDT"),
     "kucoin/futures": ("XBTUSDTM", "ETHUSDTM"),
 }
-"""As each market spells them."""
+"""Symbols as each market spells them."""
 
 ROWS_OF_A_FILE = 1440
-"""A day of minutes, or a month of hours. Shorter candles are left out: they are the same, only more."""
+"""A day of minutes, or a month of hours. Shorter candles are left out: they differ only in number."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One that is tried, with two of its periods: those around the newest change of its files' form, or the last of
-    its first month and the next."""
+    """A publication under test, with two of its periods: those around the newest change of its files' form, or the
+    last of its first month and the next."""
 
     dataset: Dataset
 
@@ -100,7 +100,7 @@ class Publication:
 
     @cached_property
     def kind(self) -> Kind | None:
-        """None where there is no table."""
+        """None if the publication has no table."""
         return None if self.table_name in WITHOUT_TABLE else KINDS[self.dataset.asset_key[:3]]
 
     @cached_property
@@ -118,13 +118,15 @@ class Publication:
 
     @property
     def intervals(self) -> list[str]:
-        """The shortest of each unit (1m, 1h, 1d), and all that are longer than a day."""
+        """The shortest interval of each unit (1m, 1h, 1d), and all longer than a day."""
         days = 31 if self.dataset.cadence is Cadence.MONTHLY else 1
         published = [
-            each for each in self.dataset.publication.intervals if days * DAY // step_of(each) <= ROWS_OF_A_FILE
+            interval
+            for interval in self.dataset.publication.intervals
+            if days * DAY // step_of(interval) <= ROWS_OF_A_FILE
         ]
-        of_units = {each.lstrip("0123456789"): each for each in reversed(published)}.values()
-        return [each for each in published if each in of_units or step_of(each) > DAY]
+        shortest_of_units = {interval.lstrip("0123456789"): interval for interval in reversed(published)}.values()
+        return [interval for interval in published if interval in shortest_of_units or step_of(interval) > DAY]
 
     @cached_property
     def entry(self) -> DatasetEntry:
@@ -138,7 +140,7 @@ class Publication:
 
     @property
     def files(self) -> dict[str, File]:
-        """What to publish, by key."""
+        """The files to publish, by key."""
         return {
             self.dataset.layout.key_of(symbol=symbol, interval=interval, period=period): file_of(
                 self.dataset, symbol, interval, period
@@ -156,18 +158,18 @@ class Publication:
         objects = sample_objects(
             self.dataset, symbols=self.symbols, intervals=self.intervals, first=first, last=last, sidecars=False
         )
-        return {each.key: each.body for each in objects}
+        return {sample.key: sample.body for sample in objects}
 
     @property
     def table_periods(self) -> list[str]:
-        """Those of the table that are made: the same, or a week around the turn of the month where days are filled."""
+        """The periods of the table to build: the same, or a week around the turn of the month for a table of days."""
         if self.table.table.cadence is self.dataset.cadence:
             return list(map(str, self.periods))
         turn = self.periods[-1].start
         return [(turn + timedelta(days=number)).isoformat() for number in range(-4, 3)]
 
     def rows(self, kind: Kind) -> pl.DataFrame:
-        """All that the table is to hold, each row with its period."""
+        """All rows that the table should have, each with its period."""
         length = self.table.table.period_length
         in_days = self.table.table.cadence is not self.dataset.cadence
         day = pl.col("time").dt.date().dt.to_string()
@@ -198,7 +200,7 @@ def sidecar_of(dataset: Dataset, key: str, body: bytes) -> tuple[str, bytes] | N
     if dataset.exchange not in {"binance", "htx"}:
         return None
     end = "" if dataset.market == "spot" else "\n"
-    # What sidecars of the old tree's books are called is not known.
+    # The names of the sidecars of the old tree's books are not known.
     beside = key.removesuffix(".zip") if dataset.market.startswith("old_") else key
     return f"{beside}.CHECKSUM", f"{hashlib.sha256(body).hexdigest()}  {name}{end}".encode()
 
@@ -208,7 +210,7 @@ class Exchanges:
 
     def __init__(self, store: EmbeddedStore) -> None:
         self._worlds = {(name, cadence): World(store, name) for name in EXCHANGES for cadence in Cadence}
-        self._engines = {each: world.engine() for each, world in self._worlds.items()}
+        self._engines = {key: world.engine() for key, world in self._worlds.items()}
 
     def world(self, dataset: Dataset) -> World:
         return self._worlds[dataset.exchange, dataset.cadence]
@@ -221,4 +223,4 @@ class Exchanges:
         world = self.world(dataset)
         beside = filter(None, (sidecar_of(dataset, key, body) for key, body in bodies.items()))
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda each: world.put(*each, sidecar=False), [*bodies.items(), *beside]))
+            list(pool.map(lambda file: world.put(*file, sidecar=False), [*bodies.items(), *beside]))

@@ -49,7 +49,7 @@ def test_candles_and_archives_that_agree_pass(world: World, instance: dg.Dagster
     assert sorted(kept["comparison"]) == ["1m in 1h", "daily in monthly", "daily in monthly"]
 
 
-def test_candles_of_several_days_are_not_held_against_a_single_one(world: World, instance: dg.DagsterInstance) -> None:
+def test_candles_of_several_days_are_not_compared_with_a_single_day(world: World, instance: dg.DagsterInstance) -> None:
     intervals = ["12h", "1d", "3d", "1w"]
     tabled = Tabled(world)
     tabled.entries = [world.entry("binance/um/klines/monthly", intervals=intervals)]
@@ -66,7 +66,7 @@ def test_candles_of_several_days_are_not_held_against_a_single_one(world: World,
     assert check.metadata["rows_compared"].value == 2
 
 
-def test_what_differs_is_named(world: World, instance: dg.DagsterInstance) -> None:
+def test_differences_are_named(world: World, instance: dg.DagsterInstance) -> None:
     tabled = Tabled(world, intervals=["1m", "1h"], monthly=True)
     tabled.publish(["BTC"], DAYS, interval="1m", flat=True)
     tabled.publish(["BTC"], DAYS, interval="1h", flat=True, price=7.0)
@@ -82,5 +82,5 @@ def test_what_differs_is_named(world: World, instance: dg.DagsterInstance) -> No
         assert comparison in check.metadata["worst"].value
 
 
-def test_there_is_none_where_nothing_can_be_compared(world: World) -> None:
+def test_there_is_no_agreement_asset_where_nothing_can_be_compared(world: World) -> None:
     assert build_agreement_assets([Tabled(world).entry]) == []

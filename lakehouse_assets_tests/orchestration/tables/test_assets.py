@@ -1,4 +1,4 @@
-"""Table assets on a real Dagster instance: what is materialized, what the checks say, what asks for a run."""
+"""Table assets on a real Dagster instance: what is materialized, what the checks report, what requests a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TableRunner:
         return dg.Definitions([*self.archives, self.table], resources=resources_of(self.tabled.world))
 
     def archive(self, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-        [entry] = [each for each in self.tabled.entries if len(str(each.first_period)) == len(first)]
+        [entry] = [one for one in self.tabled.entries if len(str(one.first_period)) == len(first)]
         return self.runner.run(entry, first, last or first)
 
     def build(self, first: str, last: str, **config: Any) -> dg.ExecuteInProcessResult:
@@ -113,7 +113,7 @@ def test_a_bad_archive_is_named_by_the_check_and_the_rest_is_materialized(tables
     assert key in check.metadata["objects"].value
 
 
-def test_the_check_names_periods_that_a_version_before_has_read_otherwise(world: World) -> None:
+def test_the_check_names_periods_that_an_earlier_version_read_differently(world: World) -> None:
     [entry] = tables_of([world.entry()])
     report = BuildReport(
         table=entry.table.name,
@@ -131,7 +131,7 @@ def test_the_check_names_periods_that_a_version_before_has_read_otherwise(world:
     assert "2 periods (2024-03-01 to 2024-03-02) were written by a version that read" in (check.description or "")
 
 
-def test_block_fails_the_period_and_the_check_says_that_it_was_left(runner: Runner, world: World) -> None:
+def test_block_fails_the_period_and_the_check_says_that_it_was_not_written(runner: Runner, world: World) -> None:
     tables = TableRunner(runner, Tabled(world, on_bad_file="block"))
     tables.tabled.publish(["BTC"], [ONE, TWO])
     world.put(world.key("ETH", ONE, interval="1h"), b"no zip")
@@ -164,10 +164,10 @@ def test_missing_rows_are_summed_up_and_the_worst_periods_named(tables: TableRun
     assert f"{broken} (volume=10.0, trade_count=0)" in worst
 
 
-# Following
+# Automation
 
 
-def test_a_changed_archive_of_an_old_period_asks_for_that_period_and_an_unchanged_one_for_nothing(
+def test_a_changed_archive_requests_its_period_and_an_unchanged_one_requests_nothing(
     tables: TableRunner,
 ) -> None:
     tables.tabled.publish(["BTC"], DAYS)
@@ -191,7 +191,7 @@ def test_a_changed_archive_of_an_old_period_asks_for_that_period_and_an_unchange
     assert follower.asked_for() == set()
 
 
-def test_a_month_asks_for_its_days_and_the_days_do_not_wait_for_their_month(tables: TableRunner) -> None:
+def test_a_month_requests_its_days_and_days_do_not_wait_for_their_month(tables: TableRunner) -> None:
     follower = tables.follower()
     follower.asked_for()
     tables.tabled.publish(["BTC"], ["2024-03"], price=5.0)
@@ -199,7 +199,7 @@ def test_a_month_asks_for_its_days_and_the_days_do_not_wait_for_their_month(tabl
     assert follower.asked_for() == {f"2024-03-{day:02}" for day in range(1, 32)}
 
 
-def test_a_change_while_a_run_reads_is_not_lost(tables: TableRunner) -> None:
+def test_a_change_during_a_run_is_not_lost(tables: TableRunner) -> None:
     tables.tabled.publish(["BTC"], [ONE])
     follower = tables.follower()
     follower.asked_for()
@@ -227,7 +227,7 @@ def test_a_table_never_shares_a_run_with_its_archives(world: World) -> None:
         assert table.op.pool == "table_binance_um_klines"
 
 
-def test_every_table_of_the_packaged_matrix_says_its_columns_and_where_it_is() -> None:
+def test_every_table_of_the_packaged_matrix_has_its_columns_and_its_location() -> None:
     tables = tables_of(load_matrix().entries)
     assert [entry.table.name for entry in tables] == [
         "binance/spot/klines",
@@ -246,7 +246,7 @@ def test_every_table_of_the_packaged_matrix_says_its_columns_and_where_it_is() -
 
 
 @pytest.mark.parametrize("name", ["binance/spot/trades/daily", "htx/spot/trades/daily"])
-def test_a_day_of_a_table_is_the_exchange_s_day_as_of_its_archive(name: str) -> None:
+def test_a_table_has_the_time_zone_of_its_exchange_and_of_its_archive(name: str) -> None:
     archive = DatasetEntry.model_validate({"dataset": name})
     [entry] = tables_of([archive])
     assert build_table_partitions(entry).timezone == build_partitions(archive).timezone

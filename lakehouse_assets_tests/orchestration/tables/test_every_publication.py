@@ -1,7 +1,7 @@
-"""Every publication of every exchange, all the way: perfect objects at their real keys, with the exchange's sidecars,
-are mirrored and made into tables. Nothing is found wrong with them, and each row reads back as it was written.
+"""Every publication of every exchange, end to end: perfect objects at their real keys, with the exchange's sidecars,
+are mirrored and built into tables. No problem is reported, and each row reads back as it was written.
 
-The publications are those of the registry: a new one is tried here, too, or fails for want of rows and symbols.
+The publications are those of the registry: a new one is tested, too, and fails without rows and symbols.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ONE_OF_EACH_EXCHANGE = {
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[EmbeddedStore]:
-    """Buckets of these tests alone, since they use the exchanges' own symbols."""
+    """Buckets for these tests alone, since they use the exchanges' own symbols."""
     with EmbeddedStore(source_buckets=[exchange.bucket for exchange in EXCHANGES.values()]) as running:
         yield running
 
@@ -49,16 +49,16 @@ def exchanges(store: EmbeddedStore) -> Exchanges:
     return Exchanges(store)
 
 
-def test_every_table_has_perfect_rows_and_what_has_none_is_known() -> None:
-    of_registry = {name.rsplit("/", 1)[0] for name in PUBLICATIONS}
+def test_every_table_has_perfect_rows_and_publications_without_a_table_are_listed() -> None:
+    published = {name.rsplit("/", 1)[0] for name in PUBLICATIONS}
     tables = {schema.name for schema in TABLES}
-    assert {"/".join(each) for each in KINDS} == tables
-    assert of_registry - tables == WITHOUT_TABLE
-    assert tables <= of_registry
+    assert {"/".join(key) for key in KINDS} == tables
+    assert published - tables == WITHOUT_TABLE
+    assert tables <= published
 
 
 @pytest.mark.parametrize("name", PUBLICATIONS)
-def test_perfect_objects_of_a_publication_are_mirrored_and_tabled_without_fault(
+def test_perfect_objects_of_a_publication_are_mirrored_and_built_into_a_table_without_problems(
     exchanges: Exchanges, name: str
 ) -> None:
     publication = Publication(Dataset.parse(name))
@@ -69,7 +69,7 @@ def test_perfect_objects_of_a_publication_are_mirrored_and_tabled_without_fault(
 
 
 def assert_mirrored(exchanges: Exchanges, publication: Publication) -> None:
-    """Every object is brought, whole, with its sidecar, and nothing else is found."""
+    """Every object is copied byte for byte, with its sidecar, and there are no unrecognized keys."""
     dataset, world = publication.dataset, exchanges.world(publication.dataset)
     report = exchanges.engine(dataset).sync(Scope(entry=publication.entry, periods=tuple(publication.periods)))
     assert report.unrecognized == ()
@@ -84,14 +84,14 @@ def assert_mirrored(exchanges: Exchanges, publication: Publication) -> None:
 
 
 def assert_tabled(exchanges: Exchanges, publication: Publication, kind: Kind) -> None:
-    """The table is made of all objects, as published, and has exactly the rows that were written."""
+    """The table is built from all objects and has exactly the rows that were published."""
     dataset, world, table = publication.dataset, exchanges.world(publication.dataset), publication.table.table
     report = TableBuilder(world.source, world.lake, publication.table).build(publication.table_periods)
     assert [period.period for period in report.periods] == publication.table_periods
     assert {period.state for period in report.periods} == {BuildState.WRITTEN}
-    assert [trouble for period in report.periods for trouble in period.problems] == []
-    found = summarize(report.quality)
-    assert found.level is Level.OK, found.worst.to_dicts()
+    assert [problem for period in report.periods for problem in period.problems] == []
+    summary = summarize(report.quality)
+    assert summary.level is Level.OK, summary.worst.to_dicts()
     objects = world.manifest(dataset.name).read([])
     assert set(objects["integrity"]) == {"verified" if dataset.source.checksum else "etag_verified"}
 
@@ -133,10 +133,10 @@ def test_all_checks_of_dagster_s_assets_pass_on_perfect_objects(
             tags=range_tags(periods[0], periods[-1]),
         )
         evaluations = result.get_asset_check_evaluations()
-        assert [each.description for each in evaluations if not each.passed] == []
-        assert {each.check_name for each in evaluations} == checks
+        assert [evaluation.description for evaluation in evaluations if not evaluation.passed] == []
+        assert {evaluation.check_name for evaluation in evaluations} == checks
         assert sorted(instance.get_materialized_partitions(asset.key)) == periods
         logged = instance.all_logs(result.run_id)
         warned = [event.message for event in logged if event.level >= logging.WARNING]
-        copied_by_us = not publication.dataset.source.server_side_copy and "complete" in checks
-        assert len(warned) == copied_by_us, warned
+        expected_warnings = not publication.dataset.source.server_side_copy and "complete" in checks
+        assert len(warned) == expected_warnings, warned

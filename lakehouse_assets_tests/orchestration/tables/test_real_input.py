@@ -1,7 +1,6 @@
 """Real archive files, byte-exact as Binance published them, mirrored through Dagster.
 
-Where the folder of samples does not exist, the generator's files take their place; the test
-says which it used.
+Without the folder of samples, generated files are used; the test records which it used.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ PUBLISHED_SHA256 = {
         "66c701b381d5c2482343ba1c7f600e55d3f5c18f0117ff0789d043a21b62bab6"
     ),
 }
-"""What the exchange's sidecars say."""
+"""Digests from the exchange's sidecars."""
 
 
 def read_input() -> tuple[str, dict[str, bytes], Mapping[str, str]]:
-    """Which input, its files by key, and the published digests of its archives."""
+    """The name of the input, its files by key, and the published digests of its archives."""
     if SAMPLES.is_dir():
         files = {p.relative_to(SAMPLES).as_posix(): p.read_bytes() for p in SAMPLES.rglob("*") if p.is_file()}
         return "the exchange's own files", files, PUBLISHED_SHA256
-    wanted = [
+    samples = [
         ("cm", "aggTrades", "daily", "BTCUSD_PERP", (), date(2026, 5, 8)),
         ("um", "fundingRate", "monthly", "BTCUSDT", (), date(2026, 4, 1)),
         ("spot", "klines", "daily", "BTCUSDT", ("1h",), date(2026, 5, 8)),
@@ -53,7 +52,7 @@ def read_input() -> tuple[str, dict[str, bytes], Mapping[str, str]]:
     ]
     files = {
         file.key: file.body
-        for market, data_type, cadence, symbol, intervals, day in wanted
+        for market, data_type, cadence, symbol, intervals, day in samples
         for file in sample_files(market, data_type, cadence, symbols=[symbol], intervals=intervals, first=day, last=day)
     }
     digests = {key: files[f"{key}.CHECKSUM"].split()[0].decode() for key in files if not key.endswith(".CHECKSUM")}
@@ -89,7 +88,9 @@ def test_published_archives_arrive_bit_for_bit_and_stay_current(
     for entry, (*_rest, periods) in zip(entries, RUNS, strict=True):
         result = runner.run(entry, *periods)
         assert result.success
-        checks = [each for each in result.get_asset_check_evaluations() if each.check_name == "complete"]
+        checks = [
+            evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.check_name == "complete"
+        ]
         assert {check.partition: check.passed for check in checks} == dict.fromkeys(periods, True)
 
     for key, digest in digests.items():

@@ -1,5 +1,5 @@
-"""Real lines of every exchange's files, mirrored from their real keys and made into tables: they become rows that say
-what they said.
+"""Real lines of every exchange's files, mirrored from their real keys and built into tables: the rows have the
+values of the lines.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from lakehouse_assets_tests.orchestration.tables.real_rows import FIRST_ROWS
 from lakehouse_assets_tests.tables.read.test_excerpts import EXCERPTS, SAMPLES, parse
 
 OF_STRUCTURE = ("outside", "duplicates", "shared_keys", "impossible_prices", "negative_sizes")
-"""Errors that no cut of a file explains."""
+"""Errors that cannot come from cutting a file short."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """An archive of real lines, and what its first row says: some columns of it. ``place`` is exchange and key."""
+    """An archive of real lines, and some columns of its first row. ``place`` is exchange and key."""
 
     place: str
     body: bytes
@@ -60,7 +60,7 @@ class Excerpt:
 
 
 def longer_sample(path: str, row: dict[str, Any]) -> Excerpt:
-    """A file of the folder of samples, used in place; text that was taken out of its archive is put into one again."""
+    """A file of the folder of samples, used in place; extracted text is packed into an archive again."""
     data = (SAMPLES / path).read_bytes()
     exchange, _, key = path.replace(".head20000", "").partition("/")
     key = key.removeprefix("verbatim/").removeprefix("extracted/")
@@ -73,9 +73,9 @@ def longer_sample(path: str, row: dict[str, Any]) -> Excerpt:
 
 ALL = [Excerpt(place, contained(place, text), row) for place, (text, row) in EXCERPTS.items()]
 if SAMPLES.is_dir():
-    ALL += [longer_sample(*each) for each in FIRST_ROWS.items()]
+    ALL += [longer_sample(path, row) for path, row in FIRST_ROWS.items()]
 BY_DATASET = {
-    name: list(each) for name, each in groupby(sorted(ALL, key=lambda each: each.dataset), lambda each: each.dataset)
+    name: list(group) for name, group in groupby(sorted(ALL, key=lambda one: one.dataset), lambda one: one.dataset)
 }
 
 
@@ -87,39 +87,42 @@ def exchanges() -> Iterator[Exchanges]:
 
 
 @pytest.mark.parametrize("name", BY_DATASET)
-def test_real_lines_become_rows_that_say_what_they_said(exchanges: Exchanges, name: str) -> None:
+def test_real_lines_become_rows_with_the_same_values(exchanges: Exchanges, name: str) -> None:
     excerpts, dataset = BY_DATASET[name], Dataset.parse(name)
     world = exchanges.world(dataset)
-    exchanges.publish(dataset, {each.key: each.body for each in excerpts})
-    intervals = list(dict.fromkeys(filter(None, (each.parsed.interval for each in excerpts))))
+    exchanges.publish(dataset, {excerpt.key: excerpt.body for excerpt in excerpts})
+    intervals = list(dict.fromkeys(filter(None, (excerpt.parsed.interval for excerpt in excerpts))))
     entry = DatasetEntry.model_validate({"dataset": name} | ({"intervals": intervals} if intervals else {}))
-    periods = sorted({each.parsed.period for each in excerpts})
+    periods = sorted({excerpt.parsed.period for excerpt in excerpts})
     report = exchanges.engine(dataset).sync(Scope(entry=entry, periods=tuple(periods)))
-    assert (report.unrecognized, [each.state for each in report.periods]) == ((), ["complete"] * len(periods))
+    assert (report.unrecognized, [period.state for period in report.periods]) == ((), ["complete"] * len(periods))
 
     [table] = tables_of([entry])
     length = table.table.period_length
     fills_days = table.table.cadence is not dataset.cadence
-    starts = {each.row["time"].date() if fills_days else each.parsed.period.start for each in excerpts}
+    starts = {excerpt.row["time"].date() if fills_days else excerpt.parsed.period.start for excerpt in excerpts}
     days = sorted(start.isoformat()[:length] for start in starts)
     built = TableBuilder(world.source, world.lake, table).build(days)
-    assert {each.state for each in built.periods} == {BuildState.WRITTEN}
-    assert [trouble for each in built.periods for trouble in each.problems] == []
+    assert {period.state for period in built.periods} == {BuildState.WRITTEN}
+    assert [problem for period in built.periods for problem in period.problems] == []
     faults = built.quality.select(OF_STRUCTURE).fill_null(0).sum()
     assert faults.row(0, named=True) == dict.fromkeys(OF_STRUCTURE, 0)
     rows = read_table(table.table.name, lake=world.lake).collect()
-    for each in excerpts:
-        same = rows.filter(pl.col(column).eq_missing(pl.lit(value)) for column, value in each.first_row.items())
-        assert same.height == 1, (each.place, rows.filter(pl.col("symbol") == each.parsed.symbol).head(2).to_dicts())
+    for excerpt in excerpts:
+        same = rows.filter(pl.col(column).eq_missing(pl.lit(value)) for column, value in excerpt.first_row.items())
+        assert same.height == 1, (
+            excerpt.place,
+            rows.filter(pl.col("symbol") == excerpt.parsed.symbol).head(2).to_dicts(),
+        )
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="of the exchanges' own files, which are not here")
-def test_the_first_row_of_every_longer_sample_is_written_down() -> None:
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the folder of the exchanges' own files")
+def test_every_longer_sample_has_its_first_row_in_this_package() -> None:
     folders = ("binance/verbatim", "binance/extracted", "bybit/excerpts")
-    there = {
+    samples = {
         path.relative_to(SAMPLES).as_posix()
         for folder in folders
         for path in (SAMPLES / folder).rglob("*")
         if path.suffix in {".zip", ".csv"}
     }
-    assert there == set(FIRST_ROWS)
+    assert samples == set(FIRST_ROWS)
