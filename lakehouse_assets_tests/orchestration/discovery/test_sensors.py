@@ -13,7 +13,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.discovery import tick, time_budget
-from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DiscoveryCursor
+from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DiscoveryCursor, problems_of
 from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import (
     FIRST_PAUSE,
@@ -180,7 +180,7 @@ def test_a_copied_period_is_not_requested_again_and_leaves_the_cursor(
     for _ in range(12):
         assert watcher.tick(entry, later=1200) == []
         assert watcher.reason == "Nothing new."
-    assert KLINES not in DiscoveryCursor.read(watcher.cursor).model_dump_json(include={"asked", "waiting"})
+    assert DiscoveryCursor.read(watcher.cursor).of(KLINES).pending == {}
 
 
 def test_objects_published_after_the_run_are_requested_with_a_new_fingerprint(watcher: Watcher, world: World) -> None:
@@ -377,8 +377,11 @@ def test_a_source_outage_skips_the_tick_and_loses_nothing(watcher: Watcher, worl
     assert watcher.tick(entry, later=FIRST_PAUSE) == []
     assert "binance/um/klines/daily: Listing s3://data.binance.vision" in watcher.reason
     assert "closed for maintenance" in watcher.reason
+    [problem] = problems_of(watcher.cursor).values()
+    assert (problem.operation, problem.side, problem.kind) == ("Listing", "source", "access")
     watcher.gateway.refusal = None
     [retry] = watcher.tick(entry, later=60)
+    assert problems_of(watcher.cursor) == {}
     assert retry.tags["lakehouse/attempt"] == "2"
 
 
@@ -396,6 +399,8 @@ def test_a_lake_outage_skips_the_tick_and_loses_nothing(watcher: Watcher, world:
     assert watcher.tick(entry, later=FIRST_PAUSE) == []
     assert "Unreachable" in watcher.reason
     assert watcher.reason.isprintable()
+    [problem] = problems_of(watcher.cursor).values()
+    assert (problem.side, problem.kind) == ("lake", "unreachable")
     watcher.lake = working_lake
     [retry] = watcher.tick(entry, later=60)
     assert retry.tags["lakehouse/attempt"] == "2"
