@@ -245,11 +245,12 @@ def test_a_rescan_resumes_after_a_restart_and_lists_no_folder_twice(
     watcher.settings = {"budget_seconds": 0.3}
     watcher.gateway.delay = 0.12
     ticks = 0
-    while not ticks or "place" in watcher.cursor:
+    # The rewritten file is in the last folder. On a busy machine a tick may have no time for any folder.
+    while not (ticks and DiscoveryCursor.read(watcher.cursor).of(KLINES).pending):
         assert watcher.tick(entry, later=1) == []
         watcher.restart()
         ticks += 1
-        assert ticks < 20
+        assert ticks < 60
     assert ticks > 2
     listed = [prefix for prefix in watcher.gateway.listed if prefix.endswith("/1m/")]
     assert sorted(listed) == [f"{entry.dataset.source_prefix}{world.symbol(name)}/1m/" for name in names]
