@@ -137,12 +137,27 @@ class _UnrecognizedCount:
     last_modified: datetime | None = None
 
 
+class _UnrecognizedCounts(dict[tuple[str, str], _UnrecognizedCount]):
+    """Counts by prefix and reason; beyond _REASONS of them, further ones share one count."""
+
+    def count(self, place: tuple[str, str], more: _UnrecognizedCount) -> None:
+        if place not in self and len(self) >= _REASONS:
+            place = ("", "strays of further kinds")
+            more.known = False
+        total = self.setdefault(place, _UnrecognizedCount(more.known, more.example))
+        total.objects += more.objects
+        total.bytes += more.bytes
+        total.exact = total.exact and more.exact
+        if more.last_modified and (total.last_modified is None or more.last_modified > total.last_modified):
+            total.last_modified = more.last_modified
+
+
 @dataclass(slots=True)
 class _TaskResult:
     """The result of one task: spans, unrecognized keys by prefix and reason, units, and further tasks."""
 
     spans: list[pl.DataFrame] = field(default_factory=list)
-    unrecognized: dict[tuple[str, str], _UnrecognizedCount] = field(default_factory=dict)
+    unrecognized: _UnrecognizedCounts = field(default_factory=_UnrecognizedCounts)
     tasks: list[_Task] = field(default_factory=list)
     units: list[tuple[Dataset, str]] = field(default_factory=list)
 
@@ -170,7 +185,7 @@ class _Walk:
         self._on_progress = on_progress
         self._spans: list[pl.DataFrame] = []
         self._span_rows = 0
-        self._unrecognized: dict[tuple[str, str], _UnrecognizedCount] = {}
+        self._unrecognized = _UnrecognizedCounts()
 
     def run(self) -> None:
         tasks: deque[_Task] = deque([partial(self._folder, "")])
@@ -218,7 +233,7 @@ class _Walk:
         for dataset, unit in result.units:
             self.units.setdefault(dataset, []).append(unit)
         for place, count in result.unrecognized.items():
-            _add(self._unrecognized, place, count)
+            self._unrecognized.count(place, count)
         self._spans += result.spans
         self._span_rows += sum(frame.height for frame in result.spans)
         if self._span_rows > _MERGE_ABOVE:
@@ -286,7 +301,8 @@ class _Walk:
             exact=is_all,
             last_modified=_latest(keys),
         )
-        return _TaskResult(unrecognized={(prefix, known.reason if known else NO_DATASET): count})
+        place = (prefix, known.reason if known else NO_DATASET)
+        return _TaskResult(unrecognized=_UnrecognizedCounts({place: count}))
 
     # Reading keys
 
@@ -303,13 +319,13 @@ class _Walk:
         for position, (key, size, modified) in enumerate(keys.select("key", "size", "last_modified").iter_rows()):
             if position == _UNRECOGNIZED_READ:
                 rest = _UnrecognizedCount(known=False, example=key, objects=keys.height - position)
-                _add(result.unrecognized, (place, "not of a known data set's form, like others beside it"), rest)
+                result.unrecognized.count((place, "not of a known data set's form, like others beside it"), rest)
                 return
             parsed = self._exchange.parse(key)
             if isinstance(parsed, UnrecognizedKey):
                 known = any(rule.reason == parsed.reason for rule in self._exchange.unrecognized_rules)
                 count = _UnrecognizedCount(known, key, objects=1, bytes=size, last_modified=modified)
-                _add(result.unrecognized, (place, parsed.reason), count)
+                result.unrecognized.count((place, parsed.reason), count)
 
 
 def _unit_depth(layout: Layout) -> int:
@@ -353,16 +369,3 @@ def spans_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
         pl.lit(dataset.cadence.value).alias("cadence"),
         pl.exclude("span"),
     )
-
-
-def _add(counts: dict[tuple[str, str], _UnrecognizedCount], place: tuple[str, str], more: _UnrecognizedCount) -> None:
-    """Add to the count of a prefix and reason; beyond _REASONS of them, to one common count."""
-    if place not in counts and len(counts) >= _REASONS:
-        place = ("", "strays of further kinds")
-        more.known = False
-    count = counts.setdefault(place, _UnrecognizedCount(more.known, more.example))
-    count.objects += more.objects
-    count.bytes += more.bytes
-    count.exact = count.exact and more.exact
-    if more.last_modified and (count.last_modified is None or more.last_modified > count.last_modified):
-        count.last_modified = more.last_modified
