@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.errors import printable
+from lakehouse_assets.errors import ErrorKind, Side, StoreError, printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import IMPLAUSIBLE, LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
 from lakehouse_assets.observability.telemetry.tracing import trace_id
+from lakehouse_assets.orchestration.error_metadata import error_metadata
 from lakehouse_assets.orchestration.markdown import code, table
 
 TABLE_ROWS = 20
@@ -46,9 +47,22 @@ def period_metadata(report: PeriodReport, dataset: Dataset, lake: Lake) -> dict[
     if report.doubted or report.sidecars_doubted:
         metadata["objects_doubted"] = dg.MetadataValue.int(report.doubted)
         metadata["sidecars_doubted"] = dg.MetadataValue.int(report.sidecars_doubted)
+        metadata |= error_metadata(_implausible_listing(dataset))
     if report.failures:
         metadata["failures"] = dg.MetadataValue.md(failure_table(report))
     return metadata
+
+
+def _implausible_listing(dataset: Dataset) -> StoreError:
+    """The error of a listing that lacks too much to be a withdrawal; the sync reports it and raises nothing."""
+    return StoreError(
+        "Listing",
+        "it lacks too many objects",
+        side=Side.SOURCE,
+        bucket=dataset.source.bucket,
+        key=dataset.source_prefix,
+        kind=ErrorKind.IMPLAUSIBLE,
+    )
 
 
 def left_out_metadata(report: SyncReport) -> dict[str, dg.MetadataValue]:

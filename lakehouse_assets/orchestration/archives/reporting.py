@@ -17,7 +17,6 @@ from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, 
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status, latest_materializations
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
-from lakehouse_assets.orchestration.error_metadata import implausible_listing_metadata
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
 
@@ -107,9 +106,7 @@ def _log_checks(
             if period.state is PeriodState.INCOMPLETE
             else dg.AssetCheckSeverity.WARN,
             description=" ".join([_verdict(dataset, period), *report.left_out_notes]),
-            metadata=period_metadata(period, dataset, lake)
-            | left_out_metadata(report)
-            | (implausible_listing_metadata() if implausible_text(period, dataset.source_url) else {}),
+            metadata=period_metadata(period, dataset, lake) | left_out_metadata(report),
             target_materialization_data=targets.get(period.period),
         )
         # Both contexts accept it; an op context's types do not say so.

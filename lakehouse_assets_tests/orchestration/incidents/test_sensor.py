@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from lakehouse_assets_tests.dagster_internals import (
     SensorInstigatorData,
     TickData,
 )
+from lakehouse_assets_tests.faults.listings import edited, without
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
@@ -145,6 +147,19 @@ def test_a_run_that_fails_before_its_first_partition_fails_all_of_them(watch: Ca
         tags=range_tags(FIRST, LAST),
     )
     assert not result.success
+    harness.tick()
+    assert harness.live() == {Cause.LISTING_FAILS: {(harness.entry.dataset.name, day) for day in days(FIRST, LAST)}}
+
+
+def test_an_implausible_listing_is_an_incident_of_the_listing_and_not_of_the_transfer(
+    watch: Callable[..., Watch], world: World
+) -> None:
+    harness = watch()
+    world.publish(["AUSDT", "BUSDT"], days(FIRST, LAST))
+    assert harness.runner.run(harness.entry, FIRST, LAST).success
+    faulty = copy(world)
+    with edited(world.source, without("<Key>")) as faulty.source:
+        assert not Runner(faulty, harness.runner.instance).run(harness.entry, FIRST, LAST).success
     harness.tick()
     assert harness.live() == {Cause.LISTING_FAILS: {(harness.entry.dataset.name, day) for day in days(FIRST, LAST)}}
 
