@@ -42,6 +42,13 @@ RECORDED = Path(__file__).with_name("version_0_1.tar.xz")
 FAILED = "2024-03-04"
 
 
+def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Keys and bodies of the objects that are files of a folder."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
 class Former:
     """The recorded lake in a store of this test, its Dagster home on disk, and what version 0.1 read in both."""
 
@@ -52,13 +59,10 @@ class Former:
         self.world = World(store)
         self.lake = self.world.lake = Lake(store.lake(), self.world.tag.lower())
         self.world.tag = TAG
-        for path in sorted((folder / "lake").rglob("*")):
-            if path.is_file():
-                self.world.overwrite_in_lake(path.relative_to(folder / "lake").as_posix(), path.read_bytes())
-        for path in sorted((folder / "source").rglob("*")):
-            if path.is_file():
-                key = path.relative_to(folder / "source").as_posix()
-                self.world.put(f"data/{key.removeprefix('data/')}", path.read_bytes(), sidecar=False)
+        for key, body in _objects(folder / "lake"):
+            self.world.overwrite_in_lake(key, body)
+        for key, body in _objects(folder / "source"):
+            self.world.put(key, body, sidecar=False)
         self.tabled = Tabled(self.world, follow_from=FIRST)
         [self.entry] = self.tabled.entries
         self.instance = dg.DagsterInstance.from_config(str(folder / "home"))

@@ -11,9 +11,9 @@ from lakehouse_assets.lake.incident_store import LakeIncidentStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.model import Incident, IncidentState
 from lakehouse_assets.observability.incidents.service import Handled, IncidentService
-from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.incidents.signals import InstanceScan, ScanCursor
 from lakehouse_assets.orchestration.markdown import code, lines, table
+from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import IncidentSettings, read_group
 
@@ -53,15 +53,11 @@ def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.Sensor
 def build_incident_report() -> dg.AssetsDefinition:
     """The asset that shows incidents. The sensor updates it when incidents change, and so does materializing it."""
 
-    @dg.asset(
-        key=INCIDENTS,
-        group_name="reports",
-        kinds={"s3"},
-        owners=["team:market-data"],
-        description="Open incidents, the latest resolved ones, and undelivered notifications. "
+    @report_asset(
+        INCIDENTS,
+        "Open incidents, the latest resolved ones, and undelivered notifications. "
         "Acknowledge and resolve them with `lakehouse incidents`.",
     )
-    @store_errors_as_failures()
     def incident_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         state = _store(context.instance, lake.lake()).read(now()).state
         return dg.MaterializeResult(metadata=page_of(state))

@@ -17,8 +17,8 @@ from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
-from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table
+from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])
@@ -30,16 +30,12 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
     """An unpartitioned asset that writes the pages of all datasets that were ever synced."""
     datasets = [entry.dataset for entry in entries]
 
-    @dg.asset(
-        key=COVERAGE,
-        group_name="reports",
-        kinds={"s3"},
-        owners=["team:market-data"],
-        description="What the lake has and lacks, by symbol and period, from manifests alone: a self-contained page "
+    @report_asset(
+        COVERAGE,
+        "What the lake has and lacks, by symbol and period, from manifests alone: a self-contained page "
         "per dataset below `_reports/coverage/` in the lake. The links open in a browser that may read the bucket; "
         "`lakehouse coverage DATASET --html FILE` writes the same page to a file.",
     )
-    @store_errors_as_failures()
     def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         target = lake.lake()
         stats = ManifestStats(target)

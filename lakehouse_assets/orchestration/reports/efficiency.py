@@ -9,8 +9,8 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.lake.sync_log import compact_sync_log, efficiency, read_sync_log
-from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table
+from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])
@@ -32,16 +32,12 @@ _COLUMNS = (
 def build_efficiency_report() -> dg.AssetsDefinition:
     """An unpartitioned asset whose metadata sum up the sync log."""
 
-    @dg.asset(
-        key=EFFICIENCY,
-        group_name="reports",
-        kinds={"s3"},
-        owners=["team:market-data"],
-        description="Objects, bytes, seconds and operations of all syncs per day and month (UTC), and the savings "
+    @report_asset(
+        EFFICIENCY,
+        "Objects, bytes, seconds and operations of all syncs per day and month (UTC), and the savings "
         "compared with downloading and uploading one object at a time (5 operations per file, every byte twice over "
         "our network).",
     )
-    @store_errors_as_failures()
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         compact_sync_log(lake.lake())
         history = read_sync_log(lake.lake(), since=_months_ago(datetime.now(UTC).date()))

@@ -23,8 +23,8 @@ from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
-from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table
+from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
 
@@ -39,16 +39,12 @@ def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition
     """An unpartitioned asset whose metadata are the predictions."""
     datasets = [entry.dataset for entry in entries]
 
-    @dg.asset(
-        key=OUTLOOK,
-        group_name="reports",
-        kinds={"s3"},
-        owners=["team:market-data"],
-        description="When each dataset's next period is expected, when running backfills end, and in how many days the "
+    @report_asset(
+        OUTLOOK,
+        "When each dataset's next period is expected, when running backfills end, and in how many days the "
         "budget is used up (LAKEHOUSE_SPENDING_BUDGET_BYTES, _BUDGET_DOLLARS_PER_MONTH). 90 % intervals; times are "
         "UTC.",
     )
-    @store_errors_as_failures()
     def outlook_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         target, now = lake.lake(), datetime.now(UTC)
         backfills = list(backfills_of(context.instance, context.repository_def.asset_graph, now))

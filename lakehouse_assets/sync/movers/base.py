@@ -214,8 +214,8 @@ class TransferOptions:
     conditional: bool = True
 
 
-class S5cmdMover:
-    """Base of the movers that run s5cmd; all movers of a sync share one ``concurrency``."""
+class BucketMover:
+    """Base of the movers that hold two buckets; all movers of a sync share one ``concurrency``."""
 
     def __init__(
         self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from lakehouse_assets.archive.bucket import POOL_CONNECTIONS, Bucket
+from lakehouse_assets.archive.bucket import POOL_CONNECTIONS
 from lakehouse_assets.archive.errors import CLIENT_ERRORS, StoreFault, fault_of
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.store.conditional_writes import with_condition
-from lakehouse_assets.sync.movers.base import Copy, OnOutcome, Outcome, TransferOptions
-from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency, CircuitBreaker
+from lakehouse_assets.sync.movers.base import BucketMover, Copy, OnOutcome, Outcome
+from lakehouse_assets.sync.movers.flow_control import CircuitBreaker
 from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
 
 if TYPE_CHECKING:
@@ -37,18 +37,10 @@ _KEPT_HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "Conte
 """Headers that CopyObject copies from the source, and that a multipart upload has to set."""
 
 
-class CopyObjectMover:
+class CopyObjectMover(BucketMover):
     """CopyObject, or UploadPartCopy above ``large_bytes``: one request or one upload per object."""
 
     mode = SyncMode.DIRECT
-
-    def __init__(
-        self, source: Bucket, lake: Bucket, options: TransferOptions, concurrency: AdaptiveConcurrency | None = None
-    ) -> None:
-        self._source = source
-        self._lake = lake
-        self._options = options
-        self._concurrency = concurrency or AdaptiveConcurrency(options.workers)
 
     def move(self, copies: Sequence[Copy], on_outcome: OnOutcome) -> list[Outcome]:
         writer = self._lake.boto3_client()

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.sync.movers.base import (
+    BucketMover,
     Copy,
     OnOutcome,
     Outcome,
-    S5cmdMover,
     TransferOptions,
     run_commands,
     s5cmd_of,
@@ -24,7 +24,7 @@ from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 
 
-class DirectMover(S5cmdMover):
+class DirectMover(BucketMover):
     """Server-side CopyObject by s5cmd: no byte passes through this machine."""
 
     mode = SyncMode.DIRECT

@@ -20,10 +20,10 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.lake.digests import SIDECAR_HEAD, Digests
 from lakehouse_assets.lake.store.conditional_writes import with_condition
 from lakehouse_assets.sync.movers.base import (
+    BucketMover,
     Copy,
     OnOutcome,
     Outcome,
-    S5cmdMover,
     corrupt_sidecar,
     run_commands,
     s5cmd_of,
@@ -34,7 +34,7 @@ from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, 
 from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
 
 
-class StagedMover(S5cmdMover):
+class StagedMover(BucketMover):
     """Download with the source's identity, upload with the lake's."""
 
     mode = SyncMode.STAGED
