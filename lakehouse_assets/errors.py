@@ -63,7 +63,7 @@ class ErrorKind(StrEnum):
 class StoreError(LakehouseError):
     """An object store refused a request, or failed it in every attempt.
 
-    ``operation`` is a gerund such as ``Listing``; the message reads "<operation> <URL> failed: <detail>.".
+    ``operation`` says what was tried, such as ``Listing``; the message reads "<operation> <URL> failed: <detail>.".
     ``bucket`` is None if the error concerns several objects; ``key`` is empty if it concerns a whole bucket.
     """
 

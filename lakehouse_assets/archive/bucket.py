@@ -104,7 +104,7 @@ class Bucket:
     the process applies (environment, ``profile``, web identity, instance role). Plain HTTP is refused except on
     loopback or with ``allow_http``. ``max_attempts`` includes the first attempt; s5cmd has its own number of retries.
     ``max_requests`` limits concurrent requests; None means no limit. Without ``server_side_copy``, objects are never
-    copied from the bucket by the store itself.
+    copied from the bucket by the store itself. ``side`` says whose bucket it is, for errors.
     """
 
     name: str
@@ -118,6 +118,7 @@ class Bucket:
     max_attempts: int = 5
     max_requests: int | None = None
     server_side_copy: bool = True
+    side: Side = Side.LAKE
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -141,11 +142,6 @@ class Bucket:
                 f"The endpoint {url} of bucket {self.name} is plain HTTP; use https, "
                 "or allow it with allow_http (LAKEHOUSE_LAKE_ALLOW_HTTP or LAKEHOUSE_SOURCE_ALLOW_HTTP)."
             )
-
-    @property
-    def side(self) -> Side:
-        """An exchange's bucket is always read anonymously, a lake never."""
-        return Side.SOURCE if self.anonymous else Side.LAKE
 
     @property
     def url(self) -> str:

@@ -1,8 +1,8 @@
 """Rules for values that users set and that go into URLs or headers of requests.
 
 A rule returns the value stripped of surrounding whitespace (a secret that is mounted from a file ends with a line
-break), or raises ValueError, whose message says what is wrong and never contains a secret. `held` turns that into an
-InputError.
+break), or raises ValueError, whose message says what is wrong and never contains a secret. `validated` turns that into
+an InputError.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.embedded.identities import Identities, lake_policy, load_or_create, source_policy
 from lakehouse_assets.embedded.ports import GRPC_OFFSET, is_free, reserve_block
-from lakehouse_assets.errors import EmbeddedStoreError, InputError
+from lakehouse_assets.errors import EmbeddedStoreError, InputError, Side
 from lakehouse_assets.loopback import LOOPBACK
 from lakehouse_assets.process import spawn_tethered
 
@@ -123,7 +123,7 @@ class EmbeddedStore:
 
     def source(self, name: str = "data.binance.vision") -> Bucket:
         """A source bucket, with anonymous access."""
-        return Bucket(name=name, endpoint_url=self.endpoint_url, anonymous=True)
+        return Bucket(name=name, endpoint_url=self.endpoint_url, anonymous=True, side=Side.SOURCE)
 
     def lake(self) -> Bucket:
         """The lake, with the sync identity."""

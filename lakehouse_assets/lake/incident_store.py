@@ -132,8 +132,8 @@ class LakeIncidentStore:
         except OSError as error:
             if copy.ahead:
                 raise StoreError(
-                    f"Writing {self._fallback} while the lake does not answer",
-                    error.strerror,
+                    "Writing the local copy of the incident state while the lake does not answer",
+                    f"{self._fallback}: {error.strerror}",
                     side=Side.LAKE,
                     kind=ErrorKind.UNREACHABLE,
                 ) from error

@@ -48,7 +48,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodReport:
-    """One period, by the lake's listing after the transfer. Its fields are keys of the JSON output.
+    """One period, by the lake's listing after the transfer. Its fields are keys of the JSON output, some of them under
+    former names (cli/sync.py).
 
     Object counts exclude sidecars, file counts include them. ``copied``, ``bytes_copied`` and ``seconds`` are of this
     run, ``bytes_present`` is what the lake has. ``seconds`` is the period's share of the run, by files copied (or by

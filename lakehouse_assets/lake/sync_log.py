@@ -128,7 +128,7 @@ def append_sync_log(lake: Lake, report: SyncReport, *, run_id: str | None) -> in
 def read_sync_log(
     lake: Lake, *, since: date | None = None, dataset: str | None = None, options: dict[str, str] | None = None
 ) -> pl.DataFrame:
-    """The rows of the log, HISTORY_SCHEMA, oldest first; empty before the first sync. ``since`` and ``dataset`` select
+    """The rows of the log, SYNC_LOG_SCHEMA, oldest first; empty before the first sync. ``since`` and ``dataset`` select
     the rows from the month of a date on, and of one dataset. ``options`` are further storage options of delta-rs.
     Raises StoreError."""
     where = pl.lit(value=True)
@@ -141,7 +141,7 @@ def read_sync_log(
 
 
 def read_sync_log_or_empty(lake: Lake, *, since: date, dataset: str | None = None) -> pl.DataFrame:
-    """As :func:`read_history`; empty, with a warning, if the log cannot be read within seconds."""
+    """As :func:`read_sync_log`; empty, with a warning, if the log cannot be read within seconds."""
     try:
         return read_sync_log(lake, since=since, dataset=dataset, options=FAIL_FAST_OPTIONS)
     except StoreError as error:
@@ -184,7 +184,7 @@ class SyncTotals:
     _months: dict[str, tuple[frozenset[str], pl.DataFrame]] = field(default_factory=dict)
 
     def read(self) -> pl.DataFrame:
-        """One row per month, ``dataset`` and ``state``: ``periods``, and the sums of the numbers of HISTORY_SCHEMA.
+        """One row per month, ``dataset`` and ``state``: ``periods``, and the sums of the numbers of SYNC_LOG_SCHEMA.
         Raises StoreError."""
         files, rows = read_months(
             self.lake,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.archive.exchanges import Exchange
-from lakehouse_assets.errors import InputError
+from lakehouse_assets.errors import InputError, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,12 @@ class BucketAccess:
         bucket = replace(
             self, region=self.region or exchange.region, endpoint_url=self.endpoint_url or exchange.endpoint_url
         ).bucket(exchange.bucket)
-        return replace(bucket, max_requests=exchange.max_requests, server_side_copy=exchange.server_side_copy)
+        return replace(
+            bucket,
+            max_requests=exchange.max_requests,
+            server_side_copy=exchange.server_side_copy,
+            side=Side.SOURCE,
+        )
 
     def _credentials(self, name: str) -> Credentials | None:
         if bool(self.access_key_id) != bool(self.secret_access_key):

@@ -52,7 +52,7 @@ def require_conditional_writes(lake: Lake) -> None:
         needed = f"; {CONDITIONS_NEEDED}" if fault.is_of_request and fault.advice is None else ""
         detail = f"{fault}{needed}. Nothing was copied or recorded"
         raise StoreError(
-            "A conditional write to",
+            "Writing conditionally to",
             detail,
             side=Side.LAKE,
             bucket=lake.bucket.name,

@@ -25,6 +25,9 @@ MAX_PENDING = 500
 MAX_PENDING_OF_DATASET = 250
 """Pending periods at a time. A rescan that has found as many pauses until some are done."""
 
+OTHER_PROBLEM = "other"
+"""A problem that is not an error of a store."""
+
 MAX_RESCANS = 20
 """Datasets that are being rescanned at a time."""
 
@@ -80,6 +83,7 @@ class DatasetState(_Model):
     ``since``: first tracked day where the matrix has no ``follow_from``. ``listed``: when the newest periods of all
     symbols were last listed. ``rescanned``: when the last rescan ended. ``scope_digest``: digest of what the matrix
     selected then. ``recorded``: status and day of the last evaluation of the check ``published``.
+    ``problem``: why the last tick could not finish with the dataset: the side of the StoreError, or `other`.
     """
 
     since: date | None = None
@@ -89,6 +93,7 @@ class DatasetState(_Model):
     recorded: str = Field(default="", alias="told")
     rescan_position: RescanPosition | None = Field(default=None, alias="place")
     pending: dict[str, PendingPeriod] = Field(default={}, alias="pursued")
+    problem: str = ""
 
     @property
     def status(self) -> str:
@@ -108,29 +113,13 @@ class PartialListing(_Model):
     results: dict[str, tuple[int, int, bool]] = Field(default={}, alias="found")
 
 
-class PollProblem(_Model):
-    """Why a tick could not poll a dataset: the fields of its StoreError, empty for any other error."""
-
-    operation: str = ""
-    side: str = ""
-    kind: str = ""
-
-    @classmethod
-    def of(cls, error: Exception) -> PollProblem:
-        if not isinstance(error, StoreError):
-            return cls()
-        return cls(operation=error.operation, side=error.side, kind=error.kind)
-
-
 class DiscoveryCursor(_Model):
-    """State of one exchange's sensor. ``next_dataset``: where the next tick begins. ``problems``: the datasets that
-    the last tick could not poll."""
+    """State of one exchange's sensor. ``next_dataset``: where the next tick begins."""
 
     ticked: SavedSeconds = 0
     next_dataset: str | None = None
     partial_listing: PartialListing | None = Field(default=None, alias="survey")
     datasets: dict[str, DatasetState] = {}
-    problems: dict[str, PollProblem] = {}
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:
@@ -191,9 +180,15 @@ class DiscoveryCursor(_Model):
         return bool(rescanning)
 
 
-def problems_of(text: str | None) -> dict[str, PollProblem]:
+def problem_of(error: Exception) -> str:
+    """The value of :attr:`DatasetState.problem` for an error."""
+    return error.side.value if isinstance(error, StoreError) else OTHER_PROBLEM
+
+
+def problems_of(text: str | None) -> dict[str, str]:
     """The problems in a sensor's saved cursor, by dataset; none if the cursor cannot be read."""
     try:
-        return DiscoveryCursor.read(text).problems
+        datasets = DiscoveryCursor.read(text).datasets
     except ValueError:
         return {}
+    return {name: state.problem for name, state in datasets.items() if state.problem}

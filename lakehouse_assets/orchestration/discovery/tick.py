@@ -30,11 +30,12 @@ from lakehouse_assets.orchestration.archives.published_check import availability
 from lakehouse_assets.orchestration.discovery.cursor import (
     MAX_ATTEMPTS,
     MAX_PENDING,
+    OTHER_PROBLEM,
     DiscoveryCursor,
     PartialListing,
     PendingPeriod,
     PendingStatus,
-    PollProblem,
+    problem_of,
 )
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
 from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, PendingPeriods
@@ -142,11 +143,12 @@ class DiscoveryTick:
         cursor.keep({entry.dataset.name for entry in entries})
 
     def run(self) -> Outcome:
-        if self.cursor.ticked and self._now - self.cursor.ticked > AWAY_SECONDS:
-            for state in self.cursor.datasets.values():
+        was_away = self.cursor.ticked and self._now - self.cursor.ticked > AWAY_SECONDS
+        for state in self.cursor.datasets.values():
+            state.problem = ""
+            if was_away:
                 state.rescanned = 0
         self.cursor.ticked = self._now
-        self.cursor.problems.clear()
         try:
             self._poll_newest()
             self._rescan()
@@ -219,7 +221,7 @@ class DiscoveryTick:
 
     def _note_problem(self, entry: DatasetEntry, error: Exception) -> None:
         self._results.failed.add(entry.dataset.name)
-        self.cursor.problems[entry.dataset.name] = PollProblem.of(error)
+        self.cursor.of(entry.dataset.name).problem = problem_of(error)
         if isinstance(error, LakehouseError | OutOfTimeError):
             self._results.problems.append(f"{entry.dataset.name}: {error}")
         else:
@@ -337,6 +339,7 @@ class DiscoveryTick:
         if len(existing) < len(due):
             text = f"{entry.dataset.name}: {len(due) - len(existing)} periods are no partitions."
             self._results.problems.append(text)
+            self.cursor.of(entry.dataset.name).problem = OTHER_PROBLEM
 
     def _list_all_symbols(
         self, entry: DatasetEntry, poll: DatasetPoll, periods: Sequence[Period]

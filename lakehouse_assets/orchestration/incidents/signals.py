@@ -2,7 +2,8 @@
 
 Runs and observations are read from where the last scan ended, a limited number at a time; of checks and sensors the
 latest result is read. Causes follow from the fields that errors carry (orchestration/error_metadata.py), never from
-the text of a message. Nothing here writes.
+the text of a message: an error without fields is a failed run, or a failed transfer if the check `complete` failed.
+Nothing here writes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
-from lakehouse_assets.orchestration.discovery.cursor import PollProblem, problems_of
+from lakehouse_assets.orchestration.discovery.cursor import problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
@@ -237,7 +238,7 @@ class InstanceScan:
                 problems = problems_of(data.cursor if data else None)
                 yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
 
-    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, PollProblem]) -> Signal:
+    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
         """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
         error = tick.error.message if tick.error else ""
         datasets = [
@@ -246,7 +247,7 @@ class InstanceScan:
             if key.path[0] == exchange and COMPLETE in {check.name for check in self._graph.get(key).check_keys}
         ]
         failing = {} if error else {name: problems[name] for name in datasets if name in problems}
-        if any(problem.side == Side.LAKE for problem in failing.values()):
+        if Side.LAKE in failing.values():
             cause = Cause.LAKE_REFUSES
         elif failing and len(failing) == len(datasets):
             cause = Cause.EXCHANGE_STALLED
@@ -259,7 +260,8 @@ class InstanceScan:
             subject=exchange,
             at=_time(tick.timestamp),
             firing=bool(error or failing),
-            text=_line(error or tick.skip_reason),
+            # A tick that requested runs has no reason of its own.
+            text=_line(error or tick.skip_reason or ", ".join(f"{name} cannot be polled" for name in failing)),
         )
 
 

@@ -251,7 +251,7 @@ class Verifier:
         )
 
     def record(self, dataset: Dataset, periods: Sequence[str], findings: pl.DataFrame, *, run_id: str | None) -> None:
-        """Record findings (FOUND_SCHEMA) in the manifest, for objects whose content is still the one that was read."""
+        """Record findings (FINDING_SCHEMA) in the manifest, for objects whose content is still what was read."""
         manifest = Manifest(self._lake, dataset)
         manifest.replace(periods, lambda current: _applied(current, findings), run_id=run_id)
 

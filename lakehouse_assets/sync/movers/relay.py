@@ -190,7 +190,7 @@ class RelayMover:
         try:
             return await put(mode=self._put_mode(copy))
         except CLIENT_ERRORS as error:
-            # A store that supports If-None-Match may not support If-Match; see conditional_writes.under.
+            # A store that supports If-None-Match may not support If-Match; see conditional_writes.with_condition.
             if copy.replaces is None or not fault_of(error).is_of_request:
                 raise
         return await put(mode="overwrite")

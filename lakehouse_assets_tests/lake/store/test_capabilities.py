@@ -58,7 +58,7 @@ def test_nothing_is_copied_to_a_store_without_conditional_writes(world: World, k
     with lacking(world, UNCONDITIONAL[kind](world), *CONDITIONAL) as (faulty, proxy):
         for _ in range(2):
             with pytest.raises(
-                StoreError, match=r"^A conditional write to s3://.*If-None-Match.*Nothing was copied or recorded"
+                StoreError, match=r"^Writing conditionally to s3://.*If-None-Match.*Nothing was copied or recorded"
             ):
                 faulty.engine().sync(scope(world.entry(), DAY))
         assert not proxy.counts("archive/")["CopyObject"]

@@ -29,7 +29,12 @@ DAYS = days("2014-01-01", "2024-03-31")
 
 def a_dataset() -> DatasetState:
     return DatasetState(
-        since=date(2024, 3, 4), listed=EPOCH, rescanned=EPOCH, scope_digest="0" * 8, recorded="stalled 2024-03-04"
+        since=date(2024, 3, 4),
+        listed=EPOCH,
+        rescanned=EPOCH,
+        scope_digest="0" * 8,
+        recorded="stalled 2024-03-04",
+        problem="source",
     )
 
 

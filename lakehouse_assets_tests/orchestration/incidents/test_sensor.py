@@ -26,7 +26,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, PollProblem
+from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, problem_of
 from lakehouse_assets.orchestration.incidents import sensor, signals
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -273,7 +273,9 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
 ) -> None:
     harness = watch()
     name = harness.entry.dataset.name
-    cursor = DiscoveryCursor(problems={} if problem is None else {name: PollProblem.of(problem)})
+    cursor = DiscoveryCursor()
+    if problem is not None:
+        cursor.of(name).problem = problem_of(problem)
     # The message mentions both sides: only the fields of the error decide.
     reason = f"{name}: Listing s3://x/ failed; {harness.world.lake.url()} failed"
     instance = harness.runner.instance
