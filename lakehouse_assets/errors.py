@@ -6,6 +6,7 @@ Every message is one line: what was tried, on what, and what to do next. The com
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
 class LakehouseError(Exception):
@@ -86,6 +87,10 @@ class StoreError(LakehouseError):
         tried = operation if bucket is None else f"{operation} s3://{bucket}/{key}"
         super().__init__(f"{tried} failed: {self.detail}.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is rebuilt from its message unless told otherwise; process pools send what their workers raise.
+        return _restored, (type(self), self.args, self.__dict__)
+
     @property
     def fields(self) -> dict[str, str]:
         """For logs, spans and Dagster's metadata: ``error_operation``, ``error_side``, ``error_kind`` and, if known,
@@ -98,6 +103,12 @@ class StoreError(LakehouseError):
             "key": self.key,
         }
         return {f"error_{name}": value for name, value in values.items() if value}
+
+
+def _restored(kind: type[StoreError], arguments: tuple[Any, ...], fields: dict[str, Any]) -> StoreError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
 
 
 class DamagedError(StoreError):

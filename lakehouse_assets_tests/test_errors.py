@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from lakehouse_assets.archive.errors import StoreFault, fault_of_text, store_error
@@ -36,6 +38,18 @@ def test_a_damaged_record_has_a_remedy_after_the_finding() -> None:
     assert error.kind is ErrorKind.DAMAGED
     assert error.finding == "Reading s3://b/t failed: the table is damaged (a file is gone)."
     assert str(error) == f"{error.finding} Rebuild it."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreError("Listing", "no", side=Side.SOURCE, bucket="b", kind=ErrorKind.ACCESS),
+        DamagedError("Reading", "damaged", bucket="b", key="t", remedy="Rebuild it."),
+    ],
+)
+def test_an_error_survives_the_way_from_another_process(error: StoreError) -> None:
+    restored = pickle.loads(pickle.dumps(error))
+    assert (type(restored), str(restored), restored.fields) == (type(error), str(error), error.fields)
 
 
 @pytest.mark.parametrize(

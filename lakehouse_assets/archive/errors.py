@@ -73,6 +73,8 @@ _FINAL = {
     "404",
 }
 _OVERTAKEN = "Overtaken"
+_NOT_TRIED = "NotTried"
+_CAUSE = "the copies before it failed: "
 _OF_OBJECT = {
     "NoSuchKey",
     "NoSuchVersion",
@@ -164,6 +166,11 @@ class StoreFault:
         """A write that the lake refused because the object has changed since it was listed."""
         return cls(_OVERTAKEN, "another run has changed the object in the lake meanwhile", of_lake=True)
 
+    @classmethod
+    def not_tried(cls, cause: StoreFault) -> StoreFault:
+        """A copy that was not tried because those before it failed."""
+        return cls(_NOT_TRIED, f"{_CAUSE}{cause}")
+
     @property
     def is_overtaking(self) -> bool:
         return self.code == _OVERTAKEN
@@ -208,8 +215,8 @@ class StoreFault:
 
 
 def code_of(fault: str) -> str:
-    """The code of a fault as records in the lake have it: the text that ``str`` made of it."""
-    return fault.partition(":")[0].partition(" ")[0]
+    """The code of a fault that was turned into text, as outcomes have it; of a copy that was not tried, its cause's."""
+    return fault.removeprefix(f"{_NOT_TRIED}: {_CAUSE}").partition(":")[0].partition(" ")[0]
 
 
 def fault_of(error: BaseException) -> StoreFault:

@@ -254,8 +254,8 @@ def _notes(report: SyncReport, failed: list[PeriodReport], source_url: str) -> l
     if any(period.partial and not period.is_complete and period.expected for period in report.periods):
         notes.append("Partial, because of --symbols or --intervals: the rest of these periods is not in the lake.")
     notes += report.notes
-    if doubted := implausible_text(report, source_url):
-        notes.append(f"{doubted} Use --accept-withdrawals to record them as withdrawn now.")
+    if implausible := implausible_text(report, source_url):
+        notes.append(f"{implausible} Use --accept-withdrawals to record them as withdrawn now.")
     failures = [failure for period in failed for failure in period.failures]
     notes += [f"failed: {printable(failure.key)}: {failure.reason}" for failure in failures[:FAILURES_SHOWN]]
     rest = sum(period.missing_total for period in failed) - min(len(failures), FAILURES_SHOWN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -46,6 +46,11 @@ class Lake:
         root = self.key(f"{folder}/")
         listed = pl.concat([KEY_SCHEMA.to_frame(), *KeyPages(self.bucket).below(root)])
         return listed.with_columns(pl.col("key").str.strip_prefix(root))
+
+    def require_listing(self, folder: str, *, max_attempts: int | None = None) -> None:
+        """Raises StoreError unless the lake answers with a listing of the folder; one request."""
+        bucket = self.bucket if max_attempts is None else replace(self.bucket, max_attempts=max_attempts)
+        KeyPages(bucket).first(self.key(f"{folder}/"), "")
 
     @property
     def delta_options(self) -> dict[str, str]:

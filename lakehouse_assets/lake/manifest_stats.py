@@ -35,10 +35,10 @@ implausible; ``synced_at``: the latest sync (UTC)."""
 
 
 def is_complete() -> pl.Expr:
-    """Whether a period of MANIFEST_STATS_SCHEMA is complete: the one definition of reports, metrics and runs.
+    """Whether a period of MANIFEST_STATS_SCHEMA is complete: the one definition of reports and metrics.
 
-    Every object that the source lists is in the lake, and no object is doubted. A period whose objects the exchange
-    withdrew altogether is complete, too: the lake keeps all that was ever published.
+    Every object that the source lists is in the lake, and none is missing from an implausible listing (``doubted``). A
+    period whose objects the exchange withdrew altogether is complete, too: the lake keeps all that was ever published.
     """
     return (pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0)
 

@@ -28,6 +28,9 @@ class PeriodState(StrEnum):
     NOT_PUBLISHED = "not_published"
 
 
+NOT_COPIED = "NotCopied"
+"""The code of an object that the run did not copy, as one of other symbols than it was restricted to."""
+
 IMPLAUSIBLE = "Implausible"
 """The code of a failure that a gap in a listing causes, which is too large to be a withdrawal."""
 
@@ -36,8 +39,8 @@ IMPLAUSIBLE = "Implausible"
 class Failure:
     """An object that the lake lacks, or has with other content.
 
-    ``reason`` is one line, and ``code`` the code of its fault: empty if no copy was tried, :data:`IMPLAUSIBLE` if the
-    source's listing lacks the object and is not believed.
+    ``reason`` is one line. ``code`` is that of the copy's fault; :data:`NOT_COPIED` or :data:`IMPLAUSIBLE` if there is
+    no error, and empty if the error is not a store's.
     """
 
     key: str

@@ -41,3 +41,7 @@ class Integrity(StrEnum):
     MISMATCH = "mismatch"
     NO_CHECKSUM = "no_checksum"
     UNVERIFIED = "unverified"
+
+
+FILE_PREFIXES = ("", "sidecar_")
+"""Prefixes of the columns of an object and of its sidecar."""

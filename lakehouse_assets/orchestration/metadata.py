@@ -9,7 +9,7 @@ import dagster as dg
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import ErrorKind, Side, StoreError, printable
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.report import IMPLAUSIBLE, LEFT_OUT_NAMED, Failure, PeriodReport, SyncReport
+from lakehouse_assets.lake.report import IMPLAUSIBLE, LEFT_OUT_NAMED, NOT_COPIED, Failure, PeriodReport, SyncReport
 from lakehouse_assets.observability.telemetry.tracing import trace_id
 from lakehouse_assets.orchestration.error_metadata import error_metadata
 from lakehouse_assets.orchestration.markdown import code, table
@@ -104,7 +104,7 @@ _ADVICE: Mapping[str, str] = {
     "AccessDenied": "Check the sync identity's rights on source and lake.",
     "NoSuchKey": "The exchange withdrew it, or its server rejects the name; materialize again after the next listing.",
     "NoSuchBucket": "Check LAKEHOUSE_LAKE_BUCKET and its region.",
-    "": "Materialize the complete partition, without `symbols` and `intervals`.",
+    NOT_COPIED: "Materialize the complete partition, without `symbols` and `intervals`.",
     "SlowDown": "The store is throttling; lower LAKEHOUSE_SYNC_WORKERS and materialize again.",
     IMPLAUSIBLE: "Wait: the next run lists it again. If the exchange did withdraw it, materialize "
     "with accept_withdrawals.",

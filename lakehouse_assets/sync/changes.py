@@ -22,8 +22,7 @@ from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestSummary
-from lakehouse_assets.lake.states import ObjectState
-from lakehouse_assets.sync.movers.outcomes import FILE_PREFIXES
+from lakehouse_assets.lake.states import FILE_PREFIXES, ObjectState
 
 NEWEST = 3
 """So many of the newest complete periods may still get more objects."""
@@ -35,7 +34,7 @@ WINDOW = 31
 WINDOW_PERIODS = 250
 """Periods that one listing covers best: a page has 500 objects with sidecars."""
 
-PART_FOLDERS = 256
+BATCH_FOLDERS = 256
 """Folders of a batch; callers check their time budget between two batches."""
 
 
@@ -130,9 +129,9 @@ def tracked_periods(entry: DatasetEntry, known: ManifestSummary, *, since: date,
     )
 
 
-def rescanned_periods(entry: DatasetEntry, known: ManifestSummary, followed: TrackedPeriods) -> list[Period]:
+def rescanned_periods(entry: DatasetEntry, known: ManifestSummary, tracked: TrackedPeriods) -> list[Period]:
     """Every period that a rescan lists, ascending: the tracked ones, and older ones that are complete in the lake."""
-    first, newest = followed.since, followed.newest
+    first, newest = tracked.since, tracked.newest
     complete = [entry.dataset.period(text) for text in known.complete]
     older = [period for period in complete if entry.first_period <= period < first and period <= newest]
     return [*older, *(period_range(first, newest) if first <= newest else ())]
@@ -179,11 +178,11 @@ def folders_holding(entry: DatasetEntry, symbols: Sequence[str], periods: Sequen
 def folder_batches(folders: Sequence[Folder], *, after: str = "") -> Iterator[FolderBatch]:
     """The folders in batches, at least one; ``after`` is the ``end`` of the last finished batch."""
     ordered = sorted((folder for folder in folders if folder.first >= after), key=lambda folder: folder.first)
-    cuts = [*range(0, len(ordered), PART_FOLDERS)] or [0]
+    cuts = [*range(0, len(ordered), BATCH_FOLDERS)] or [0]
     for cut in cuts:
-        following = ordered[cut + PART_FOLDERS : cut + PART_FOLDERS + 1]
+        following = ordered[cut + BATCH_FOLDERS : cut + BATCH_FOLDERS + 1]
         yield FolderBatch(
-            tuple(ordered[cut : cut + PART_FOLDERS]),
+            tuple(ordered[cut : cut + BATCH_FOLDERS]),
             ordered[cut].first if cut else after,
             following[0].first if following else None,
         )
@@ -193,7 +192,7 @@ def compare(
     entry: DatasetEntry,
     source: Lister,
     manifest: Manifest,
-    part: FolderBatch,
+    batch: FolderBatch,
     periods: Sequence[Period],
     *,
     since: Period | None = None,
@@ -204,8 +203,8 @@ def compare(
     time: a gap that was filled counts, objects of a wider matrix or of a new symbol do not.
     """
     texts = [str(period) for period in periods]
-    listed = _listed(entry, source, part.folders, periods)
-    known = manifest.contents(texts, first=part.first, end=part.end)
+    listed = _listed(entry, source, batch.folders, periods)
+    known = manifest.contents(texts, first=batch.first, end=batch.end)
     known = known.filter(
         pl.col("symbol").is_in([symbol for symbol in known["symbol"].unique() if entry.symbols.selects(symbol)]),
         pl.col("interval").is_null() | pl.col("interval").is_in(entry.intervals),

@@ -26,11 +26,11 @@ import polars as pl
 from lakehouse_assets.archive.listing import IDENTITY, OBJECT_SCHEMA, Listing, sidecar_keys
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.lake.states import COPIED_STATES, ObjectState
+from lakehouse_assets.lake.states import COPIED_STATES, FILE_PREFIXES, ObjectState
 from lakehouse_assets.lake.store.etags import disagree
 from lakehouse_assets.lake.withdrawal import IMPLAUSIBLE_SCHEMA, WithdrawalLimits
 from lakehouse_assets.sync.movers.base import COPY_SCHEMA
-from lakehouse_assets.sync.movers.outcomes import FILE_PREFIXES, FILE_SCHEMA, file_key
+from lakehouse_assets.sync.movers.outcomes import FILE_SCHEMA, file_key
 
 
 def _prefixed(schema: pl.Schema, prefix: str) -> dict[str, pl.DataType]:

@@ -18,7 +18,7 @@ from lakehouse_assets.archive.errors import code_of
 from lakehouse_assets.archive.listing import IDENTITY, content_digests
 from lakehouse_assets.archive.period import month_expr
 from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA
-from lakehouse_assets.lake.report import IMPLAUSIBLE, Failure, PeriodReport, PeriodState
+from lakehouse_assets.lake.report import IMPLAUSIBLE, NOT_COPIED, Failure, PeriodReport, PeriodState
 from lakehouse_assets.lake.states import FAILED, ObjectState
 from lakehouse_assets.sync.integrity.columns import INTEGRITY_SCHEMA, with_integrity
 from lakehouse_assets.sync.integrity.sightings import last_seen, seen_on
@@ -27,7 +27,7 @@ from lakehouse_assets.sync.movers.outcomes import (
     FAULT_SCHEMA,
     OVERTAKEN_SCHEMA,
     TRIED_SCHEMA,
-    is_complete,
+    is_settled,
     with_copied,
     with_copied_as_present,
     with_faults,
@@ -132,20 +132,20 @@ def with_result(rows: pl.DataFrame) -> pl.DataFrame:
     Takes ``state``, ``sidecar_state``, ``implausible``, FAULT_SCHEMA, ``lake_size``, ``known_state`` and the times at
     which the copy was last seen; adds RESULT_SCHEMA.
     """
-    open_state = pl.when(is_complete("state")).then("sidecar_state").otherwise("state")
+    open_state = pl.when(is_settled("state")).then("sidecar_state").otherwise("state")
     is_gone = (pl.col("state") == ObjectState.MISSING) & last_seen("known_").is_not_null()
     return rows.with_columns(
         new_error=pl.when(is_gone & pl.col("fault").is_null())
         .then(pl.lit("it is no longer in the lake") + seen_on(last_seen("known_")))
-        .when(~is_complete("state"))
+        .when(~is_settled("state"))
         .then("fault")
-        .when(~is_complete("sidecar_state"))
+        .when(~is_settled("sidecar_state"))
         .then(pl.lit("sidecar: ") + pl.col("sidecar_fault")),
         new_state=pl.when("implausible")
         .then(pl.when(pl.col("lake_size").is_null()).then(pl.lit(ObjectState.MISSING.value)).otherwise("known_state"))
         .when(pl.col("state") == ObjectState.WITHDRAWN)
         .then(pl.lit(ObjectState.WITHDRAWN.value))
-        .when(is_complete("state") & is_complete("sidecar_state"))
+        .when(is_settled("state") & is_settled("sidecar_state"))
         .then(pl.lit(ObjectState.PRESENT.value))
         .when(pl.coalesce("fault", "sidecar_fault").is_not_null())
         .then(pl.lit(FAILED))
@@ -245,7 +245,7 @@ def _is_ours(prefix: str) -> pl.Expr:
     A recorded ETag would make the next plan take that object for our copy.
     """
     lake_etag = pl.col(f"lake_{prefix}etag")
-    is_copy = is_complete(f"{prefix}state") | pl.col(f"known_{prefix}source_etag").is_null()
+    is_copy = is_settled(f"{prefix}state") | pl.col(f"known_{prefix}source_etag").is_null()
     return is_copy | lake_etag.eq_missing(pl.col(f"known_{prefix}lake_etag"))
 
 
@@ -369,18 +369,20 @@ def _failures(open_rows: pl.DataFrame) -> dict[str, list[Failure]]:
             "state",
             "new_state",
             "new_error",
+            pl.when(is_settled("state")).then("sidecar_fault").otherwise("fault").alias("fault"),
             is_implausible=pl.any_horizontal("implausible", "sidecar_implausible"),
         )
         .group_by("period", maintain_order=True)
         .head(FAILURES_NAMED)
     )
     failures: dict[str, list[Failure]] = {}
-    for period, key, sidecar_key, state, new_state, error, is_implausible in named.iter_rows():
+    for period, key, sidecar_key, state, new_state, error, fault, is_implausible in named.iter_rows():
+        without_error = IMPLAUSIBLE if is_implausible else NOT_COPIED
         failure = Failure(
             key if state != ObjectState.PRESENT else sidecar_key,
             DOUBTED if is_implausible else new_state,
             error or (UNLISTED if is_implausible else "not in the lake with the source's content"),
-            code_of(error) if error else IMPLAUSIBLE if is_implausible else "",
+            code_of(fault) if fault else "" if error else without_error,
         )
         failures.setdefault(period, []).append(failure)
     return failures

@@ -34,14 +34,14 @@ def run() -> list[Row]:
             _repeat(postgres, database, run_id)
             before = _megabytes(postgres, database)
             limit = datetime.now(UTC) + timedelta(days=1)
-            judged = timed(lambda: delete_old_runs(instance, limit, dry_run=True))
+            classified = timed(lambda: delete_old_runs(instance, limit, dry_run=True))
             deleted = timed(lambda: delete_old_runs(instance, limit))
             left = len(instance.get_run_ids())
             after = _megabytes(postgres, database)
     case = f"{RUNS:,} runs of one partition, {events} events each, Postgres"
     return [
-        Row(case, "judged (dry run)", judged.seconds, note="20 batches of 500"),
-        Row(case, "judged and deleted", deleted.seconds, note=f"{RUNS + 1 - left:,} deleted, {left:,} kept"),
+        Row(case, "classified (dry run)", classified.seconds, note="20 batches of 500"),
+        Row(case, "classified and deleted", deleted.seconds, note=f"{RUNS + 1 - left:,} deleted, {left:,} kept"),
         Row(case, "database before", before, "MB", note=f"{before / RUNS * 1_000:.1f} kB a run"),
         Row(case, "database after, vacuumed", after, "MB", ratio=after / before),
     ]

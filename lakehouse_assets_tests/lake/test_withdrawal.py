@@ -227,12 +227,12 @@ def test_a_manifest_without_the_column_missed_at_is_read_and_updated(synced: Wor
     write_deltalake(table, older, mode="overwrite", schema_mode="overwrite", partition_by=["month"])
     assert set(ManifestCache().known(manifest).complete) == set(DAYS)
     assert manifest.contents(DAYS)["missed_at"].null_count() == ALL
-    census = ManifestStats(synced.lake)
-    assert census.of(asked(synced).entry.dataset)["doubted"].sum() == 0
+    stats = ManifestStats(synced.lake)
+    assert stats.of(asked(synced).entry.dataset)["doubted"].sum() == 0
     with edited(synced.source, without("<Key>")) as source:
         assert synced.engine(source).sync(asked(synced)).total("doubted") == ALL
     assert manifest.read(())["missed_at"].null_count() == 0
-    assert census.of(asked(synced).entry.dataset)["doubted"].sum() == ALL
+    assert stats.of(asked(synced).entry.dataset)["doubted"].sum() == ALL
 
 
 # Sources that return no ETags

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lakehouse_assets.archive.errors import StoreFault, code_of
-from lakehouse_assets.lake.report import IMPLAUSIBLE, Failure, PeriodReport, PeriodState
+from lakehouse_assets.lake.report import IMPLAUSIBLE, NOT_COPIED, Failure, PeriodReport, PeriodState
 from lakehouse_assets.orchestration.metadata import failure_table
 
 
@@ -15,7 +15,8 @@ from lakehouse_assets.orchestration.metadata import failure_table
         ("SlowDown", "LAKEHOUSE_SYNC_WORKERS"),
         ("AccessDenied", "sync identity"),
         (IMPLAUSIBLE, "accept_withdrawals"),
-        ("", "Materialize the complete partition"),
+        (NOT_COPIED, "Materialize the complete partition"),
+        ("", "Materialize the partition again."),
         ("SomethingNew", "Materialize the partition again."),
     ],
 )
@@ -46,3 +47,4 @@ def test_the_advice_depends_on_the_code_and_not_on_the_reason(code: str, advice:
 )
 def test_a_recorded_fault_keeps_its_code(fault: StoreFault) -> None:
     assert code_of(str(fault)) == fault.code
+    assert code_of(str(StoreFault.not_tried(fault))) == fault.code, "a copy that was not tried has its cause's"

@@ -29,7 +29,7 @@ def test_batches_contain_every_folder_once_and_every_key_in_one_batch(names: set
     folders = [Folder(f"root/{name}/", f"root/{name}/{name}-2024", f"root/{name}/{name}-2025") for name in names]
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
-        patch.setattr(changes, "PART_FOLDERS", size)
+        patch.setattr(changes, "BATCH_FOLDERS", size)
         complete = list(folder_batches(folders))
         resumed = complete[:stop]
         if not resumed:
@@ -56,7 +56,7 @@ def compared(world: World, size: int, periods: list[str]) -> dict[str, PeriodCon
     requested = [entry.dataset.period(text) for text in periods]
     content: dict[str, PeriodContent] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changes, "PART_FOLDERS", size)
+        patch.setattr(changes, "BATCH_FOLDERS", size)
         for batch in folder_batches(folders_holding(entry, listed_symbols(entry, source, requested), requested)):
             for period, more in compare(entry, source, world.manifest(), batch, requested).items():
                 content[period] = content.get(period, PeriodContent()).with_more(more)

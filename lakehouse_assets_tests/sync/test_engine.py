@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.errors import InputError, StoreError
-from lakehouse_assets.lake.report import PeriodState
+from lakehouse_assets.lake.report import NOT_COPIED, PeriodState
 from lakehouse_assets.sync.progress import Progress, Stage
 from lakehouse_assets_tests.world import World, body_of, days, scope
 
@@ -157,6 +157,7 @@ def test_a_partial_sync_copies_one_symbol_and_reports_completeness_over_all_symb
     assert (period.state, period.copied, period.expected) == (PeriodState.INCOMPLETE, 1, 4)
     assert period.failed == 0
     assert period.partial
+    assert {failure.code for failure in period.failures} == {NOT_COPIED}
     rest = world.engine().sync(scope(entry, "2024-03-01"))
     assert (rest.periods[0].state, rest.total("copied")) == (PeriodState.COMPLETE, 3)
 
@@ -167,6 +168,15 @@ def test_symbols_outside_the_filter_and_sibling_symbols_are_not_copied(world: Wo
     report = world.engine().sync(scope(entry, "2024-03-01"))
     assert report.total("copied") == 1
     assert not [key for key in world.lake_files("archive/") if "_240329" in key]
+
+
+def test_a_failure_has_the_code_of_its_own_fault(world: World) -> None:
+    plain, beside = world.publish(["AUSDT", "BUSDT"], ["2024-03-01"])
+    sidecar = world.exchange.sidecar_of(beside)
+    with world.refused_writes(plain, sidecar):
+        report = world.engine().sync(scope(world.entry(), "2024-03-01"), mode=SyncMode.DIRECT)
+    codes = {failure.key: failure.code for failure in report.periods[0].failures}
+    assert codes == {plain: "AccessDenied", sidecar: "AccessDenied"}
 
 
 def test_a_missing_sidecar_upstream_does_not_make_a_period_incomplete(world: World) -> None:

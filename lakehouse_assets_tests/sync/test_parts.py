@@ -90,6 +90,7 @@ def test_the_circuit_breaker_skips_the_remaining_objects_and_names_them(world: W
     untried = [reason for reason in reasons if reason.startswith("NotTried: ")]
     assert len(untried) == 15
     assert all("AccessDenied" in reason for reason in untried)
+    assert {failure.code for period in report.periods for failure in period.failures} == {"AccessDenied"}
     assert engine(world).sync(scope(world.entry(), *RANGE)).total("copied") == 21
 
 

@@ -163,7 +163,7 @@ def test_a_response_that_is_not_a_listing_builds_nothing_again(tabled: Tabled) -
 
 def test_the_error_for_a_deleted_file_names_all_days_in_it(tabled: Tabled) -> None:
     data_files_lost(tabled)
-    with pytest.raises(StoreError, match=f"NotFound: it had rows of {ONE} to {THREE}: materialize"):
+    with pytest.raises(StoreError, match=f"NotFound: the file is gone; it had rows of {ONE} to {THREE}: materialize"):
         tabled.build(TWO)
 
 

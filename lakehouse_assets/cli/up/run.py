@@ -32,8 +32,8 @@ READY_SECONDS = 180.0
 POLL_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 CODE = "lakehouse_assets.definitions"
-_SENSORS_RUN = {"LAKEHOUSE_SENSORS_RUNNING": "true"}
-"""Unless the user's environment says otherwise. A sensor that was switched off in the UI stays off."""
+_SENSORS = "LAKEHOUSE_SENSORS_RUNNING"
+"""Unlike in other deployments, sensors run unless the variable says otherwise."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -80,7 +80,9 @@ class _Up:
         self._facts: list[tuple[str, str]] = [("Dagster UI", f"http://{LOOPBACK}:{port}")]
 
     def serve(self) -> None:
-        environment = _SENSORS_RUN | self._lake() | {"DAGSTER_HOME": str(self._home.dagster)}
+        environment = self._lake() | {"DAGSTER_HOME": str(self._home.dagster)}
+        # An empty variable counts as unset.
+        environment[_SENSORS] = environment.get(_SENSORS) or "true"
         _say("Starting Dagster ...")
         services = self._stack.enter_context(ServiceGroup(self._home.logs))
         self._start_services(services, environment)

@@ -24,5 +24,5 @@ def open_delta(
     try:
         return DeltaTable(lake.url(place), version=version, storage_options=lake.delta_options | dict(options or {}))
     except TableNotFoundError:
-        lake.objects_below(f"{place}/{LOG}")
+        lake.require_listing(f"{place}/{LOG}", max_attempts=2 if options else None)
         return None

@@ -26,13 +26,13 @@ from lakehouse_assets.tables.table import PERIOD, Table
 
 ARCHIVE_QUANTITIES = "Objects, symbols, bytes, seconds, throughput, retries, failures and discovery lag"
 TABLE_QUANTITIES = "Rows"
-JUDGED = 7
-"""Number of a run's newest periods that are judged."""
+EVALUATED_PERIODS = 7
+"""Number of a run's newest periods that are evaluated."""
 
 
 def build_expected_check(key: dg.AssetKey, quantities: str) -> dg.AssetCheckSpec:
     """Unpartitioned, since a second partitioned check would slow down the UI; never blocks. ``quantities`` names what
-    is judged."""
+    is evaluated."""
     return dg.AssetCheckSpec(
         EXPECTED,
         asset=key,
@@ -42,7 +42,7 @@ def build_expected_check(key: dg.AssetKey, quantities: str) -> dg.AssetCheckSpec
 
 
 def evaluate(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdict]:
-    """Verdicts on the figures of the newest JUDGED of ``periods``, oldest first. Raises StoreError."""
+    """Verdicts on the figures of the newest EVALUATED_PERIODS of ``periods``, oldest first. Raises StoreError."""
     if not periods:
         return []
     since = _first_of_history(dataset.cadence, periods)
@@ -50,7 +50,7 @@ def evaluate(lake: Lake, dataset: Dataset, periods: Sequence[str]) -> list[Verdi
 
 
 def evaluate_rows(lake: Lake, rows_table: Table, periods: Sequence[str]) -> list[Verdict]:
-    """Verdicts on the number of a table's rows in the newest JUDGED of ``periods``. Raises StoreError."""
+    """Verdicts on the number of a table's rows in the newest EVALUATED_PERIODS of ``periods``. Raises StoreError."""
     if not periods:
         return []
     parts = intact_lineage(
@@ -93,7 +93,7 @@ def _first_of_history(cadence: Cadence, periods: Sequence[str]) -> str:
 
 
 def _newest(periods: Sequence[str]) -> list[str]:
-    return sorted(periods)[-JUDGED:]
+    return sorted(periods)[-EVALUATED_PERIODS:]
 
 
 def _verdicts(figures: pl.DataFrame, cadence: Cadence, periods: Sequence[str]) -> list[Verdict]:

@@ -35,22 +35,22 @@ def build_published_check(key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 def availability_of(
     entry: DatasetEntry,
-    known: ManifestSummary,
-    followed: TrackedPeriods,
+    manifest: ManifestSummary,
+    tracked: TrackedPeriods,
     state: DatasetState,
     seen: Collection[str],
     *,
     now: datetime,
 ) -> Availability | None:
     """A dataset's availability by its manifest, canaries (``seen``) and listings; None before a period is due."""
-    expected = expectation(entry.dataset.cadence, known.published)
+    expected = expectation(entry.dataset.cadence, manifest.published)
     listed = (period for period, pending in state.pending.items() if pending.fingerprint)
-    newest_text = max((*known.published, *seen, *listed), default=None)
+    newest_text = max((*manifest.published, *seen, *listed), default=None)
     newest = None if newest_text is None else entry.dataset.period(newest_text)
-    if followed.since > followed.newest:
-        has_ended = entry.last_period is not None and entry.last_period <= followed.newest
+    if tracked.since > tracked.newest:
+        has_ended = entry.last_period is not None and entry.last_period <= tracked.newest
         return Availability(AvailabilityStatus.DEAD, expected, newest) if has_ended else None
-    return availability(expected, newest=newest, first=followed.since, last=entry.last_period, now=now)
+    return availability(expected, newest=newest, first=tracked.since, last=entry.last_period, now=now)
 
 
 def evaluations(

@@ -114,13 +114,13 @@ def _log_checks(
 
 
 def _verdict(dataset: Dataset, period: PeriodReport) -> str:
-    if doubted := implausible_text(period, dataset.source_url):
-        return doubted
+    if implausible := implausible_text(period, dataset.source_url):
+        return implausible
     if period.state is PeriodState.NOT_PUBLISHED:
         return "The exchange has published nothing for this period yet."
     if period.is_complete:
         if not period.expected:
-            return f"The exchange withdrew all objects of this period; the lake keeps {period.withdrawn} of them."
+            return f"The exchange withdrew all objects of this period; the lake keeps all {period.withdrawn}."
         kept = f"; the lake keeps {period.withdrawn} more that the exchange withdrew" if period.withdrawn else ""
         return f"All {period.expected} objects are in the lake{kept}."
     named = ", ".join(printable(failure.key) for failure in period.failures[:NAMED])
@@ -129,8 +129,8 @@ def _verdict(dataset: Dataset, period: PeriodReport) -> str:
 
 
 def _complaint(dataset: Dataset, period: PeriodReport) -> str:
-    if doubted := implausible_text(period, dataset.source_url):
-        return f"{period.period}: {doubted}"
+    if implausible := implausible_text(period, dataset.source_url):
+        return f"{period.period}: {implausible}"
     first = period.failures[0]
     return (
         f"{period.period}: {period.missing_total} of {period.expected} objects, such as {printable(first.key)} "

@@ -193,7 +193,7 @@ def _datasets_table(datasets: pl.DataFrame) -> str:
     return table(_DATASET_COLUMNS, rows, limit=ROWS, empty="None.")
 
 
-def _unrecognized_table(strays: pl.DataFrame) -> str:
+def _unrecognized_table(unrecognized: pl.DataFrame) -> str:
     rows = [
         (
             code(row["prefix"]),
@@ -201,7 +201,7 @@ def _unrecognized_table(strays: pl.DataFrame) -> str:
             f"{row['objects']:,}" if row["exact"] else f"at least {row['objects']:,}",
             code(row["example"]),
         )
-        for row in strays.to_dicts()
+        for row in unrecognized.to_dicts()
     ]
     return table(("below", "why", "objects", "such as"), rows, limit=ROWS, empty="None.")
 

@@ -7,7 +7,6 @@ import dagster as dg
 
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.resources import MaintenanceResource
 from lakehouse_assets.settings import TablesSettings, read_group
 from lakehouse_assets.tables.table import Table, TableEntry
@@ -32,7 +31,6 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         pool=GROUP,
         description="Merges small files of past months into larger ones, sorted by symbol and time.",
     )
-    @store_errors_as_failures()
     def compact_tables(
         context: dg.AssetExecutionContext, maintenance: MaintenanceResource
     ) -> dg.MaterializeResult[None]:
@@ -55,7 +53,6 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         description="Deletes files that tables have not used for LAKEHOUSE_TABLES_RETENTION_DAYS. Versions since then "
         "can still be read with as_of.",
     )
-    @store_errors_as_failures()
     def vacuum_tables(
         context: dg.AssetExecutionContext, maintenance: MaintenanceResource
     ) -> dg.MaterializeResult[None]:

@@ -17,7 +17,8 @@ from lakehouse_assets.archive.matrix import SyncMode
 from lakehouse_assets.archive.request_values import validated
 from lakehouse_assets.lake.digests import Digests
 from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd
+from lakehouse_assets.sync.movers.s5cmd import S5cmd
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand, CopyFlags
 from lakehouse_assets.units import GIB
 
 

@@ -21,7 +21,7 @@ from lakehouse_assets.sync.movers.base import (
 )
 from lakehouse_assets.sync.movers.copy_object import CopyObjectMover
 from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand, CopyFlags
 
 
 class DirectMover(BucketMover):

@@ -95,11 +95,12 @@ class TransferExecutor:
             )
             self._probe_outcome = self._route.probed
         self._clean_up(copies)
-        frames = [
-            self._move_batch(batch, on_settled) if self._stopped_by is None else self._not_tried(batch, on_settled)
-            for batch in copies.iter_slices(self._options.batch_objects)
-        ]
-        return pl.concat(frames)
+        return pl.concat(self._outcomes(batch, on_settled) for batch in copies.iter_slices(self._options.batch_objects))
+
+    def _outcomes(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
+        if self._stopped_by is not None:
+            return _not_tried(batch, self._stopped_by, on_settled)
+        return self._move_batch(batch, on_settled)
 
     def _clean_up(self, copies: pl.DataFrame) -> None:
         """Abort unfinished uploads, once per sync, before the first object that may be moved in parts."""
@@ -109,13 +110,6 @@ class TransferExecutor:
         self._cleaned_up = True
         for below in (self._dataset.lake_prefix, self._dataset.superseded_prefix):
             abort_leftovers(self._lake, below, deadline_seconds=self._options.deadline_seconds)
-
-    def _not_tried(self, batch: pl.DataFrame, on_settled: OnSettled) -> pl.DataFrame:
-        for size in batch["size"]:
-            on_settled(size)
-        fault = StoreFault("NotTried", f"the copies before it failed: {self._stopped_by}")
-        outcomes = batch.select("key", "etag", former_etag="lake_etag", fault=pl.lit(str(fault)))
-        return outcomes.match_to_schema(OUTCOME_SCHEMA, missing_columns="insert")
 
     def _smallest(self, copies: pl.DataFrame) -> Copy | None:
         """A file for the probe: the smallest one that replaces nothing."""
@@ -295,3 +289,11 @@ def _seen(outcome: Outcome | None) -> tuple[str | None, str | None, bytes | None
 
 def _text(fault: StoreFault | None) -> str | None:
     return None if fault is None else str(fault)
+
+
+def _not_tried(batch: pl.DataFrame, cause: StoreFault, on_settled: OnSettled) -> pl.DataFrame:
+    for size in batch["size"]:
+        on_settled(size)
+    fault = pl.lit(str(StoreFault.not_tried(cause)))
+    outcomes = batch.select("key", "etag", former_etag="lake_etag", fault=fault)
+    return outcomes.match_to_schema(OUTCOME_SCHEMA, missing_columns="insert")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from lakehouse_assets.lake.states import ObjectState
+from lakehouse_assets.lake.states import FILE_PREFIXES, ObjectState
 from lakehouse_assets.lake.store.etags import disagree, has_md5
 from lakehouse_assets.sync.movers.base import OUTCOME_SCHEMA
-
-FILE_PREFIXES = ("", "sidecar_")
-"""Prefixes of the columns of an object and of its sidecar."""
 
 FILE_SCHEMA = pl.Schema({"key": pl.String, "etag": pl.String, "size": pl.Int64})
 """Files as the lake lists them; ``key`` is the source's."""
@@ -107,7 +104,7 @@ def overtaken(rows: pl.DataFrame) -> pl.Series:
     return pl.concat([rows.filter("overtaken")["key"], rows.filter("sidecar_overtaken")["sidecar_key"].rename("key")])
 
 
-def is_complete(column: str) -> pl.Expr:
+def is_settled(column: str) -> pl.Expr:
     """By this column of states, nothing is left to copy."""
     return pl.col(column).is_null() | pl.col(column).is_in([ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value])
 
@@ -144,7 +141,7 @@ def _has_other_bytes(prefix: str) -> pl.Expr:
 def _overtaken(prefix: str, lake_has_md5: bool) -> pl.Expr:
     unseen = pl.col(f"{prefix}tried_md5").is_null()
     listed = _succeeded(prefix) & (_is_replaced(prefix) | (lake_has_md5 & unseen & _has_other_bytes(prefix)))
-    is_open = ~is_complete(f"{prefix}state") & ~pl.col(f"{prefix}copied")
+    is_open = ~is_settled(f"{prefix}state") & ~pl.col(f"{prefix}copied")
     return is_open & (pl.col(f"{prefix}tried_overtaken").fill_null(value=False) | listed)
 
 

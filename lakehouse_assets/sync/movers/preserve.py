@@ -4,8 +4,9 @@ A versioned bucket does so by itself. In any other bucket the store first copies
 ``_superseded/``, to one key per content, so that a run that was killed and repeats the copy finds it done.
 
 The copy is conditional on the ETag that its place is named after: content that another run has written meanwhile never
-gets there. If the store does not support conditional copies, the object is read under that condition and written by
-this process. A place that is taken by other content is neither overwritten nor used: the next place is tried. An object
+gets there. If the store does not support such copies, the object is read under that condition and written by this
+process. A place that is taken by other content when it is looked at is not used: the next place is tried. A store that
+also refuses the condition that the place is still free is written to without it. An object
 whose former bytes cannot be preserved is not replaced.
 """
 

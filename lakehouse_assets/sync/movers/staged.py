@@ -31,7 +31,7 @@ from lakehouse_assets.sync.movers.base import (
 from lakehouse_assets.sync.movers.copy_object import in_threads
 from lakehouse_assets.sync.movers.flow_control import CircuitBreaker
 from lakehouse_assets.sync.movers.multipart import Upload, etag_of, part_bytes, part_ranges
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand, CopyFlags
 
 
 class StagedMover(BucketMover):

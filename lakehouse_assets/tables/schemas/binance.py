@@ -229,7 +229,7 @@ def _funding_rate(market: str) -> TableSchema:
         description="Charged funding rates.",
         columns=(
             *BY_SYMBOL,
-            time("calc_time", "Time of the calculation, a few milliseconds after the full hour at most."),
+            time("calc_time", "Time of the calculation, usually a few milliseconds after the full hour."),
             integer("funding_interval_hours", "funding_interval_hours", "Time since the previous funding.", "hours"),
             number("funding_rate", "last_funding_rate", "Rate of the interval; if positive, longs pay shorts.", "1"),
         ),

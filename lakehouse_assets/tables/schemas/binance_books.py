@@ -33,7 +33,8 @@ def book_depth(market: str) -> TableSchema:
     return _table(
         market=market,
         data_type="bookDepth",
-        description="Total size and value of the orders within some per cent of the price, every 30 seconds.",
+        description="Total size and value of the orders within some per cent of the price, every 30 seconds. Not an "
+        "order book.",
         columns=(
             *BY_SYMBOL,
             time("timestamp", "Time of the observation."),

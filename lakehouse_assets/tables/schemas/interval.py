@@ -1,7 +1,7 @@
 """The exchanges' names of candle intervals, as durations.
 
-``1s 1m 15m 1h 1d 1w 1mo`` (Binance, Bybit, Gate, KuCoin) and ``1min 60min 4hour 1day 1week 1mon 1year`` (HTX).
-A month is not a duration: its length depends on the calendar.
+``1s 1m 15m 1h 1d 1w 1mo`` (Binance, Bybit, Gate, KuCoin) and ``1min 60min 4hour 1day 1week 1mon`` (HTX).
+A month is not a duration: its length depends on the calendar. HTX's ``1year`` is refused.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class Replacer:
             rows = rows.filter(~pl.col(PERIOD).is_in(periods)).collect()
         except FileNotFoundError:
             first, last = (file[name] or file[MONTH] for name in ("first_period", "last_period"))
-            fault = StoreFault("NotFound", f"it had rows of {first} to {last}: materialize these in one run")
-            raise self._lake.error("Reading", place, fault) from None
+            gone = f"the file is gone; it had rows of {first} to {last}: materialize these in one run"
+            raise self._lake.error("Reading", place, StoreFault("NotFound", gone)) from None
         missing = [
             pl.lit(file.get(name) if name == "interval" else None, dtype).alias(name)
             for name, dtype in self._table.schema.polars.items()

@@ -236,7 +236,7 @@ def test_each_folder_is_listed_once_a_week_for_all_periods(watcher: Watcher, wor
 def test_a_rescan_resumes_after_a_restart_and_lists_no_folder_twice(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "PART_FOLDERS", 1)
+    monkeypatch.setattr(changes, "BATCH_FOLDERS", 1)
     entry = world.entry(follow_from="2025-01-01")
     names = [f"S{number}USDT" for number in range(5)]
     keys = world.publish(names, HISTORY[:3])

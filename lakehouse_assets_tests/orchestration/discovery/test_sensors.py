@@ -319,7 +319,7 @@ def test_a_tick_stops_at_its_budget_and_the_next_one_resumes(watcher: Watcher, w
 def test_a_listing_longer_than_a_tick_is_continued_in_the_next(
     watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "PART_FOLDERS", 1)
+    monkeypatch.setattr(changes, "BATCH_FOLDERS", 1)
     entry = world.entry(follow_from=NEW)
     names = [f"S{number}USDT" for number in range(6)]
     world.publish(names, [NEW])

@@ -21,7 +21,8 @@ from lakehouse_assets.sync.movers.base import Copy, ObjectHeaders, Outcome, Tran
 from lakehouse_assets.sync.movers.direct import DirectMover
 from lakehouse_assets.sync.movers.flow_control import AdaptiveConcurrency
 from lakehouse_assets.sync.movers.relay import RelayMover
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd, executable
+from lakehouse_assets.sync.movers.s5cmd import S5cmd, executable
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand, CopyFlags
 from lakehouse_assets.sync.movers.staged import StagedMover
 from lakehouse_assets_tests.faults.proxy import (
     READS,

@@ -17,7 +17,8 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.loopback import exclude_from_proxies
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, S5cmd
+from lakehouse_assets.sync.movers.s5cmd import S5cmd
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand
 from lakehouse_assets_tests.faults.proxy import Proxy
 from lakehouse_assets_tests.tables.tabled import Tabled
 from lakehouse_assets_tests.world import World

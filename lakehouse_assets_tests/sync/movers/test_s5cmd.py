@@ -17,7 +17,8 @@ from lakehouse_assets.archive.bucket import Bucket, Credentials
 from lakehouse_assets.sync.movers import s5cmd as module
 from lakehouse_assets.sync.movers.base import TransferOptions
 from lakehouse_assets.sync.movers.direct import DirectMover
-from lakehouse_assets.sync.movers.s5cmd import CopyCommand, CopyFlags, S5cmd
+from lakehouse_assets.sync.movers.s5cmd import S5cmd
+from lakehouse_assets.sync.movers.s5cmd_protocol import CopyCommand, CopyFlags
 from lakehouse_assets_tests.world import World, body_of
 
 PLANTED = Credentials("planted-key-id", "planted-secret", "planted-token")
