@@ -268,8 +268,9 @@ def test_a_period_that_discovery_gave_up_is_an_incident(watch: Callable[..., Wat
         (None, None),
     ],
 )
+@pytest.mark.parametrize("status", [TickStatus.SKIPPED, TickStatus.SUCCESS])
 def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_error(
-    watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None
+    watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None, status: TickStatus
 ) -> None:
     harness = watch()
     name = harness.entry.dataset.name
@@ -288,14 +289,17 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
             origin.get_id(),
             "binance_discovery",
             InstigatorType.SENSOR,
-            TickStatus.SKIPPED,
+            status,
             time.time(),
-            skip_reason=reason,
+            # A tick that requested runs has no reason of its own.
+            run_ids=["a run"] if status is TickStatus.SUCCESS else None,
+            skip_reason=reason if status is TickStatus.SKIPPED else None,
             selector_id=origin.get_selector().get_id(),
         )
     )
     harness.tick()
     assert set(harness.live()) == ({cause} if cause else set())
+    assert all(member.signal.text for incident in harness.state.live() for member in incident.firing)
 
 
 def test_an_old_failure_is_no_incident_when_the_sensor_first_runs(
