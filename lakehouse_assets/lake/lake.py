@@ -37,6 +37,11 @@ class Lake:
     def url(self, relative: str = "") -> str:
         return f"{self.bucket.url}/{self.key(relative)}"
 
+    @property
+    def label(self) -> str:
+        """Bucket and prefix, such as ``lake/mirror``: tells the lakes of one Dagster instance apart."""
+        return f"{self.bucket.name}/{self.prefix}".rstrip("/")
+
     def error(self, operation: str, place: str, cause: BaseException | StoreFault) -> StoreError:
         """The error of a request for ``place`` that the lake refused or failed."""
         return store_error(operation, cause, side=Side.LAKE, bucket=self.bucket.name, key=self.key(place))

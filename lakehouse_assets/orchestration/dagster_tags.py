@@ -5,6 +5,8 @@ Dagster's constants for them are not part of its public API; the names are, in i
 
 BACKFILL_TAG = "dagster/backfill"
 PARTITION_TAG = "dagster/partition"
+PRIORITY_TAG = "dagster/priority"
+"""Queued runs start by descending priority; without the tag it is 0."""
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """First and last partition, both included."""
 RUN_KEY_TAG = "dagster/run_key"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import pairwise
 
 import dagster as dg
@@ -17,12 +18,14 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS, range_tags
+from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, PRIORITY_TAG, RANGE_TAGS, range_tags
 
 DATASET_TAG = "lakehouse/dataset"
 ATTEMPT_TAG = "lakehouse/attempt"
 OBJECTS_TAG = "lakehouse/objects"
 FINGERPRINTS_TAG = "lakehouse/fingerprints"
+LAKE_TAG = "lakehouse/lake"
+"""The lake that the run writes to (`Lake.label`): code locations with other lakes ignore the run."""
 
 _UNFINISHED = [
     status
@@ -30,6 +33,15 @@ _UNFINISHED = [
     if status not in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 ]
 _RUNS_READ = 200
+
+
+class Priority(IntEnum):
+    """Which queued runs start first. A backfill that a person starts has Dagster's default, as HISTORY."""
+
+    NEW_PERIOD = 30
+    REWRITTEN = 20
+    NEW_TABLE_PERIOD = 10
+    HISTORY = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class PeriodRequest:
     fingerprint: str
     attempt: int
     objects: int
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +67,21 @@ class Attempt:
 
 
 def grouped(requests: Sequence[PeriodRequest], limit: int) -> list[list[PeriodRequest]]:
-    """Contiguous periods of the same attempt, at most ``limit`` to a group; the newest group first."""
+    """Contiguous periods of the same attempt and priority, at most ``limit`` to a group; the newest group first."""
     ordered = sorted(requests, key=lambda request: request.period)
     groups: list[list[PeriodRequest]] = [ordered[:1]] if ordered else []
     for previous, request in pairwise(ordered):
-        is_next = request.period == previous.period.next() and request.attempt == previous.attempt
-        if is_next and len(groups[-1]) < limit:
+        is_next = request.period == previous.period.next()
+        is_alike = (request.attempt, request.priority) == (previous.attempt, previous.priority)
+        if is_next and is_alike and len(groups[-1]) < limit:
             groups[-1].append(request)
         else:
             groups.append([request])
     return groups[::-1]
 
 
-def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest]) -> dg.RunRequest:
-    """The request of one run for contiguous periods: of one partition, or of a range."""
+def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest], *, lake: str) -> dg.RunRequest:
+    """The request of one run for contiguous periods: of one partition, or of a range. ``lake``: its label."""
     first, last = periods[0], periods[-1]
     name = entry.dataset.name
     fingerprints = " ".join(period.fingerprint for period in periods)
@@ -76,6 +90,8 @@ def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest]) -> dg.R
         ATTEMPT_TAG: str(first.attempt),
         OBJECTS_TAG: str(sum(period.objects for period in periods)),
         FINGERPRINTS_TAG: fingerprints,
+        LAKE_TAG: lake,
+        PRIORITY_TAG: str(first.priority.value),
     }
     if len(periods) == 1:
         target, digest = str(first.period), first.fingerprint
@@ -91,11 +107,13 @@ def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest]) -> dg.R
 
 
 class Runs:
-    """The runs that were requested so far, as Dagster has them."""
+    """The runs that were requested so far for one lake, as Dagster has them. ``lake``: its label."""
 
-    def __init__(self, instance: dg.DagsterInstance, datasets: Collection[str]) -> None:
+    def __init__(self, instance: dg.DagsterInstance, datasets: Collection[str], *, lake: str) -> None:
         self._instance = instance
-        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags={DATASET_TAG: list(datasets)}))
+        self._lake = lake
+        tags = {DATASET_TAG: list(datasets), LAKE_TAG: lake}
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags=tags))
         self.unfinished = len(unfinished)
         """Number of runs."""
         self.in_progress = {
@@ -107,7 +125,8 @@ class Runs:
     def last_attempt(self, dataset: str, period: str, fingerprint: str) -> Attempt | None:
         """The last attempt at this content of a period; None where Dagster has no run of it."""
         if dataset not in self._past:
-            runs = self._instance.get_runs(dg.RunsFilter(tags={DATASET_TAG: dataset}), limit=_RUNS_READ)
+            tags = {DATASET_TAG: dataset, LAKE_TAG: self._lake}
+            runs = self._instance.get_runs(dg.RunsFilter(tags=tags), limit=_RUNS_READ)
             attempts = sorted((item for run in runs for item in _attempts_of(run)), key=lambda item: item.number)
             self._past[dataset] = {(item.period, item.fingerprint): item for item in attempts}
         return self._past[dataset].get((period, fingerprint))

@@ -14,7 +14,7 @@ from lakehouse_assets.archive.period import Period
 from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DatasetState, PendingPeriod, PendingStatus
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log, gave_up
-from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs
+from lakehouse_assets.orchestration.run_requests import PeriodRequest, Priority, Runs
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.changes import PeriodContent, usual_objects
 
@@ -22,6 +22,8 @@ LONGEST_RETRY_SECONDS = 6 * 3600.0
 PERIODS_PER_POLL = 124
 SETTLED_SHARE = 0.95
 """A listing with this share of the previous period's objects counts as settled at once."""
+NEW_PERIODS = 7
+"""Runs of missing periods among this many newest ones start before others: a week, as exchanges publish late."""
 
 
 class PendingPeriods:
@@ -66,9 +68,18 @@ class PendingPeriods:
         return [self._entry.dataset.period(text) for text in sorted(due)[-PERIODS_PER_POLL:]]
 
     def to_request(
-        self, listed: Sequence[str], results: dict[str, PeriodContent], manifest: ManifestSummary, *, room: int
+        self,
+        listed: Sequence[str],
+        results: dict[str, PeriodContent],
+        manifest: ManifestSummary,
+        *,
+        newest: Period,
+        room: int,
     ) -> Iterator[PeriodRequest]:
-        """Those of the listed periods to request now. At most ``room`` more become pending."""
+        """Those of the listed periods to request now. At most ``room`` more become pending.
+
+        ``newest``: the newest period that is over.
+        """
         for period in listed:
             result = results.get(period, PeriodContent())
             if not result.differs:
@@ -76,11 +87,23 @@ class PendingPeriods:
             elif period in self._state.pending or room > 0:
                 room -= period not in self._state.pending
                 if (attempt := self._next_attempt(period, result, manifest)) is not None:
-                    yield PeriodRequest(self._entry.dataset.period(period), result.fingerprint, attempt, result.objects)
+                    yield PeriodRequest(
+                        self._entry.dataset.period(period),
+                        result.fingerprint,
+                        attempt,
+                        result.objects,
+                        self._priority(period, manifest, newest),
+                    )
 
     def set_requested(self, requests: Sequence[PeriodRequest]) -> None:
         for request in requests:
             self._state.pending[str(request.period)] = PendingPeriod(request.fingerprint, request.attempt)
+
+    def _priority(self, period: str, manifest: ManifestSummary, newest: Period) -> Priority:
+        if period in manifest.complete:
+            return Priority.REWRITTEN
+        is_new = self._entry.dataset.period(period) > newest.shifted(-NEW_PERIODS)
+        return Priority.NEW_PERIOD if is_new else Priority.HISTORY
 
     def _next_attempt(self, period: str, result: PeriodContent, manifest: ManifestSummary) -> int | None:
         """The attempt that is due now, None when none is."""

@@ -136,7 +136,7 @@ class DiscoveryTick:
         moment = datetime.fromtimestamp(now, UTC)
         self._today = entries[0].dataset.source.today(moment)
         self._log = log
-        self._runs = Runs(instance, [entry.dataset.name for entry in self._entries])
+        self._runs = Runs(instance, [entry.dataset.name for entry in self._entries], lake=lake.label)
         self._budget = TickBudget(settings.budget_seconds)
         self._is_closed = is_closed(instance, cost_limit, moment)
         self._results = _Results()
@@ -322,7 +322,9 @@ class DiscoveryTick:
                 state.listed = self._now
             results = {period: PeriodContent(*result) for period, result in listing.results.items()}
             room = MAX_PENDING - self.cursor.pending_periods
-            due = list(pending.to_request(listing.periods, results, poll.manifest, room=room))
+            due = list(
+                pending.to_request(listing.periods, results, poll.manifest, newest=poll.tracked.newest, room=room)
+            )
             self._request(entry, pending, due)
         return True
 
@@ -334,7 +336,7 @@ class DiscoveryTick:
                 # The next tick begins with this dataset.
                 self._results.crowded_out = self._results.crowded_out or entry.dataset.name
                 break
-            self._results.requests.append(build_request(entry, group))
+            self._results.requests.append(build_request(entry, group, lake=self._lake.label))
             pending.set_requested(group)
         if len(existing) < len(due):
             text = f"{entry.dataset.name}: {len(due) - len(existing)} periods are no partitions."

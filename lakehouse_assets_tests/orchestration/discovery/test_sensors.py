@@ -57,6 +57,8 @@ def test_the_newest_period_of_every_dataset_is_requested_once_it_settled(watcher
             "lakehouse/attempt": "1",
             "lakehouse/objects": "2",
             "lakehouse/fingerprints": fingerprint,
+            "lakehouse/lake": world.lake.label,
+            "dagster/priority": "30",
         }
         assert request.run_config == {}
 
