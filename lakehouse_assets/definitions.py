@@ -7,6 +7,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.ops import build_jobs
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
+from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
 from lakehouse_assets.orchestration.incidents.sensor import build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.instance.retention import build_retention_schedule
 from lakehouse_assets.orchestration.reports.catalog import build_catalog_assets, build_catalog_schedules
@@ -15,7 +16,7 @@ from lakehouse_assets.orchestration.reports.efficiency import build_efficiency_r
 from lakehouse_assets.orchestration.reports.outlook import build_outlook_report, build_outlook_schedule
 from lakehouse_assets.orchestration.resources import build_resources
 from lakehouse_assets.orchestration.tables.agreement import build_agreement_assets
-from lakehouse_assets.orchestration.tables.assets import build_follow_sensor, build_table_asset
+from lakehouse_assets.orchestration.tables.assets import build_table_asset
 from lakehouse_assets.orchestration.tables.maintenance import build_maintenance_assets, build_maintenance_schedules
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables.table import tables_of
@@ -52,7 +53,7 @@ def defs() -> dg.Definitions:
         ],
         sensors=[
             *build_discovery_sensors(matrix, settings.discovery, default_status=sensor_status),
-            build_follow_sensor(tables, default_status=sensor_status),
+            *build_follow_sensors(tables, matrix.entries, settings.discovery, default_status=sensor_status),
             build_incident_sensor(settings.incidents),
         ],
         resources=build_resources(settings),

@@ -43,6 +43,12 @@ def is_complete() -> pl.Expr:
     return (pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0)
 
 
+def is_settled_row() -> pl.Expr:
+    """Whether an object's row does not keep its period from being complete, as :func:`is_complete` counts it."""
+    settled = [ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value]
+    return pl.col("state").is_in(settled) & pl.col("missed_at").is_null()
+
+
 @dataclass(frozen=True, slots=True)
 class _Month:
     files: frozenset[str]

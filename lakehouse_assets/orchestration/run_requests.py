@@ -1,4 +1,4 @@
-"""Runs that discovery requests: their run keys and tags, and their outcome.
+"""Runs that sensors request for periods of archives, tables and verifications: run keys and tags, and their outcome.
 
 A run covers one period or contiguous ones. Its tags hold the fingerprint of each period's content, so the last attempt
 at a period can be read from Dagster's runs when the cursor is lost.
@@ -7,20 +7,20 @@ at a period can be read from Dagster's runs when the cursor is lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
 import dagster as dg
 
-from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
-from lakehouse_assets.archive.period import Period, period_range
+from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, PRIORITY_TAG, RANGE_TAGS, range_tags
 
 DATASET_TAG = "lakehouse/dataset"
+"""The asset: its key with slashes."""
 ATTEMPT_TAG = "lakehouse/attempt"
 OBJECTS_TAG = "lakehouse/objects"
 FINGERPRINTS_TAG = "lakehouse/fingerprints"
@@ -33,6 +33,7 @@ _UNFINISHED = [
     if status not in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 ]
 _RUNS_READ = 200
+_UNFINISHED_READ = 1_000
 
 
 class Priority(IntEnum):
@@ -45,8 +46,27 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """An asset whose periods are requested, at most ``periods_per_run`` of them in one run."""
+
+    asset_key: tuple[str, ...]
+    cadence: Cadence
+    periods_per_run: int
+
+    @classmethod
+    def of(cls, entry: DatasetEntry) -> Target:
+        """The archive asset of a matrix entry."""
+        return cls(entry.dataset.asset_key, entry.dataset.cadence, entry.partitions_per_run)
+
+    @property
+    def name(self) -> str:
+        """``binance/um/klines/daily``."""
+        return "/".join(self.asset_key)
+
+
+@dataclass(frozen=True, slots=True)
 class PeriodRequest:
-    """A period to request a run for; ``fingerprint`` is of its listing, ``attempt`` counts from 1."""
+    """A period to request a run for; ``fingerprint`` is of its source, ``attempt`` counts from 1."""
 
     period: Period
     fingerprint: str
@@ -57,9 +77,9 @@ class PeriodRequest:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One period of a requested run."""
+    """One period of a requested run of the asset ``name``."""
 
-    dataset: str
+    name: str
     period: str
     fingerprint: str
     number: int
@@ -80,10 +100,10 @@ def grouped(requests: Sequence[PeriodRequest], limit: int) -> list[list[PeriodRe
     return groups[::-1]
 
 
-def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest], *, lake: str) -> dg.RunRequest:
+def build_request(target: Target, periods: Sequence[PeriodRequest], *, lake: str) -> dg.RunRequest:
     """The request of one run for contiguous periods: of one partition, or of a range. ``lake``: its label."""
     first, last = periods[0], periods[-1]
-    name = entry.dataset.name
+    name = target.name
     fingerprints = " ".join(period.fingerprint for period in periods)
     tags = {
         DATASET_TAG: name,
@@ -94,14 +114,14 @@ def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest], *, lake
         PRIORITY_TAG: str(first.priority.value),
     }
     if len(periods) == 1:
-        target, digest = str(first.period), first.fingerprint
+        window, digest = str(first.period), first.fingerprint
     else:
-        target, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
+        window, digest = f"{first.period}..{last.period}", hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
         tags |= range_tags(str(first.period), str(last.period))
     return dg.RunRequest(
-        run_key=f"{name}@{target}@{digest}@{first.attempt}",
+        run_key=f"{name}@{window}@{digest}@{first.attempt}",
         partition_key=str(first.period) if len(periods) == 1 else None,
-        asset_selection=[dg.AssetKey(entry.dataset.asset_key)],
+        asset_selection=[dg.AssetKey(target.asset_key)],
         tags=tags,
     )
 
@@ -109,40 +129,70 @@ def build_request(entry: DatasetEntry, periods: Sequence[PeriodRequest], *, lake
 class Runs:
     """The runs that were requested so far for one lake, as Dagster has them. ``lake``: its label."""
 
-    def __init__(self, instance: dg.DagsterInstance, datasets: Collection[str], *, lake: str) -> None:
+    def __init__(self, instance: dg.DagsterInstance, names: Collection[str], *, lake: str) -> None:
         self._instance = instance
         self._lake = lake
-        tags = {DATASET_TAG: list(datasets), LAKE_TAG: lake}
+        tags = {DATASET_TAG: list(names), LAKE_TAG: lake}
         unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags=tags))
         self.unfinished = len(unfinished)
         """Number of runs."""
-        self.in_progress = {
-            (attempt.dataset, attempt.period): attempt for run in unfinished for attempt in _attempts_of(run)
-        }
-        """Attempts in progress by dataset and period."""
+        self._in_progress: dict[str, dict[str, Attempt]] = {}
+        for run in unfinished:
+            for attempt in _attempts_of(run):
+                self._in_progress.setdefault(attempt.name, {})[attempt.period] = attempt
+        self._others: dict[str, frozenset[str]] | None = None
         self._past: dict[str, dict[tuple[str, str], Attempt]] = {}
 
-    def last_attempt(self, dataset: str, period: str, fingerprint: str) -> Attempt | None:
+    def in_progress_of(self, name: str) -> Mapping[str, Attempt]:
+        """An asset's attempts in progress, by period."""
+        return self._in_progress.get(name, {})
+
+    def others_in_progress_of(self, name: str) -> frozenset[str]:
+        """Periods that unfinished runs materialize which were not requested here: a person's, or a backfill's."""
+        if self._others is None:
+            self._others = _periods_by_asset(
+                run
+                for run in self._instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED), limit=_UNFINISHED_READ)
+                if DATASET_TAG not in run.tags
+            )
+        return self._others.get(name, frozenset())
+
+    def last_attempt(self, name: str, period: str, fingerprint: str) -> Attempt | None:
         """The last attempt at this content of a period; None where Dagster has no run of it."""
-        if dataset not in self._past:
-            tags = {DATASET_TAG: dataset, LAKE_TAG: self._lake}
+        if name not in self._past:
+            tags = {DATASET_TAG: name, LAKE_TAG: self._lake}
             runs = self._instance.get_runs(dg.RunsFilter(tags=tags), limit=_RUNS_READ)
             attempts = sorted((item for run in runs for item in _attempts_of(run)), key=lambda item: item.number)
-            self._past[dataset] = {(item.period, item.fingerprint): item for item in attempts}
-        return self._past[dataset].get((period, fingerprint))
+            self._past[name] = {(item.period, item.fingerprint): item for item in attempts}
+        return self._past[name].get((period, fingerprint))
+
+
+def _periods_by_asset(runs: Iterable[dg.DagsterRun]) -> dict[str, frozenset[str]]:
+    """The periods that runs materialize, by the asset's key with slashes."""
+    periods: dict[str, set[str]] = {}
+    for run in runs:
+        for key in run.asset_selection or ():
+            periods.setdefault(key.to_user_string(), set()).update(str(period) for period in _periods_of(run))
+    return {name: frozenset(texts) for name, texts in periods.items()}
+
+
+def _periods_of(run: dg.DagsterRun) -> list[Period]:
+    """The periods of a run's partitions; none where the tags name no periods."""
+    try:
+        first, last = (run.tags.get(tag) or run.tags[PARTITION_TAG] for tag in RANGE_TAGS)
+        cadence = Cadence.of(first)
+        return period_range(Period.parse(first, cadence), Period.parse(last, cadence))
+    except (KeyError, InputError):
+        return []
 
 
 def _attempts_of(run: dg.DagsterRun) -> Iterator[Attempt]:
     """The attempts that a run's tags name; no attempts if a person changed the tags."""
     try:
-        dataset = Dataset.parse(run.tags[DATASET_TAG])
-        first, last = (run.tags.get(tag) or run.tags[PARTITION_TAG] for tag in RANGE_TAGS)
-        periods = period_range(dataset.period(first), dataset.period(last))
+        name = run.tags[DATASET_TAG]
         number = int(run.tags[ATTEMPT_TAG])
         fingerprints = run.tags[FINGERPRINTS_TAG].split(" ")
-    except (KeyError, ValueError, InputError):
+    except (KeyError, ValueError):
         return
-    for period, fingerprint in zip(periods, fingerprints, strict=False):
-        yield Attempt(
-            dataset.name, str(period), fingerprint, number, succeeded=run.status is dg.DagsterRunStatus.SUCCESS
-        )
+    for period, fingerprint in zip(_periods_of(run), fingerprints, strict=False):
+        yield Attempt(name, str(period), fingerprint, number, succeeded=run.status is dg.DagsterRunStatus.SUCCESS)

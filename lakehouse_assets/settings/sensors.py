@@ -13,6 +13,4 @@ class SensorSettings(BaseSettings):
 
     model_config = config("SENSORS")
 
-    running: bool = Field(
-        default=False, description="Whether discovery sensors and the sensor `tables_follow` run by default."
-    )
+    running: bool = Field(default=False, description="Whether discovery and follow sensors run by default.")

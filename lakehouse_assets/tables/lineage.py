@@ -59,6 +59,10 @@ READING = 2
 """
 
 
+_SCHEMA_DIGITS = 8
+"""Length of the schema's part at the end of a period's digest."""
+
+
 class ObjectUsage(StrEnum):
     """How a table uses an archive object.
 
@@ -95,6 +99,11 @@ def digest_of(table: Table, objects: pl.DataFrame) -> str:
     return content + _schema_digest(table)
 
 
+def archives_digest(content: str) -> str:
+    """The part of a period's digest that depends on its archive objects alone."""
+    return content[:-_SCHEMA_DIGITS]
+
+
 def outdated_periods(lineage: PeriodRecords, table: Table) -> tuple[str, ...]:
     """Periods written by an earlier revision of the schema, which read the same files differently."""
     if table.schema.revision == 1:
@@ -109,4 +118,4 @@ def _schema_digest(table: Table) -> str:
     columns = "\n".join(f"{name} {dtype}" for name, dtype in stored_schema(table).items())
     if table.schema.revision > 1:
         columns += f"\nrevision {table.schema.revision}"
-    return hashlib.sha256(columns.encode()).hexdigest()[:8]
+    return hashlib.sha256(columns.encode()).hexdigest()[:_SCHEMA_DIGITS]

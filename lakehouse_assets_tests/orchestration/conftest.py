@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -51,28 +50,6 @@ class Runner:
         ).records
         materialization = record.asset_materialization
         return {name: value.value for name, value in materialization.metadata.items()}
-
-
-class Follower:
-    """An asset's automation condition, evaluated tick by tick as the daemon does."""
-
-    def __init__(self, defs: dg.Definitions, key: dg.AssetKey, instance: dg.DagsterInstance) -> None:
-        self._defs = defs
-        self._key = key
-        self._instance = instance
-        self._cursor: Any = None
-
-    def asked_for(self) -> set[str]:
-        """Partitions of the asset that this tick requests."""
-        result = dg.evaluate_automation_conditions(
-            self._defs,
-            instance=self._instance,
-            cursor=self._cursor,
-            evaluation_time=datetime.now(UTC),
-            asset_selection=dg.AssetSelection.assets(self._key),
-        )
-        self._cursor = result.cursor
-        return result.get_requested_partitions(self._key)
 
 
 @pytest.fixture

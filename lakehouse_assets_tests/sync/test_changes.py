@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lakehouse_assets.archive.exchanges.layout import Folder
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.lake import manifest_cache
+from lakehouse_assets.lake.delta import latest
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.sync import changes
 from lakehouse_assets.sync.changes import PeriodContent, compare, folder_batches, folders_holding, listed_symbols
@@ -122,7 +123,7 @@ def test_a_manifest_is_read_again_only_where_it_changed(world: World, monkeypatc
 
 
 def test_a_table_is_reopened_before_its_credentials_expire(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_cache, "REOPEN_SECONDS", -1)
+    monkeypatch.setattr(latest, "REOPEN_SECONDS", -1)
     world.publish(["AUSDT"], WEEK[:1])
     world.engine().sync(scope(world.entry(), WEEK[0]))
     memory = ManifestCache()

@@ -12,7 +12,6 @@ from pydantic import Field
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
 from lakehouse_assets.lake.states import Integrity
-from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import CHECKSUMS
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.markdown import code, table
@@ -34,10 +33,20 @@ class VerifyConfig(ForceConfig):
     force: bool = Field(default=False, description="Read all objects, also those that are already verified.")
 
 
+def verification_key(entry: DatasetEntry) -> dg.AssetKey:
+    """``binance/um/klines/daily/verified``."""
+    return dg.AssetKey([*entry.dataset.asset_key, VERIFIED])
+
+
+def verifications_per_run(entry: DatasetEntry) -> int:
+    """Another number than the archive's keeps the two apart: in one run, a failed archive would skip this step."""
+    return entry.partitions_per_run + 1
+
+
 def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
     """Build the verification of one matrix entry, downstream of its archive asset, partition by partition."""
     dataset = entry.dataset
-    key = dg.AssetKey([*dataset.asset_key, VERIFIED])
+    key = verification_key(entry)
 
     @dg.multi_asset(
         name="__".join((*dataset.asset_key, VERIFIED)),
@@ -51,8 +60,7 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
             )
         ],
         can_subset=True,
-        # Another number than the archive's keeps the two apart: in one run, a failed archive would skip this step.
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run + 1),
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=verifications_per_run(entry)),
         pool=f"verify_{dataset.exchange}",
     )
     def verification_asset(
@@ -86,7 +94,6 @@ def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
             f"Reads the lake's copies of {dataset} and compares them with the checksums that "
             f"{dataset.exchange} publishes. Each content is read once."
         ),
-        automation_condition=None if entry.verify is Verify.ON_READ else follows_archives(),
         tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
     )
 

@@ -1,6 +1,6 @@
-"""The discovery sensor's cursor: the state that must survive a restart, bounded in size.
+"""The cursor of discovery and follow sensors: the state that must survive a restart, bounded in size.
 
-It holds what neither the listing nor the manifest nor Dagster's runs record. Where it is lost, those three still
+It holds what neither the listing nor the lake's records nor Dagster's runs record. Where it is lost, those three still
 prevent that anything is copied or requested twice.
 
 In JSON, some fields keep the names that earlier versions wrote (the aliases below), and named tuples are lists.
@@ -78,10 +78,11 @@ class _Model(BaseModel):
 
 
 class DatasetState(_Model):
-    """State of one dataset. Times are epoch seconds, 0 for never.
+    """State of one dataset, or of a table or verification that follows archives. Times are epoch seconds, 0 for never.
 
     ``since``: first tracked day where the matrix has no ``follow_from``. ``listed``: when the newest periods of all
-    symbols were last listed. ``rescanned``: when the last rescan ended. ``scope_digest``: digest of what the matrix
+    symbols were last listed (of a follower: when all changed months were last compared). ``rescanned``: when the last
+    rescan ended (the last sweep over all months). ``scope_digest``: digest of what the matrix
     selected then. ``recorded``: status and day of the last evaluation of the check ``published``.
     ``problem``: why the last tick could not finish with the dataset: the side of the StoreError, or `other`.
     """

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 import dagster as dg
 
-from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.orchestration.run_requests import Target
 
 Event: TypeAlias = dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation
 """What a sensor can record without a run."""
@@ -20,11 +20,11 @@ class Log(Protocol):
     def exception(self, msg: str, *args: object) -> None: ...
 
 
-def gave_up(log: Log, dataset: Dataset, period: str, *, attempts: int, fingerprint: str) -> dg.AssetObservation:
-    """All runs of a period failed. It is requested again only when the exchange publishes other content."""
-    log.warning("%s@%s: gave up after %s failed runs.", dataset, period, attempts)
+def gave_up(log: Log, target: Target, period: str, *, attempts: int, fingerprint: str) -> dg.AssetObservation:
+    """All runs of a period failed. It is requested again only when its source has other content."""
+    log.warning("%s@%s: gave up after %s failed runs.", target.name, period, attempts)
     return dg.AssetObservation(
-        asset_key=dg.AssetKey(dataset.asset_key),
+        asset_key=dg.AssetKey(target.asset_key),
         partition=period,
         description=f"Gave up after {attempts} failed runs. Open the runs of this partition, fix the errors that they "
         "report, and materialize it by hand.",

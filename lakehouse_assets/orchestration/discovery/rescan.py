@@ -106,7 +106,7 @@ class Rescan:
             if self._budget.is_over() or self._is_full(state):
                 return False
             for period, result in self._budget.run(compare_batch, batch).items():
-                if result.differs and (dataset.name, period) not in self._runs.in_progress:
+                if result.differs and period not in self._runs.in_progress_of(dataset.name):
                     state.pending.setdefault(period, PendingPeriod())
             if batch.end is not None:
                 state.rescan_position = RescanPosition(start.period, batch.end.removeprefix(root))

@@ -62,7 +62,7 @@ def _build_sensor(
         at = now()
         tick = DiscoveryTick(
             context.instance,
-            _read_cursor(context, at),
+            read_cursor(context, at),
             entries,
             source=source.bucket(exchange),
             lake=lake.lake(),
@@ -85,7 +85,8 @@ def _build_sensor(
     return discovery_sensor
 
 
-def _read_cursor(context: dg.SensorEvaluationContext, at: float) -> DiscoveryCursor:
+def read_cursor(context: dg.SensorEvaluationContext, at: float) -> DiscoveryCursor:
+    """The sensor's cursor; an empty one, with a warning, if it cannot be read. ``at``: epoch seconds."""
     try:
         return DiscoveryCursor.read(context.cursor, at)
     except ValueError as error:

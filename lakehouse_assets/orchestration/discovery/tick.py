@@ -24,7 +24,7 @@ from lakehouse_assets.archive.period import Period, period_range
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_cache import ManifestCache, ManifestSummary
+from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.orchestration.archives.cost_guard import is_closed
 from lakehouse_assets.orchestration.archives.published_check import availability_of, evaluations
 from lakehouse_assets.orchestration.discovery.cursor import (
@@ -38,15 +38,15 @@ from lakehouse_assets.orchestration.discovery.cursor import (
     problem_of,
 )
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
-from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, PendingPeriods
+from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, Pauses, PendingPeriods
+from lakehouse_assets.orchestration.discovery.poll import DatasetPoll
 from lakehouse_assets.orchestration.discovery.rescan import Rescan
 from lakehouse_assets.orchestration.discovery.time_budget import OutOfTimeError, TickBudget
 from lakehouse_assets.orchestration.partitions import build_partitions
-from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs, build_request, grouped
+from lakehouse_assets.orchestration.run_requests import PeriodRequest, Runs, Target, build_request, grouped
 from lakehouse_assets.settings import DiscoverySettings
 from lakehouse_assets.sync.changes import (
     PeriodContent,
-    TrackedPeriods,
     compare,
     folder_batches,
     folders_holding,
@@ -72,19 +72,6 @@ AWAY_SECONDS = 7 * 86_400
 
 LIST_CONCURRENCY = 64
 NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetPoll:
-    """Manifest and canaries of one dataset.
-
-    ``seen`` are periods that a canary has; ``moved``: all symbols have to be listed.
-    """
-
-    manifest: ManifestSummary
-    tracked: TrackedPeriods
-    seen: frozenset[str]
-    moved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +287,8 @@ class DiscoveryTick:
         poll = self._budget.result_of(future)
         self._results.polls[entry.dataset.name] = poll
         state = self.cursor.of(entry.dataset.name)
-        pending = PendingPeriods(entry, state, runs=self._runs, settings=self._settings, now=self._now, log=self._log)
+        pauses = Pauses(self._settings.settle_seconds, self._settings.first_retry_seconds)
+        pending = PendingPeriods(Target.of(entry), state, runs=self._runs, pauses=pauses, now=self._now, log=self._log)
         try:
             return self._request_due(entry, poll, pending)
         finally:
@@ -308,7 +296,7 @@ class DiscoveryTick:
 
     def _request_due(self, entry: DatasetEntry, poll: DatasetPoll, pending: PendingPeriods) -> bool:
         state = self.cursor.of(entry.dataset.name)
-        pending.note_runs(poll.manifest)
+        pending.note_runs(poll.manifest.complete)
         periods = set(pending.due() if self._room > 0 else ())
         is_newest_due = poll.moved or self._now - state.listed >= RELIST_SECONDS
         if is_newest_due:
@@ -320,11 +308,8 @@ class DiscoveryTick:
                 return False
             if is_newest_due:
                 state.listed = self._now
-            results = {period: PeriodContent(*result) for period, result in listing.results.items()}
             room = MAX_PENDING - self.cursor.pending_periods
-            due = list(
-                pending.to_request(listing.periods, results, poll.manifest, newest=poll.tracked.newest, room=room)
-            )
+            due = list(pending.to_request(listing.periods, poll.differences(entry, listing), room=room))
             self._request(entry, pending, due)
         return True
 
@@ -336,7 +321,7 @@ class DiscoveryTick:
                 # The next tick begins with this dataset.
                 self._results.crowded_out = self._results.crowded_out or entry.dataset.name
                 break
-            self._results.requests.append(build_request(entry, group, lake=self._lake.label))
+            self._results.requests.append(build_request(Target.of(entry), group, lake=self._lake.label))
             pending.set_requested(group)
         if len(existing) < len(due):
             text = f"{entry.dataset.name}: {len(due) - len(existing)} periods are no partitions."

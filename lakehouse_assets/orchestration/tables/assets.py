@@ -7,7 +7,6 @@ from pydantic import Field
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTITIES, build_expected_check
-from lakehouse_assets.orchestration.automation import follows_archives
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.partitions import CRON
@@ -104,18 +103,6 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
     )
 
 
-def build_follow_sensor(
-    entries: list[TableEntry], *, default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED
-) -> dg.AutomationConditionSensorDefinition:
-    """The sensor that requests tables whose archives changed."""
-    return dg.AutomationConditionSensorDefinition(
-        "tables_follow",
-        default_status=default_status,
-        target=dg.AssetSelection.assets(*(entry.table.asset_key for entry in entries)),
-        description="Requests a run of each table partition whose archive content changed, however old it is.",
-    )
-
-
 def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
     table = entry.table
     uri = f"{lake_url}/{table.place}"
@@ -128,7 +115,6 @@ def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},
         owners=["team:market-data"],
-        automation_condition=follows_archives(),
         description=(
             f"{table.schema.description} Delta table of {sources}, one row per row of the archives.{fills} "
             f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced completely when its archives "

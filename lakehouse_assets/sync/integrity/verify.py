@@ -152,7 +152,7 @@ class Verifier:
         started = time.monotonic()
         manifest = Manifest(self._lake, dataset)
         rows, unread_objects = self._compared_with_lake(dataset, periods, run_id=run_id)
-        todo = _to_read(rows, force=force, sampled=sampled)
+        todo = to_read(rows, force=force, sampled=sampled)
         read, size = 0, 0
         with span("verify", dataset=dataset.name, objects=todo.height):
             for batch in self._batches(dataset, todo, on_read):
@@ -290,7 +290,7 @@ def complaints_of(present: pl.DataFrame) -> list[Complaint]:
     ]
 
 
-def _to_read(rows: pl.DataFrame, *, force: bool, sampled: bool) -> pl.DataFrame:
+def to_read(rows: pl.DataFrame, *, force: bool, sampled: bool) -> pl.DataFrame:
     """Rows with content in the lake that was not read yet; with ``force``, all rows with content.
 
     An object whose sidecar alone is missing has content, too.

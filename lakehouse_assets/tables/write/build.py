@@ -25,14 +25,14 @@ from lakehouse_assets.archive.period import Cadence, month_of
 from lakehouse_assets.lake.commit import commit_attempts
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.observability.telemetry.metrics import TABLE_SECONDS, timed
 from lakehouse_assets.observability.telemetry.tracing import span
 from lakehouse_assets.sync.integrity.verify import FINDING_SCHEMA, Verifier
 from lakehouse_assets.tables.delta import RETENTION_DAYS, Commit, existing_files, files_of, open_or_create, open_table
-from lakehouse_assets.tables.inputs import Bad, Inputs, inputs_of
+from lakehouse_assets.tables.inputs import Inputs, inputs_of
 from lakehouse_assets.tables.lineage import ObjectUsage, lineage_of, outdated_periods
 from lakehouse_assets.tables.lineage_check import CHECK_COLUMNS, intact_periods, window_sharing_files
+from lakehouse_assets.tables.outdated import known_bad, read_manifests
 from lakehouse_assets.tables.quality.measure import Measurer, quality_of, quality_records
 from lakehouse_assets.tables.quality.neighbours import NeighbourChecks
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA
@@ -192,7 +192,7 @@ class TableBuilder:
         manifests = self._manifests(month, periods)
         recorded = dict(before.select(PERIOD, "content").unique().iter_rows())
         known = {} if force else {period: content for period, content in recorded.items() if period in intact}
-        bad = {} if force else self._known_bad(manifests, periods, before)
+        bad = {} if force else known_bad(self._table, manifests, periods, before)
         unread: dict[str, str] = {}
         findings: Findings = {}
         while True:
@@ -214,28 +214,13 @@ class TableBuilder:
             if not attempt.unread and (not attempt.bad or (is_final and not self._blocks)):
                 return _Prepared(after, after.digests(), todo, blocked, unread, attempt)
 
-    def _known_bad(self, manifests: dict[Cadence, pl.DataFrame], periods: list[str], before: pl.DataFrame) -> Bad:
-        """The objects that the lineage records as unreadable, except those of changed periods.
-
-        The digest of a period changes with READING, too: then its bad objects may be readable.
-        """
-        bad = _unreadable(before)
-        if not bad:
-            return bad
-        recorded = dict(before.select(PERIOD, "content").unique().iter_rows())
-        current = inputs_of(self._table, manifests, periods, bad).digests()
-        unchanged = [period for period in periods if current.get(period) == recorded.get(period)]
-        return _unreadable(before.filter(pl.col(PERIOD).is_in(unchanged)))
-
     @property
     def _blocks(self) -> bool:
         return self._entry.on_bad_file is OnBadFile.BLOCK
 
     def _manifests(self, month: str, periods: Sequence[str]) -> dict[Cadence, pl.DataFrame]:
-        return {
-            cadence: Manifest(self._lake, dataset).read(list(periods) if cadence is Cadence.DAILY else [month])
-            for cadence, dataset in self._datasets.items()
-        }
+        manifests = {cadence: Manifest(self._lake, dataset) for cadence, dataset in self._datasets.items()}
+        return read_manifests(manifests, month, periods)
 
     # Reading and writing
 
@@ -336,14 +321,6 @@ class _GroupResult:
             else period
             for period in self.periods
         ]
-
-
-def _unreadable(lineage: pl.DataFrame) -> Bad:
-    """The objects recorded as unreadable. Whether an object is as published, only the manifest knows."""
-    rows = lineage.filter(
-        (pl.col("state") == ObjectUsage.QUARANTINED) & pl.col("integrity").ne_missing(Integrity.MISMATCH.value)
-    )
-    return {(key, etag): note for key, etag, note in rows.select("key", "etag", "note").iter_rows()}
 
 
 def _period_build(

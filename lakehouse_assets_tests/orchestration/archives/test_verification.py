@@ -12,8 +12,8 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
-from lakehouse_assets_tests.world import World, body_of, days
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
+from lakehouse_assets_tests.world import World, days
 
 FIRST, LAST = "2024-03-01", "2024-03-03"
 
@@ -74,35 +74,6 @@ def test_a_wrong_sidecar_warns_and_a_wrong_copy_is_an_error(
     [check] = result.get_asset_check_evaluations()
     assert (check.passed, check.severity) == (False, severity)
     assert key in check.metadata["mismatches"].value
-
-
-def test_verification_follows_the_archive_only_if_the_matrix_says_so(world: World) -> None:
-    def condition(**fields: str) -> object:
-        asset = build_verification_asset(world.entry(**fields))
-        return asset.get_asset_spec(asset.key).automation_condition
-
-    assert condition() is None
-    assert condition(verify="full") is not None
-    assert condition(verify="sampled") is not None
-
-
-def test_a_change_during_a_run_is_not_lost(runner: Runner, world: World) -> None:
-    entry = world.entry(verify="full")
-    verification = build_verification_asset(entry)
-    defs = dg.Definitions([build_archive_asset(entry, "s3://lake"), verification], resources=resources_of(world))
-    follower = Follower(defs, verification.key, runner.instance)
-    assert follower.asked_for() == set()
-    [key] = world.publish(["BTCUSDT"], [FIRST])
-    runner.run(entry, FIRST)
-    assert follower.asked_for() == {FIRST}
-    world.put(key, body_of(key, 2, 400))
-    runner.run(entry, FIRST)
-    verify(runner, entry, FIRST, FIRST)
-    assert follower.asked_for() == {FIRST}
-    verify(runner, entry, FIRST, FIRST)
-    assert follower.asked_for() == set()
-    runner.run(entry, FIRST)
-    assert follower.asked_for() == set()
 
 
 def test_verification_has_its_own_pool_and_is_not_part_of_the_archive_step(world: World) -> None:

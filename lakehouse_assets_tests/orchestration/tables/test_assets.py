@@ -17,12 +17,11 @@ from lakehouse_assets.orchestration.tables.reporting import _files_check
 from lakehouse_assets.tables.quality.rows import QUALITY_SCHEMA
 from lakehouse_assets.tables.report import BuildReport
 from lakehouse_assets.tables.table import tables_of
-from lakehouse_assets_tests.orchestration.conftest import Follower, Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.tables.tabled import Tabled, candles, zipped
 from lakehouse_assets_tests.world import World
 
 ONE, TWO, THREE = DAYS = ("2024-03-01", "2024-03-02", "2024-03-03")
-MONTH = "2024-03"
 
 
 class TableRunner:
@@ -33,10 +32,6 @@ class TableRunner:
         self.tabled = tabled
         self.table = build_table_asset(tabled.entry, "s3://lake")
         self.archives = [build_archive_asset(entry, "s3://lake") for entry in tabled.entries]
-
-    @property
-    def defs(self) -> dg.Definitions:
-        return dg.Definitions([*self.archives, self.table], resources=resources_of(self.tabled.world))
 
     def archive(self, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
         [entry] = [one for one in self.tabled.entries if len(str(one.first_period)) == len(first)]
@@ -55,9 +50,6 @@ class TableRunner:
 
     def materialized(self) -> list[str]:
         return sorted(self.runner.instance.get_materialized_partitions(self.table.key))
-
-    def follower(self) -> Follower:
-        return Follower(self.defs, self.table.key, self.runner.instance)
 
     def latest(self, period: str) -> dg.AssetMaterialization:
         records = self.runner.instance.fetch_materializations(
@@ -162,53 +154,6 @@ def test_missing_rows_are_summed_up_and_the_worst_periods_named(tables: TableRun
     assert f"| {TWO} | {world.symbol('ETH')} | 1h | warning | 21 | 0 | 3 |" in worst
     broken = f"volume exactly where trades were counted: 24 rows, first at {TWO} 00:00:00"
     assert f"{broken} (volume=10.0, trade_count=0)" in worst
-
-
-# Automation
-
-
-def test_a_changed_archive_requests_its_period_and_an_unchanged_one_requests_nothing(
-    tables: TableRunner,
-) -> None:
-    tables.tabled.publish(["BTC"], DAYS)
-    follower = tables.follower()
-    assert follower.asked_for() == set()
-    tables.archive(ONE, THREE)
-    assert follower.asked_for() == set(DAYS)
-    tables.build(ONE, THREE)
-    assert follower.asked_for() == set()
-
-    tables.archive(ONE, THREE)
-    assert follower.asked_for() == set()
-
-    tables.tabled.publish(["BTC"], [ONE], price=7.0)
-    tables.archive(ONE, THREE)
-    assert follower.asked_for() == {ONE}
-    version = tables.latest(ONE).tags["dagster/data_version"]
-    tables.build(ONE, ONE)
-    assert tables.tabled.prices()["BTC", ONE] == {7.0}
-    assert tables.latest(ONE).tags["dagster/data_version"] != version
-    assert follower.asked_for() == set()
-
-
-def test_a_month_requests_its_days_and_days_do_not_wait_for_their_month(tables: TableRunner) -> None:
-    follower = tables.follower()
-    follower.asked_for()
-    tables.tabled.publish(["BTC"], ["2024-03"], price=5.0)
-    tables.archive(MONTH)
-    assert follower.asked_for() == {f"2024-03-{day:02}" for day in range(1, 32)}
-
-
-def test_a_change_during_a_run_is_not_lost(tables: TableRunner) -> None:
-    tables.tabled.publish(["BTC"], [ONE])
-    follower = tables.follower()
-    follower.asked_for()
-    tables.archive(ONE)
-    assert follower.asked_for() == {ONE}
-    tables.tabled.publish(["BTC"], [ONE], price=7.0)
-    tables.archive(ONE)
-    tables.build(ONE, ONE)
-    assert follower.asked_for() == {ONE}
 
 
 # What is defined
