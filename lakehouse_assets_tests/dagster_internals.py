@@ -1,5 +1,9 @@
 """What the tests alone use of Dagster beyond its public API; the package's share is in its own module of this name."""
 
+from collections import Counter
+
+import dagster as dg
+import sqlalchemy as sa
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.instance.config import dagster_instance_config
@@ -13,6 +17,8 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 from dagster._grpc.types import ExecuteRunArgs
+
+from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTable, SqlEventLogStorage
 
 __all__ = [
     "ExecuteRunArgs",
@@ -29,6 +35,7 @@ __all__ = [
     "RepositorySnap",
     "SensorInstigatorData",
     "TickData",
+    "check_rows",
     "create_run_for_test",
     "dagster_instance_config",
     "get_and_update_asset_status_cache_value",
@@ -36,3 +43,12 @@ __all__ = [
     "process_config",
     "resolve_to_config_type",
 ]
+
+
+def check_rows(instance: dg.DagsterInstance, run_id: str) -> dict[tuple[str, str], int]:
+    """Number of a run's rows in the table of check executions, by name and status of the check."""
+    storage, rows = instance.event_log_storage, CheckExecutionsTable.c
+    assert isinstance(storage, SqlEventLogStorage)
+    with storage.index_connection() as connection:
+        found = connection.execute(sa.select(rows.check_name, rows.execution_status).where(rows.run_id == run_id))
+        return dict(Counter((name, status) for name, status in found))

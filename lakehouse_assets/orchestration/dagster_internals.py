@@ -6,14 +6,11 @@ Dagster changes one file. Every name has a contract test in ``test_dagster_inter
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData as MaterializationTarget,
-)
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import ASSET_EVENTS
@@ -47,17 +44,16 @@ __all__ = [
     "EventsTable",
     "InstigatorTick",
     "InstigatorType",
-    "MaterializationTarget",
     "PartitionBackfill",
     "SqlEventLogStorage",
     "SqliteEventLogStorage",
     "TickStatus",
     "active_backfill_ids",
     "forget_partition_status",
+    "forget_planned_checks",
     "instance_of",
     "is_code_server_serving",
     "last_check_evaluation",
-    "latest_materializations",
     "running_asset_backfills",
 ]
 
@@ -81,31 +77,6 @@ NO_COMPUTE_LOGS = {
 # Partitions and checks
 
 
-def latest_materializations(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str]
-) -> dict[str, MaterializationTarget]:
-    """The latest materialization of each partition that has one, as the target of a check evaluation.
-
-    An evaluation that does not name the latest materialization counts as outdated in the UI. Dagster names it only
-    for checks that it evaluates itself, and no public method looks up many partitions at once.
-    """
-    latest = instance.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions)
-    )
-    if not latest:
-        return {}
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, storage_ids=list(latest.values())), limit=len(latest)
-    ).records
-    return {
-        record.partition_key: MaterializationTarget(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        )
-        for record in records
-        if record.partition_key is not None
-    }
-
-
 def forget_partition_status(instance: dg.DagsterInstance, key: dg.AssetKey) -> None:
     """Make Dagster compute the status of an asset's partitions anew.
 
@@ -113,6 +84,29 @@ def forget_partition_status(instance: dg.DagsterInstance, key: dg.AssetKey) -> N
     public `wipe_asset_partitions` would delete materializations.
     """
     instance.wipe_asset_cached_status([key])
+
+
+def forget_planned_checks(context: dg.AssetExecutionContext) -> None:
+    """Delete the rows by which Dagster plans the unpartitioned checks of a step that runs over partitions.
+
+    Dagster (1.13.27) writes one per check and partition, and never updates them: an evaluation of the check has no
+    partition and gets a row of its own. Over years they would be most of the check's rows, all of them "planned".
+    """
+    storage = context.instance.event_log_storage
+    checks = context.selected_asset_check_keys
+    if not isinstance(storage, SqlEventLogStorage) or not checks:
+        return
+    rows = CheckExecutionsTable.c
+    with storage.index_connection() as connection:
+        connection.execute(
+            CheckExecutionsTable.delete().where(
+                rows.run_id == context.run.run_id,
+                rows.asset_key.in_({check.asset_key.to_string() for check in checks}),
+                rows.check_name.in_({check.name for check in checks}),
+                rows.partition.is_not(None),
+                rows.execution_status == CheckExecutionStatus.PLANNED.value,
+            )
+        )
 
 
 def last_check_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:

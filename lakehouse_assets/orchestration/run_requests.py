@@ -172,11 +172,11 @@ def _periods_by_asset(runs: Iterable[dg.DagsterRun]) -> dict[str, frozenset[str]
     periods: dict[str, set[str]] = {}
     for run in runs:
         for key in run.asset_selection or ():
-            periods.setdefault(key.to_user_string(), set()).update(str(period) for period in _periods_of(run))
+            periods.setdefault(key.to_user_string(), set()).update(str(period) for period in periods_of(run))
     return {name: frozenset(texts) for name, texts in periods.items()}
 
 
-def _periods_of(run: dg.DagsterRun) -> list[Period]:
+def periods_of(run: dg.DagsterRun) -> list[Period]:
     """The periods of a run's partitions; none where the tags name no periods."""
     try:
         first, last = (run.tags.get(tag) or run.tags[PARTITION_TAG] for tag in RANGE_TAGS)
@@ -194,5 +194,5 @@ def _attempts_of(run: dg.DagsterRun) -> Iterator[Attempt]:
         fingerprints = run.tags[FINGERPRINTS_TAG].split(" ")
     except (KeyError, ValueError):
         return
-    for period, fingerprint in zip(_periods_of(run), fingerprints, strict=False):
+    for period, fingerprint in zip(periods_of(run), fingerprints, strict=False):
         yield Attempt(name, str(period), fingerprint, number, succeeded=run.status is dg.DagsterRunStatus.SUCCESS)

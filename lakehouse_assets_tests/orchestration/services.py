@@ -174,38 +174,16 @@ class Services:
     def partition_stats(self, asset: str) -> dict[str, int]:
         return self._node(asset, "partitionStats { numMaterialized numFailed numMaterializing }")["partitionStats"]
 
-    def checks(self, asset: str) -> dict[str, str]:
-        """The state of ``complete`` for every day with a current evaluation."""
+    def check(self, asset: str, name: str) -> dict[str, Any]:
+        """The execution of a check that the UI shows: its latest one, unless that is outdated."""
         node = self._node(
             asset,
-            """assetChecksOrError { ... on AssetChecks { checks { name partitionStatuses {
-                 ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } }""",
-        )
-        [check] = [entry for entry in node["assetChecksOrError"]["checks"] if entry["name"] == "complete"]
-        return _by_day(check["partitionStatuses"]["ranges"])
-
-    def unpartitioned_check(self, asset: str, name: str) -> str | None:
-        """The state of a check without partitions; None if its evaluation is outdated."""
-        node = self._node(
-            asset,
-            """assetChecksOrError { ... on AssetChecks { checks { name
-                 executionForLatestMaterialization { status } } } }""",
+            """assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
+                 status runId evaluation { severity description } } } } }""",
         )
         [check] = [entry for entry in node["assetChecksOrError"]["checks"] if entry["name"] == name]
-        execution = check["executionForLatestMaterialization"]
-        return execution and execution["status"]
-
-    def check_execution(self, asset: str, partition: str) -> dict[str, Any]:
-        """The latest execution of ``complete`` for one partition."""
-        [execution] = self.query(
-            """query ($key: AssetKeyInput!, $partition: String!) {
-                 assetCheckExecutions(assetKey: $key, checkName: "complete", partition: $partition, limit: 1) {
-                   status partition runId evaluation { success severity description partition
-                   targetMaterialization { runId } metadataEntries { label } } } }""",
-            key=_key(asset),
-            partition=partition,
-        )["assetCheckExecutions"]
-        return execution
+        assert check["executionForLatestMaterialization"] is not None, f"{name} is outdated"
+        return check["executionForLatestMaterialization"]
 
     def materializations(self, asset: str, partition: str | None = None) -> list[dict[str, Any]]:
         """Newest first, with ``tags`` and ``metadata`` by name."""
@@ -218,7 +196,7 @@ class Services:
         partitions_argument = f'partitions: ["{partition}"], ' if partition else ""
         node = self._node(
             asset,
-            f"""{field}({partitions_argument}limit: 10) {{ runId partition tags {{ key value }}
+            f"""{field}({partitions_argument}limit: 10) {{ runId partition description tags {{ key value }}
                 metadataEntries {{ label ... on IntMetadataEntry {{ intRepr }}
                 ... on FloatMetadataEntry {{ floatValue }}
                 ... on TextMetadataEntry {{ text }} ... on MarkdownMetadataEntry {{ mdStr }}
@@ -227,6 +205,7 @@ class Services:
         return [
             {
                 "run_id": event["runId"],
+                "description": event["description"],
                 "tags": tags_of(event),
                 "metadata": {entry.pop("label"): next(iter(entry.values())) for entry in event["metadataEntries"]},
             }

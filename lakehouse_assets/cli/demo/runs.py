@@ -85,11 +85,9 @@ def _read_events(record: DatasetRun, result: dg.ExecuteInProcessResult) -> None:
                 raise KeyboardInterrupt
             failure = event.step_failure_data.user_failure_data
             record.failures.append(str(failure.description if failure else error and error.message).strip())
-    record.complete |= {
-        str(evaluation.partition)
-        for evaluation in result.get_asset_check_evaluations()
-        if evaluation.passed and evaluation.check_name == COMPLETE
-    }
+    checks = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    if checks.get(COMPLETE):
+        record.complete |= record.materialized
 
 
 def _add(record: DatasetRun, metadata: Mapping[str, object]) -> None:

@@ -1,12 +1,12 @@
 """Archive assets: one per dataset of the matrix, partitioned by period."""
 
-import warnings
 from enum import Enum
 
 import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.archive.matrix import DatasetEntry, SyncMode
+from lakehouse_assets.orchestration.archives.complete_check import build_complete_check, log_complete_check
 from lakehouse_assets.orchestration.archives.cost_guard import approval
 from lakehouse_assets.orchestration.archives.expected_check import (
     ARCHIVE_QUANTITIES,
@@ -16,9 +16,11 @@ from lakehouse_assets.orchestration.archives.expected_check import (
 )
 from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated_evaluation
 from lakehouse_assets.orchestration.archives.reporting import report_sync
-from lakehouse_assets.orchestration.check_names import COMPLETE, EXPECTED
+from lakehouse_assets.orchestration.check_names import EXPECTED
+from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.orchestration.run_requests import periods_of
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import SpendingSettings, read_group
 from lakehouse_assets.sync.scope import Scope
@@ -67,16 +69,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
     dataset = entry.dataset
     key = dg.AssetKey(dataset.asset_key)
     partitions = build_partitions(entry)
-    with warnings.catch_warnings():
-        # Partitioned checks are in preview; what we rely on is tested against the pinned version.
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        check = dg.AssetCheckSpec(
-            COMPLETE,
-            asset=key,
-            partitions_def=partitions,
-            description="Every object that the exchange lists for the matrix entry, and its sidecar, is in the lake "
-            "with the listed content. Names the missing objects.",
-        )
+    check = build_complete_check(key)
     published = build_published_check(key)
 
     @dg.multi_asset(
@@ -95,20 +88,26 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
         source: SourceResource,
         sync: SyncResource,
     ):
+        forget_planned_checks(context)
         with traced(context):
             if published.key in context.selected_asset_check_keys:
                 context.log_event(repeated_evaluation(context.instance, key))
             if key not in context.selected_asset_keys and check.key not in context.selected_asset_check_keys:
                 return
             target = lake.lake()
+            is_sync = key in context.selected_asset_keys
+            # A run of the check alone is no run over partitions; its tags may have some nevertheless.
+            periods = [dataset.period(text) for text in context.partition_keys] if is_sync else periods_of(context.run)
+            if not periods:
+                log_complete_check(context, dataset, target, None)
+                return
             engine = sync.engine(source.bucket(dataset.source), target)
             scope = Scope(
                 entry=entry,
-                periods=tuple(dataset.period(text) for text in context.partition_keys),
+                periods=tuple(periods),
                 symbols=tuple(config.symbols),
                 intervals=tuple(config.intervals),
             )
-            is_sync = key in context.selected_asset_keys
             if is_sync:
                 report = engine.sync(
                     scope,

@@ -6,22 +6,20 @@ complete, so the run logs all events itself, and the step's outputs are optional
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
-from lakehouse_assets.orchestration.check_names import COMPLETE
-from lakehouse_assets.orchestration.dagster_internals import forget_partition_status, latest_materializations
+from lakehouse_assets.orchestration.archives.complete_check import NAMED, log_complete_check, verdict
+from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.telemetry import Context
 
-NAMED = 5
-"""Number of objects or periods that a one-line text names."""
+STATE = "state"
+"""Metadata of an observation: the PeriodState of a period that is not complete."""
 
 
 def report_sync(
@@ -44,7 +42,7 @@ def report_sync(
         context.log.info(_line(dataset, period))
         if synced:
             context.log_event(_event(context, dataset, lake, (report, period), code_version=code_version))
-    _log_checks(context, dataset, lake, report)
+    log_complete_check(context, dataset, lake, report)
     if any(period.state is PeriodState.NOT_PUBLISHED for period in report.periods):
         # A partition that failed before and is not published now is missing, not failed.
         forget_partition_status(context.instance, key)
@@ -71,7 +69,13 @@ def _event(
     report, period = reported
     metadata = period_metadata(period, dataset, lake) | left_out_metadata(report)
     if not period.is_complete:
-        return dg.AssetObservation(asset_key=key, partition=period.period, metadata=metadata)
+        # Incidents read state and error from here; see incidents/signals.py.
+        return dg.AssetObservation(
+            asset_key=key,
+            partition=period.period,
+            description=verdict(dataset, period),
+            metadata=metadata | {STATE: dg.MetadataValue.text(period.state.value)},
+        )
     tags = {
         "dagster/data_version": period.digest,
         "dagster/data_version_is_user_provided": "true",
@@ -84,48 +88,6 @@ def _event(
 def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tag with which Dagster counts a materialization towards the run's backfill."""
     return {BACKFILL_TAG: run.tags[BACKFILL_TAG]} if BACKFILL_TAG in run.tags else {}
-
-
-def _log_checks(
-    context: Context,
-    dataset: Dataset,
-    lake: Lake,
-    report: SyncReport,
-) -> None:
-    key = dg.AssetKey(dataset.asset_key)
-    targets = latest_materializations(context.instance, key, {period.period for period in report.periods})
-    for period in report.periods:
-        evaluation: Any = dg.AssetCheckEvaluation(
-            asset_key=key,
-            check_name=COMPLETE,
-            partition=period.period,
-            # Symbols that cannot be mirrored warn until the matrix excludes them; the period is complete without them.
-            passed=period.is_complete and not report.left_out_total,
-            # The UI's icon is red unless the latest severity is WARN, even if the check passed.
-            severity=dg.AssetCheckSeverity.ERROR
-            if period.state is PeriodState.INCOMPLETE
-            else dg.AssetCheckSeverity.WARN,
-            description=" ".join([_verdict(dataset, period), *report.left_out_notes]),
-            metadata=period_metadata(period, dataset, lake) | left_out_metadata(report),
-            target_materialization_data=targets.get(period.period),
-        )
-        # Both contexts accept it; an op context's types do not say so.
-        context.log_event(evaluation)
-
-
-def _verdict(dataset: Dataset, period: PeriodReport) -> str:
-    if implausible := implausible_text(period, dataset.source_url):
-        return implausible
-    if period.state is PeriodState.NOT_PUBLISHED:
-        return "The exchange has published nothing for this period yet."
-    if period.is_complete:
-        if not period.expected:
-            return f"The exchange withdrew all objects of this period; the lake keeps all {period.withdrawn}."
-        kept = f"; the lake keeps {period.withdrawn} more that the exchange withdrew" if period.withdrawn else ""
-        return f"All {period.expected} objects are in the lake{kept}."
-    named = ", ".join(printable(failure.key) for failure in period.failures[:NAMED])
-    more = f" and {period.missing_total - NAMED} more" if period.missing_total > NAMED else ""
-    return f"{period.missing_total} of {period.expected} objects are missing or outdated: {named}{more}."
 
 
 def _complaint(dataset: Dataset, period: PeriodReport) -> str:

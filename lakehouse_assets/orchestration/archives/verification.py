@@ -13,6 +13,7 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.orchestration.check_names import CHECKSUMS
+from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
@@ -66,6 +67,7 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
     def verification_asset(
         context: dg.AssetExecutionContext, config: VerifyConfig, lake: LakeResource, source: SourceResource
     ):
+        forget_planned_checks(context)
         with traced(context):
             verifier = Verifier(source.bucket(dataset.source), lake.lake())
             verification = verifier.verify(

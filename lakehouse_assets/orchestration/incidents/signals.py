@@ -2,7 +2,7 @@
 
 Runs and observations are read from where the last scan ended, a limited number at a time; of checks and sensors the
 latest result is read. Causes follow from the fields that errors carry (orchestration/error_metadata.py), never from
-the text of a message: an error without fields is a failed run, or a failed transfer if the check `complete` failed.
+the text of a message: an error without fields is a failed run, or a failed transfer if a period stayed incomplete.
 Nothing here writes.
 """
 
@@ -19,9 +19,11 @@ from dagster import AssetCheckEvaluation
 from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.errors import Side
+from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
+from lakehouse_assets.orchestration.archives.reporting import STATE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
 from lakehouse_assets.orchestration.discovery.cursor import problems_of
@@ -116,13 +118,19 @@ class InstanceScan:
             succeeded = events.succeeded(asset, period)
             if not succeeded and events.was_skipped(asset):
                 continue
-            check = events.checks.get((asset, period))
+            observed = events.observations.get((asset, period))
             failure = events.failure(asset)
-            text = (check.description if check else None) or (failure.text if failure else None) or run_message or ""
-            fields = error_fields_of(check.metadata) if check else failure.fields if failure else {}
-            cause = _cause(fields, Cause.TRANSFER_FAILS if check else Cause.RUN_FAILS)
+            text = (observed.description if observed else None) or (failure.text if failure else run_message) or ""
+            fields = error_fields_of(observed.metadata) if observed else failure.fields if failure else {}
+            cause = _cause(fields, Cause.TRANSFER_FAILS if observed else Cause.RUN_FAILS)
             yield self._run_signal(
-                asset, period, _time(record.timestamp), cause, firing=not succeeded, text=text, run_id=run.run_id
+                asset,
+                period,
+                _time(record.timestamp),
+                cause,
+                firing=not succeeded,
+                text=text or run_message or "",
+                run_id=run.run_id,
             )
 
     def _run_signal(
@@ -196,7 +204,12 @@ class InstanceScan:
     # The latest results of unpartitioned checks
 
     def _of_checks(self) -> Iterator[Signal]:
-        keys = [key for key in self._graph.asset_check_keys if self._graph.get(key).partitions_def is None]
+        # `complete` is no signal: the periods that it names are signals of the runs that failed at them.
+        keys = [
+            key
+            for key in self._graph.asset_check_keys
+            if self._graph.get(key).partitions_def is None and key.name != COMPLETE
+        ]
         latest = self._instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         late: dict[str, list[Signal]] = {}
         for key, record in latest.items():
@@ -274,19 +287,19 @@ class _StepFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _RunEvents:
-    """Events of a failed run: materializations and results of the check `complete` by asset and partition, and failed
-    steps by name."""
+    """Events of a failed run: materializations, and observations of periods that are not complete, by asset and
+    partition, and failed steps by name."""
 
     materialized: frozenset[tuple[str, str | None]]
-    checks: Mapping[tuple[str, str | None], AssetCheckEvaluation]
+    observations: Mapping[tuple[str, str | None], dg.AssetObservation]
     steps: Mapping[str, _StepFailure]
 
     def succeeded(self, asset: str, period: str | None) -> bool:
         """Whether the partition was materialized; or its period is not published yet, or synced in part, neither of
         which is a failure."""
-        check = self.checks.get((asset, period))
-        is_warning = check is not None and not check.passed and check.severity is dg.AssetCheckSeverity.WARN
-        return is_warning or (asset, period) in self.materialized
+        observed = self.observations.get((asset, period))
+        is_no_failure = observed is not None and observed.metadata[STATE].value != PeriodState.INCOMPLETE.value
+        return is_no_failure or (asset, period) in self.materialized
 
     def failure(self, asset: str) -> _StepFailure | None:
         """The failure of the asset's step, or of any step of a job."""
@@ -304,22 +317,23 @@ def _step_of(asset: str) -> str:
 
 def _events_of(instance: dg.DagsterInstance, run_id: str) -> _RunEvents:
     kinds = dg.DagsterEventType
-    of_type = {kinds.STEP_FAILURE, kinds.ASSET_CHECK_EVALUATION, kinds.ASSET_MATERIALIZATION}
+    of_type = {kinds.STEP_FAILURE, kinds.ASSET_OBSERVATION, kinds.ASSET_MATERIALIZATION}
     materialized: set[tuple[str, str | None]] = set()
-    checks: dict[tuple[str, str | None], AssetCheckEvaluation] = {}
+    observations: dict[tuple[str, str | None], dg.AssetObservation] = {}
     steps: dict[str, _StepFailure] = {}
     for record in _records(instance, run_id, of_type):
         event = record.event_log_entry.dagster_event
         if event is None:
             continue
-        check = event.event_specific_data
         if event.event_type is kinds.ASSET_MATERIALIZATION and event.asset_key is not None:
             materialized.add((event.asset_key.to_user_string(), event.partition))
         elif event.event_type is kinds.STEP_FAILURE and event.step_key is not None:
             steps[event.step_key] = _step_failure(event)
-        elif isinstance(check, AssetCheckEvaluation) and check.check_name == COMPLETE:
-            checks[check.asset_key.to_user_string(), check.partition] = check
-    return _RunEvents(frozenset(materialized), checks, steps)
+        elif event.event_type is kinds.ASSET_OBSERVATION:
+            observed = event.asset_observation_data.asset_observation
+            if STATE in observed.metadata:
+                observations[observed.asset_key.to_user_string(), observed.partition] = observed
+    return _RunEvents(frozenset(materialized), observations, steps)
 
 
 def _records(

@@ -8,6 +8,7 @@ from pydantic import Field
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTITIES, build_expected_check
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
+from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.partitions import CRON
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -60,6 +61,7 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
         pool=table.pool,
     )
     def table_asset(context: dg.AssetExecutionContext, config: TableConfig, lake: LakeResource, source: SourceResource):
+        forget_planned_checks(context)
         with traced(context):
             target = lake.lake()
             builder = TableBuilder(

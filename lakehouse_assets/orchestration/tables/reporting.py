@@ -9,8 +9,9 @@ import dagster as dg
 import polars as pl
 
 from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.orchestration.archives.complete_check import NAMED
 from lakehouse_assets.orchestration.archives.expected_check import evaluate_rows, expected_result
-from lakehouse_assets.orchestration.archives.reporting import NAMED, backfill_tags
+from lakehouse_assets.orchestration.archives.reporting import backfill_tags
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
 from lakehouse_assets.orchestration.markdown import code, table

@@ -5,10 +5,14 @@ from __future__ import annotations
 from copy import copy
 
 import dagster as dg
+import polars as pl
 import pytest
 
+from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.archives import complete_check as complete_check_module
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.dagster_tags import RANGE_TAGS
+from lakehouse_assets_tests.dagster_internals import check_rows
 from lakehouse_assets_tests.faults.listings import edited, without
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, body_of, days
@@ -16,15 +20,32 @@ from lakehouse_assets_tests.world import World, body_of, days
 FIRST, BAD, LAST = "2024-03-01", "2024-03-03", "2024-03-05"
 
 
-def evaluations(runner: Runner, result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
-    """Evaluations of the check `complete` from the event log: the result of a failed run does not have them."""
+GOOD, WARNED, FAILED = (
+    (True, dg.AssetCheckSeverity.WARN),
+    (False, dg.AssetCheckSeverity.WARN),
+    (False, dg.AssetCheckSeverity.ERROR),
+)
+
+
+def complete_check(runner: Runner, result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    """The evaluation of the check `complete` from the event log: the result of a failed run does not have it."""
     logs = runner.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     logged = [log.dagster_event.event_specific_data for log in logs]
-    return [evaluation for evaluation in logged if evaluation.check_name == "complete"]
+    [evaluation] = [evaluation for evaluation in logged if evaluation.check_name == "complete"]
+    assert evaluation.partition is None
+    return evaluation
 
 
-def statuses(runner: Runner, result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, dg.AssetCheckSeverity]]:
-    return {e.partition: (e.passed, e.severity) for e in evaluations(runner, result)}
+def status(runner: Runner, result: dg.ExecuteInProcessResult) -> tuple[bool, dg.AssetCheckSeverity]:
+    evaluation = complete_check(runner, result)
+    return evaluation.passed, evaluation.severity
+
+
+def observations(runner: Runner, result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetObservation]:
+    """By partition: those of the run's periods that are not complete."""
+    logs = runner.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION)
+    observed = [log.dagster_event.asset_observation_data.asset_observation for log in logs]
+    return {observation.partition: observation for observation in observed}
 
 
 def test_a_complete_partition_is_materialized_with_its_figures(runner: Runner, world: World) -> None:
@@ -52,7 +73,11 @@ def test_a_complete_partition_is_materialized_with_its_figures(runner: Runner, w
     assert metadata["source_uri"] == "s3://data.binance.vision/data/futures/um/daily/klines/"
     assert metadata["lake_uri"] == world.lake.url("archive/binance/data/futures/um/daily/klines/")
     assert "failures" not in metadata
-    assert statuses(runner, result) == {FIRST: (True, dg.AssetCheckSeverity.WARN)}
+    assert status(runner, result) == GOOD
+    assert (
+        complete_check(runner, result).description
+        == f"{FIRST}: All 2 objects are in the lake. No period is incomplete."
+    )
 
 
 @pytest.mark.parametrize("as_range", [False, True])
@@ -63,11 +88,13 @@ def test_an_incomplete_partition_is_not_materialized_and_fails(runner: Runner, w
         result = runner.run(entry, BAD, BAD if as_range else None)
     assert not result.success
     assert runner.materialized(entry) == []
-    [evaluation] = evaluations(runner, result)
-    assert (evaluation.partition, evaluation.passed, evaluation.severity) == (BAD, False, dg.AssetCheckSeverity.ERROR)
-    assert key in evaluation.description
-    assert f"`{key}`" in evaluation.metadata["failures"].value
-    assert "what to do" in evaluation.metadata["failures"].value
+    assert status(runner, result) == FAILED
+    assert key in complete_check(runner, result).description
+    [observation] = observations(runner, result).values()
+    assert (observation.partition, observation.metadata["state"].value) == (BAD, "incomplete")
+    assert key in observation.description
+    assert f"`{key}`" in observation.metadata["failures"].value
+    assert "what to do" in observation.metadata["failures"].value
 
 
 def test_in_a_range_with_one_bad_day_only_that_day_is_not_materialized(runner: Runner, world: World) -> None:
@@ -78,7 +105,13 @@ def test_in_a_range_with_one_bad_day_only_that_day_is_not_materialized(runner: R
     assert not result.success
     good = [day for day in days(FIRST, LAST) if day != BAD]
     assert runner.materialized(entry) == good
-    assert {day for day, (passed, _severity) in statuses(runner, result).items() if passed} == set(good)
+    assert list(observations(runner, result)) == [BAD]
+    evaluation = complete_check(runner, result)
+    assert evaluation.description == f"{LAST}: All 2 objects are in the lake. 1 period is incomplete: {BAD}."
+    assert evaluation.metadata["periods_incomplete"].value == 1
+    link = f"[{BAD}](/assets/binance/um/klines/daily?view=partitions&partition={BAD})"
+    assert f"| {link} | 2 | 1 | 0 |" in evaluation.metadata["worst"].value
+    assert evaluation.metadata["coverage_page"].value.endswith("_reports/coverage/binance_um_klines_daily.html")
     partitions = (
         runner.instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
             dg.AssetKey(entry.dataset.asset_key)
@@ -109,7 +142,10 @@ def test_an_unpublished_period_stays_missing_and_only_warns(runner: Runner, worl
     result = runner.run(entry, *(("2024-03-01", "2024-03-02") if as_range else ("2024-03-02",)))
     assert result.success
     assert runner.materialized(entry) == ([FIRST] if as_range else [])
-    assert statuses(runner, result)["2024-03-02"] == (False, dg.AssetCheckSeverity.WARN)
+    assert status(runner, result) == WARNED
+    observation = observations(runner, result)["2024-03-02"]
+    assert observation.metadata["state"].value == "not_published"
+    assert observation.description == "The exchange has published nothing for this period yet."
 
 
 def test_a_partial_run_records_an_observation_until_the_period_is_complete(runner: Runner, world: World) -> None:
@@ -121,21 +157,67 @@ def test_a_partial_run_records_an_observation_until_the_period_is_complete(runne
     [observation] = partial.asset_observations_for_node(partial.job_def.nodes[0].name)
     assert observation.partition == FIRST
     assert observation.metadata["objects_copied"].value == 1
-    [evaluation] = evaluations(runner, partial)
-    assert not evaluation.passed
+    assert status(runner, partial) == FAILED
 
     rest = runner.run(entry, FIRST, symbols=[world.symbol("ETHUSDT")], intervals=["1m"])
     assert rest.success
     assert runner.materialized(entry) == [FIRST]
 
 
-def test_the_check_refers_to_the_materialization_that_it_evaluated(runner: Runner, world: World) -> None:
+def test_the_check_judges_all_periods_and_names_the_worst_first(runner: Runner, world: World) -> None:
     entry = world.entry()
+    world.publish(["AUSDT", "BUSDT", "CUSDT"], days(FIRST, LAST))
+    refused = [world.key(symbol, "2024-03-02") for symbol in ("AUSDT", "BUSDT")] + [world.key("AUSDT", BAD)]
+    with world.refused_writes(*refused):
+        assert not runner.run(entry, FIRST, BAD).success
+    later = runner.run(entry, "2024-03-04", LAST)
+    assert later.success
+    assert status(runner, later) == FAILED
+    assert complete_check(runner, later).description == (
+        f"{LAST}: All 3 objects are in the lake. 2 periods are incomplete: 2024-03-02, {BAD}."
+    )
+    assert status(runner, runner.run(entry, BAD)) == FAILED
+    healed = runner.run(entry, "2024-03-02")
+    assert status(runner, healed) == GOOD
+    assert complete_check(runner, healed).metadata["periods_incomplete"].value == 0
+
+
+def test_a_manifest_that_cannot_be_read_does_not_fail_the_sync(
+    runner: Runner, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_manifest: object) -> pl.DataFrame:
+        raise InputError("no manifest today")
+
+    monkeypatch.setattr(complete_check_module, "incomplete_periods", refuse)
     world.publish(["BTCUSDT"], [FIRST])
-    result = runner.run(entry, FIRST)
-    [evaluation] = evaluations(runner, result)
-    [record] = runner.instance.fetch_materializations(dg.AssetKey(entry.dataset.asset_key), limit=1).records
-    assert evaluation.target_materialization_data.storage_id == record.storage_id
+    result = runner.run(world.entry(), FIRST)
+    assert result.success
+    assert status(runner, result) == GOOD
+    logs = [record.user_message for record in runner.instance.all_logs(result.run_id)]
+    assert "Other periods of binance/um/klines/daily are not judged: no manifest today" in logs
+
+
+def test_a_run_leaves_no_planned_rows_of_checks_behind(runner: Runner, world: World) -> None:
+    """Dagster plans an unpartitioned check once per partition of a run, and never updates those rows."""
+    world.publish(["BTCUSDT"], days(FIRST, LAST))
+    result = runner.run(world.entry(), FIRST, LAST)
+    statuses = check_rows(runner.instance, result.run_id)
+    assert statuses == {("complete", "SUCCEEDED"): 1, ("expected", "SUCCEEDED"): 1, ("published", "SUCCEEDED"): 1}
+
+
+def test_a_check_without_partitions_judges_the_manifest(runner: Runner, world: World) -> None:
+    """The UI launches an unpartitioned check so."""
+    entry = world.entry()
+    [key] = world.publish(["BTCUSDT"], [BAD])
+    with world.refused_writes(key):
+        runner.run(entry, BAD)
+    asset = build_archive_asset(entry, "s3://lake")
+    job = dg.Definitions([asset], resources=resources_of(world)).resolve_implicit_global_asset_job_def()
+    alone = job.get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(asset.key, "complete")})
+    result = alone.execute_in_process(instance=runner.instance)
+    assert result.success
+    assert status(runner, result) == FAILED
+    assert complete_check(runner, result).description == f"1 period is incomplete: {BAD}."
 
 
 def test_a_run_of_the_check_alone_copies_nothing_and_names_the_missing_object(runner: Runner, world: World) -> None:
@@ -150,9 +232,8 @@ def test_a_run_of_the_check_alone_copies_nothing_and_names_the_missing_object(ru
         tags=dict.fromkeys(RANGE_TAGS, FIRST),
     )
     assert result.success
-    [evaluation] = evaluations(runner, result)
-    assert not evaluation.passed
-    assert key in evaluation.description
+    assert status(runner, result) == FAILED
+    assert key in complete_check(runner, result).description
     assert world.lake_files() == {}
 
 
@@ -223,13 +304,16 @@ def test_an_implausible_listing_fails_all_periods_and_the_check_says_why(runner:
         outage = Runner(faulty, runner.instance).run(entry, FIRST, LAST)
         assert not outage.success
         accepted = Runner(faulty, runner.instance).run(entry, FIRST, LAST, accept_withdrawals=True)
-    failed = evaluations(runner, outage)
-    assert statuses(runner, outage) == dict.fromkeys(days(FIRST, LAST), (False, dg.AssetCheckSeverity.ERROR))
-    assert {e.description.partition(" that were")[0] for e in failed} == {
+    failed = observations(runner, outage)
+    assert list(failed) == days(FIRST, LAST)
+    assert {observation.description.partition(" that were")[0] for observation in failed.values()} == {
         f"Listing {entry.dataset.source_url} lacks 4 of 4 objects"
     }
+    assert status(runner, outage) == FAILED
+    assert complete_check(runner, outage).metadata["periods_incomplete"].value == 5
     assert accepted.success
-    assert all("withdrew all" in e.description for e in evaluations(runner, accepted))
+    assert status(runner, accepted) == GOOD
+    assert "withdrew all" in complete_check(runner, accepted).description
 
 
 def test_a_folder_that_is_no_symbol_is_named_by_the_check_and_the_metadata(runner: Runner, world: World) -> None:
@@ -238,8 +322,8 @@ def test_a_folder_that_is_no_symbol_is_named_by_the_check_and_the_metadata(runne
     result = runner.run(entry, FIRST)
     assert result.success
     assert runner.materialized(entry) == [FIRST]
-    assert statuses(runner, result) == {FIRST: (False, dg.AssetCheckSeverity.WARN)}
-    [evaluation] = evaluations(runner, result)
+    assert status(runner, result) == WARNED
+    evaluation = complete_check(runner, result)
     names = [world.symbol("B USDT"), world.symbol("\\u202eTDSUC")]
     assert all(name in evaluation.description for name in names)
     metadata = runner.metadata(entry, FIRST)

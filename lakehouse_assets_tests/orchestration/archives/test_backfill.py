@@ -117,9 +117,9 @@ def test_the_sensor_requests_one_run_for_new_periods_and_it_materializes_them(de
         "lakehouse/attempt": "1",
     }.items() <= tags_of(run).items()
     assert services.partitions(TRACKED) == {first_day: "MATERIALIZED", day: "MATERIALIZED"}
-    assert services.checks(TRACKED) == {first_day: "SUCCEEDED", day: "SUCCEEDED"}
+    assert services.check(TRACKED, "complete")["status"] == "SUCCEEDED"
     # The sensor records this check and the run repeats it: the UI never shows it as open or outdated.
-    assert services.unpartitioned_check(TRACKED, "published") in {"SUCCEEDED", "FAILED"}
+    assert services.check(TRACKED, "published")["status"] in {"SUCCEEDED", "FAILED"}
 
 
 def test_the_materialize_button_materializes_one_partition(deployment: Deployment) -> None:
@@ -128,9 +128,9 @@ def test_the_materialize_button_materializes_one_partition(deployment: Deploymen
     run = services.finished_run(services.launch_run(METRICS, day))
     assert run["status"] == "SUCCESS"
     assert services.partitions(METRICS) == {day: "MATERIALIZED"}
-    assert services.checks(METRICS) == {day: "SUCCEEDED"}
-    execution = services.check_execution(METRICS, day)
-    assert execution["evaluation"]["description"] == "All 2 objects are in the lake."
+    check = services.check(METRICS, "complete")
+    assert check["status"] == "SUCCEEDED"
+    assert check["evaluation"]["description"] == f"{day}: All 2 objects are in the lake. No period is incomplete."
     [event] = services.materializations(METRICS, day)
     assert "dagster/backfill" not in event["tags"]
 
@@ -145,16 +145,14 @@ def test_a_partial_run_records_an_observation_until_the_partition_is_complete(de
     assert services.materializations(METRICS, day) == []
     [observed] = services.observations(METRICS, day)
     assert (observed["metadata"]["objects_copied"], observed["metadata"]["objects_expected"]) == ("1", "2")
-    assert services.checks(METRICS)[day] == "FAILED"
-    assert (
-        world.key("ETHUSDT", day, dataset=METRICS)
-        in services.check_execution(METRICS, day)["evaluation"]["description"]
-    )
+    check = services.check(METRICS, "complete")
+    assert check["status"] == "FAILED"
+    assert world.key("ETHUSDT", day, dataset=METRICS) in check["evaluation"]["description"]
 
     rest = services.finished_run(services.launch_run(METRICS, day, {"symbols": [world.symbol("ETHUSDT")]}))
     assert rest["status"] == "SUCCESS"
     assert services.partitions(METRICS)[day] == "MATERIALIZED"
-    assert services.checks(METRICS)[day] == "SUCCEEDED"
+    assert services.check(METRICS, "complete")["status"] == "SUCCEEDED"
 
 
 def test_the_outlook_names_the_running_backfill(deployment: Deployment) -> None:
@@ -181,33 +179,23 @@ def test_a_backfill_with_one_bad_day_materializes_all_good_days(services: Servic
     }
 
 
-def test_a_day_that_was_not_published_is_missing_and_its_check_warns(
-    services: Services, backfill: dict[str, Any]
-) -> None:
+def test_a_day_that_was_not_published_is_missing_and_observed_so(services: Services, backfill: dict[str, Any]) -> None:
     assert UNPUBLISHED not in services.partitions(KLINES)
     for day in (UNPUBLISHED, UNPUBLISHED_BESIDE_BAD):
-        evaluation = services.check_execution(KLINES, day)["evaluation"]
-        assert (evaluation["success"], evaluation["severity"]) == (False, "WARN")
-        assert evaluation["description"] == "The exchange has published nothing for this period yet."
+        [observed] = services.observations(KLINES, day)
+        assert observed["metadata"]["state"] == "not_published"
+        assert observed["description"] == "The exchange has published nothing for this period yet."
 
 
-def test_every_day_of_a_backfill_has_its_own_check_and_none_is_outdated(
-    services: Services, backfill: dict[str, Any]
-) -> None:
-    assert services.checks(KLINES) == dict.fromkeys(GOOD, "SUCCEEDED") | dict.fromkeys(
-        [BAD, UNPUBLISHED, UNPUBLISHED_BESIDE_BAD], "FAILED"
-    )
-    for day in GOOD:
-        assert services.check_execution(KLINES, day)["evaluation"]["partition"] == day
-
-
-def test_the_check_of_the_bad_day_names_the_object_and_what_to_do(
+def test_the_check_names_the_bad_day_and_its_observation_the_object_and_what_to_do(
     deployment: Deployment, backfill: dict[str, Any]
 ) -> None:
-    evaluation = deployment.services.check_execution(KLINES, BAD)["evaluation"]
-    assert (evaluation["success"], evaluation["severity"]) == (False, "ERROR")
-    assert deployment.world.key("ETHUSDT", BAD) in evaluation["description"]
-    assert "failures" in {entry["label"] for entry in evaluation["metadataEntries"]}
+    check = deployment.services.check(KLINES, "complete")
+    assert (check["status"], check["evaluation"]["severity"]) == ("FAILED", "ERROR")
+    assert f"1 period is incomplete: {BAD}." in check["evaluation"]["description"]
+    [observed] = deployment.services.observations(KLINES, BAD)
+    assert deployment.world.key("ETHUSDT", BAD) in observed["description"]
+    assert "what to do" in observed["metadata"]["failures"]
 
 
 def test_a_backfill_takes_as_few_runs_as_the_matrix_allows(backfill: dict[str, Any]) -> None:
@@ -247,7 +235,7 @@ def test_materializations_of_a_backfill_carry_its_tag_and_their_own_figures(
 def test_a_failed_day_is_materialized_by_a_later_run(services: Services, healed: dict[str, Any]) -> None:
     assert healed["status"] == "SUCCESS"
     assert services.partitions(KLINES)[BAD] == "MATERIALIZED"
-    assert services.checks(KLINES)[BAD] == "SUCCEEDED"
+    assert services.check(KLINES, "complete")["status"] == "SUCCEEDED"
     [event] = services.materializations(KLINES, BAD)
     assert (event["metadata"]["objects_copied"], event["metadata"]["objects_skipped"]) == ("1", "1")
 
@@ -262,10 +250,9 @@ def test_a_materialized_day_fails_once_its_rewritten_object_is_refused(
         run = services.finished_run(services.launch_run(KLINES, day))
     assert run["status"] == "FAILURE"
     assert services.partitions(KLINES)[day] == "FAILED"
-    assert services.checks(KLINES)[day] == "FAILED"
-    [event] = services.materializations(KLINES, day)
-    target = services.check_execution(KLINES, day)["evaluation"]["targetMaterialization"]
-    assert target["runId"] == event["run_id"] != run["runId"]
+    check = services.check(KLINES, "complete")
+    assert (check["status"], check["runId"]) == ("FAILED", run["runId"])
+    assert f"1 period is incomplete: {day}." in check["evaluation"]["description"]
 
 
 def test_an_unpublished_day_shown_as_failed_is_missing_after_a_run_of_its_own(services: Services) -> None:
