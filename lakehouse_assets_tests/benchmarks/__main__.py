@@ -29,6 +29,7 @@ from lakehouse_assets_tests.benchmarks import (
     telemetry_cost,
     thresholds,
     tick,
+    ui_live_query,
 )
 from lakehouse_assets_tests.benchmarks.support.measure import Row
 
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "catalog": lambda asked: catalog_scale.run(quick=asked.quick, full=asked.full),
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
     "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
+    "ui": lambda asked: ui_live_query.run(asked.repeat),
     "retention": lambda _asked: retention.run(),
     "telemetry": lambda _asked: telemetry_cost.run(),
     "thresholds": lambda asked: thresholds.run(quick=asked.quick),

@@ -31,8 +31,7 @@ EVALUATED_PERIODS = 7
 
 
 def build_expected_check(key: dg.AssetKey, quantities: str) -> dg.AssetCheckSpec:
-    """Unpartitioned, since a second partitioned check would slow down the UI; never blocks. ``quantities`` names what
-    is evaluated."""
+    """Unpartitioned, as every check (see complete_check.py); never blocks. ``quantities`` names what is evaluated."""
     return dg.AssetCheckSpec(
         EXPECTED,
         asset=key,
