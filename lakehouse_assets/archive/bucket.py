@@ -1,25 +1,17 @@
 """An S3 bucket and how to reach it: one description, from which every client is created.
 
 Three clients are configured from it, so that all of them reach the same buckets: boto3 (single requests), obstore
-(listings, streams) and s5cmd (batches; it takes its credentials from the environment only).
+(listings, streams) and s5cmd (batches; it takes its credentials from the environment only). What needs
+boto3 is in ``boto3_clients.py``, which is imported where a client is made.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import ProfileNotFound
-from botocore.loaders import create_loader
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from lakehouse_assets.archive import request_values
@@ -29,29 +21,14 @@ from lakehouse_assets.loopback import exclude_from_proxies, is_loopback
 from lakehouse_assets.observability.telemetry.redaction import register_secret
 
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Credential
 
 POOL_CONNECTIONS = 64
 
-CREDENTIALS_TTL = timedelta(minutes=9)
-"""How long obstore caches credentials of the default chain. botocore renews temporary credentials that have less than
-10 minutes left, so those it returns are valid for that long (obstore's own default is 30 minutes)."""
-
-
-_SERVICE_MODELS = create_loader()
-"""Shared by all sessions, since it caches service models: loading the model of S3 takes 0.2 s per client otherwise."""
-
-
 TOKEN_VARIABLES = {"aws_session_token", "aws_token", "session_token", "token"}
 """Variables, in lower case, whose value delta-rs adds as a session token to keys without one."""
-
-_CHAIN_VARIABLES: dict[str, Callable[[str], str]] = {
-    "AWS_ACCESS_KEY_ID": request_values.token,
-    "AWS_SECRET_ACCESS_KEY": request_values.secret,
-    "AWS_SESSION_TOKEN": request_values.token,
-}
-"""Variables that the default chain uses verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,46 +168,15 @@ class Bucket:
     def session(self) -> boto3.Session:
         """A boto3 session of this identity. Raises InputError for a profile that does not exist, or for a variable of
         the default chain that no request can carry."""
-        is_explicit = self.credentials is not None or self.anonymous
-        for name, rule in () if is_explicit else _CHAIN_VARIABLES.items():
-            if (value := os.environ.get(name)) and validated(rule, value, f"The variable {name}") != value:
-                raise InputError(f"The variable {name} has surrounding blanks or line breaks; remove them.")
-        # An explicit identity ignores profiles, so that a stale AWS_PROFILE does no harm.
-        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if is_explicit else None)
-        core.register_component("data_loader", _SERVICE_MODELS)
-        try:
-            return boto3.Session(
-                botocore_session=core,
-                region_name=self.effective_region,
-                profile_name=None if is_explicit else self.profile,
-                **(self.credentials.session_arguments() if self.credentials else {}),
-            )
-        except ProfileNotFound as error:
-            raise InputError(
-                f"{error}; LAKEHOUSE_LAKE_PROFILE or AWS_PROFILE names it for bucket {self.name}."
-            ) from error
+        from lakehouse_assets.archive.boto3_clients import session_of  # noqa: PLC0415 - see the module's docstring
+
+        return session_of(self)
 
     def boto3_client(self) -> S3Client:
-        """A boto3 S3 client, thread-safe. It uses path-style URLs, since dotted bucket names do not match TLS
-        certificates."""
-        config = Config(
-            s3={
-                "addressing_style": "path",
-                "payload_signing_enabled": not self.transport_is_secure,
-                "use_accelerate_endpoint": False,
-                "use_dualstack_endpoint": False,
-            },
-            use_dualstack_endpoint=False,
-            use_fips_endpoint=False,
-            # boto3's max_attempts counts retries only; this setting includes the first attempt.
-            retries={"total_max_attempts": self.max_attempts, "mode": "standard"},
-            max_pool_connections=POOL_CONNECTIONS,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        if self.anonymous:
-            config = config.merge(Config(signature_version=UNSIGNED))
-        return self.session().client("s3", endpoint_url=self.endpoint, verify=self.verify_tls, config=config)
+        """A boto3 S3 client, thread-safe. Raises as :meth:`session`."""
+        from lakehouse_assets.archive.boto3_clients import client_of  # noqa: PLC0415 - see the module's docstring
+
+        return client_of(self)
 
     def object_store(self, *, timeout: timedelta | None = None) -> S3Store:
         """An obstore store of the same identity, path-style, with ``max_attempts`` attempts per request."""
@@ -256,7 +202,9 @@ class Bucket:
         if self.anonymous:
             return S3Store(self.name, **options)
         if self.credentials is None:
-            provider: Any = Boto3CredentialProvider(self.session(), ttl=CREDENTIALS_TTL)
+            from lakehouse_assets.archive.boto3_clients import provider_of  # noqa: PLC0415 - see the module's docstring
+
+            provider: Any = provider_of(self)
         else:
             # Not as options: obstore would add a session token of the environment to keys without one.
             provider = self.credentials.obstore_credential

@@ -16,7 +16,6 @@ import polars as pl
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.errors import StoreFault
 from lakehouse_assets.archive.list_page import PAGE, Page
-from lakehouse_assets.archive.list_requests import ListRequests
 
 BATCH = 8 * PAGE
 """Keys per frame: enough to outweigh Polars' fixed costs, few enough to hold many frames in memory."""
@@ -29,6 +28,9 @@ class KeyPages:
     """Lists one bucket; thread-safe. Every method raises StoreError. ``requests`` and ``keys`` are running totals."""
 
     def __init__(self, bucket: Bucket) -> None:
+        # Imported where a listing begins: botocore's signer and HTTP session take longer than many commands.
+        from lakehouse_assets.archive.list_requests import ListRequests  # noqa: PLC0415
+
         self.keys = 0
         self._requests = ListRequests(bucket)
         self._lock = threading.Lock()
