@@ -28,7 +28,6 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable as EventT
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as EventsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
-from dagster._grpc.client import DagsterGrpcClient
 from dagster._serdes import ConfigurableClassData
 
 __all__ = [
@@ -162,4 +161,6 @@ def instance_of(coordinator: RunCoordinator) -> dg.DagsterInstance:
 
 def is_code_server_serving(socket: Path) -> bool:
     """Whether the code server that listens on a Unix socket answers. The public API has no client for it."""
+    from dagster._grpc.client import DagsterGrpcClient  # noqa: PLC0415 - gRPC takes longer than most of this package
+
     return socket.exists() and DagsterGrpcClient(socket=str(socket)).health_check_query() == "SERVING"

@@ -1,7 +1,9 @@
 """Dagster resources: the configuration from which a run builds its engine.
 
-They take dagster-aws' ``S3Resource``, so that S3 is configured as in other deployments, and pass all its fields
-to all three clients (boto3, obstore, s5cmd). Only s5cmd's retries come from ``SyncResource.retries``.
+``S3Connection`` has the fields of dagster-aws' ``S3Resource``, so that S3 is configured as in other deployments, and an
+``S3Resource`` may be given in its place. All fields reach all three clients (boto3, obstore, s5cmd); only s5cmd's
+retries come from ``SyncResource.retries``. dagster-aws is not imported: a process would load boto3, fsspec, Dagster's
+daemon and its test utilities with it, a third of what the definitions take beyond Dagster.
 """
 
 from __future__ import annotations
@@ -9,10 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
 from lakehouse_assets.archive.bucket import Bucket
@@ -29,19 +30,50 @@ from lakehouse_assets.settings import (
     SyncSettings,
     read_group,
 )
-from lakehouse_assets.sync.engine import Engine
+
+if TYPE_CHECKING:
+    from lakehouse_assets.sync.engine import Engine
 
 
-class LakeResource(dg.ConfigurableResource[Any]):
+class S3Connection(dg.ConfigurableResource[Any]):
+    """How to reach an S3 store, with the fields of dagster-aws' ``S3Resource``."""
+
+    use_unsigned_session: bool = Field(default=False, description="Send unsigned requests.")
+    region_name: str | None = Field(default=None, description="Region for which requests are signed.")
+    endpoint_url: str | None = Field(default=None, description="Endpoint of the store; unset for AWS.")
+    max_attempts: int = Field(default=5, description="Attempts per request, including the first.")
+    profile_name: str | None = Field(default=None, description="Profile in the AWS configuration files.")
+    use_ssl: bool = Field(default=True, description="Use TLS.")
+    verify: bool | None = Field(default=None, description="Verify the endpoint's TLS certificate; unset: verify.")
+    aws_access_key_id: str | None = Field(default=None, description="Access key.")
+    aws_secret_access_key: str | None = Field(default=None, description="Secret key.")
+    aws_session_token: str | None = Field(default=None, description="Session token of temporary credentials.")
+
+
+class _StoreResource(dg.ConfigurableResource[Any]):
+    """A resource that reaches a store by an ``S3Connection``; dagster-aws' ``S3Resource`` is taken as one."""
+
+    # Not in the repr, which would show the secret key.
+    s3: S3Connection = Field(repr=False, description="Connection to the store, with the identity that uses it.")
+    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields | {"s3": _connection(fields.get("s3"))})
+
+
+def _connection(given: Any) -> Any:
+    """As an S3Connection, if it has the fields of one; anything else is left to validation."""
+    names = S3Connection.model_fields
+    if isinstance(given, S3Connection) or not all(hasattr(given, name) for name in names):
+        return given
+    return S3Connection(**{name: getattr(given, name) for name in names})
+
+
+class LakeResource(_StoreResource):
     """The lake's bucket, accessed with the sync identity."""
 
-    # Not in the repr: S3Resource shows its secret key there.
-    s3: S3Resource = Field(
-        repr=False, description="Connection to the lake's bucket, with the credentials of the sync identity."
-    )
     bucket: str = Field(description="Bucket of the lake.")
     prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
-    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def lake(self) -> Lake:
         return Lake(bucket_of(self.s3, self.bucket, allow_http=self.allow_http), self.prefix)
@@ -65,11 +97,8 @@ class MaintenanceResource(LakeResource):
         return super().lake()
 
 
-class SourceResource(dg.ConfigurableResource[Any]):
+class SourceResource(_StoreResource):
     """The exchanges' public buckets, read anonymously."""
-
-    s3: S3Resource = Field(repr=False, description="Connection to the exchanges' buckets; requests are unsigned.")
-    allow_http: bool = Field(default=False, description="Allow plain HTTP to an endpoint beyond loopback.")
 
     def bucket(self, exchange: Exchange) -> Bucket:
         return _access(self.s3, allow_http=self.allow_http).source(exchange)
@@ -88,6 +117,9 @@ class SyncResource(dg.ConfigurableResource[Any]):
 
     def engine(self, source: Bucket, lake: Lake) -> Engine:
         """Build the engine; fields that are unset come from the environment."""
+        # Imported where an archive run begins its work: definitions and other runs need no engine.
+        from lakehouse_assets.sync.engine import Engine  # noqa: PLC0415
+
         given = {name: value for name, value in self.model_dump().items() if value is not None}
         options = read_group(SyncSettings, **given).options(
             read_group(LakeSettings).headers, read_group(SpendingSettings).prices
@@ -95,12 +127,12 @@ class SyncResource(dg.ConfigurableResource[Any]):
         return Engine(source, lake, options)
 
 
-def bucket_of(s3: S3Resource, name: str, *, allow_http: bool) -> Bucket:
+def bucket_of(s3: S3Connection, name: str, *, allow_http: bool) -> Bucket:
     """The bucket of this name, reached as ``s3`` is configured."""
     return _access(s3, allow_http=allow_http).bucket(name)
 
 
-def _access(s3: S3Resource, *, allow_http: bool) -> BucketAccess:
+def _access(s3: S3Connection, *, allow_http: bool) -> BucketAccess:
     return BucketAccess(
         endpoint_url=s3.endpoint_url,
         region=s3.region_name,
@@ -132,7 +164,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any
             settings,
         ),
         "source": SourceResource(
-            s3=S3Resource(
+            s3=S3Connection(
                 use_unsigned_session=True,
                 endpoint_url=_variable(source, "endpoint_url"),
                 region_name=_variable(source, "region"),
@@ -151,7 +183,7 @@ def _of_lake(
     """The lake's bucket with the credentials of one identity."""
     lake = LakeSettings
     return resource(
-        s3=S3Resource(
+        s3=S3Connection(
             endpoint_url=_variable(lake, "endpoint_url"),
             region_name=_variable(lake, "region"),
             aws_access_key_id=_variable(identity, "access_key_id"),

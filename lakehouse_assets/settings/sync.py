@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -12,9 +12,11 @@ from lakehouse_assets.errors import InputError
 from lakehouse_assets.lake.withdrawal import WithdrawalLimits
 from lakehouse_assets.settings.base import config
 from lakehouse_assets.sync.cost import Prices
-from lakehouse_assets.sync.engine import EngineOptions
 from lakehouse_assets.sync.movers.base import ObjectHeaders, TransferOptions
 from lakehouse_assets.units import GIB
+
+if TYPE_CHECKING:
+    from lakehouse_assets.sync.engine import EngineOptions
 
 
 class SyncSettings(BaseSettings):
@@ -73,6 +75,9 @@ class SyncSettings(BaseSettings):
 
     def options(self, headers: ObjectHeaders | None = None, prices: Prices | None = None) -> EngineOptions:
         """Engine options; the lake's objects are written with ``headers``."""
+        # Imported where an engine is configured: settings alone need neither the engine nor its movers.
+        from lakehouse_assets.sync.engine import EngineOptions  # noqa: PLC0415
+
         if self.scratch_dir is not None and not self.scratch_dir.is_dir():
             raise InputError(f"LAKEHOUSE_SYNC_SCRATCH_DIR {self.scratch_dir} is not a folder.")
         return EngineOptions(

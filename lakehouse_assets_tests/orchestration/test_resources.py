@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
+import dagster as dg
 import obstore
 import pytest
 from botocore import UNSIGNED
@@ -16,7 +17,13 @@ from obstore.exceptions import BaseError
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.exchanges import exchange_named
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource, bucket_of
+from lakehouse_assets.orchestration.resources import (
+    LakeResource,
+    S3Connection,
+    SourceResource,
+    SyncResource,
+    bucket_of,
+)
 from lakehouse_assets.sync.movers.s5cmd import S5cmd
 from lakehouse_assets_tests.orchestration.gateway import Gateway
 from lakehouse_assets_tests.world import World
@@ -162,6 +169,26 @@ def test_a_field_reaches_the_client(fields: dict[str, Any], read: Read, expected
 
 def test_every_field_of_s3resource_is_tested() -> None:
     assert {name for name, _, _ in FIELDS} | {"profile_name"} == set(S3Resource.model_fields)
+
+
+def test_a_connection_has_the_fields_and_defaults_of_s3resource() -> None:
+    ours, theirs = (
+        {name: (field.annotation, field.default) for name, field in kind.model_fields.items()}
+        for kind in (S3Connection, S3Resource)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("connection", [S3Connection, S3Resource])
+def test_a_run_reads_the_environment_whichever_connection_is_given(
+    connection: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = connection(aws_access_key_id=KEY, aws_secret_access_key=dg.EnvVar("SECRET_OF_THE_TEST"))
+    resource = LakeResource(s3=given, bucket="lake")
+    monkeypatch.setenv("SECRET_OF_THE_TEST", SECRET)
+    with dg.build_resources({"lake": resource}) as started:
+        made = started.lake.lake().bucket
+    assert (made.credentials.access_key_id, made.credentials.secret_access_key) == (KEY, SECRET)
 
 
 def test_a_profile_reaches_every_client(aws_profile: str) -> None:

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.period import Period
@@ -20,7 +19,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.dagster_internals import NO_COMPUTE_LOGS
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
+from lakehouse_assets.orchestration.resources import LakeResource, S3Connection, SourceResource, SyncResource
 
 
 @dataclass(slots=True)
@@ -139,7 +138,7 @@ def _resources(source: Bucket, lake: Bucket) -> dict[str, object]:
         raise TypeError("The demo's lake needs credentials.")
     return {
         "lake": LakeResource(
-            s3=S3Resource(
+            s3=S3Connection(
                 endpoint_url=lake.endpoint_url,
                 region_name=lake.effective_region,
                 aws_access_key_id=lake.credentials.access_key_id,
@@ -148,7 +147,7 @@ def _resources(source: Bucket, lake: Bucket) -> dict[str, object]:
             bucket=lake.name,
         ),
         "source": SourceResource(
-            s3=S3Resource(
+            s3=S3Connection(
                 endpoint_url=source.endpoint_url, region_name=source.effective_region, use_unsigned_session=True
             )
         ),

@@ -16,7 +16,6 @@ from lakehouse_assets.orchestration.tables.reporting import column_schema, repor
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import TablesSettings, read_group
 from lakehouse_assets.tables.table import TableEntry
-from lakehouse_assets.tables.write.build import TableBuilder
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
 
@@ -63,6 +62,9 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
     def table_asset(context: dg.AssetExecutionContext, config: TableConfig, lake: LakeResource, source: SourceResource):
         forget_planned_checks(context)
         with traced(context):
+            # Imported where a table run begins its work: definitions and other runs build no table.
+            from lakehouse_assets.tables.write.build import TableBuilder  # noqa: PLC0415
+
             target = lake.lake()
             builder = TableBuilder(
                 source.bucket(next(iter(entry.entries.values())).dataset.source),
