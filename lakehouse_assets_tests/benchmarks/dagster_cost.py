@@ -153,20 +153,8 @@ def _deployment(archive: Bench) -> Iterator[str]:
 
 
 def _environment(archive: Bench, home: Path) -> dict[str, str]:
-    lake = archive.new_lake
-    credentials = lake.bucket.credentials
-    if credentials is None:
-        raise RuntimeError("the benchmark's lake has no credentials")
-    return os.environ | {
-        "DAGSTER_HOME": str(home),
-        "LAKEHOUSE_MATRIX": str(home / "matrix.yaml"),
-        "LAKEHOUSE_LAKE_BUCKET": lake.bucket.name,
-        "LAKEHOUSE_LAKE_PREFIX": lake.prefix.strip("/"),
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": str(lake.bucket.endpoint_url),
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": credentials.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": credentials.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": str(archive.world.source.endpoint_url),
-    }
+    here = {"DAGSTER_HOME": str(home), "LAKEHOUSE_MATRIX": str(home / "matrix.yaml")}
+    return os.environ | here | archive.variables(archive.new_lake)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -59,6 +59,20 @@ class Bench:
         """An unused prefix of the lake."""
         return Lake(self.lake_store.lake(), uuid.uuid4().hex)
 
+    def variables(self, lake: Lake) -> dict[str, str]:
+        """The settings of a process that syncs from this archive into a lake."""
+        credentials = lake.bucket.credentials
+        if credentials is None:
+            raise RuntimeError("the benchmark's lake has no credentials")
+        return {
+            "LAKEHOUSE_LAKE_BUCKET": lake.bucket.name,
+            "LAKEHOUSE_LAKE_PREFIX": lake.prefix.strip("/"),
+            "LAKEHOUSE_LAKE_ENDPOINT_URL": str(lake.bucket.endpoint_url),
+            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": credentials.access_key_id,
+            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": credentials.secret_access_key,
+            "LAKEHOUSE_SOURCE_ENDPOINT_URL": str(self.world.source.endpoint_url),
+        }
+
     @property
     def folder(self) -> str:
         """The source folder that holds the dataset and nothing else."""
