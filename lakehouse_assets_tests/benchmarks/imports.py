@@ -80,9 +80,8 @@ def run(repeat: int) -> list[Row]:
     rows = []
     for (case, way), value in used.items():
         floor = used.get((case, "dagster"))
-        rows.append(
-            Row(case, way, value, "s", ratio=value / floor if floor else None, note=_spread(samples, case, way))
-        )
+        note = _spread(samples[str((case, way))])
+        rows.append(Row(case, way, value, ratio=value / floor if floor else None, note=note))
     return rows
 
 
