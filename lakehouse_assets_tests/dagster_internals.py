@@ -6,8 +6,10 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
@@ -21,11 +23,13 @@ from dagster._grpc.types import ExecuteRunArgs
 from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTable, SqlEventLogStorage
 
 __all__ = [
+    "CachingStaleStatusResolver",
     "ExecuteRunArgs",
     "InstanceRef",
     "InstigatorState",
     "InstigatorStatus",
     "JobPythonOrigin",
+    "LoadingContextForTest",
     "ModuleCodePointer",
     "PartitionKeyFilter",
     "RegisteredCodeLocationOrigin",

@@ -12,6 +12,15 @@ from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.execution.backfill import (
@@ -32,7 +41,10 @@ from dagster._serdes import ConfigurableClassData
 
 __all__ = [
     "ASSET_EVENTS",
+    "CODE_VERSION_TAG",
     "DAEMON_MODULE",
+    "DATA_VERSION_IS_USER_PROVIDED_TAG",
+    "DATA_VERSION_TAG",
     "NO_COMPUTE_LOGS",
     "AssetBackfill",
     "AssetGraph",
@@ -41,6 +53,7 @@ __all__ = [
     "ConfigurableClassData",
     "EventTagsTable",
     "EventsTable",
+    "InputVersion",
     "InstigatorTick",
     "InstigatorType",
     "PartitionBackfill",
@@ -50,6 +63,8 @@ __all__ = [
     "active_backfill_ids",
     "forget_partition_status",
     "forget_planned_checks",
+    "input_version_tags",
+    "input_versions",
     "instance_of",
     "is_code_server_serving",
     "last_check_evaluation",
@@ -117,6 +132,42 @@ def last_check_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -
         key, limit=1, status={CheckExecutionStatus.SUCCEEDED, CheckExecutionStatus.FAILED}
     )
     return records[0].evaluation if records else None
+
+
+# Provenance: what a materialization was made from
+
+
+class InputVersion(NamedTuple):
+    """An upstream asset as a run read it.
+
+    ``data_version`` is one digest of all partitions that the run reads, ``storage_id`` the asset's newest event then.
+    For partitions, Dagster compares by the event only: the versions before it with those after it.
+    """
+
+    data_version: str = DEFAULT_DATA_VERSION.value
+    storage_id: int | None = None
+
+
+def input_versions(context: dg.AssetExecutionContext, key: dg.AssetKey) -> dict[dg.AssetKey, InputVersion]:
+    """The assets upstream of ``key``, as they were when the step started. Reads nothing: Dagster has done so by then.
+
+    Dagster records them only for materializations that it makes itself; it has no public method for others.
+    """
+    step = context.get_step_execution_context()
+    versions = {}
+    for dep in step.job_def.asset_layer.get(key).parent_keys:
+        info = step.maybe_fetch_and_get_input_asset_version_info(dep)
+        if info is None:
+            versions[dep] = InputVersion()
+        else:
+            versions[dep] = InputVersion((info.data_version or DEFAULT_DATA_VERSION).value, info.storage_id)
+    return versions
+
+
+def input_version_tags(key: dg.AssetKey, version: InputVersion) -> dict[str, str]:
+    """The tags of a materialization that name one of its inputs."""
+    pointer = NULL_EVENT_POINTER if version.storage_id is None else str(version.storage_id)
+    return {get_input_data_version_tag(key): version.data_version, get_input_event_pointer_tag(key): pointer}
 
 
 # Backfills, which have no public type

@@ -96,7 +96,7 @@ def digest_of(table: Table, objects: pl.DataFrame) -> str:
             .alias("sidecar_etag"),
         )
     )
-    return content + _schema_digest(table)
+    return content + schema_digest(table)
 
 
 def archives_digest(content: str) -> str:
@@ -109,12 +109,12 @@ def outdated_periods(lineage: PeriodRecords, table: Table) -> tuple[str, ...]:
     if table.schema.revision == 1:
         return ()
     contents = lineage.read(columns=("period", "content"))
-    is_current = pl.col("content").str.ends_with(_schema_digest(table))
+    is_current = pl.col("content").str.ends_with(schema_digest(table))
     return tuple(contents.filter(~is_current)["period"].unique().sort())
 
 
-def _schema_digest(table: Table) -> str:
-    """The digest of the table's columns and of the schema's revision."""
+def schema_digest(table: Table) -> str:
+    """Eight hex digits of the table's columns and of the schema's revision: the table's code version."""
     columns = "\n".join(f"{name} {dtype}" for name, dtype in stored_schema(table).items())
     if table.schema.revision > 1:
         columns += f"\nrevision {table.schema.revision}"

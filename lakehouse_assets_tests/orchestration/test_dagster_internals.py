@@ -120,6 +120,32 @@ def test_the_last_evaluation_of_a_check_is_returned(instance: dg.DagsterInstance
     assert internals.last_check_evaluation(instance, CHECK) == evaluation
 
 
+def test_the_inputs_of_a_run_are_those_of_its_start(instance: dg.DagsterInstance) -> None:
+    other, logged = dg.AssetKey("never_observed"), dg.AssetKey("logged")
+    found: dict[dg.AssetKey, internals.InputVersion] = {}
+
+    @dg.asset(key=logged, deps=[KEY, other], partitions_def=DAYS)
+    def downstream(context: dg.AssetExecutionContext) -> None:
+        found.update(internals.input_versions(context, logged))
+
+    def latest(key: dg.AssetKey) -> dg.EventLogEntry | None:
+        return instance.get_latest_materialization_event(key)
+
+    for day in ("2024-03-01", "2024-03-02"):
+        _run(instance, day)
+    [record] = instance.get_asset_records([KEY])
+    assert dg.materialize([archive, downstream], selection=[logged], instance=instance, partition_key="2024-03-01")
+    assert found[other] == internals.InputVersion() == internals.InputVersion("INITIAL", None)
+    assert found[KEY].storage_id == record.asset_entry.last_materialization_storage_id
+    # Dagster's own materialization has the same tags.
+    tags = latest(logged).asset_materialization.tags
+    ours = internals.input_version_tags(KEY, found[KEY]) | internals.input_version_tags(other, found[other])
+    assert ours.items() <= tags.items()
+    assert {tag for tag in tags if "input" in tag} == set(ours)
+    assert {internals.CODE_VERSION_TAG, internals.DATA_VERSION_TAG} <= set(tags)
+    assert internals.DATA_VERSION_IS_USER_PROVIDED_TAG not in tags
+
+
 # Dagster's own factory of backfills calls the deprecated function.
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
 def test_a_running_backfill_of_assets_is_described(instance: dg.DagsterInstance, graph: internals.AssetGraph) -> None:

@@ -14,8 +14,8 @@ from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
 from lakehouse_assets.orchestration.archives.complete_check import NAMED, log_complete_check, verdict
 from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
-from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
+from lakehouse_assets.orchestration.provenance import materialization_tags
 from lakehouse_assets.orchestration.telemetry import Context
 
 STATE = "state"
@@ -76,18 +76,8 @@ def _event(
             description=verdict(dataset, period),
             metadata=metadata | {STATE: dg.MetadataValue.text(period.state.value)},
         )
-    tags = {
-        "dagster/data_version": period.digest,
-        "dagster/data_version_is_user_provided": "true",
-        "dagster/code_version": code_version,
-        **backfill_tags(context.run),
-    }
+    tags = materialization_tags(context, inputs={}, code_version=code_version, data_version=period.digest)
     return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
-
-
-def backfill_tags(run: dg.DagsterRun) -> dict[str, str]:
-    """The tag with which Dagster counts a materialization towards the run's backfill."""
-    return {BACKFILL_TAG: run.tags[BACKFILL_TAG]} if BACKFILL_TAG in run.tags else {}
 
 
 def _complaint(dataset: Dataset, period: PeriodReport) -> str:

@@ -13,11 +13,12 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry, Verify
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.orchestration.check_names import CHECKSUMS
-from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
+from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks, input_versions
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.provenance import materialization_tags
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.sync.integrity.verify import Complaint, Verification, Verifier
@@ -103,6 +104,7 @@ def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
 def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Dataset, verification: Verification) -> None:
     """Log a line per period, and a materialization per period with objects in the lake."""
     total = sum(sum(counts.values()) for counts in verification.states.values())
+    tags = materialization_tags(context, inputs=input_versions(context, key))
     for period, counts in sorted(verification.states.items()):
         objects = sum(counts.values())
         line = f"{dataset} {period}: {objects} objects, {_counted(counts) or 'none in the lake'}"
@@ -119,7 +121,7 @@ def _report(context: dg.AssetExecutionContext, key: dg.AssetKey, dataset: Datase
         }
         if mismatches:
             metadata["mismatches"] = dg.MetadataValue.md(_mismatches(mismatches))
-        context.log_event(dg.AssetMaterialization(asset_key=key, partition=period, metadata=metadata))
+        context.log_event(dg.AssetMaterialization(asset_key=key, partition=period, metadata=metadata, tags=tags))
     if verification.unread:
         first = verification.unread[0]
         raise dg.Failure(

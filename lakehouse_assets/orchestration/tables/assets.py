@@ -15,6 +15,7 @@ from lakehouse_assets.orchestration.resources import LakeResource, SourceResourc
 from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import TablesSettings, read_group
+from lakehouse_assets.tables.lineage import schema_digest
 from lakehouse_assets.tables.table import TableEntry
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
@@ -119,6 +120,7 @@ def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},
         owners=["team:market-data"],
+        code_version=schema_digest(table),
         description=(
             f"{table.schema.description} Delta table of {sources}, one row per row of the archives.{fills} "
             f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced completely when its archives "

@@ -11,12 +11,12 @@ import polars as pl
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.archives.complete_check import NAMED
 from lakehouse_assets.orchestration.archives.expected_check import evaluate_rows, expected_result
-from lakehouse_assets.orchestration.archives.reporting import backfill_tags
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
-from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
+from lakehouse_assets.orchestration.dagster_internals import forget_partition_status, input_versions
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
-from lakehouse_assets.tables.lineage import ObjectUsage
+from lakehouse_assets.orchestration.provenance import materialization_tags
+from lakehouse_assets.tables.lineage import ObjectUsage, schema_digest
 from lakehouse_assets.tables.quality.rows import Level, summarize
 from lakehouse_assets.tables.report import BuildReport, BuildState, PeriodBuild, Problem
 from lakehouse_assets.tables.table import Table, TableEntry
@@ -32,6 +32,7 @@ def report_build(
     Raises dg.Failure at the end, without retries, when periods were blocked or could not be read.
     """
     key = dg.AssetKey(entry.table.asset_key)
+    inputs = input_versions(context, key)
     for period in report.periods:
         context.log.info(_line(entry.table, period))
         if period.is_complete:
@@ -40,11 +41,12 @@ def report_build(
                     asset_key=key,
                     partition=period.period,
                     metadata=_metadata(entry, lake, report, period),
-                    tags={
-                        "dagster/data_version": period.content or "",
-                        "dagster/data_version_is_user_provided": "true",
-                        **backfill_tags(context.run),
-                    },
+                    tags=materialization_tags(
+                        context,
+                        inputs=inputs,
+                        code_version=schema_digest(entry.table),
+                        data_version=period.content or "",
+                    ),
                 )
             )
     if report.total(BuildState.EMPTY):
