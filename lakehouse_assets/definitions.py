@@ -5,6 +5,7 @@ import dagster as dg
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.ops import build_jobs
+from lakehouse_assets.orchestration.archives.source import build_source_assets
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
@@ -32,7 +33,8 @@ def defs() -> dg.Definitions:
     is_running = settings.sensors.running
     sensor_status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
-        assets=[
+        assets=build_source_assets()
+        + [
             asset
             for entry in matrix.entries
             for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))

@@ -15,9 +15,11 @@ import pytest
 from dagster_shared.serdes import serialize_value
 from pydantic import SecretStr
 
+from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import load_matrix
 from lakehouse_assets.definitions import defs
 from lakehouse_assets.errors import InputError
+from lakehouse_assets.orchestration.archives.source import SOURCE, source_key
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import (
     DiscoverySettings,
@@ -118,6 +120,21 @@ def test_the_packaged_matrix_defines_these_assets() -> None:
 
 def test_there_is_one_archive_asset_per_entry_of_the_matrix() -> None:
     assert set(archive_nodes(load())) == {entry.dataset.name for entry in load_matrix().entries}
+
+
+def test_every_exchange_has_one_source_upstream_of_its_archives_and_of_its_catalog() -> None:
+    graph = load().resolve_asset_graph()
+    sources = {source_key(name) for name in EXCHANGES}
+    assert {key for key in graph.get_all_asset_keys() if graph.get(key).is_external} == sources
+    for name, node in archive_nodes(load()).items():
+        assert node.parent_keys == {source_key("binance")}, name
+    for name in EXCHANGES:
+        assert graph.get(dg.AssetKey(["catalog", name])).parent_keys == {source_key(name)}
+
+
+def test_no_dataset_has_the_name_of_a_source() -> None:
+    markets = {publication.market for exchange in EXCHANGES.values() for publication in exchange.publications}
+    assert SOURCE not in markets
 
 
 def test_no_check_of_an_archive_is_partitioned() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.archives.source import build_source_assets, source_key
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.tables.assets import build_table_asset
@@ -35,7 +36,7 @@ class Lineage:
 
     def assets(self, daily: DatasetEntry | None = None) -> list[Any]:
         archives = [build_archive_asset(entry, "s3://lake") for entry in (daily or self.daily, self.monthly)]
-        return [*archives, self.verified, self.table]
+        return [*build_source_assets(), *archives, self.verified, self.table]
 
     def sync(self, first: str, last: str | None = None) -> None:
         [entry] = [one for one in self.tabled.entries if len(str(one.first_period)) == len(first)]
@@ -143,6 +144,18 @@ def test_a_changed_schema_shows_as_a_new_code_version_of_the_table(
     monkeypatch.setattr("lakehouse_assets.orchestration.tables.assets.schema_digest", lambda table: "another")
     lineage.table = build_table_asset(lineage.tabled.entry, "s3://lake")
     assert lineage.causes(lineage.table.key, ONE) == ["has a new code version"]
+
+
+def test_observations_of_the_exchange_s_bucket_make_nothing_stale(lineage: Lineage) -> None:
+    instance, source = lineage.runner.instance, source_key("binance")
+    lineage.tabled.publish(["BTC"], [ONE])
+    lineage.sync(ONE)
+    lineage.build_all(ONE, ONE)
+    for number in range(2):
+        instance.report_runless_asset_event(dg.AssetObservation(source, metadata={"datasets": number}))
+        for key in (lineage.archive, lineage.table.key, lineage.verified.key):
+            assert lineage.causes(key, ONE) == FRESH
+        lineage.sync(ONE)
 
 
 def test_inputs_are_looked_up_once_per_run_however_many_partitions_it_has(

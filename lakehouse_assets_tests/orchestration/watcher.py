@@ -12,6 +12,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
+from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, RANGE_TAGS, RUN_KEY_TAG
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
@@ -53,6 +54,8 @@ class Watcher:
         self.cursor: str | None = None
         self.reason: str | None = None
         self.events: list[Any] = []
+        self.observed: list[dg.AssetObservation] = []
+        """Of the exchange's source."""
         self.lake: LakeResource = resources_of(world)["lake"]
         self.source = SourceResource(s3=S3Resource(endpoint_url=gateway.endpoint_url, use_unsigned_session=True))
         self.settings: dict[str, Any] = {}
@@ -66,7 +69,8 @@ class Watcher:
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
         assert len(self.cursor) < 100_000
-        self.events += result.asset_events
+        for event in result.asset_events:
+            (self.observed if event.asset_key == source_key(self.world.exchange.name) else self.events).append(event)
         self.reason = result.skip_reason.skip_message if result.skip_reason else None
         return list(result.run_requests)
 

@@ -16,6 +16,7 @@ from lakehouse_assets.orchestration.archives.expected_check import (
 )
 from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated_evaluation
 from lakehouse_assets.orchestration.archives.reporting import report_sync
+from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.partitions import build_partitions
@@ -133,6 +134,7 @@ def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: st
     lake_uri = f"{lake_url}/{dataset.lake_prefix}"
     return dg.AssetSpec(
         dg.AssetKey(dataset.asset_key),
+        deps=[source_key(dataset.exchange)],
         partitions_def=partitions,
         group_name=dataset.group,
         kinds={"s3", "s5cmd"},

@@ -13,7 +13,8 @@ from lakehouse_assets.errors import printable
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
 from lakehouse_assets.orchestration.archives.complete_check import NAMED, log_complete_check, verdict
-from lakehouse_assets.orchestration.dagster_internals import forget_partition_status
+from lakehouse_assets.orchestration.archives.source import source_key
+from lakehouse_assets.orchestration.dagster_internals import InputVersion, forget_partition_status
 from lakehouse_assets.orchestration.metadata import left_out_metadata, period_metadata
 from lakehouse_assets.orchestration.provenance import materialization_tags
 from lakehouse_assets.orchestration.telemetry import Context
@@ -76,7 +77,9 @@ def _event(
             description=verdict(dataset, period),
             metadata=metadata | {STATE: dg.MetadataValue.text(period.state.value)},
         )
-    tags = materialization_tags(context, inputs={}, code_version=code_version, data_version=period.digest)
+    # The source has no data version: what it had of this period is the partition's own.
+    inputs = {source_key(dataset.exchange): InputVersion()}
+    tags = materialization_tags(context, inputs=inputs, code_version=code_version, data_version=period.digest)
     return dg.AssetMaterialization(asset_key=key, partition=period.period, metadata=metadata, tags=tags)
 
 

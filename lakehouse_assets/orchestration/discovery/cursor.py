@@ -115,12 +115,16 @@ class PartialListing(_Model):
 
 
 class DiscoveryCursor(_Model):
-    """State of one exchange's sensor. ``next_dataset``: where the next tick begins."""
+    """State of one exchange's sensor.
+
+    ``next_dataset``: where the next tick begins. ``observed``: day and digest of the last observation of the source.
+    """
 
     ticked: SavedSeconds = 0
     next_dataset: str | None = None
     partial_listing: PartialListing | None = Field(default=None, alias="survey")
     datasets: dict[str, DatasetState] = {}
+    observed: str = ""
 
     @classmethod
     def read(cls, text: str | None, now: float | None = None) -> Self:

@@ -11,6 +11,7 @@ from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.observability.telemetry.metrics import TICK_SECONDS, timed
 from lakehouse_assets.observability.telemetry.setup import start_telemetry
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
+from lakehouse_assets.orchestration.discovery.source_observation import source_observations
 from lakehouse_assets.orchestration.discovery.tick import DiscoveryTick
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.settings import DiscoverySettings, SpendingSettings, read_group
@@ -75,11 +76,12 @@ def _build_sensor(
         start_telemetry()
         with timed(TICK_SECONDS, exchange=exchange_name):
             outcome = tick.run()
+        events = [*outcome.events, *source_observations(entries, tick.cursor, at)]
         return dg.SensorResult(
             run_requests=outcome.requests,
             skip_reason=None if outcome.requests else outcome.reason,
             cursor=tick.cursor.write(),
-            asset_events=outcome.events,
+            asset_events=events,
         )
 
     return discovery_sensor

@@ -14,6 +14,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.exchanges.grammar import Exchange
 from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
+from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -71,6 +72,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
 
     @dg.asset(
         key=key,
+        deps=[source_key(exchange.name)],
         group_name=CATALOG,
         kinds={"s3"},
         owners=["team:market-data"],
@@ -101,6 +103,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
         write_catalog(into, now, accept_withdrawals=config.accept_withdrawals)
         changes = changes_between(before, now) if before else None
         wanted = against_matrix(now, matrix)
+        context.log_event(dg.AssetObservation(source_key(exchange.name), metadata=_totals(now)))
         return dg.MaterializeResult(
             metadata=_metadata(now, changes, wanted), check_results=[_check(key, before, changes, wanted)]
         )
@@ -139,18 +142,25 @@ class _ProgressLog:
             self._log.info(f"{progress.requests} requests, {progress.keys} keys so far.")
 
 
-def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+def _totals(now: Catalog) -> dict[str, dg.MetadataValue]:
+    """What the bucket holds, in numbers; the source is observed with them, too."""
     datasets = now.datasets()
-    unknown = now.unrecognized.filter(~pl.col("known"))
     return {
         "depth": dg.MetadataValue.text(now.depth.value),
         "datasets": dg.MetadataValue.int(datasets.height),
         "symbols": dg.MetadataValue.int(now.spans.select("market", "symbol").n_unique()),
         "objects": dg.MetadataValue.int(int(datasets["objects"].sum())),
         "bytes": dg.MetadataValue.int(int(datasets["bytes"].sum())),
+    }
+
+
+def _metadata(now: Catalog, changes: pl.DataFrame | None, wanted: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+    unknown = now.unrecognized.filter(~pl.col("known"))
+    return {
+        **_totals(now),
         "requests": dg.MetadataValue.int(now.requests),
         "seconds": dg.MetadataValue.float(round(now.seconds, 3)),
-        "published": dg.MetadataValue.md(_datasets_table(datasets)),
+        "published": dg.MetadataValue.md(_datasets_table(now.datasets())),
         "strays": dg.MetadataValue.md(_unrecognized_table(unknown)),
         "changes": dg.MetadataValue.md("The first catalog." if changes is None else _changes_table(changes)),
         "against_matrix": dg.MetadataValue.md(_changes_table(wanted)),

@@ -10,6 +10,7 @@ import pytest
 
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
+from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.orchestration.watcher import MORNING, Watcher, resources_of
 from lakehouse_assets_tests.world import KLINES, World
@@ -122,7 +123,8 @@ def test_dagster_stores_what_the_sensor_records_and_a_run_repeats_it(
     definitions = dg.Definitions([asset], sensors=[sensor], resources=resources_of(world))
     with watcher.context(definitions=definitions, instance_ref=watcher.instance.get_ref()) as context:
         data = definitions.resolve_sensor_def("binance_discovery").evaluate_tick(context)
-    [event] = data.asset_events
+    event, observed = data.asset_events
+    assert observed.asset_key == source_key("binance")
     runner.instance.report_runless_asset_event(event)  # as the daemon does
     assert latest(runner, key).evaluation.description == event.description
 

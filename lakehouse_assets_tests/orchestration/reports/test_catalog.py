@@ -13,6 +13,7 @@ from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import ArchiveMatrix, DatasetEntry
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.catalog_store import read_catalog, universe
+from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.reports.catalog import build_catalog_assets, build_catalog_schedules
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
@@ -35,6 +36,7 @@ def matrix(*names: str) -> ArchiveMatrix:
 def take(runner: Runner, wanted: ArchiveMatrix, *, depth: str = "exact", exchange: str = "binance") -> Any:
     """Materialize the catalog of an exchange; returns its metadata by name, and its check."""
     [asset] = [built for built in build_catalog_assets(wanted) if built.key == dg.AssetKey(["catalog", exchange])]
+    assert asset.asset_deps[asset.key] == {source_key(exchange)}
     result = dg.materialize(
         [asset],
         instance=runner.instance,
@@ -63,6 +65,9 @@ def test_a_catalog_is_stored_and_shown_with_the_changes_since_the_last_one(runne
         "datasets", "symbols", "objects", "bytes", "requests", "seconds"
     }  # fmt: skip
     assert check.passed
+    [observed] = runner.instance.fetch_observations(source_key("binance"), limit=1).records
+    facts = {name: value.value for name, value in observed.asset_observation.metadata.items()}
+    assert facts == {name: metadata[name] for name in ("depth", "datasets", "symbols", "objects", "bytes")}
     kept = read_catalog(world.lake, "binance")
     assert kept is not None
     assert {world.symbol("AUSDT"), world.symbol("BUSDT")} <= set(kept.spans["symbol"])
