@@ -6,7 +6,9 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.automation_tick_evaluation_context import build_run_requests_with_backfill_policies
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
@@ -23,6 +25,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTable, SqlEventLogStorage
 
 __all__ = [
+    "AssetKeyPartitionKey",
     "CachingStaleStatusResolver",
     "ExecuteRunArgs",
     "InstanceRef",
@@ -39,6 +42,7 @@ __all__ = [
     "RepositorySnap",
     "SensorInstigatorData",
     "TickData",
+    "build_run_requests_with_backfill_policies",
     "check_rows",
     "create_run_for_test",
     "dagster_instance_config",

@@ -89,7 +89,7 @@ def _spec(entry: DatasetEntry, key: dg.AssetKey) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
         deps=[dg.AssetKey(dataset.asset_key)],
-        partitions_def=build_partitions(entry),
+        partitions_def=build_partitions(entry, key),
         group_name=dataset.group,
         kinds={"s3"},
         owners=["team:market-data"],

@@ -71,8 +71,9 @@ def _verification_follower(entry: DatasetEntry) -> Follower:
     def compare(lake: Lake, files: FilesByMonth) -> Comparison:
         return VerificationComparison(lake, entry.dataset, files, sampled=entry.verify is Verify.SAMPLED)
 
-    target = Target(tuple(verification_key(entry).path), entry.dataset.cadence, verifications_per_run(entry))
-    return Follower(target, build_partitions(entry), compare)
+    key = verification_key(entry)
+    target = Target(tuple(key.path), entry.dataset.cadence, verifications_per_run(entry))
+    return Follower(target, build_partitions(entry, key), compare)
 
 
 def _build_sensor(

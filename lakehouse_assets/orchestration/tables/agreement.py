@@ -6,7 +6,7 @@ from lakehouse_assets.archive.period import Cadence, month_of
 from lakehouse_assets.orchestration.check_names import AGREES
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table as markdown_table
-from lakehouse_assets.orchestration.partitions import CRON
+from lakehouse_assets.orchestration.partitions import partitions_of
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.assets import build_table_partitions
 from lakehouse_assets.tables.quality.agreement import Agreement, can_be_compared, compare_month
@@ -31,11 +31,8 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
     @dg.asset(
         key=dg.AssetKey(path),
         deps=[dg.AssetDep(dg.AssetKey(table.asset_key), partition_mapping=dg.TimeWindowPartitionMapping())],
-        partitions_def=dg.TimeWindowPartitionsDefinition(
-            start=month_of(first),
-            cron_schedule=CRON[Cadence.MONTHLY],
-            fmt=Cadence.MONTHLY.key_format,
-            timezone=partitions.timezone,
+        partitions_def=partitions_of(
+            dg.AssetKey(path), Cadence.MONTHLY, first=month_of(first), end=None, timezone=partitions.timezone
         ),
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},

@@ -10,7 +10,7 @@ from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTIT
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
-from lakehouse_assets.orchestration.partitions import CRON
+from lakehouse_assets.orchestration.partitions import partitions_of
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
@@ -99,11 +99,11 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
     lasts = [archive.last_period for archive in entry.entries.values()]
     ends = [None if last is None else last.end for last in lasts]
     end = None if None in ends else max(end for end in ends if end is not None)
-    return dg.TimeWindowPartitionsDefinition(
-        start=str(min(firsts)),
-        end=None if end is None else str(Period.containing(cadence, end)),
-        cron_schedule=CRON[cadence],
-        fmt=cadence.key_format,
+    return partitions_of(
+        dg.AssetKey(entry.table.asset_key),
+        cadence,
+        first=str(min(firsts)),
+        end=None if end is None else Period.containing(cadence, end).start,
         timezone=timezone,
     )
 
