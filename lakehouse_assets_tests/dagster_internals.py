@@ -13,13 +13,21 @@ from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData
+from dagster._core.storage.dagster_run import DagsterRun, RunOpConcurrency
 from dagster._core.storage.event_log.base import PartitionKeyFilter
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
 
 from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTable, SqlEventLogStorage
@@ -27,7 +35,9 @@ from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTabl
 __all__ = [
     "AssetKeyPartitionKey",
     "CachingStaleStatusResolver",
+    "DagsterRun",
     "ExecuteRunArgs",
+    "GrpcServerCodeLocationOrigin",
     "InstanceRef",
     "InstigatorState",
     "InstigatorStatus",
@@ -35,11 +45,14 @@ __all__ = [
     "LoadingContextForTest",
     "ModuleCodePointer",
     "PartitionKeyFilter",
+    "QueuedRunCoordinatorDaemon",
     "RegisteredCodeLocationOrigin",
     "RemoteInstigatorOrigin",
+    "RemoteJobOrigin",
     "RemoteRepositoryOrigin",
     "RepositoryPythonOrigin",
     "RepositorySnap",
+    "RunOpConcurrency",
     "SensorInstigatorData",
     "TickData",
     "build_run_requests_with_backfill_policies",
