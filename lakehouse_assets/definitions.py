@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sen
 from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
 from lakehouse_assets.orchestration.incidents.sensor import build_incident_report, build_incident_sensor
 from lakehouse_assets.orchestration.instance.retention import build_retention_schedule
+from lakehouse_assets.orchestration.pools import Pools
 from lakehouse_assets.orchestration.reports.catalog import build_catalog_assets, build_catalog_schedules
 from lakehouse_assets.orchestration.reports.coverage import build_coverage_report, build_coverage_schedule
 from lakehouse_assets.orchestration.reports.efficiency import build_efficiency_report, build_efficiency_schedule
@@ -30,6 +31,7 @@ def defs() -> dg.Definitions:
     matrix = load_matrix(settings.matrix)
     tables = tables_of(matrix.entries)
     lake_url = settings.lake.url
+    pools = Pools(settings.lake.label)
     is_running = settings.sensors.running
     sensor_status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
@@ -37,13 +39,13 @@ def defs() -> dg.Definitions:
         + [
             asset
             for entry in matrix.entries
-            for asset in (build_archive_asset(entry, lake_url), build_verification_asset(entry))
+            for asset in (build_archive_asset(entry, lake_url, pools), build_verification_asset(entry, pools))
         ]
-        + [build_table_asset(table, lake_url) for table in tables]
-        + build_agreement_assets(tables)
+        + [build_table_asset(table, lake_url, pools) for table in tables]
+        + build_agreement_assets(tables, pools)
         + [build_efficiency_report(), build_incident_report(), build_outlook_report(matrix.entries)]
         + [build_coverage_report(matrix.entries)]
-        + [*build_catalog_assets(matrix), *build_maintenance_assets(tables)],
+        + [*build_catalog_assets(matrix, pools), *build_maintenance_assets(tables, pools)],
         jobs=build_jobs(),
         schedules=[
             build_efficiency_schedule(),

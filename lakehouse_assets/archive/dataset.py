@@ -1,6 +1,6 @@
 """Datasets and the names derived from them.
 
-A dataset is (exchange, market, data type, cadence). Its asset key, group and pool, its folders in the source and its
+A dataset is (exchange, market, data type, cadence). Its asset key and group, its folders in the source and its
 folders in the lake all follow from these four words, in this module only.
 """
 
@@ -62,11 +62,6 @@ class Dataset:
     def group(self) -> str:
         """Exchange and market, a nested group of the asset graph: ``binance/um``."""
         return f"{self.exchange}/{self.market}"
-
-    @property
-    def pool(self) -> str:
-        """One pool per exchange: runs that read one source share its request limit."""
-        return f"archive_{self.exchange}"
 
     # The source
 

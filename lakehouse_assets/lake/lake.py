@@ -19,10 +19,11 @@ from lakehouse_assets.loopback import LOOPBACK
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A bucket and a prefix in it; ``prefix`` is empty or ends with a slash."""
+    """A bucket and a prefix in it; ``prefix`` is empty or ends with a slash. ``name``: see :attr:`label`."""
 
     bucket: Bucket
     prefix: str = ""
+    name: str | None = None
 
     def __post_init__(self) -> None:
         prefix = validated(
@@ -39,8 +40,8 @@ class Lake:
 
     @property
     def label(self) -> str:
-        """Bucket and prefix, such as ``lake/mirror``: tells the lakes of one Dagster instance apart."""
-        return f"{self.bucket.name}/{self.prefix}".rstrip("/")
+        """The name, or bucket and prefix, such as ``lake/mirror``: tells the lakes of one Dagster instance apart."""
+        return label_of(self.bucket.name, self.prefix, self.name)
 
     def error(self, operation: str, place: str, cause: BaseException | StoreFault) -> StoreError:
         """The error of a request for ``place`` that the lake refused or failed."""
@@ -101,6 +102,11 @@ class Lake:
                 "LAKEHOUSE_LAKE_SESSION_TOKEN to it."
             )
         return options
+
+
+def label_of(bucket: str, prefix: str, name: str | None) -> str:
+    """The label of the lake in a bucket, see :attr:`Lake.label`."""
+    return name or f"{bucket}/{prefix}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

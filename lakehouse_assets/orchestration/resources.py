@@ -74,9 +74,12 @@ class LakeResource(_StoreResource):
 
     bucket: str = Field(description="Bucket of the lake.")
     prefix: str = Field(default="", description="Prefix in the bucket below which everything is written.")
+    name: str | None = Field(
+        default=None, description="Name of the lake in tags of runs; bucket and prefix when unset."
+    )
 
     def lake(self) -> Lake:
-        return Lake(bucket_of(self.s3, self.bucket, allow_http=self.allow_http), self.prefix)
+        return Lake(bucket_of(self.s3, self.bucket, allow_http=self.allow_http), self.prefix, self.name)
 
 
 class MaintenanceResource(LakeResource):
@@ -195,6 +198,7 @@ def _of_lake(
         ),
         bucket=dg.EnvVar(_name(lake, "bucket")),
         prefix=_variable(lake, "prefix") or "",
+        name=_variable(lake, "name"),
         allow_http=settings.lake.allow_http,
     )
 

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from lakehouse_assets.archive import request_values
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.lake.lake import Lake, label_of
 from lakehouse_assets.settings.base import (
     BucketName,
     Endpoint,
@@ -35,6 +35,11 @@ class LakeSettings(BaseSettings):
     bucket: BucketName | None = Field(default=None, description="Bucket of the lake.")
     prefix: Annotated[str, AfterValidator(request_values.prefix)] = Field(
         default="", description="Prefix in the bucket; everything is written below it."
+    )
+    name: Word | None = Field(
+        default=None,
+        description="Name of the lake in Dagster's tags and pools; bucket and prefix when unset. For two lakes that "
+        "have bucket and prefix in common, at two endpoints.",
     )
     endpoint_url: Endpoint | None = Field(default=None, description="S3 endpoint; unset for AWS.")
     region: Region | None = Field(default=None, description="Region of the bucket; us-east-1 when unset.")
@@ -74,6 +79,11 @@ class LakeSettings(BaseSettings):
         """The lake's URL for display; it shows the variable's name where no bucket is set."""
         return "/".join(filter(None, (f"s3://{self.bucket or '$LAKEHOUSE_LAKE_BUCKET'}", self.prefix.strip("/"))))
 
+    @property
+    def label(self) -> str:
+        """The lake's label (``Lake.label``); empty where no bucket is set."""
+        return label_of(self.bucket, self.prefix, self.name) if self.bucket else ""
+
     def lake(self) -> Lake:
         """The configured lake. Raises InputError where none is configured."""
         if self.bucket is None:
@@ -93,7 +103,7 @@ class LakeSettings(BaseSettings):
             max_attempts=self.max_attempts,
             key_settings=("LAKEHOUSE_LAKE_ACCESS_KEY_ID", "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY"),
         )
-        return Lake(access.bucket(self.bucket), self.prefix)
+        return Lake(access.bucket(self.bucket), self.prefix, self.name)
 
 
 def _plain(secret: SecretStr | None) -> str | None:

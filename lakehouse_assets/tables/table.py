@@ -1,6 +1,6 @@
 """Tables: their names, derived in one place.
 
-A table is (exchange, market, data type), with all cadences together. Its asset key, pool and paths in the lake
+A table is (exchange, market, data type), with all cadences together. Its asset key and paths in the lake
 follow from these three.
 """
 
@@ -71,11 +71,6 @@ class Table:
     @property
     def asset_key(self) -> tuple[str, str, str, str]:
         return (self.exchange, self.market, self.data_type, "table")
-
-    @property
-    def pool(self) -> str:
-        """The Dagster pool, one per table: a second concurrent writer would only run into commit conflicts."""
-        return f"table_{self.sql_name}"
 
     @property
     def place(self) -> str:

@@ -32,7 +32,6 @@ def test_a_cadence_may_be_given_as_text() -> None:
 def test_names_in_dagster_derive_from_the_four_parts_of_the_name() -> None:
     assert KLINES.asset_key == ("binance", "um", "klines", "daily")
     assert KLINES.group == "binance/um"
-    assert KLINES.pool == "archive_binance"
 
 
 def test_the_source_is_the_folder_in_the_exchange_s_bucket() -> None:

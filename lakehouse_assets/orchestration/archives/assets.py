@@ -20,6 +20,7 @@ from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.check_names import EXPECTED
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource, SyncResource
 from lakehouse_assets.orchestration.run_requests import periods_of
 from lakehouse_assets.orchestration.telemetry import traced
@@ -62,7 +63,7 @@ class SyncConfig(dg.Config):
     )
 
 
-def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefinition:
+def build_archive_asset(entry: DatasetEntry, lake_url: str, pools: Pools = NO_LAKE) -> dg.AssetsDefinition:
     """Build the asset of one matrix entry. ``lake_url`` is for its description only.
 
     A run covers one partition or a range, and reports each partition separately.
@@ -80,7 +81,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str) -> dg.AssetsDefiniti
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=entry.partitions_per_run),
-        pool=dataset.pool,
+        pool=pools.archive(dataset.exchange),
     )
     def archive_asset(
         context: dg.AssetExecutionContext,

@@ -18,6 +18,7 @@ from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.metadata import trace_metadata
 from lakehouse_assets.orchestration.partitions import build_partitions
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.provenance import materialization_tags
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.telemetry import traced
@@ -45,7 +46,7 @@ def verifications_per_run(entry: DatasetEntry) -> int:
     return entry.partitions_per_run + 1
 
 
-def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
+def build_verification_asset(entry: DatasetEntry, pools: Pools = NO_LAKE) -> dg.AssetsDefinition:
     """Build the verification of one matrix entry, downstream of its archive asset, partition by partition."""
     dataset = entry.dataset
     key = verification_key(entry)
@@ -63,7 +64,7 @@ def build_verification_asset(entry: DatasetEntry) -> dg.AssetsDefinition:
         ],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=verifications_per_run(entry)),
-        pool=f"verify_{dataset.exchange}",
+        pool=pools.verification(dataset.exchange),
     )
     def verification_asset(
         context: dg.AssetExecutionContext, config: VerifyConfig, lake: LakeResource, source: SourceResource

@@ -17,6 +17,7 @@ from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
 from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import code, table
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`. An asset with a check has no
@@ -49,9 +50,9 @@ class CatalogConfig(dg.Config):
     concurrency: int = Field(default=CONCURRENCY, ge=1, le=1024, description="Listing requests at a time.")
 
 
-def build_catalog_assets(matrix: ArchiveMatrix) -> list[dg.AssetsDefinition]:
+def build_catalog_assets(matrix: ArchiveMatrix, pools: Pools = NO_LAKE) -> list[dg.AssetsDefinition]:
     """One catalog per supported exchange, whether or not the matrix selects it."""
-    return [_build_catalog(exchange, matrix) for exchange in EXCHANGES.values()]
+    return [_build_catalog(exchange, matrix, pools) for exchange in EXCHANGES.values()]
 
 
 def build_catalog_schedules() -> list[dg.ScheduleDefinition]:
@@ -67,7 +68,7 @@ def _op(exchange: str) -> str:
     return f"{CATALOG}__{exchange}"
 
 
-def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefinition:
+def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix, pools: Pools) -> dg.AssetsDefinition:
     key = _key(exchange.name)
 
     @dg.asset(
@@ -76,7 +77,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix) -> dg.AssetsDefini
         group_name=CATALOG,
         kinds={"s3"},
         owners=["team:market-data"],
-        pool=f"catalog_{exchange.name}",
+        pool=pools.catalog(exchange.name),
         check_specs=[
             dg.AssetCheckSpec(
                 DIFFERENCE,

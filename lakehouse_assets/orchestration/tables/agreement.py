@@ -7,6 +7,7 @@ from lakehouse_assets.orchestration.check_names import AGREES
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
 from lakehouse_assets.orchestration.markdown import table as markdown_table
 from lakehouse_assets.orchestration.partitions import partitions_of
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.assets import build_table_partitions
 from lakehouse_assets.tables.quality.agreement import Agreement, can_be_compared, compare_month
@@ -17,12 +18,12 @@ from lakehouse_assets.tables.table import TableEntry
 NAMED = 20
 
 
-def build_agreement_assets(entries: list[TableEntry]) -> list[dg.AssetsDefinition]:
+def build_agreement_assets(entries: list[TableEntry], pools: Pools = NO_LAKE) -> list[dg.AssetsDefinition]:
     """One per table that has something to compare."""
-    return [_build_agreement_asset(entry) for entry in entries if can_be_compared(entry)]
+    return [_build_agreement_asset(entry, pools) for entry in entries if can_be_compared(entry)]
 
 
-def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
+def _build_agreement_asset(entry: TableEntry, pools: Pools) -> dg.AssetsDefinition:
     table = entry.table
     path = (*table.asset_key[:-1], "agreement")
     partitions = build_table_partitions(entry)
@@ -37,7 +38,7 @@ def _build_agreement_asset(entry: TableEntry) -> dg.AssetsDefinition:
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},
         owners=["team:market-data"],
-        pool=f"verify_{table.exchange}",
+        pool=pools.verification(table.exchange),
         check_specs=[
             dg.AssetCheckSpec(
                 AGREES,

@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
 from lakehouse_assets.orchestration.partitions import partitions_of
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
@@ -29,7 +30,7 @@ class TableConfig(ForceConfig):
     )
 
 
-def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
+def build_table_asset(entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE) -> dg.AssetsDefinition:
     """Build the asset of one table. ``lake_url`` is for its description only.
 
     A run covers one partition or a range, and reports each partition separately.
@@ -58,7 +59,7 @@ def build_table_asset(entry: TableEntry, lake_url: str) -> dg.AssetsDefinition:
         # Optional outputs: only what the body logs is materialized.
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=partitions_per_run(entry)),
-        pool=table.pool,
+        pool=pools.table(table),
     )
     def table_asset(context: dg.AssetExecutionContext, config: TableConfig, lake: LakeResource, source: SourceResource):
         forget_planned_checks(context)

@@ -7,6 +7,7 @@ import dagster as dg
 
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
+from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import MaintenanceResource
 from lakehouse_assets.settings import TablesSettings, read_group
 from lakehouse_assets.tables.table import Table, TableEntry
@@ -19,7 +20,7 @@ COMPACT = dg.AssetKey([GROUP, "compact_tables"])
 VACUUM = dg.AssetKey([GROUP, "vacuum_tables"])
 
 
-def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDefinition]:
+def build_maintenance_assets(entries: Sequence[TableEntry], pools: Pools = NO_LAKE) -> list[dg.AssetsDefinition]:
     """Two unpartitioned assets that process all tables. A table that fails does not stop the others."""
     tables = [entry.table for entry in entries]
 
@@ -28,7 +29,7 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         group_name=GROUP,
         kinds={"deltalake"},
         owners=["team:market-data"],
-        pool=GROUP,
+        pool=pools.maintenance,
         description="Merges small files of past months into larger ones, sorted by symbol and time.",
     )
     def compact_tables(
@@ -49,7 +50,7 @@ def build_maintenance_assets(entries: Sequence[TableEntry]) -> list[dg.AssetsDef
         group_name=GROUP,
         kinds={"deltalake"},
         owners=["team:market-data"],
-        pool=GROUP,
+        pool=pools.maintenance,
         description="Deletes files that tables have not used for LAKEHOUSE_TABLES_RETENTION_DAYS. Versions since then "
         "can still be read with as_of.",
     )
