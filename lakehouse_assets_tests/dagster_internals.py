@@ -37,7 +37,6 @@ __all__ = [
     "CachingStaleStatusResolver",
     "DagsterRun",
     "ExecuteRunArgs",
-    "GrpcServerCodeLocationOrigin",
     "InstanceRef",
     "InstigatorState",
     "InstigatorStatus",
@@ -48,7 +47,6 @@ __all__ = [
     "QueuedRunCoordinatorDaemon",
     "RegisteredCodeLocationOrigin",
     "RemoteInstigatorOrigin",
-    "RemoteJobOrigin",
     "RemoteRepositoryOrigin",
     "RepositoryPythonOrigin",
     "RepositorySnap",
@@ -60,6 +58,7 @@ __all__ = [
     "create_run_for_test",
     "dagster_instance_config",
     "get_and_update_asset_status_cache_value",
+    "job_origin",
     "make_new_run_id",
     "process_config",
     "resolve_to_config_type",
@@ -73,3 +72,9 @@ def check_rows(instance: dg.DagsterInstance, run_id: str) -> dict[tuple[str, str
     with storage.index_connection() as connection:
         found = connection.execute(sa.select(rows.check_name, rows.execution_status).where(rows.run_id == run_id))
         return dict(Counter((name, status) for name, status in found))
+
+
+def job_origin(location: str, job: str = "__ASSET_JOB") -> RemoteJobOrigin:
+    """The origin of a run of another code location, which Dagster labels ``__repository__@<location>``."""
+    server = GrpcServerCodeLocationOrigin("localhost", 1, location_name=location)
+    return RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job)

@@ -23,3 +23,7 @@ class RetentionSettings(BaseSettings):
         description="Each night, delete runs that ended so many days ago, except the latest run of a partition or "
         "check; unset: delete none.",
     )
+    all_locations: bool = Field(
+        default=False,
+        description="Delete runs of all code locations of the Dagster instance, not only of this one.",
+    )

@@ -17,21 +17,15 @@ from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, PRIORITY_T
 from lakehouse_assets.orchestration.run_requests import PeriodRequest, Priority, Target, build_request
 from lakehouse_assets_tests.dagster_internals import (
     DagsterRun,
-    GrpcServerCodeLocationOrigin,
     QueuedRunCoordinatorDaemon,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
     RunOpConcurrency,
+    job_origin,
     make_new_run_id,
 )
 from lakehouse_assets_tests.deploy.test_queue_limits import INSTANCES
 from lakehouse_assets_tests.paths import ROOT
 
 POOL = "archive_binance"
-ORIGIN = RemoteJobOrigin(
-    RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin("localhost", 1, location_name="lakehouse"), "__repository__"),
-    "__ASSET_JOB",
-)
 TARGET = Target(("binance", "um", "klines", "daily"), Cadence.DAILY, 31)
 
 
@@ -52,7 +46,7 @@ class Queue:
             run_op_concurrency=RunOpConcurrency(
                 root_key_counts={POOL: 1}, has_unconstrained_root_nodes=False, all_pools={POOL}
             ),
-            remote_job_origin=ORIGIN,
+            remote_job_origin=job_origin("lakehouse"),
         )
         self.instance.run_storage.add_run(run)
         return run.run_id

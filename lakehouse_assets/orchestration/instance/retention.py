@@ -1,5 +1,8 @@
 """Retention: deletes old runs from Dagster's database, except those that hold the latest event of anything.
 
+Only runs of the own code location are deleted, unless those of all locations are asked for: an instance may serve
+others, who want their runs kept.
+
 A run's events are deleted with it, among them the materializations that make partitions green. So a run is kept,
 however old, while it holds the newest event of any type on a partition of an asset, or the newest execution of a
 check. The UI shows the same assets, partitions and checks before and after.
@@ -28,6 +31,7 @@ from lakehouse_assets.orchestration.dagster_internals import (
     active_backfill_ids,
 )
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG
+from lakehouse_assets.orchestration.location import LABEL_TAG, location_of_run
 from lakehouse_assets.settings import SHORTEST_RETENTION_DAYS, RetentionSettings
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`.
@@ -54,6 +58,11 @@ class RetentionConfig(dg.Config):
         ge=SHORTEST_RETENTION_DAYS,
         description="Delete runs that ended this many days ago. Default: LAKEHOUSE_RETENTION_DAYS.",
     )
+    all_locations: bool | None = Field(
+        default=None,
+        description="Delete runs of all code locations of the instance, not only of this one. Default: "
+        "LAKEHOUSE_RETENTION_ALL_LOCATIONS.",
+    )
     batch_runs: int = Field(default=500, ge=1, description="Runs checked and deleted at a time.")
     dry_run: bool = Field(default=False, description="Only count the runs that would be deleted.")
 
@@ -67,8 +76,15 @@ def build_retention_job(settings: RetentionSettings) -> dg.JobDefinition:
         if days is None:
             raise InputError("No retention time: set LAKEHOUSE_RETENTION_DAYS, or `days` in the run's configuration.")
         before = datetime.now(UTC) - timedelta(days=days)
+        is_for_all = settings.all_locations if config.all_locations is None else config.all_locations
         done = delete_old_runs(
-            context.instance, before, batch_runs=config.batch_runs, dry_run=config.dry_run, log=context.log.info
+            context.instance,
+            before,
+            location=location_of_run(context.run),
+            all_locations=is_for_all,
+            batch_runs=config.batch_runs,
+            dry_run=config.dry_run,
+            log=context.log.info,
         )
         context.add_output_metadata({"runs_old": done.old, "runs_deleted": done.deleted, "runs_kept": done.kept})
 
@@ -94,17 +110,19 @@ def delete_old_runs(
     instance: dg.DagsterInstance,
     before: datetime,
     *,
+    location: str | None = None,
+    all_locations: bool = False,
     batch_runs: int = 500,
     dry_run: bool = False,
     log: Callable[[str], object] = lambda _line: None,
 ) -> Deletion:
     """Delete finished runs that were last updated before ``before`` (aware), oldest first, except those in use.
 
+    Only runs of ``location`` (its label; None: runs without a location) are deleted, unless ``all_locations``.
     If killed, it leaves no events without a run: the next call finds the run and continues.
     """
     events = _sql_event_log(instance)
-    old = list(instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before)))
-    old.reverse()
+    old = _old_runs(instance, before, location, all_locations=all_locations)
     active = _runs_of_active_backfills(instance)
     deleted = 0
     for batch in _batches(old, batch_runs):
@@ -115,6 +133,23 @@ def delete_old_runs(
         deleted += len(deletable)
         log(f"{'Would delete' if dry_run else 'Deleted'} {deleted:,} of {len(old):,} old runs so far")
     return Deletion(old=len(old), deleted=deleted, kept=len(old) - deleted)
+
+
+def _old_runs(
+    instance: dg.DagsterInstance, before: datetime, location: str | None, *, all_locations: bool
+) -> list[str]:
+    """Ids of finished runs, oldest first."""
+    tags = {LABEL_TAG: location} if location is not None and not all_locations else {}
+    found = list(instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before, tags=tags)))
+    if location is None and not all_locations:
+        # No filter selects runs without a tag.
+        labelled = {
+            run_id
+            for _tag, labels in instance.get_run_tags([LABEL_TAG])
+            for run_id in instance.get_run_ids(dg.RunsFilter(tags={LABEL_TAG: sorted(labels)}))
+        }
+        found = [run_id for run_id in found if run_id not in labelled]
+    return found[::-1]
 
 
 def runs_with_latest_events(events: SqlEventLogStorage) -> set[str]:

@@ -5,6 +5,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,13 +15,20 @@ import yaml
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.dagster_internals import SqlEventLogStorage
 from lakehouse_assets.orchestration.dagster_tags import range_tags
+from lakehouse_assets.orchestration.instance import retention
 from lakehouse_assets.orchestration.instance.retention import (
+    Deletion,
     build_retention_job,
     build_retention_schedule,
     delete_old_runs,
 )
 from lakehouse_assets.settings import RetentionSettings
-from lakehouse_assets_tests.dagster_internals import PartitionKeyFilter, get_and_update_asset_status_cache_value
+from lakehouse_assets_tests.dagster_internals import (
+    PartitionKeyFilter,
+    create_run_for_test,
+    get_and_update_asset_status_cache_value,
+    job_origin,
+)
 from lakehouse_assets_tests.postgres import Postgres, running_postgres
 
 SCHEME = "postgresql+psycopg2"
@@ -86,7 +95,7 @@ def _run(instance: dg.DagsterInstance, first: str, last: str, **options: bool) -
     return done.run_id
 
 
-def _delete(instance: dg.DagsterInstance, **options: bool) -> list[str]:
+def _delete(instance: dg.DagsterInstance, **options: Any) -> list[str]:
     """Delete runs that have ended; returns the runs that are left."""
     delete_old_runs(instance, datetime.now(UTC) + timedelta(hours=1), batch_runs=2, **options)
     return sorted(instance.get_run_ids())
@@ -111,6 +120,37 @@ def _shown(instance: dg.DagsterInstance) -> tuple[object, ...]:
         )
     }
     return sorted(instance.get_materialized_partitions(KEY)), latest, checks
+
+
+def test_runs_of_other_code_locations_are_kept_unless_all_are_asked_for(instance: dg.DagsterInstance) -> None:
+    own, other = (
+        create_run_for_test(instance, remote_job_origin=job_origin(location), status=dg.DagsterRunStatus.SUCCESS).run_id
+        for location in ("lakehouse", "payroll")
+    )
+    none = _run(instance, "2024-01-01", "2024-01-01", checked=False)
+    later = _run(instance, "2024-01-01", "2024-01-01", checked=False)
+    assert _delete(instance) == sorted([own, other, later])
+    assert none not in instance.get_run_ids()
+    assert _delete(instance, location="__repository__@lakehouse") == sorted([other, later])
+    assert _delete(instance, location="__repository__@lakehouse", all_locations=True) == [later]
+
+
+def test_the_job_asks_for_all_locations_by_its_setting_or_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def record(*_args: object, all_locations: bool, **_options: object) -> Deletion:
+        asked.append(all_locations)
+        return Deletion(0, 0, 0)
+
+    monkeypatch.setattr(retention, "delete_old_runs", record)
+    for setting, configured in ((False, None), (True, None), (False, True), (True, False)):
+        job = build_retention_job(RetentionSettings(days=30, all_locations=setting))
+        config = {} if configured is None else {"all_locations": configured}
+        with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+            job.execute_in_process(instance=instance, run_config={"ops": {"delete_old_runs": {"config": config}}})
+    assert asked == [False, True, True, False]
 
 
 def test_a_run_is_deleted_when_later_runs_have_the_latest_events_of_all_its_partitions(

@@ -1,0 +1,30 @@
+"""The code location of this process, as Dagster labels runs with it: one instance may have several.
+
+A process without a location (runs in process, tests) has runs without a label as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+LABEL_TAG = ".dagster/repository"
+"""Tag that Dagster sets on runs of a code location: ``__repository__@lakehouse``."""
+
+
+def location_of_run(run: dg.DagsterRun) -> str | None:
+    """The label of the location that a run belongs to; None for a run in process."""
+    origin = run.remote_job_origin
+    return origin.repository_origin.get_label() if origin else run.tags.get(LABEL_TAG)
+
+
+def location_of_sensor(context: dg.SensorEvaluationContext) -> str | None:
+    """The label of the location that a sensor is evaluated in; None outside of a code server."""
+    origin, repository = context.code_location_origin, context.repository_name
+    return f"{repository}@{origin.location_name}" if origin and repository else None
+
+
+def is_of(tags: Mapping[str, str], location: str | None) -> bool:
+    """Whether a run with these tags, as they are stored, belongs to the location."""
+    return tags.get(LABEL_TAG) == location
