@@ -7,6 +7,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.ops import build_jobs
 from lakehouse_assets.orchestration.archives.source import build_source_assets
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
+from lakehouse_assets.orchestration.dagster_tags import ASSET_JOB
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
 from lakehouse_assets.orchestration.incidents.sensor import build_incident_report, build_incident_sensor
@@ -34,6 +35,16 @@ def defs() -> dg.Definitions:
     pools = Pools(settings.lake.label)
     is_running = settings.sensors.running
     sensor_status = dg.DefaultSensorStatus.RUNNING if is_running else dg.DefaultSensorStatus.STOPPED
+    jobs = build_jobs()
+    schedules = [
+        build_efficiency_schedule(),
+        build_outlook_schedule(),
+        build_coverage_schedule(),
+        *build_catalog_schedules(),
+        *build_maintenance_schedules(),
+        build_retention_schedule(settings.retention),
+    ]
+    own_jobs = {ASSET_JOB, *(job.name for job in jobs), *(schedule.job_name for schedule in schedules)}
     return dg.Definitions(
         assets=build_source_assets()
         + [
@@ -46,19 +57,12 @@ def defs() -> dg.Definitions:
         + [build_efficiency_report(), build_incident_report(), build_outlook_report(matrix.entries)]
         + [build_coverage_report(matrix.entries)]
         + [*build_catalog_assets(matrix, pools), *build_maintenance_assets(tables, pools)],
-        jobs=build_jobs(),
-        schedules=[
-            build_efficiency_schedule(),
-            build_outlook_schedule(),
-            build_coverage_schedule(),
-            *build_catalog_schedules(),
-            *build_maintenance_schedules(),
-            build_retention_schedule(settings.retention),
-        ],
+        jobs=jobs,
+        schedules=schedules,
         sensors=[
             *build_discovery_sensors(matrix, settings.discovery, default_status=sensor_status),
             *build_follow_sensors(tables, matrix.entries, settings.discovery, default_status=sensor_status),
-            build_incident_sensor(settings.incidents),
+            build_incident_sensor(settings.incidents, jobs=own_jobs),
         ],
         resources=build_resources(settings),
         # Runs have one step: a process per step would only add its start-up time.

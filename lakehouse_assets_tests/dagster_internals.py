@@ -9,6 +9,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.automation_tick_evaluation_context import build_run_requests_with_backfill_policies
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
@@ -34,6 +35,7 @@ from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTabl
 
 __all__ = [
     "AssetKeyPartitionKey",
+    "AssetMaterializationPlannedData",
     "CachingStaleStatusResolver",
     "DagsterRun",
     "ExecuteRunArgs",

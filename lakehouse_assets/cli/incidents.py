@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lakehouse_assets.cli import output
 from lakehouse_assets.errors import InputError
-from lakehouse_assets.lake.incident_store import LakeIncidentStore
+from lakehouse_assets.lake.incident_store import LakeIncidentStore, fallback_file
 from lakehouse_assets.observability.incidents.lifecycle import acknowledge, resolve
 from lakehouse_assets.observability.incidents.model import Incident, IncidentState, Note
 from lakehouse_assets.observability.incidents.notification import Notifier
@@ -61,8 +61,8 @@ def run_resolve(id_: str, *, who: str | None, text: str, as_json: bool) -> int:
 
 def _service() -> IncidentService:
     settings = load_settings()
-    folder = settings.incidents.fallback_dir
-    return IncidentService(LakeIncidentStore(settings.lake.lake(), folder and folder / "incidents.json"), Notifier())
+    lake, folder = settings.lake.lake(), settings.incidents.fallback_dir
+    return IncidentService(LakeIncidentStore(lake, folder and fallback_file(folder, lake)), Notifier())
 
 
 def _now() -> datetime:

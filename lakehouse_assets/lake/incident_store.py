@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -47,6 +48,17 @@ class _LocalCopy(BaseModel):
 
     ahead: bool = False
     book: IncidentState = IncidentState()
+
+
+def fallback_file(folder: Path, lake: Lake) -> Path:
+    """The copy of a lake's incident state in a folder, which several lakes may share.
+
+    A copy under the name that earlier versions gave it is renamed.
+    """
+    path, former = folder / f"incidents-{quote(lake.label, safe='')}.json", folder / "incidents.json"
+    if former.exists() and not path.exists():
+        former.rename(path)
+    return path
 
 
 class LakeIncidentStore:

@@ -183,9 +183,9 @@ class AssetBackfill(NamedTuple):
 
 
 def running_asset_backfills(instance: dg.DagsterInstance, graph: AssetGraph) -> Iterator[AssetBackfill]:
-    """Backfills of assets that are requested and not over."""
+    """Backfills of assets that are requested and not over; those of other code locations' assets are left out."""
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        if not backfill.is_asset_backfill:
+        if not backfill.is_asset_backfill or not all(graph.has(key) for key in backfill.asset_selection or ()):
             continue
         target = backfill.get_asset_backfill_data(graph).target_subset
         yield AssetBackfill(

@@ -1,8 +1,10 @@
-"""Names of the tags that Dagster sets on runs for partitions and backfills.
+"""Names that Dagster gives runs: tags for partitions and backfills, and the job of asset runs.
 
 Dagster's constants for them are not part of its public API; the names are, in its GraphQL API and its UI.
 """
 
+ASSET_JOB = "__ASSET_JOB"
+"""Name of the job of runs that select assets: those of the UI, of sensors and of backfills."""
 BACKFILL_TAG = "dagster/backfill"
 PARTITION_TAG = "dagster/partition"
 PRIORITY_TAG = "dagster/priority"

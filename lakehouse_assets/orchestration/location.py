@@ -6,8 +6,12 @@ A process without a location (runs in process, tests) has runs without a label a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
+
+LAKE = "lake"
+"""Metadata of what sensors record without a run: the label of the lake that it is about."""
 
 LABEL_TAG = ".dagster/repository"
 """Tag that Dagster sets on runs of a code location: ``__repository__@lakehouse``."""
@@ -25,6 +29,7 @@ def location_of_sensor(context: dg.SensorEvaluationContext) -> str | None:
     return f"{repository}@{origin.location_name}" if origin and repository else None
 
 
-def is_of(tags: Mapping[str, str], location: str | None) -> bool:
-    """Whether a run with these tags, as they are stored, belongs to the location."""
-    return tags.get(LABEL_TAG) == location
+def is_of_lake(metadata: Mapping[str, Any], lake: str | None) -> bool:
+    """Whether something that a sensor recorded is about this lake; earlier versions did not record the lake."""
+    recorded = metadata.get(LAKE)
+    return lake is None or recorded is None or recorded.value == lake

@@ -18,6 +18,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, PRIORITY_TAG, RANGE_TAGS, range_tags
+from lakehouse_assets.orchestration.location import location_of_run
 
 DATASET_TAG = "lakehouse/dataset"
 """The asset: its key with slashes."""
@@ -127,11 +128,17 @@ def build_request(target: Target, periods: Sequence[PeriodRequest], *, lake: str
 
 
 class Runs:
-    """The runs that were requested so far for one lake, as Dagster has them. ``lake``: its label."""
+    """The runs that were requested so far for one lake, as Dagster has them.
 
-    def __init__(self, instance: dg.DagsterInstance, names: Collection[str], *, lake: str) -> None:
+    ``lake`` is the lake's label, ``location`` that of the code location.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, names: Collection[str], *, lake: str, location: str | None = None
+    ) -> None:
         self._instance = instance
-        self._lake = lake
+        self.lake = lake
+        self._location = location
         tags = {DATASET_TAG: list(names), LAKE_TAG: lake}
         unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED, tags=tags))
         self.unfinished = len(unfinished)
@@ -148,19 +155,19 @@ class Runs:
         return self._in_progress.get(name, {})
 
     def others_in_progress_of(self, name: str) -> frozenset[str]:
-        """Periods that unfinished runs materialize which were not requested here: a person's, or a backfill's."""
+        """Periods that other unfinished runs of this code location materialize: a person's, or a backfill's."""
         if self._others is None:
             self._others = _periods_by_asset(
                 run
                 for run in self._instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED), limit=_UNFINISHED_READ)
-                if DATASET_TAG not in run.tags
+                if DATASET_TAG not in run.tags and location_of_run(run) == self._location
             )
         return self._others.get(name, frozenset())
 
     def last_attempt(self, name: str, period: str, fingerprint: str) -> Attempt | None:
         """The last attempt at this content of a period; None where Dagster has no run of it."""
         if name not in self._past:
-            tags = {DATASET_TAG: name, LAKE_TAG: self._lake}
+            tags = {DATASET_TAG: name, LAKE_TAG: self.lake}
             runs = self._instance.get_runs(dg.RunsFilter(tags=tags), limit=_RUNS_READ)
             attempts = sorted((item for run in runs for item in _attempts_of(run)), key=lambda item: item.number)
             self._past[name] = {(item.period, item.fingerprint): item for item in attempts}

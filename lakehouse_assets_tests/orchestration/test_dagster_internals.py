@@ -156,6 +156,8 @@ def test_a_running_backfill_of_assets_is_described(instance: dg.DagsterInstance,
         internals.AssetBackfill("running", 1_720_000_000.0, ("binance/um",), 2)
     ]
     assert internals.active_backfill_ids(instance) == ["running"]
+    other = dg.Definitions([dg.AssetSpec("ours")]).resolve_asset_graph()
+    assert list(internals.running_asset_backfills(instance, other)) == []
 
 
 def test_an_asset_graph_is_what_definitions_resolve_to(graph: internals.AssetGraph) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from lakehouse_assets.orchestration.run_requests import DATASET_TAG
+from lakehouse_assets.orchestration.run_requests import LAKE_TAG
 from lakehouse_assets.orchestration.telemetry import Context
 from lakehouse_assets.settings import SpendingSettings
 from lakehouse_assets.sync.cost import CostLimit, CostLimitError, Estimate
@@ -45,14 +45,15 @@ def _approve(
 ) -> None:
     if not is_allowed:
         settings.per_run.check(estimate.dollars, estimate.bytes, what="This run is estimated at", override=OVERRIDE)
-    if DATASET_TAG not in context.run.tags or not settings.per_day:
+    # Runs that a person starts have no tag; neither have those that an earlier version requested.
+    if LAKE_TAG not in context.run.tags or not settings.per_day:
         return
     today = spending_day(datetime.now(UTC))
     tags = {DAY_TAG: str(today), DOLLARS_TAG: f"{estimate.dollars:.6f}", BYTES_TAG: str(estimate.bytes)}
     context.instance.add_run_tags(context.run.run_id, tags)
     if is_allowed:
         return
-    dollars, size = spent(context.instance, today)
+    dollars, size = spent(context.instance, today, context.run.tags[LAKE_TAG])
     try:
         settings.per_day.check(
             dollars, size, what="With this run, the runs that sensors started today are estimated at", override=OVERRIDE
@@ -63,9 +64,9 @@ def _approve(
         raise
 
 
-def spent(instance: dg.DagsterInstance, day: date) -> tuple[float, int]:
-    """Estimated dollars and bytes of the runs that sensors started on a `spending_day`."""
-    runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: str(day)}))
+def spent(instance: dg.DagsterInstance, day: date, lake: str) -> tuple[float, int]:
+    """Estimated dollars and bytes of the runs that sensors started for a lake (its label) on a `spending_day`."""
+    runs = instance.get_runs(dg.RunsFilter(tags={DAY_TAG: str(day), LAKE_TAG: lake}))
     return (
         sum(float(run.tags.get(DOLLARS_TAG, 0)) for run in runs),
         sum(int(run.tags.get(BYTES_TAG, 0)) for run in runs),
@@ -77,11 +78,11 @@ def spending_day(now: datetime) -> date:
     return now.astimezone(UTC).date()
 
 
-def is_closed(instance: dg.DagsterInstance, limit: CostLimit, now: datetime) -> bool:
-    """Whether sensors start no more runs on this day: its cost limit is reached, or has refused a run."""
+def is_closed(instance: dg.DagsterInstance, limit: CostLimit, now: datetime, lake: str) -> bool:
+    """Whether sensors start no more runs for a lake on this day: its cost limit is reached, or has refused a run."""
     if not limit:
         return False
     day = spending_day(now)
-    return limit.is_reached(*spent(instance, day)) or bool(
-        instance.get_runs(dg.RunsFilter(tags={REFUSED_TAG: str(day)}), limit=1)
+    return limit.is_reached(*spent(instance, day, lake)) or bool(
+        instance.get_runs(dg.RunsFilter(tags={REFUSED_TAG: str(day), LAKE_TAG: lake}), limit=1)
     )

@@ -18,6 +18,7 @@ from lakehouse_assets.lake.manifest_cache import ManifestSummary
 from lakehouse_assets.orchestration.check_names import PUBLISHED
 from lakehouse_assets.orchestration.dagster_internals import last_check_evaluation
 from lakehouse_assets.orchestration.discovery.cursor import DatasetState
+from lakehouse_assets.orchestration.location import LAKE
 from lakehouse_assets.sync.changes import TrackedPeriods
 
 WHOLE_EXCHANGE = 0.5
@@ -58,11 +59,13 @@ def evaluations(
     verdicts: Mapping[str, Availability],
     states: Mapping[str, DatasetState],
     now: datetime,
+    *,
+    lake: str,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluations of one exchange's datasets whose status changed or was not recorded today.
 
     Where the whole exchange is behind, the first dataset keeps its own severity, and the others warn and name it: one
-    cause raises one alert. A dataset without a verdict counts with its last recorded status.
+    cause raises one alert. A dataset without a verdict counts with its last recorded status. ``lake``: its label.
     """
     for cadence in Cadence:
         cadence_entries = [entry for entry in entries if entry.dataset.cadence is cadence]
@@ -81,11 +84,12 @@ def evaluations(
             recorded = f"{verdict.status}{' with others' if others else ''} {now.date()}"
             if states[name].recorded != recorded:
                 states[name].recorded = recorded
-                yield _evaluation(entry, verdict, others, lead=behind[0] if others and name != behind[0] else None)
+                lead = behind[0] if others and name != behind[0] else None
+                yield _evaluation(entry, verdict, others, lead, lake)
 
 
 def _evaluation(
-    entry: DatasetEntry, verdict: Availability, others: str | None, lead: str | None
+    entry: DatasetEntry, verdict: Availability, others: str | None, lead: str | None, lake: str
 ) -> dg.AssetCheckEvaluation:
     dataset = entry.dataset
     text = _description(verdict)
@@ -95,6 +99,7 @@ def _evaluation(
         text += f" See {lead}."
     metadata: dict[str, dg.MetadataValue] = {
         "standing": dg.MetadataValue.text(verdict.status.value),
+        LAKE: dg.MetadataValue.text(lake),
         "periods_behind": dg.MetadataValue.int(verdict.periods_behind),
         "hours_behind": dg.MetadataValue.float(_hours(verdict.behind)),
         "late_after_hours": dg.MetadataValue.float(_hours(verdict.expectation.late)),

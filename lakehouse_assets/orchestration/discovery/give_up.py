@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 import dagster as dg
 
+from lakehouse_assets.orchestration.location import LAKE
 from lakehouse_assets.orchestration.run_requests import Target
 
 Event: TypeAlias = dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation
@@ -20,8 +21,13 @@ class Log(Protocol):
     def exception(self, msg: str, *args: object) -> None: ...
 
 
-def gave_up(log: Log, target: Target, period: str, *, attempts: int, fingerprint: str) -> dg.AssetObservation:
-    """All runs of a period failed. It is requested again only when its source has other content."""
+def gave_up(
+    log: Log, target: Target, period: str, *, attempts: int, fingerprint: str, lake: str
+) -> dg.AssetObservation:
+    """All runs of a period failed; it is requested again only when its source has other content.
+
+    ``lake``: the label of the lake.
+    """
     log.warning("%s@%s: gave up after %s failed runs.", target.name, period, attempts)
     return dg.AssetObservation(
         asset_key=dg.AssetKey(target.asset_key),
@@ -32,5 +38,6 @@ def gave_up(log: Log, target: Target, period: str, *, attempts: int, fingerprint
             "incident": dg.MetadataValue.text("gave_up"),
             "failed_runs": dg.MetadataValue.int(attempts),
             "fingerprint": dg.MetadataValue.text(fingerprint),
+            LAKE: dg.MetadataValue.text(lake),
         },
     )

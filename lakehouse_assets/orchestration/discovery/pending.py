@@ -138,7 +138,14 @@ class PendingPeriods:
         over = self._state.pending[period] = waiting._replace(since=self._now)
         if over.status is PendingStatus.GIVEN_UP:
             self.events.append(
-                gave_up(self._log, self._target, period, attempts=over.attempt, fingerprint=over.fingerprint)
+                gave_up(
+                    self._log,
+                    self._target,
+                    period,
+                    attempts=over.attempt,
+                    fingerprint=over.fingerprint,
+                    lake=self._runs.lake,
+                )
             )
 
 

@@ -125,7 +125,7 @@ class DiscoveryTick:
         self._log = log
         self._runs = Runs(instance, [entry.dataset.name for entry in self._entries], lake=lake.label)
         self._budget = TickBudget(settings.budget_seconds)
-        self._is_closed = is_closed(instance, cost_limit, moment)
+        self._is_closed = is_closed(instance, cost_limit, moment, lake.label)
         self._results = _Results()
         cursor.keep({entry.dataset.name for entry in entries})
 
@@ -204,7 +204,7 @@ class DiscoveryTick:
                 verdict := availability_of(entry, poll.manifest, poll.tracked, self.cursor.of(name), poll.seen, now=now)
             )
         }
-        self._results.events += evaluations(self._entries, verdicts, self.cursor.datasets, now)
+        self._results.events += evaluations(self._entries, verdicts, self.cursor.datasets, now, lake=self._lake.label)
 
     def _note_problem(self, entry: DatasetEntry, error: Exception) -> None:
         self._results.failed.add(entry.dataset.name)

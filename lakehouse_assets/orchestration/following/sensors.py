@@ -16,6 +16,7 @@ from lakehouse_assets.orchestration.archives.verification import verification_ke
 from lakehouse_assets.orchestration.discovery.sensors import read_cursor
 from lakehouse_assets.orchestration.following.asset import Follower, Memory
 from lakehouse_assets.orchestration.following.tick import FollowTick
+from lakehouse_assets.orchestration.location import location_of_sensor
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.orchestration.run_requests import Target
@@ -27,6 +28,7 @@ from lakehouse_assets.tables.table import TableEntry
 
 TABLES_FOLLOW = "tables_follow"
 VERIFICATIONS_FOLLOW = "verifications_follow"
+FOLLOW_SENSORS = (TABLES_FOLLOW, VERIFICATIONS_FOLLOW)
 
 
 def build_follow_sensors(
@@ -100,6 +102,7 @@ def _build_sensor(
             read_cursor(context, at),
             followers,
             lake=lake.lake(),
+            location=location_of_sensor(context),
             memory=memory,
             budget_seconds=settings.budget_seconds,
             first_retry_seconds=settings.first_retry_seconds,

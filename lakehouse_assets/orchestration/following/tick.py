@@ -57,7 +57,10 @@ class FollowOutcome:
 
 
 class FollowTick:
-    """One evaluation of a follow sensor. :meth:`run` updates ``cursor``, which the caller has to save."""
+    """One evaluation of a follow sensor. :meth:`run` updates ``cursor``, which the caller has to save.
+
+    ``location`` is the label of the code location.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class FollowTick:
         followers: Sequence[Follower],
         *,
         lake: Lake,
+        location: str | None,
         memory: Memory,
         budget_seconds: float,
         first_retry_seconds: float,
@@ -79,7 +83,8 @@ class FollowTick:
         self._now = int(now)
         self._log = log
         self._budget = TickBudget(budget_seconds)
-        self._runs = Runs(instance, [follower.target.name for follower in followers], lake=lake.label)
+        names = [follower.target.name for follower in followers]
+        self._runs = Runs(instance, names, lake=lake.label, location=location)
         # An incomplete archive period is followed once it did not change for a time: it may never be complete.
         self._pauses = Pauses(LONGEST_RETRY_SECONDS, first_retry_seconds)
         self._assets: dict[str, FollowedAsset] = {}

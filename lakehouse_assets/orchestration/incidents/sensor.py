@@ -1,17 +1,18 @@
 """The sensor that turns problems into incidents and notifies people, and the asset that shows incidents in the UI."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from lakehouse_assets.lake.incident_store import LakeIncidentStore
+from lakehouse_assets.lake.incident_store import LakeIncidentStore, fallback_file
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.observability.incidents.model import Incident, IncidentState
 from lakehouse_assets.observability.incidents.service import Handled, IncidentService
 from lakehouse_assets.orchestration.incidents.signals import InstanceScan, ScanCursor
+from lakehouse_assets.orchestration.location import location_of_sensor
 from lakehouse_assets.orchestration.markdown import code, lines, table
 from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
@@ -21,8 +22,13 @@ INCIDENTS = dg.AssetKey(["reports", "incidents"])
 CLOSED_SHOWN = 50
 
 
-def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.SensorDefinition:
-    """One sensor for all exchanges. It runs by default: an alarm that must be switched on first is missed."""
+def build_incident_sensor(
+    settings: IncidentSettings | None = None, *, jobs: Collection[str] = ()
+) -> dg.SensorDefinition:
+    """One sensor for all exchanges. It runs by default: an alarm that must be switched on first is missed.
+
+    ``jobs`` are the names of this project's jobs: failures of others are not its incidents.
+    """
     settings = settings or IncidentSettings()
 
     @dg.sensor(
@@ -40,6 +46,9 @@ def build_incident_sensor(settings: IncidentSettings | None = None) -> dg.Sensor
             context.instance,
             context.repository_def.asset_graph,
             ScanCursor.read(context.cursor),
+            jobs=jobs,
+            location=location_of_sensor(context),
+            lake=target.label,
         )
         service = IncidentService(_store(context.instance, target), read_group(IncidentSettings).notifier())
         handled = service.handle(scan.signals(), now())
@@ -121,7 +130,7 @@ def _page_if_changed(cursor: ScanCursor, state: IncidentState) -> list[dg.AssetM
 
 def _store(instance: dg.DagsterInstance, lake: Lake) -> LakeIncidentStore:
     folder = read_group(IncidentSettings).fallback_dir or Path(instance.storage_directory())
-    return LakeIncidentStore(lake, folder / "incidents.json")
+    return LakeIncidentStore(lake, fallback_file(folder, lake))
 
 
 def _log_notifications(context: dg.SensorEvaluationContext, handled: Handled) -> None:

@@ -9,7 +9,7 @@ Nothing here writes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
@@ -28,6 +28,8 @@ from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPE
 from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
 from lakehouse_assets.orchestration.discovery.cursor import problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
+from lakehouse_assets.orchestration.following.sensors import FOLLOW_SENSORS
+from lakehouse_assets.orchestration.location import is_of_lake, location_of_run
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
 
@@ -71,16 +73,27 @@ class ScanCursor(BaseModel):
 
 
 class InstanceScan:
-    """One scan of an instance; ``cursor`` is where the next one continues."""
+    """One scan of an instance; ``cursor`` is where the next one continues.
+
+    Only what concerns this code location is read: runs of ``location`` (its label) that have assets of ``graph``, or
+    one of the ``jobs``; what sensors recorded about the ``lake`` (its label); and this location's sensors.
+    """
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
         graph: AssetGraph,
         cursor: ScanCursor | None,
+        *,
+        jobs: Collection[str] = (),
+        location: str | None = None,
+        lake: str | None = None,
     ) -> None:
         self._instance = instance
         self._graph = graph
+        self._jobs = jobs
+        self._location = location
+        self._lake = lake
         self.cursor = cursor or ScanCursor(
             failure=self._newest_run(dg.DagsterEventType.RUN_FAILURE),
             success=self._newest_run(dg.DagsterEventType.RUN_SUCCESS),
@@ -99,12 +112,12 @@ class InstanceScan:
         ids = [record.run_id for record in (*failed, *done)]
         runs = {run.run_id: run for run in self._instance.get_runs(dg.RunsFilter(run_ids=ids))} if ids else {}
         for record in failed:
-            if record.run_id in runs:
+            if record.run_id in runs and self._is_ours(runs[record.run_id]):
                 yield from self._of_failure(runs[record.run_id], record)
             self.cursor.failure = record.storage_id
         for record in done:
             run = runs.get(record.run_id)
-            if run is not None:
+            if run is not None and self._is_ours(run):
                 for asset, period in self._targets(run):
                     yield self._run_signal(asset, period, _time(record.timestamp), Cause.RUN_FAILS, firing=False)
             self.cursor.success = record.storage_id
@@ -161,8 +174,17 @@ class InstanceScan:
         planned = self._instance.get_asset_partitions_for_run(
             run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
         )
-        found = [(key.to_user_string(), period) for key, periods in planned.items() for period in periods or {None}]
-        return sorted(found, key=str) or [(run.job_name, None)]
+        found = [
+            (key.to_user_string(), period)
+            for key, periods in planned.items()
+            if self._graph.has(key)
+            for period in periods or {None}
+        ]
+        is_job = not planned and run.job_name in self._jobs
+        return sorted(found, key=str) or ([(run.job_name, None)] if is_job else [])
+
+    def _is_ours(self, run: dg.DagsterRun) -> bool:
+        return location_of_run(run) == self._location
 
     def _changes(self, kind: _RunEnd, after: int, limit: int) -> Sequence[dg.EventLogRecord]:
         return self._instance.fetch_run_status_changes(
@@ -180,12 +202,14 @@ class InstanceScan:
             self.cursor.observation = record.storage_id
             observation = record.asset_observation
             incident = observation.metadata.get("incident") if observation else None
-            if observation is not None and incident is not None and incident.value == GAVE_UP:
+            if observation is None or incident is None or incident.value != GAVE_UP:
+                continue
+            if self._graph.has(observation.asset_key) and is_of_lake(observation.metadata, self._lake):
                 yield self._run_signal(
                     observation.asset_key.to_user_string(),
                     observation.partition,
                     _time(record.timestamp),
-                    Cause.TRANSFER_FAILS,
+                    Cause.TRANSFER_FAILS if self._is_archive(observation.asset_key) else Cause.RUN_FAILS,
                     firing=True,
                     text=observation.description or "",
                 )
@@ -212,10 +236,13 @@ class InstanceScan:
         ]
         latest = self._instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         late: dict[str, list[Signal]] = {}
+        foreign = self._foreign_runs(record.run_id for record in latest.values() if record.run_id)
         for key, record in latest.items():
             event = record.event.dagster_event if record.event else None
             check = event.event_specific_data if event else None
-            if record.event is None or not isinstance(check, AssetCheckEvaluation):
+            if record.event is None or not isinstance(check, AssetCheckEvaluation) or record.run_id in foreign:
+                continue
+            if not is_of_lake(check.metadata, self._lake):
                 continue
             asset = key.asset_key.to_user_string()
             signal = Signal(
@@ -234,11 +261,22 @@ class InstanceScan:
         for exchange, signals in late.items():
             yield _stalled(exchange, signals)
 
-    # The latest ticks of discovery sensors
+    def _foreign_runs(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of the runs that belong to other code locations."""
+        ids = list(dict.fromkeys(run_ids))
+        runs = self._instance.get_runs(dg.RunsFilter(run_ids=ids)) if ids else ()
+        return {run.run_id for run in runs if not self._is_ours(run)}
+
+    def _is_archive(self, key: dg.AssetKey) -> bool:
+        return COMPLETE in {check.name for check in self._graph.get(key).check_keys}
+
+    # The latest ticks of sensors
 
     def _of_sensors(self) -> Iterator[Signal]:
         for state in self._instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-            if not state.name.endswith(DISCOVERY):
+            if self._location not in {None, state.origin.repository_origin.get_label()}:
+                continue
+            if not state.name.endswith(DISCOVERY) and state.name not in FOLLOW_SENSORS:
                 continue
             ticks = self._instance.get_ticks(
                 state.instigator_origin_id,
@@ -249,7 +287,10 @@ class InstanceScan:
             if ticks:
                 data = state.sensor_instigator_data
                 problems = problems_of(data.cursor if data else None)
-                yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
+                if state.name in FOLLOW_SENSORS:
+                    yield _of_follow_tick(state.name, ticks[0], problems)
+                else:
+                    yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
 
     def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
         """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
@@ -257,7 +298,7 @@ class InstanceScan:
         datasets = [
             key.to_user_string()
             for key in self._graph.get_all_asset_keys()
-            if key.path[0] == exchange and COMPLETE in {check.name for check in self._graph.get(key).check_keys}
+            if key.path[0] == exchange and self._is_archive(key)
         ]
         failing = {} if error else {name: problems[name] for name in datasets if name in problems}
         if Side.LAKE in failing.values():
@@ -276,6 +317,21 @@ class InstanceScan:
             # A tick that requested runs has no reason of its own.
             text=_line(error or tick.skip_reason or ", ".join(f"{name} cannot be polled" for name in failing)),
         )
+
+
+def _of_follow_tick(sensor: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
+    """``problems`` are those of the tick, by asset; a tick that raised has none."""
+    error = tick.error.message if tick.error else ""
+    failing = {} if error else problems
+    return Signal(
+        source=TICK,
+        cause=Cause.LAKE_REFUSES if Side.LAKE in failing.values() else Cause.RUN_FAILS,
+        exchange=PROJECT,
+        subject=sensor,
+        at=_time(tick.timestamp),
+        firing=bool(error or failing),
+        text=_line(error or tick.skip_reason or ", ".join(f"{name} cannot be compared" for name in failing)),
+    )
 
 
 class _StepFailure(NamedTuple):

@@ -15,11 +15,13 @@ from lakehouse_assets.orchestration.archives.cost_guard import (
     BYTES_TAG,
     DAY_TAG,
     DOLLARS_TAG,
+    is_closed,
     spending_day,
     spent,
 )
 from lakehouse_assets.orchestration.discovery import sensors
-from lakehouse_assets.orchestration.run_requests import DATASET_TAG
+from lakehouse_assets.orchestration.run_requests import DATASET_TAG, LAKE_TAG
+from lakehouse_assets.sync.cost import CostLimit
 from lakehouse_assets_tests.dagster_internals import create_run_for_test
 from lakehouse_assets_tests.orchestration.conftest import Runner
 from lakehouse_assets_tests.orchestration.gateway import Gateway
@@ -92,8 +94,11 @@ def test_runs_that_sensors_start_stay_below_the_daily_cost_limit(
         run = _run(runner, entry, request.tags | {"dagster/run_key": request.run_key}, request.partition_key)
         results.append(run.success)
     assert results == [True, True, False]
-    assert 800 < spent(watcher.instance, today)[1] <= 1200
-    assert spent(watcher.instance, today - timedelta(days=1)) == (0, 0)
+    lake = world.lake.label
+    assert 800 < spent(watcher.instance, today, lake)[1] <= 1200
+    assert spent(watcher.instance, today - timedelta(days=1), lake) == (0, 0)
+    assert spent(watcher.instance, today, "another/lake") == (0, 0)
+    assert not is_closed(watcher.instance, CostLimit(None, 1200, ""), watcher.now, "another/lake")
 
     for _ in range(3):
         assert watcher.tick(entry, later=SETTLE) == []
@@ -150,9 +155,10 @@ def test_the_daily_cost_limit_uses_the_utc_day_for_every_exchange(  # noqa: PLR0
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_SPENDING_DAILY_MAX_BYTES", "1000")
     now = datetime(2026, 3, 5, hour, tzinfo=UTC)
-    tags = {DATASET_TAG: dataset, DAY_TAG: str(spending_day(now)), DOLLARS_TAG: "1", BYTES_TAG: "5000"}
-    create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
+    spending = {DAY_TAG: str(spending_day(now)), DOLLARS_TAG: "1", BYTES_TAG: "5000"}
     world = World(store, exchange)
+    tags = {DATASET_TAG: dataset, LAKE_TAG: world.lake.label} | spending
+    create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
     entry = world.entry(dataset, follow_from="2026-03-03")
     world.publish(["BTCUSDT"], ["2026-03-03"], dataset=dataset)
     with Gateway(store.endpoint_url).running() as gateway:

@@ -14,21 +14,19 @@ import dagster as dg
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.errors import ErrorKind, Side, StoreError
-from lakehouse_assets.lake.incident_store import LakeIncidentStore
+from lakehouse_assets.lake.incident_store import LakeIncidentStore, fallback_file
 from lakehouse_assets.observability.incidents.causes import Cause, Severity
 from lakehouse_assets.observability.incidents.lifecycle import resolve
-from lakehouse_assets.observability.incidents.model import IncidentState, Note
+from lakehouse_assets.observability.incidents.model import Note
 from lakehouse_assets.observability.incidents.notification import Notifier
 from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
-from lakehouse_assets.orchestration.archives.verification import build_verification_asset
 from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, problem_of
-from lakehouse_assets.orchestration.incidents import sensor, signals
-from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report, build_incident_sensor
+from lakehouse_assets.orchestration.incidents import signals
+from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 from lakehouse_assets_tests.dagster_internals import (
     InstigatorState,
@@ -41,56 +39,12 @@ from lakehouse_assets_tests.dagster_internals import (
 )
 from lakehouse_assets_tests.faults.listings import edited, without
 from lakehouse_assets_tests.observability.sinks import Webhook
-from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
+from lakehouse_assets_tests.orchestration.conftest import Runner
+from lakehouse_assets_tests.orchestration.incidents.conftest import Watch
 from lakehouse_assets_tests.world import World, days
 
 NOWHERE = {"endpoint_url": "http://127.0.0.1:9", "max_attempts": 1}
 FIRST, BAD, LAST = "2024-03-01", "2024-03-02", "2024-03-03"
-
-
-class Watch:
-    """The sensor, evaluated tick by tick, with a clock that the test sets forward."""
-
-    def __init__(self, runner: Runner, entry: DatasetEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.runner, self.entry, self.world = runner, entry, runner.world
-        self.ahead = timedelta()
-        self.cursor: str | None = None
-        self.events: list[Any] = []
-        self.fallback = tmp_path / "fallback"
-        self.resources = resources_of(self.world)
-        self.extra: list[Any] = []
-        self.sensor = build_incident_sensor()
-        monkeypatch.setattr(sensor, "now", lambda: datetime.now(UTC) + self.ahead)
-        monkeypatch.setenv("LAKEHOUSE_INCIDENTS_FALLBACK_DIR", str(self.fallback))
-        self.tick()
-
-    def tick(self, *, later: timedelta = timedelta()) -> IncidentState:
-        self.ahead += later
-        assets = [build_archive_asset(self.entry, "s3://lake"), build_verification_asset(self.entry), *self.extra]
-        with dg.build_sensor_context(
-            instance=self.runner.instance,
-            cursor=self.cursor,
-            definitions=dg.Definitions([*assets, build_incident_report()], resources=self.resources),
-            resources={"lake": self.resources["lake"]},
-        ) as context:
-            result = self.sensor(context)
-        self.cursor, self.events = result.cursor, result.asset_events
-        return self.state
-
-    @property
-    def state(self) -> IncidentState:
-        return LakeIncidentStore(self.world.lake, self.fallback / "incidents.json").read(datetime.now(UTC)).state
-
-    def live(self) -> dict[Cause, set[tuple[str, str | None]]]:
-        return {
-            incident.cause: {(member.signal.subject, member.signal.period) for member in incident.firing}
-            for incident in self.state.live()
-        }
-
-
-@pytest.fixture
-def watch(runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watch]:
-    return lambda **fields: Watch(runner, world.entry(**fields), tmp_path, monkeypatch)
 
 
 def check(watch: Watch, name: str, *, passed: bool, asset: str | None = None, text: str = "") -> None:
@@ -188,7 +142,7 @@ def test_an_unreachable_lake_does_not_suppress_its_own_notification(
     harness.tick()
     harness.tick(later=timedelta(seconds=60))
     assert webhook.titles == ["[critical] lake: the lake refuses requests or does not answer (opened)"]
-    assert json.loads((harness.fallback / "incidents.json").read_text())["ahead"]
+    assert json.loads(fallback_file(harness.fallback, harness.world.lake).read_text())["ahead"]
     assert harness.world.lake_files("_incidents/") == {}
     harness.resources = reachable
     harness.tick()
