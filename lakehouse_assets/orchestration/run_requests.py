@@ -18,7 +18,7 @@ from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period, period_range
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.dagster_tags import PARTITION_TAG, PRIORITY_TAG, RANGE_TAGS, range_tags
-from lakehouse_assets.orchestration.location import location_of_run
+from lakehouse_assets.orchestration.location import LABEL_TAG, location_of_run
 
 DATASET_TAG = "lakehouse/dataset"
 """The asset: its key with slashes."""
@@ -157,9 +157,12 @@ class Runs:
     def others_in_progress_of(self, name: str) -> frozenset[str]:
         """Periods that other unfinished runs of this code location materialize: a person's, or a backfill's."""
         if self._others is None:
+            own = {} if self._location is None else {LABEL_TAG: self._location}
             self._others = _periods_by_asset(
                 run
-                for run in self._instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED), limit=_UNFINISHED_READ)
+                for run in self._instance.get_runs(
+                    dg.RunsFilter(statuses=_UNFINISHED, tags=own), limit=_UNFINISHED_READ
+                )
                 if DATASET_TAG not in run.tags and location_of_run(run) == self._location
             )
         return self._others.get(name, frozenset())

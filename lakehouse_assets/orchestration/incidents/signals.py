@@ -184,7 +184,8 @@ class InstanceScan:
         return sorted(found, key=str) or ([(run.job_name, None)] if is_job else [])
 
     def _is_ours(self, run: dg.DagsterRun) -> bool:
-        return location_of_run(run) == self._location
+        """A run in process has no location: it is ours if its assets are."""
+        return location_of_run(run) in {None, self._location}
 
     def _changes(self, kind: _RunEnd, after: int, limit: int) -> Sequence[dg.EventLogRecord]:
         return self._instance.fetch_run_status_changes(

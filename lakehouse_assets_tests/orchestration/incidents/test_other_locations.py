@@ -68,6 +68,18 @@ def test_a_failed_run_of_the_same_assets_in_another_code_location_is_no_incident
         assert harness.live() == expected
 
 
+def test_a_failed_run_in_process_of_our_assets_is_an_incident_in_a_code_location(
+    watch: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = watch()
+    monkeypatch.setattr(sensor, "location_of_sensor", lambda _context: "__repository__@lakehouse")
+    [key] = harness.world.publish(["BTCUSDT"], [DAY])
+    with harness.world.refused_writes(key):
+        assert not harness.runner.run(harness.entry, DAY).success
+    harness.tick()
+    assert harness.live() == {Cause.TRANSFER_FAILS: {(harness.entry.dataset.name, DAY)}}
+
+
 @pytest.mark.parametrize(("lake", "count"), [("own", 1), (None, 1), ("another/lake", 0)])
 def test_a_period_that_another_lake_s_discovery_gave_up_is_no_incident(
     watch: Callable[..., Watch], lake: str | None, count: int
