@@ -6,12 +6,12 @@ merged.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -55,7 +55,9 @@ def fallback_file(folder: Path, lake: Lake) -> Path:
 
     A copy under the name that earlier versions gave it is renamed.
     """
-    path, former = folder / f"incidents-{quote(lake.label, safe='')}.json", folder / "incidents.json"
+    # A digest: a label may be longer than a file's name may be.
+    digest = hashlib.sha256(lake.label.encode()).hexdigest()[:16]
+    path, former = folder / f"incidents-{digest}.json", folder / "incidents.json"
     if former.exists() and not path.exists():
         former.rename(path)
     return path
