@@ -82,8 +82,8 @@ class DatasetState(_Model):
 
     ``since``: first tracked day where the matrix has no ``follow_from``. ``listed``: when the newest periods of all
     symbols were last listed (of a follower: when all changed months were last compared). ``rescanned``: when the last
-    rescan ended (the last sweep over all months). ``scope_digest``: digest of what the matrix
-    selected then. ``recorded``: status and day of the last evaluation of the check ``published``.
+    rescan ended (the last sweep over all months). ``scope_digest``: digest of what the matrix selected then.
+    ``recorded``: status and day of the last evaluation of the check ``published``.
     ``problem``: why the last tick could not finish with the dataset: the side of the StoreError, or `other`.
     """
 
@@ -145,6 +145,15 @@ class DiscoveryCursor(_Model):
 
     def of(self, name: str) -> DatasetState:
         return self.datasets.setdefault(name, DatasetState())
+
+    def periods_in(self, *statuses: PendingStatus) -> list[str]:
+        """The pending periods of these statuses, sorted: ``binance/um/klines/daily@2024-03-01``."""
+        return sorted(
+            f"{name}@{period}"
+            for name, state in self.datasets.items()
+            for period, pending in state.pending.items()
+            if pending.status in statuses
+        )
 
     @property
     def pending_periods(self) -> int:

@@ -20,6 +20,9 @@ from lakehouse_assets.orchestration.run_requests import PeriodRequest, Priority,
 LONGEST_RETRY_SECONDS = 6 * 3600.0
 PERIODS_PER_POLL = 124
 
+NEW_PERIODS = {Cadence.DAILY: 7, Cadence.MONTHLY: 2}
+"""Number of the newest periods whose runs start before those of others: exchanges publish late."""
+
 
 class Difference(NamedTuple):
     """A period that differs from its source, whose content has ``fingerprint`` and ``objects``.
@@ -150,9 +153,5 @@ class PendingPeriods:
 
 
 def is_new(period: Period, newest: Period) -> bool:
-    """Whether a run of a period starts before runs of history: one of the newest, since exchanges publish late."""
+    """Whether a period is one of the NEW_PERIODS up to ``newest``."""
     return period > newest.shifted(-NEW_PERIODS[period.cadence])
-
-
-NEW_PERIODS = {Cadence.DAILY: 7, Cadence.MONTHLY: 2}
-"""Number of the newest periods that count as new."""

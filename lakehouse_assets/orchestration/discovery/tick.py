@@ -21,23 +21,21 @@ from lakehouse_assets.archive.bucket import Bucket
 from lakehouse_assets.archive.listing import Lister
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Period, period_range
-from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
 from lakehouse_assets.lake.manifest_cache import ManifestCache
 from lakehouse_assets.orchestration.archives.cost_guard import is_closed
 from lakehouse_assets.orchestration.archives.published_check import availability_of, evaluations
 from lakehouse_assets.orchestration.discovery.cursor import (
-    MAX_ATTEMPTS,
     MAX_PENDING,
     OTHER_PROBLEM,
     DiscoveryCursor,
     PartialListing,
     PendingPeriod,
     PendingStatus,
-    problem_of,
 )
 from lakehouse_assets.orchestration.discovery.give_up import Event, Log
+from lakehouse_assets.orchestration.discovery.outcome import Outcome, given_up, note_problem, rotated
 from lakehouse_assets.orchestration.discovery.pending import PERIODS_PER_POLL, Pauses, PendingPeriods
 from lakehouse_assets.orchestration.discovery.poll import DatasetPoll
 from lakehouse_assets.orchestration.discovery.rescan import Rescan
@@ -71,16 +69,6 @@ AWAY_SECONDS = 7 * 86_400
 """After this time without a tick, everything is rescanned: more may have been published than a poll covers."""
 
 LIST_CONCURRENCY = 64
-NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A tick's run requests and events; ``reason`` is shown where it requests nothing."""
-
-    requests: list[dg.RunRequest]
-    events: list[Event]
-    reason: str
 
 
 @dataclass
@@ -147,7 +135,7 @@ class DiscoveryTick:
         return Outcome(self._results.requests, self._results.events, self._reason())
 
     def _poll_newest(self) -> None:
-        entries = _rotated(self._entries, self.cursor.next_dataset)
+        entries = rotated(self._entries, lambda entry: entry.dataset.name, self.cursor.next_dataset)
         polls = [self._budget.start(self._poll_of(entry)) for entry in entries]
         unfinished = self.cursor.partial_listing
         if unfinished is not None and unfinished.dataset != self.cursor.next_dataset:
@@ -207,29 +195,14 @@ class DiscoveryTick:
         self._results.events += evaluations(self._entries, verdicts, self.cursor.datasets, now, lake=self._lake.label)
 
     def _note_problem(self, entry: DatasetEntry, error: Exception) -> None:
-        self._results.failed.add(entry.dataset.name)
-        self.cursor.of(entry.dataset.name).problem = problem_of(error)
-        if isinstance(error, LakehouseError | OutOfTimeError):
-            self._results.problems.append(f"{entry.dataset.name}: {error}")
-        else:
-            self._log.exception(f"Polling {entry.dataset.name} failed.")
-            self._results.problems.append(f"{entry.dataset.name}: {type(error).__name__}: {error}")
+        name = entry.dataset.name
+        self._results.failed.add(name)
+        self._results.problems.append(note_problem(self.cursor, name, error, work="Polling", log=self._log))
 
     def _reason(self) -> str:
-        statuses = {
-            f"{name}@{period}": pending.status
-            for name, state in self.cursor.datasets.items()
-            for period, pending in state.pending.items()
-        }
-        parts = [*self._results.problems]
-        if given_up := sorted(key for key, status in statuses.items() if status is PendingStatus.GIVEN_UP):
-            parts.append(
-                f"Gave up after {MAX_ATTEMPTS} failed runs each: {', '.join(given_up[:NAMED])}"
-                f"{', ...' if len(given_up) > NAMED else ''}; see the runs, and materialize by hand."
-            )
-        unsettled = {PendingStatus.NOT_LISTED, PendingStatus.SETTLING}
-        if waiting := sum(status in unsettled for status in statuses.values()):
-            parts.append(f"Published periods that are not settled yet: {waiting}.")
+        parts = [*self._results.problems, *given_up(self.cursor)]
+        if waiting := self.cursor.periods_in(PendingStatus.NOT_LISTED, PendingStatus.SETTLING):
+            parts.append(f"Published periods that are not settled yet: {len(waiting)}.")
         if self._runs.unfinished:
             parts.append(f"Runs in progress: {self._runs.unfinished}.")
         if self._is_closed:
@@ -373,9 +346,3 @@ class DiscoveryTick:
         state = self.cursor.of(entry.dataset.name)
         for period in self._budget.run(published_of, entry, self._source, new, periods):
             state.pending.setdefault(period, PendingPeriod())
-
-
-def _rotated(entries: Sequence[DatasetEntry], start: str | None) -> list[DatasetEntry]:
-    names = [entry.dataset.name for entry in entries]
-    position = names.index(start) if start in names else 0
-    return [*entries[position:], *entries[:position]]

@@ -11,25 +11,23 @@ one back. Assets are compared one after the other; where one tick's time ends, t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import dagster as dg
 
-from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.archive.period import month_of
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.orchestration.discovery.cursor import (
-    MAX_ATTEMPTS,
     MAX_PENDING,
     MAX_PENDING_OF_DATASET,
     DiscoveryCursor,
     PendingStatus,
     RescanPosition,
-    problem_of,
 )
-from lakehouse_assets.orchestration.discovery.give_up import Event, Log
+from lakehouse_assets.orchestration.discovery.give_up import Log
+from lakehouse_assets.orchestration.discovery.outcome import Outcome, given_up, note_problem, rotated
 from lakehouse_assets.orchestration.discovery.pending import LONGEST_RETRY_SECONDS, Pauses
-from lakehouse_assets.orchestration.discovery.time_budget import OutOfTimeError, TickBudget
+from lakehouse_assets.orchestration.discovery.time_budget import TickBudget
 from lakehouse_assets.orchestration.following.asset import FollowedAsset, Follower, Memory
 from lakehouse_assets.orchestration.run_requests import Priority, Runs, build_request, grouped
 
@@ -43,17 +41,6 @@ HISTORY_RUNS_AT_A_TIME = 10
 
 RESERVED_PENDING = 100
 """Pending periods that only the newest month of an asset may use, so that history does not crowd out new days."""
-
-NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FollowOutcome:
-    """A tick's run requests and events; ``reason`` is shown where it requests nothing."""
-
-    requests: list[dg.RunRequest]
-    events: list[Event]
-    reason: str
 
 
 class FollowTick:
@@ -92,11 +79,11 @@ class FollowTick:
         self._problems: list[str] = []
         cursor.keep({follower.target.name for follower in followers})
 
-    def run(self) -> FollowOutcome:
+    def run(self) -> Outcome:
         for state in self.cursor.datasets.values():
             state.problem = ""
         self.cursor.ticked = self._now
-        followers = _rotated(self._followers, self.cursor.next_dataset)
+        followers = rotated(self._followers, lambda follower: follower.target.name, self.cursor.next_dataset)
         self.cursor.next_dataset = None
         try:
             if self._for_each(followers, self._follow):
@@ -106,7 +93,7 @@ class FollowTick:
         for text in self._problems:
             self._log.warning(text)
         events = [event for asset in self._assets.values() for event in asset.pending.events]
-        return FollowOutcome(self._requests, events, self._reason())
+        return Outcome(self._requests, events, self._reason())
 
     def _for_each(self, followers: Sequence[Follower], step: Callable[[Follower], bool]) -> bool:
         """Do a step for all assets; False when the time is over, and the next tick begins with the asset reached."""
@@ -115,7 +102,7 @@ class FollowTick:
             try:
                 is_done = step(follower)
             except Exception as error:  # noqa: BLE001 - one asset's error must not stop the others
-                self._note_problem(name, error)
+                self._problems.append(note_problem(self.cursor, name, error, work="Comparing", log=self._log))
                 continue
             finally:
                 self._request(name)
@@ -184,7 +171,7 @@ class FollowTick:
         room = MAX_PENDING - self.cursor.pending_periods
         if month != asset.newest_month:
             room = min(room - RESERVED_PENDING, MAX_PENDING_OF_DATASET - len(asset.state.pending))
-        if room <= 0 and not any(text.startswith(month) for text in asset.state.pending):
+        if room <= 0 and not any(month_of(text) == month for text in asset.state.pending):
             return False
         self._budget.run(partial(asset.compare, month, room=max(room, 0)))
         return room > 0
@@ -208,33 +195,12 @@ class FollowTick:
         limit = HISTORY_RUNS_AT_A_TIME if priority is Priority.HISTORY else RUNS_AT_A_TIME
         return min(REQUESTS_PER_TICK - made, limit - self._runs.unfinished - made)
 
-    def _note_problem(self, name: str, error: Exception) -> None:
-        self.cursor.of(name).problem = problem_of(error)
-        if isinstance(error, LakehouseError | OutOfTimeError):
-            self._problems.append(f"{name}: {error}")
-        else:
-            self._log.exception(f"Comparing {name} failed.")
-            self._problems.append(f"{name}: {type(error).__name__}: {error}")
-
     def _reason(self) -> str:
-        states = self.cursor.datasets.items()
-        pending = {f"{name}@{period}": one.status for name, state in states for period, one in state.pending.items()}
-        parts = [*self._problems]
-        if given_up := sorted(key for key, status in pending.items() if status is PendingStatus.GIVEN_UP):
-            parts.append(
-                f"Gave up after {MAX_ATTEMPTS} failed runs each: {', '.join(given_up[:NAMED])}"
-                f"{', ...' if len(given_up) > NAMED else ''}; see the runs, and materialize by hand."
-            )
-        if waiting := sum(status is PendingStatus.SETTLING for status in pending.values()):
-            parts.append(f"Periods whose archives are incomplete or being written: {waiting}.")
+        parts = [*self._problems, *given_up(self.cursor)]
+        if waiting := self.cursor.periods_in(PendingStatus.SETTLING):
+            parts.append(f"Periods whose archives are incomplete or being written: {len(waiting)}.")
         if self._runs.unfinished:
             parts.append(f"Runs in progress: {self._runs.unfinished}.")
         if self.cursor.next_dataset:
             parts.append(f"Continues with {self.cursor.next_dataset}.")
         return " ".join(parts) or "Everything is made from the archives that the lake has."
-
-
-def _rotated(followers: Sequence[Follower], start: str | None) -> list[Follower]:
-    names = [follower.target.name for follower in followers]
-    position = names.index(start) if start in names else 0
-    return [*followers[position:], *followers[:position]]
