@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
+from deltalake import DeltaTable
 
 from lakehouse_assets.archive.dataset import Dataset
+from lakehouse_assets.lake.commit import with_missing_columns
 from lakehouse_assets.lake.lake import Lake
-from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.states import FAILED, Integrity, ObjectState
+from lakehouse_assets.lake.manifest import MANIFEST_SCHEMA, Manifest
+from lakehouse_assets.lake.states import COPIED_STATES, FAILED, Integrity, ObjectState
 
 COUNTED_STATES = tuple(state.value for state in ObjectState)
 
@@ -34,6 +36,22 @@ source listed; ``bytes``: size of the present objects; ``doubted``: objects miss
 implausible; ``synced_at``: the latest sync (UTC)."""
 
 
+INCOMPLETE_SCHEMA = pl.Schema(
+    {name: MANIFEST_STATS_SCHEMA[name] for name in ("period", "expected", "present", "doubted")}
+)
+"""One row per incomplete period, with columns of MANIFEST_STATS_SCHEMA."""
+
+_INCOMPLETE_STATES = (*COPIED_STATES, FAILED)
+"""States of rows whose periods are incomplete."""
+
+_COMPLETENESS = (
+    (pl.col("state") != ObjectState.WITHDRAWN.value).sum().alias("expected"),
+    (pl.col("state") == ObjectState.PRESENT.value).sum().alias("present"),
+    pl.col("missed_at").count().alias("doubted"),
+)
+"""The columns that :func:`is_complete` needs, of a period's rows."""
+
+
 def is_complete() -> pl.Expr:
     """Whether a period of MANIFEST_STATS_SCHEMA is complete: the one definition of reports and metrics.
 
@@ -43,10 +61,39 @@ def is_complete() -> pl.Expr:
     return (pl.col("present") == pl.col("expected")) & (pl.col("doubted") == 0)
 
 
-def is_settled_row() -> pl.Expr:
-    """Whether an object's row does not keep its period from being complete, as :func:`is_complete` counts it."""
-    settled = [ObjectState.PRESENT.value, ObjectState.WITHDRAWN.value]
-    return pl.col("state").is_in(settled) & pl.col("missed_at").is_null()
+def complete_periods(rows: pl.DataFrame) -> set[str]:
+    """The complete periods of manifest rows (``period``, ``state``, ``missed_at``), by :func:`is_complete`."""
+    return set(rows.group_by("period").agg(*_COMPLETENESS).filter(is_complete())["period"])
+
+
+def incomplete_periods(manifest: Manifest) -> pl.DataFrame:
+    """All incomplete periods that a manifest records, INCOMPLETE_SCHEMA, those with most missing objects first.
+
+    Delta's log has the smallest and the largest state of every data file. Files whose states all count as complete,
+    which are nearly all, are not read: the cost hardly depends on the length of the history. Raises StoreError.
+    """
+    table = manifest.table()
+    months = [] if table is None else _months_to_read(table)
+    if table is None or not months:
+        return INCOMPLETE_SCHEMA.to_frame()
+    rows = with_missing_columns(pl.scan_delta(table).filter(pl.col("month").is_in(months)), MANIFEST_SCHEMA)
+    counts = rows.group_by("period").agg(column.cast(pl.Int64) for column in _COMPLETENESS)
+    missing = pl.col("expected") - pl.col("present") + pl.col("doubted")
+    worst = manifest.collect(counts.filter(~is_complete()).sort(missing, "period", descending=True))
+    return worst.match_to_schema(INCOMPLETE_SCHEMA)
+
+
+def _months_to_read(table: DeltaTable) -> list[str]:
+    """The months with a file that may have a row of an incomplete period."""
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    names = ("min.state", "max.state", "null_count.missed_at")
+    files = actions.with_columns(pl.lit(None).alias(name) for name in names if name not in actions.columns)
+    smallest, largest = pl.col("min.state").cast(pl.String), pl.col("max.state").cast(pl.String)
+    may_have = pl.any_horizontal((smallest <= state) & (largest >= state) for state in _INCOMPLETE_STATES)
+    # A file without statistics may have anything.
+    is_missed = pl.col("null_count.missed_at").cast(pl.Int64) < pl.col("num_records")
+    suspect = may_have.fill_null(value=True) | is_missed.fill_null(value=True)
+    return files.filter(suspect)["partition.month"].unique().sort().to_list()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +130,10 @@ def _aggregated(rows: pl.LazyFrame) -> pl.LazyFrame:
     return (
         rows.group_by("month", "period")
         .agg(
-            (state != ObjectState.WITHDRAWN.value).sum().alias("expected"),
-            *((state == name).sum().alias(name) for name in (*COUNTED_STATES, FAILED)),
+            *_COMPLETENESS,
+            *((state == name).sum().alias(name) for name in (*COUNTED_STATES, FAILED) if name != ObjectState.PRESENT),
             *(((pl.col("integrity") == name.value) & present).sum().alias(name.value) for name in Integrity),
             pl.col("size").filter(present).sum().alias("bytes"),
-            pl.col("missed_at").count().alias("doubted"),
             pl.col("synced_at").max(),
         )
         .sort("period")

@@ -1,8 +1,8 @@
 """The check `complete`: whether every period of an archive that should be complete is.
 
-That are all periods that were ever synced, by the manifest, and those of the run itself, by what the run knows. A
-tracked period that was never synced is not counted: until it is published it should not be there (`published`), and
-then discovery requests it, and gives it up with an incident.
+Judged are all periods that the manifest has, and the run's own periods, by the run's report. A tracked period that was
+never synced does not count: before it is published, `published` judges it, and afterwards discovery requests it until
+it is synced, or gives it up with an incident.
 
 The check is unpartitioned. With one partitioned check per asset, the UI's live query takes seconds per asset with ten
 years of partitions. The verdict on a single period is in the metadata of its materialization or observation, and in the
@@ -19,9 +19,9 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.errors import LakehouseError, printable
-from lakehouse_assets.lake.incomplete import INCOMPLETE_SCHEMA, incomplete_periods
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
+from lakehouse_assets.lake.manifest_stats import INCOMPLETE_SCHEMA, incomplete_periods
 from lakehouse_assets.lake.report import PeriodReport, PeriodState, SyncReport, implausible_text
 from lakehouse_assets.orchestration.check_names import COMPLETE
 from lakehouse_assets.orchestration.markdown import Cell, table
@@ -46,21 +46,22 @@ def build_complete_check(key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 def log_complete_check(context: Context, dataset: Dataset, lake: Lake, report: SyncReport | None) -> None:
     """Log the evaluation; ``report`` is of the run's periods, None for a run of the check alone without partitions."""
-    periods = report.periods if report is not None else ()
+    periods, notes, left_out = (), [], {}
+    if report is not None:
+        periods, notes, left_out = report.periods, report.left_out_notes, left_out_metadata(report)
     incomplete = pl.concat([_incomplete_of(periods), _others(context, dataset, lake, periods)])
     newest = max(periods, key=lambda period: period.period, default=None)
     unpublished = any(period.state is PeriodState.NOT_PUBLISHED for period in periods)
-    left_out = report.left_out_total if report is not None else 0
     texts = [] if newest is None else [f"{newest.period}: {verdict(dataset, newest)}"]
     evaluation: Any = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(dataset.asset_key),
         check_name=COMPLETE,
         # Symbols that cannot be mirrored warn until the matrix excludes them; periods are complete without them.
-        passed=incomplete.is_empty() and not left_out and not unpublished,
+        passed=incomplete.is_empty() and not notes and not unpublished,
         # The UI's icon is red unless the latest severity is WARN, even if the check passed.
         severity=dg.AssetCheckSeverity.WARN if incomplete.is_empty() else dg.AssetCheckSeverity.ERROR,
-        description=" ".join([*texts, _summary(incomplete), *(report.left_out_notes if report is not None else ())]),
-        metadata=_metadata(dataset, lake, incomplete) | (left_out_metadata(report) if report is not None else {}),
+        description=" ".join([*texts, _summary(incomplete), *notes]),
+        metadata=_metadata(dataset, lake, incomplete) | left_out,
     )
     # Both contexts accept it; an op context's types do not say so.
     context.log_event(evaluation)

@@ -42,7 +42,7 @@ def verification_key(entry: DatasetEntry) -> dg.AssetKey:
 
 
 def verifications_per_run(entry: DatasetEntry) -> int:
-    """Another number than the archive's keeps the two apart: in one run, a failed archive would skip this step."""
+    """Another number than the archive's: with their partitions (partitions.py), it keeps the two out of one run."""
     return entry.partitions_per_run + 1
 
 

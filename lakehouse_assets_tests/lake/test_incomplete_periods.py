@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from lakehouse_assets.lake.incomplete import INCOMPLETE_SCHEMA, incomplete_periods
-from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
+from lakehouse_assets.lake.manifest_stats import INCOMPLETE_SCHEMA, ManifestStats, incomplete_periods, is_complete
 from lakehouse_assets_tests.world import World, scope
 
 
