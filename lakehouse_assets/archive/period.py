@@ -109,6 +109,15 @@ def months_of(periods: Iterable[str]) -> list[str]:
     return sorted({month_of(period) for period in periods})
 
 
+def periods_of_month(month: str, cadence: Cadence) -> list[str]:
+    """The texts of all periods of a month, ascending: its days, or the month itself."""
+    whole = Period.parse(month, Cadence.MONTHLY)
+    if cadence is Cadence.MONTHLY:
+        return [str(whole)]
+    first, last = Period(Cadence.DAILY, whole.start), Period(Cadence.DAILY, whole.end).shifted(-1)
+    return [str(period) for period in period_range(first, last)]
+
+
 def month_expr(period: pl.Expr) -> pl.Expr:
     """:func:`month_of` for a column of periods."""
     return period.str.head(_MONTH_LENGTH)

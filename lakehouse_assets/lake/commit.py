@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from lakehouse_assets.archive.errors import fault_of
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.delta.errors import READ_ERRORS, table_error
+from lakehouse_assets.lake.delta.latest import month_files
 from lakehouse_assets.lake.delta.table import open_delta
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.store.conditional_writes import require_conditional_writes
@@ -163,10 +164,7 @@ def compact(lake: Lake, table: str) -> None:
 
 def files_by_month(table: DeltaTable) -> dict[str, frozenset[str]]:
     """The data files of each month of a table that is partitioned by ``month``. Equal files mean equal rows."""
-    files: dict[str, set[str]] = {}
-    for path, month in pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "partition.month").iter_rows():
-        files.setdefault(month, set()).add(path)
-    return {month: frozenset(paths) for month, paths in files.items()}
+    return {month: files.names for month, files in month_files(table).items()}
 
 
 def _compact(table: DeltaTable, *, max_files: int | None) -> None:

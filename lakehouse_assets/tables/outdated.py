@@ -12,11 +12,11 @@ from functools import partial
 
 import polars as pl
 
-from lakehouse_assets.archive.period import Cadence, Period, period_range
+from lakehouse_assets.archive.period import Cadence, periods_of_month
 from lakehouse_assets.lake.delta.latest import FilesByMonth, MonthFiles, merged
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_stats import is_settled_row
+from lakehouse_assets.lake.manifest_stats import complete_periods
 from lakehouse_assets.lake.outdated import Outdated
 from lakehouse_assets.lake.states import Integrity
 from lakehouse_assets.tables.delta import files_of, open_table
@@ -25,9 +25,7 @@ from lakehouse_assets.tables.lineage import ObjectUsage, archives_digest, lineag
 from lakehouse_assets.tables.lineage_check import CHECK_COLUMNS, intact_periods
 from lakehouse_assets.tables.table import PERIOD, Table, TableEntry
 
-_LINEAGE_COLUMNS = tuple(
-    dict.fromkeys((*CHECK_COLUMNS, "key", "etag", "state", "integrity", "note", "content"))
-)  # fmt: skip
+_LINEAGE_COLUMNS = (*CHECK_COLUMNS, "key", "etag", "state", "integrity", "note", "content")
 
 
 class TableComparison:
@@ -49,7 +47,7 @@ class TableComparison:
 
     def outdated(self, month: str) -> dict[str, Outdated]:
         """The periods of a month that a build would write because of their archives. Raises StoreError."""
-        periods = periods_of(self._table, month)
+        periods = periods_of_month(month, self._table.cadence)
         manifests = read_manifests(self._manifests, month, periods)
         recorded = lineage_of(self._lake, self._table).read(months=[month], columns=_LINEAGE_COLUMNS)
         inputs = inputs_of(self._table, manifests, periods, known_bad(self._table, manifests, periods, recorded))
@@ -72,15 +70,6 @@ class TableComparison:
         intact = intact_periods(delta, files_of(delta, month=month), recorded)
         contents = recorded.filter(pl.col(PERIOD).is_in(intact)).select(PERIOD, "content").unique()
         return {period: archives_digest(content) for period, content in contents.iter_rows()}
-
-
-def periods_of(table: Table, month: str) -> list[str]:
-    """All periods of a table in one month."""
-    first = Period.parse(month, Cadence.MONTHLY)
-    if table.cadence is Cadence.MONTHLY:
-        return [str(first)]
-    day = Period.containing(Cadence.DAILY, first.start)
-    return [str(period) for period in period_range(day, Period.containing(Cadence.DAILY, first.end).shifted(-1))]
 
 
 def read_manifests(
@@ -124,9 +113,7 @@ def _objects_of(inputs: Inputs) -> dict[str, int]:
 
 def _complete_periods(table: Table, manifests: Mapping[Cadence, pl.DataFrame]) -> Collection[str]:
     """The table's periods of which at least one archive period is complete."""
-    complete: set[str] = set()
-    for cadence, rows in manifests.items():
-        by_period = rows.group_by("period").agg(is_settled_row().all().alias("complete")).filter("complete")
-        for period in by_period["period"]:
-            complete |= {period} if cadence is table.cadence else set(periods_of(table, period))
-    return complete
+    complete = {cadence: complete_periods(rows) for cadence, rows in manifests.items()}
+    months = complete.get(Cadence.MONTHLY, set())
+    filled = {period for month in months for period in periods_of_month(month, table.cadence)}
+    return complete.get(Cadence.DAILY, set()) | filled

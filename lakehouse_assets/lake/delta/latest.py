@@ -71,7 +71,7 @@ class FilesByMonth:
             return {}
         known = self._read.get(url)
         if known is None or known[0] is not table or known[1] != table.version():
-            known = self._read[url] = (table, table.version(), _files_of(table))
+            known = self._read[url] = (table, table.version(), month_files(table))
         return known[2]
 
 
@@ -84,7 +84,8 @@ def merged(tables: list[Mapping[str, MonthFiles]]) -> dict[str, MonthFiles]:
     return months
 
 
-def _files_of(table: DeltaTable) -> dict[str, MonthFiles]:
+def month_files(table: DeltaTable) -> dict[str, MonthFiles]:
+    """The data files of each month of a table that is partitioned by ``month``."""
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
     by_month = actions.group_by("partition.month").agg("path", pl.col("modification_time").max())
     return {month: MonthFiles(frozenset(paths), newest / 1000) for month, paths, newest in by_month.iter_rows()}

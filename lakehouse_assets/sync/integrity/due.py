@@ -8,10 +8,11 @@ import polars as pl
 
 from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.listing import content_digests
+from lakehouse_assets.archive.period import periods_of_month
 from lakehouse_assets.lake.delta.latest import FilesByMonth, MonthFiles
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest import Manifest
-from lakehouse_assets.lake.manifest_stats import is_settled_row
+from lakehouse_assets.lake.manifest_stats import complete_periods
 from lakehouse_assets.lake.outdated import Outdated
 from lakehouse_assets.sync.integrity.verify import to_read
 
@@ -21,6 +22,7 @@ class VerificationComparison:
 
     def __init__(self, lake: Lake, dataset: Dataset, files: FilesByMonth, *, sampled: bool) -> None:
         self._manifest = Manifest(lake, dataset)
+        self._cadence = dataset.cadence
         self._files = files
         self._sampled = sampled
 
@@ -30,8 +32,7 @@ class VerificationComparison:
 
     def outdated(self, month: str) -> dict[str, Outdated]:
         """The periods of a month with objects to read. Raises StoreError."""
-        _, scan = self._manifest.months()
-        rows = self._manifest.collect(scan([month]))
+        rows = self._manifest.read(periods_of_month(month, self._cadence))
         due = to_read(rows, force=False, sampled=self._sampled)
         objects = dict(due.group_by("period").len().sort("period").iter_rows())
         if not objects:
@@ -39,8 +40,7 @@ class VerificationComparison:
         etags = {"lake_etag": "etag", "sidecar_lake_etag": "sidecar_etag"}
         contents = due.select("period", "key", "size", *etags).rename(etags)
         fingerprints = content_digests(contents, list(objects))
-        settled = rows.group_by("period").agg(is_settled_row().all().alias("complete"))
-        complete = set(settled.filter("complete")["period"])
+        complete = complete_periods(rows)
         verified = set(rows.filter(pl.col("verified_at").is_not_null())["period"])
         return {
             period: Outdated(fingerprints[period], count, period in complete, period in verified)
