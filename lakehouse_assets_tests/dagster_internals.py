@@ -1,6 +1,8 @@
 """What the tests alone use of Dagster beyond its public API; the package's share is in its own module of this name."""
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 
 import dagster as dg
 import sqlalchemy as sa
@@ -31,7 +33,12 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
 
-from lakehouse_assets.orchestration.dagster_internals import CheckExecutionsTable, SqlEventLogStorage
+from lakehouse_assets.orchestration.dagster_internals import (
+    CheckExecutionsTable,
+    InstigatorType,
+    SqlEventLogStorage,
+    TickStatus,
+)
 
 __all__ = [
     "AssetKeyPartitionKey",
@@ -40,21 +47,14 @@ __all__ = [
     "DagsterRun",
     "ExecuteRunArgs",
     "InstanceRef",
-    "InstigatorState",
-    "InstigatorStatus",
     "JobPythonOrigin",
     "LoadingContextForTest",
     "ModuleCodePointer",
     "PartitionKeyFilter",
     "QueuedRunCoordinatorDaemon",
-    "RegisteredCodeLocationOrigin",
-    "RemoteInstigatorOrigin",
-    "RemoteRepositoryOrigin",
     "RepositoryPythonOrigin",
     "RepositorySnap",
     "RunOpConcurrency",
-    "SensorInstigatorData",
-    "TickData",
     "build_run_requests_with_backfill_policies",
     "check_rows",
     "create_run_for_test",
@@ -63,6 +63,7 @@ __all__ = [
     "job_origin",
     "make_new_run_id",
     "process_config",
+    "record_tick",
     "resolve_to_config_type",
 ]
 
@@ -80,3 +81,37 @@ def job_origin(location: str, job: str = "__ASSET_JOB") -> RemoteJobOrigin:
     """The origin of a run of another code location, which Dagster labels ``__repository__@<location>``."""
     server = GrpcServerCodeLocationOrigin("localhost", 1, location_name=location)
     return RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job)
+
+
+def record_tick(
+    instance: dg.DagsterInstance,
+    sensor: str,
+    *,
+    cursor: str | None = None,
+    location: str = "lakehouse",
+    reason: str | None = None,
+    runs: Sequence[str] = (),
+) -> InstigatorState:
+    """Record a sensor that runs in a code location, and a tick of it; returns the sensor's state as it is stored.
+
+    A tick that requested ``runs`` has no reason of its own.
+    """
+    kind = InstigatorType.SENSOR
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
+    data = SensorInstigatorData(min_interval=30, sensor_type=None, cursor=cursor)
+    origin = RemoteInstigatorOrigin(repository, sensor)
+    instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))
+    [state] = instance.all_instigator_state(instigator_type=kind)
+    instance.create_tick(
+        TickData(
+            state.instigator_origin_id,
+            state.name,
+            kind,
+            TickStatus.SUCCESS if runs else TickStatus.SKIPPED,
+            time.time(),
+            run_ids=list(runs) or None,
+            skip_reason=None if runs else reason,
+            selector_id=state.selector_id,
+        )
+    )
+    return state

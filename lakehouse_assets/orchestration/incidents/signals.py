@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import dagster as dg
 from dagster import AssetCheckEvaluation
 from pydantic import BaseModel, ValidationError
 
 from lakehouse_assets.errors import Side
-from lakehouse_assets.lake.report import PeriodState
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.observability.incidents.model import Signal
 from lakehouse_assets.orchestration.archives.published_check import WHOLE_EXCHANGE
-from lakehouse_assets.orchestration.archives.reporting import STATE
 from lakehouse_assets.orchestration.check_names import CHECKSUMS, COMPLETE, EXPECTED, PUBLISHED
 from lakehouse_assets.orchestration.dagster_internals import AssetGraph, InstigatorTick, InstigatorType, TickStatus
 from lakehouse_assets.orchestration.discovery.cursor import problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
 from lakehouse_assets.orchestration.following.sensors import FOLLOW_SENSORS
+from lakehouse_assets.orchestration.incidents.run_events import events_of
 from lakehouse_assets.orchestration.location import is_of_lake, location_of_run
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
@@ -41,9 +39,6 @@ DISCOVERY = "_discovery"
 
 RUN, TICK = "run", "discovery"
 FAILURES_PER_SCAN, SUCCESSES_PER_SCAN, OBSERVATIONS_PER_SCAN = 25, 100, 500
-EVENTS_PER_PAGE = 1_000
-"""Events of a failed run that one request reads. All pages are read: a partition without an event counts as failed."""
-
 TEXT_LIMIT = 300
 """Characters of a signal's text."""
 
@@ -124,7 +119,7 @@ class InstanceScan:
 
     def _of_failure(self, run: dg.DagsterRun, record: dg.EventLogRecord) -> Iterator[Signal]:
         """One signal per partition: the run may have materialized some of them before it failed."""
-        events = _events_of(self._instance, run.run_id)
+        events = events_of(self._instance, run.run_id)
         event = record.event_log_entry.dagster_event
         run_message = event.message if event else None
         for asset, period in self._targets(run):
@@ -133,7 +128,7 @@ class InstanceScan:
                 continue
             observed = events.observations.get((asset, period))
             failure = events.failure(asset)
-            text = (observed.description if observed else None) or (failure.text if failure else run_message) or ""
+            text = (observed and observed.description) or (failure and failure.text) or run_message or ""
             fields = error_fields_of(observed.metadata) if observed else failure.fields if failure else {}
             cause = _cause(fields, Cause.TRANSFER_FAILS if observed else Cause.RUN_FAILS)
             yield self._run_signal(
@@ -142,7 +137,7 @@ class InstanceScan:
                 _time(record.timestamp),
                 cause,
                 firing=not succeeded,
-                text=text or run_message or "",
+                text=text,
                 run_id=run.run_id,
             )
 
@@ -295,114 +290,43 @@ class InstanceScan:
 
     def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
         """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
-        error = tick.error.message if tick.error else ""
         datasets = [
             key.to_user_string()
             for key in self._graph.get_all_asset_keys()
             if key.path[0] == exchange and self._is_archive(key)
         ]
-        failing = {} if error else {name: problems[name] for name in datasets if name in problems}
+        failing = {} if tick.error else {name: problems[name] for name in datasets if name in problems}
         if Side.LAKE in failing.values():
             cause = Cause.LAKE_REFUSES
         elif failing and len(failing) == len(datasets):
             cause = Cause.EXCHANGE_STALLED
         else:
             cause = Cause.LISTING_FAILS
-        return Signal(
-            source=TICK,
-            cause=cause,
-            exchange=exchange,
-            subject=exchange,
-            at=_time(tick.timestamp),
-            firing=bool(error or failing),
-            # A tick that requested runs has no reason of its own.
-            text=_line(error or tick.skip_reason or ", ".join(f"{name} cannot be polled" for name in failing)),
-        )
+        return _tick_signal(tick, cause, "cannot be polled", exchange=exchange, subject=exchange, failing=failing)
 
 
 def _of_follow_tick(sensor: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
     """``problems`` are those of the tick, by asset; a tick that raised has none."""
+    failing = {} if tick.error else problems
+    cause = Cause.LAKE_REFUSES if Side.LAKE in failing.values() else Cause.RUN_FAILS
+    return _tick_signal(tick, cause, "cannot be compared", exchange=PROJECT, subject=sensor, failing=failing)
+
+
+def _tick_signal(
+    tick: InstigatorTick, cause: Cause, problem: str, *, exchange: str, subject: str, failing: Collection[str]
+) -> Signal:
+    """The signal of a sensor's tick; ``failing`` are the assets that have the problem."""
     error = tick.error.message if tick.error else ""
-    failing = {} if error else problems
     return Signal(
         source=TICK,
-        cause=Cause.LAKE_REFUSES if Side.LAKE in failing.values() else Cause.RUN_FAILS,
-        exchange=PROJECT,
-        subject=sensor,
+        cause=cause,
+        exchange=exchange,
+        subject=subject,
         at=_time(tick.timestamp),
         firing=bool(error or failing),
-        text=_line(error or tick.skip_reason or ", ".join(f"{name} cannot be compared" for name in failing)),
+        # A tick that requested runs has no reason of its own.
+        text=_line(error or tick.skip_reason or ", ".join(f"{name} {problem}" for name in failing)),
     )
-
-
-class _StepFailure(NamedTuple):
-    """A failed step: what its error says, and the fields that the error carries."""
-
-    text: str
-    fields: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _RunEvents:
-    """Events of a failed run: materializations, and observations of periods that are not complete, by asset and
-    partition, and failed steps by name."""
-
-    materialized: frozenset[tuple[str, str | None]]
-    observations: Mapping[tuple[str, str | None], dg.AssetObservation]
-    steps: Mapping[str, _StepFailure]
-
-    def succeeded(self, asset: str, period: str | None) -> bool:
-        """Whether the partition was materialized; or its period is not published yet, or synced in part, neither of
-        which is a failure."""
-        observed = self.observations.get((asset, period))
-        is_no_failure = observed is not None and observed.metadata[STATE].value != PeriodState.INCOMPLETE.value
-        return is_no_failure or (asset, period) in self.materialized
-
-    def failure(self, asset: str) -> _StepFailure | None:
-        """The failure of the asset's step, or of any step of a job."""
-        return self.steps.get(_step_of(asset)) or next(iter(self.steps.values()), None)
-
-    def was_skipped(self, asset: str) -> bool:
-        """Whether the asset's step did not run because another step failed."""
-        return "/" in asset and bool(self.steps) and _step_of(asset) not in self.steps
-
-
-def _step_of(asset: str) -> str:
-    """The name of an asset's step follows from its key."""
-    return asset.replace("/", "__").replace("-", "_")
-
-
-def _events_of(instance: dg.DagsterInstance, run_id: str) -> _RunEvents:
-    kinds = dg.DagsterEventType
-    of_type = {kinds.STEP_FAILURE, kinds.ASSET_OBSERVATION, kinds.ASSET_MATERIALIZATION}
-    materialized: set[tuple[str, str | None]] = set()
-    observations: dict[tuple[str, str | None], dg.AssetObservation] = {}
-    steps: dict[str, _StepFailure] = {}
-    for record in _records(instance, run_id, of_type):
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        if event.event_type is kinds.ASSET_MATERIALIZATION and event.asset_key is not None:
-            materialized.add((event.asset_key.to_user_string(), event.partition))
-        elif event.event_type is kinds.STEP_FAILURE and event.step_key is not None:
-            steps[event.step_key] = _step_failure(event)
-        elif event.event_type is kinds.ASSET_OBSERVATION:
-            observed = event.asset_observation_data.asset_observation
-            if STATE in observed.metadata:
-                observations[observed.asset_key.to_user_string(), observed.partition] = observed
-    return _RunEvents(frozenset(materialized), observations, steps)
-
-
-def _records(
-    instance: dg.DagsterInstance, run_id: str, of_type: set[dg.DagsterEventType]
-) -> Iterator[dg.EventLogRecord]:
-    cursor = None
-    while True:
-        page = instance.get_records_for_run(run_id, cursor, of_type, limit=EVENTS_PER_PAGE)
-        yield from page.records
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def _stalled(exchange: str, published: Sequence[Signal]) -> Signal:
@@ -433,18 +357,6 @@ def _cause(fields: Mapping[str, str], otherwise: Cause) -> Cause:
     if fields.get("error_operation") == "Listing":
         return Cause.LISTING_FAILS
     return otherwise
-
-
-def _step_failure(event: dg.DagsterEvent) -> _StepFailure:
-    data = event.step_failure_data
-    raised = data.user_failure_data
-    if raised is not None and raised.description:
-        return _StepFailure(raised.description, error_fields_of(raised.metadata))
-    error = data.error
-    # Dagster wraps what a step raises.
-    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    return _StepFailure(error.message if error is not None else "the step failed", {})
 
 
 def _line(text: str | None) -> str:

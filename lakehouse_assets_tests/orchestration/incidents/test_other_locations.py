@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 import dagster as dg
@@ -11,7 +10,6 @@ import pytest
 
 from lakehouse_assets.errors import Side
 from lakehouse_assets.observability.incidents.causes import Cause
-from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import ASSET_JOB, PARTITION_TAG
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor
 from lakehouse_assets.orchestration.discovery.give_up import gave_up
@@ -20,15 +18,9 @@ from lakehouse_assets.orchestration.location import LAKE
 from lakehouse_assets.orchestration.run_requests import Target
 from lakehouse_assets_tests.dagster_internals import (
     AssetMaterializationPlannedData,
-    InstigatorState,
-    InstigatorStatus,
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-    SensorInstigatorData,
-    TickData,
     create_run_for_test,
     job_origin,
+    record_tick,
 )
 from lakehouse_assets_tests.orchestration.incidents.conftest import Watch
 
@@ -118,22 +110,7 @@ def test_a_follow_sensor_that_cannot_read_the_lake_is_an_incident_of_its_locatio
     monkeypatch.setattr(sensor, "location_of_sensor", lambda _context: "__repository__@lakehouse")
     cursor = DiscoveryCursor()
     cursor.of("binance/um/klines/table").problem = Side.LAKE.value
-    instance = harness.runner.instance
-    origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__"), "tables_follow"
-    )
-    data = SensorInstigatorData(min_interval=30, sensor_type=None, cursor=cursor.write())
-    instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data))
-    instance.create_tick(
-        TickData(
-            origin.get_id(),
-            "tables_follow",
-            InstigatorType.SENSOR,
-            TickStatus.SKIPPED,
-            time.time(),
-            skip_reason="binance/um/klines/table: AccessDenied",
-            selector_id=origin.get_selector().get_id(),
-        )
-    )
+    reason = "binance/um/klines/table: AccessDenied"
+    record_tick(harness.runner.instance, "tables_follow", cursor=cursor.write(), location=location, reason=reason)
     harness.tick()
     assert set(harness.live()) == ({Cause.LAKE_REFUSES} if location == "lakehouse" else set())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime, timedelta
@@ -22,21 +21,12 @@ from lakehouse_assets.observability.incidents.model import Note
 from lakehouse_assets.observability.incidents.notification import Notifier
 from lakehouse_assets.observability.incidents.service import IncidentService
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
-from lakehouse_assets.orchestration.dagster_internals import InstigatorType, TickStatus
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.orchestration.discovery.cursor import DiscoveryCursor, problem_of
-from lakehouse_assets.orchestration.incidents import signals
+from lakehouse_assets.orchestration.incidents import run_events
 from lakehouse_assets.orchestration.incidents.sensor import INCIDENTS, build_incident_report
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
-from lakehouse_assets_tests.dagster_internals import (
-    InstigatorState,
-    InstigatorStatus,
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-    SensorInstigatorData,
-    TickData,
-)
+from lakehouse_assets_tests.dagster_internals import record_tick
 from lakehouse_assets_tests.faults.listings import edited, without
 from lakehouse_assets_tests.observability.sinks import Webhook
 from lakehouse_assets_tests.orchestration.conftest import Runner
@@ -66,7 +56,7 @@ def test_a_failed_partition_is_notified_after_a_minute_and_resolved_when_it_mate
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_URLS", f"json://127.0.0.1:{webhook.port}/")
     monkeypatch.setenv("LAKEHOUSE_INCIDENTS_DAGSTER_URL", "https://dagster.example.org")
     # More events than a page: the sensor has to read all pages of a run.
-    monkeypatch.setattr(signals, "EVENTS_PER_PAGE", 2)
+    monkeypatch.setattr(run_events, "EVENTS_PER_PAGE", 2)
     harness = watch()
     harness.world.publish(["BTCUSDT"], days(FIRST, LAST))
     with harness.world.refused_writes(harness.world.key("BTCUSDT", BAD)):
@@ -222,9 +212,9 @@ def test_a_period_that_discovery_gave_up_is_an_incident(watch: Callable[..., Wat
         (None, None),
     ],
 )
-@pytest.mark.parametrize("status", [TickStatus.SKIPPED, TickStatus.SUCCESS])
+@pytest.mark.parametrize("runs", [(), ("a run",)], ids=["skipped", "requested"])
 def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_error(
-    watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None, status: TickStatus
+    watch: Callable[..., Watch], problem: Exception | None, cause: Cause | None, runs: tuple[str, ...]
 ) -> None:
     harness = watch()
     name = harness.entry.dataset.name
@@ -233,24 +223,7 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
         cursor.of(name).problem = problem_of(problem)
     # The message mentions both sides: only the fields of the error decide.
     reason = f"{name}: Listing s3://x/ failed; {harness.world.lake.url()} failed"
-    instance = harness.runner.instance
-    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
-    origin = RemoteInstigatorOrigin(repository, "binance_discovery")
-    data = SensorInstigatorData(min_interval=30, sensor_type=None, cursor=cursor.write())
-    instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data))
-    instance.create_tick(
-        TickData(
-            origin.get_id(),
-            "binance_discovery",
-            InstigatorType.SENSOR,
-            status,
-            time.time(),
-            # A tick that requested runs has no reason of its own.
-            run_ids=["a run"] if status is TickStatus.SUCCESS else None,
-            skip_reason=reason if status is TickStatus.SKIPPED else None,
-            selector_id=origin.get_selector().get_id(),
-        )
-    )
+    record_tick(harness.runner.instance, "binance_discovery", cursor=cursor.write(), reason=reason, runs=runs)
     harness.tick()
     assert set(harness.live()) == ({cause} if cause else set())
     assert all(member.signal.text for incident in harness.state.live() for member in incident.firing)
