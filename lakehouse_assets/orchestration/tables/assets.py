@@ -81,11 +81,8 @@ def build_table_asset(entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE) 
 
 
 def partitions_per_run(entry: TableEntry) -> int:
-    """A number that no archive or verification of the same data has.
-
-    With the same number, a backfill would put the table into one run with its archive, and a failed archive would skip
-    the table.
-    """
+    """A number that no archive or verification of the same data has: with their partitions (partitions.py), it keeps
+    them out of one run, in which a failed archive would skip the table."""
     return max(archive.partitions_per_run for archive in entry.entries.values()) + 2
 
 

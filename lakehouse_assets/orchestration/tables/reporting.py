@@ -32,7 +32,7 @@ def report_build(
     Raises dg.Failure at the end, without retries, when periods were blocked or could not be read.
     """
     key = dg.AssetKey(entry.table.asset_key)
-    inputs = input_versions(context, key)
+    inputs, code_version = input_versions(context, key), schema_digest(entry.table)
     for period in report.periods:
         context.log.info(_line(entry.table, period))
         if period.is_complete:
@@ -44,7 +44,7 @@ def report_build(
                     tags=materialization_tags(
                         context,
                         inputs=inputs,
-                        code_version=schema_digest(entry.table),
+                        code_version=code_version,
                         data_version=period.content or "",
                     ),
                 )
