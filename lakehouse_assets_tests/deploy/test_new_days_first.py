@@ -51,6 +51,13 @@ class Queue:
         self.instance.run_storage.add_run(run)
         return run.run_id
 
+    def add_backfills(self, count: int) -> int:
+        """Queue 30 runs of this number of backfills, and start what may start; returns how many runs were started."""
+        for number in range(30):
+            self.add({BACKFILL_TAG: f"history {number % count}"})
+        self.step()
+        return len(self.started)
+
     def step(self) -> None:
         """One iteration of the daemon."""
         config = self.instance.get_concurrency_config()
@@ -88,20 +95,14 @@ def day_tags() -> dict[str, str]:
 
 
 def test_beside_a_backfill_a_new_day_starts_at_once(queue: Queue) -> None:
-    for _ in range(30):
-        queue.add({BACKFILL_TAG: "history"})
-    queue.step()
-    before = len(queue.started)
+    before = queue.add_backfills(1)
     day = queue.add(day_tags())
     queue.step()
     assert queue.started[before:] == [day]
 
 
 def test_beside_several_backfills_a_new_day_is_the_next_run(queue: Queue) -> None:
-    for number in range(30):
-        queue.add({BACKFILL_TAG: f"history {number % 3}"})
-    queue.step()
-    before = len(queue.started)
+    before = queue.add_backfills(3)
     day = queue.add(day_tags())
     queue.step()
     assert queue.started[before:] == []
@@ -111,10 +112,7 @@ def test_beside_several_backfills_a_new_day_is_the_next_run(queue: Queue) -> Non
 
 
 def test_without_its_priority_the_day_would_wait_for_the_backfills(queue: Queue) -> None:
-    for number in range(30):
-        queue.add({BACKFILL_TAG: f"history {number % 3}"})
-    queue.step()
-    before = len(queue.started)
+    before = queue.add_backfills(3)
     day = queue.add({name: value for name, value in day_tags().items() if name != PRIORITY_TAG})
     queue.finish_one()
     queue.step()
