@@ -23,6 +23,12 @@ def location_of_run(run: dg.DagsterRun) -> str | None:
     return origin.repository_origin.get_label() if origin else run.tags.get(LABEL_TAG)
 
 
+def location_name_of_run(run: dg.DagsterRun) -> str | None:
+    """The name of the location that a run belongs to, as in workspace.yaml; None for a run in process."""
+    label = location_of_run(run)
+    return label and label.partition("@")[2]
+
+
 def location_of_sensor(context: dg.SensorEvaluationContext) -> str | None:
     """The label of the location that a sensor is evaluated in; None outside of a code server."""
     origin, repository = context.code_location_origin, context.repository_name

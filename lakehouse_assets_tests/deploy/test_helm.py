@@ -22,6 +22,9 @@ SECTIONS = {
 def test_the_run_coordinator_is_ours_with_the_same_sizes() -> None:
     given = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
     assert given == INSTANCE["run_coordinator"]
+    # The chart names a code location after its deployment.
+    deployments = VALUES["dagster-user-deployments"]["deployments"]
+    assert given["config"]["locations"] == [deployment["name"] for deployment in deployments]
 
 
 def test_runs_have_the_same_kubernetes_configuration() -> None:

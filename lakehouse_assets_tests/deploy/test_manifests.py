@@ -259,6 +259,17 @@ def test_the_run_coordinators_rules_name_jobs_and_maintenance_that_exist(overlay
         assert sizes.service_account_of(asset.rpartition("/")[2], []) == "lakehouse-maintenance", asset
 
 
+def test_the_run_coordinator_has_rules_for_the_workspaces_code_location_only(overlay: Rendered) -> None:
+    [workspace] = [
+        yaml.safe_load(text)
+        for each in overlay.of("ConfigMap")
+        for name, text in each["data"].items()
+        if name == "workspace.yaml"
+    ]
+    names = [origin["location_name"] for entry in workspace["load_from"] for origin in entry.values()]
+    assert overlay.dagster_yaml["run_coordinator"]["config"]["locations"] == names
+
+
 def test_the_quota_fits_the_services_and_as_many_runs_as_the_queue_starts(overlay: Rendered) -> None:
     limits = overlay.dagster_yaml["concurrency"]["runs"]
     [large] = [each["limit"] for each in limits["tag_concurrency_limits"] if each["value"] == "large"]

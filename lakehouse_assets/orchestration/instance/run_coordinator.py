@@ -4,12 +4,16 @@ Run tags configure pods, and a materialization or backfill from the UI has none 
 coordinator: those of sensors, schedules, retries and people. This one is Dagster's queue; before it queues a run, it
 sets the tags ``dagster-k8s/config`` and ``lakehouse/size``.
 
+With ``locations``, only runs of these code locations get the tags: a run of another one is queued as it is, however its
+assets and its job are named.
+
 In dagster.yaml (sizes ascending; the first rule whose pattern matches applies)::
 
     run_coordinator:
       module: lakehouse_assets.orchestration.instance.run_coordinator
       class: SizedRunCoordinator
       config:
+        locations: [lakehouse]
         sizes:
           - name: small
             k8s: {container_config: {resources: {requests: {memory: 1Gi}, limits: {memory: 2Gi}}}}
@@ -25,7 +29,7 @@ In dagster.yaml (sizes ascending; the first rule whose pattern matches applies):
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -36,6 +40,7 @@ from dagster_k8s.job import get_user_defined_k8s_config
 
 from lakehouse_assets.errors import InputError
 from lakehouse_assets.orchestration.dagster_internals import ConfigurableClassData, instance_of
+from lakehouse_assets.orchestration.location import location_name_of_run
 
 K8S_TAG = "dagster-k8s/config"
 SIZE_TAG = "lakehouse/size"
@@ -121,9 +126,18 @@ class RunSizes:
 class SizedRunCoordinator(QueuedRunCoordinator):
     """See the module. A run that has a ``dagster-k8s/config`` from elsewhere keeps it."""
 
-    def __init__(self, sizes: RunSizes, inst_data: ConfigurableClassData | None = None, **queue: Any) -> None:
+    def __init__(
+        self,
+        sizes: RunSizes,
+        inst_data: ConfigurableClassData | None = None,
+        *,
+        locations: Collection[str] | None = None,
+        **queue: Any,
+    ) -> None:
         super().__init__(inst_data=inst_data, **queue)
         self.sizes = sizes
+        self.locations = locations
+        """Names of the code locations whose runs get tags; None: of all."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -137,6 +151,11 @@ class SizedRunCoordinator(QueuedRunCoordinator):
         }
         return {
             **_queue_type(),
+            "locations": dg.Field(
+                [str],
+                is_required=False,
+                description="Names of the code locations whose runs get a size and a service account. Default: all.",
+            ),
             "sizes": dg.Field([size], description="From small to large; a retry gets the next larger one."),
             "rules": dg.Field([{**patterns, "size": str}], is_required=False, default_value=[]),
             "default_size": dg.Field(str, description="Size of a run that no rule matches."),
@@ -151,14 +170,20 @@ class SizedRunCoordinator(QueuedRunCoordinator):
             config_value["default_size"],
             _rules(config_value["service_accounts"], "name"),
         )
-        return cls(sizes, inst_data, **{name: config_value.get(name) for name in _queue_type()})
+        queue = {name: config_value.get(name) for name in _queue_type()}
+        return cls(sizes, inst_data, locations=config_value.get("locations"), **queue)
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
-        if K8S_TAG not in run.tags or SIZE_TAG in run.tags:
+        if self.applies_to(run) and (K8S_TAG not in run.tags or SIZE_TAG in run.tags):
             tags = self.sizes.tags_of(run.job_name, _assets(run), int(run.tags.get(_RETRY_TAG, "0")))
             instance_of(self).add_run_tags(run.run_id, tags)
         return super().submit_run(context)
+
+    def applies_to(self, run: dg.DagsterRun) -> bool:
+        """Whether a run gets tags; one without a location belongs to no other location."""
+        location = location_name_of_run(run)
+        return self.locations is None or location is None or location in self.locations
 
 
 def _queue_type() -> dict[str, Any]:

@@ -18,9 +18,8 @@ from lakehouse_assets.orchestration.dagster_internals import ConfigurableClassDa
 from lakehouse_assets.orchestration.instance.run_coordinator import K8S_TAG, SIZE_TAG, SizedRunCoordinator
 from lakehouse_assets_tests.dagster_internals import (
     ModuleCodePointer,
-    RegisteredCodeLocationOrigin,
-    RemoteRepositoryOrigin,
     RepositoryPythonOrigin,
+    job_origin,
 )
 
 _CODE = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("lakehouse_assets.definitions", "defs"))
@@ -59,13 +58,17 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def _submitted(instance: dg.DagsterInstance, *assets: str, job: str = "__ASSET_JOB", **tags: str) -> dg.DagsterRun:
+def _submitted(
+    instance: dg.DagsterInstance,
+    *assets: str,
+    job: str = "__ASSET_JOB",
+    location: str = "lakehouse",
+    **tags: str,
+) -> dg.DagsterRun:
     made = instance.create_run_for_job(
         dg.GraphDefinition(job, node_defs=[]).to_job(),
         tags=tags,
-        remote_job_origin=RemoteRepositoryOrigin(
-            RegisteredCodeLocationOrigin("lakehouse"), "repository"
-        ).get_job_origin(job),
+        remote_job_origin=job_origin(location, job),
         job_code_origin=_CODE.get_job_origin(job),
     )
     run = made._replace(asset_selection=frozenset(dg.AssetKey(asset.split("/")) for asset in assets) or None)
@@ -131,6 +134,30 @@ def test_only_maintenance_runs_get_the_maintenance_identity(instance: dg.Dagster
     assert account(job="vacuum") == "maintenance"
     assert account("binance/um/klines/daily") is None
     assert account("maintenance/vacuum", "binance/um/klines/daily") is None, "a mixed run may not delete"
+
+
+@pytest.mark.parametrize(
+    ("locations", "location", "is_tagged"),
+    [
+        (["lakehouse"], "lakehouse", True),
+        (["lakehouse", "research"], "research", True),
+        (["lakehouse"], "payroll", False),
+        (None, "payroll", True),
+    ],
+)
+def test_a_run_of_another_code_location_is_queued_as_it_is(
+    tmp_path: Path, locations: list[str] | None, location: str, is_tagged: bool
+) -> None:
+    config = CONFIG | ({"locations": locations} if locations else {})
+    with dg.DagsterInstance.from_config(_home(tmp_path, config)) as instance:
+        for assets, job in ((["maintenance/vacuum"], "__ASSET_JOB"), ([], "vacuum")):
+            run = _submitted(instance, *assets, job=job, location=location)
+            assert run.status is dg.DagsterRunStatus.QUEUED
+            assert (K8S_TAG in run.tags, SIZE_TAG in run.tags) == (is_tagged, is_tagged)
+        coordinator = instance.run_coordinator
+        assert isinstance(coordinator, SizedRunCoordinator)
+        # Dagster queues no run without a location.
+        assert coordinator.applies_to(dg.DagsterRun("vacuum", run_id="in process"))
 
 
 @pytest.mark.parametrize(
