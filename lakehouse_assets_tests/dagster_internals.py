@@ -32,6 +32,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
+from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse_assets.orchestration.dagster_internals import (
     CheckExecutionsTable,
@@ -90,6 +91,7 @@ def record_tick(
     cursor: str | None = None,
     location: str = "lakehouse",
     reason: str | None = None,
+    error: str | None = None,
     runs: Sequence[str] = (),
 ) -> InstigatorState:
     """Record a sensor that runs in a code location, and a tick of it; returns the sensor's state as it is stored.
@@ -102,15 +104,17 @@ def record_tick(
     origin = RemoteInstigatorOrigin(repository, sensor)
     instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))
     [state] = instance.all_instigator_state(instigator_type=kind)
+    status = TickStatus.FAILURE if error else TickStatus.SUCCESS if runs else TickStatus.SKIPPED
     instance.create_tick(
         TickData(
             state.instigator_origin_id,
             state.name,
             kind,
-            TickStatus.SUCCESS if runs else TickStatus.SKIPPED,
+            status,
             time.time(),
             run_ids=list(runs) or None,
             skip_reason=None if runs else reason,
+            error=SerializableErrorInfo(error, [], None) if error else None,
             selector_id=state.selector_id,
         )
     )

@@ -5,7 +5,7 @@ A process without a location (runs in process, tests) has runs without a label a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
@@ -27,6 +27,17 @@ def location_name_of_run(run: dg.DagsterRun) -> str | None:
     """The name of the location that a run belongs to, as in workspace.yaml; None for a run in process."""
     label = location_of_run(run)
     return label and label.partition("@")[2]
+
+
+def foreign_runs(instance: dg.DagsterInstance, run_ids: Collection[str], location: str | None) -> set[str]:
+    """Those of the runs that belong to other code locations than ``location`` (its label). Loads no runs."""
+    if not run_ids:
+        return set()
+    labels = {label for _tag, labels in instance.get_run_tags([LABEL_TAG]) for label in labels} - {location}
+    if not labels:
+        return set()
+    filters = dg.RunsFilter(run_ids=sorted(run_ids), tags={LABEL_TAG: sorted(labels)})
+    return set(instance.get_run_ids(filters))
 
 
 def location_of_sensor(context: dg.SensorEvaluationContext) -> str | None:

@@ -1,17 +1,17 @@
 """Signals from a Dagster instance: failed runs, failed checks, and sensors with problems.
 
-Runs and observations are read from where the last scan ended, a limited number at a time; of checks and sensors the
-latest result is read. Causes follow from the fields that errors carry (orchestration/error_metadata.py), never from
-the text of a message: an error without fields is a failed run, or a failed transfer if a period stayed incomplete.
-Nothing here writes.
+Runs and observations are read from where the last scan ended, a limited number at a time, and runs of others are
+passed over; of checks and sensors the latest result is read. Causes follow from the fields that errors carry
+(orchestration/error_metadata.py), never from the text of a message: an error without fields is a failed run, or a
+failed transfer if a period stayed incomplete. Nothing here writes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import dagster as dg
 from dagster import AssetCheckEvaluation
@@ -27,7 +27,7 @@ from lakehouse_assets.orchestration.discovery.cursor import problems_of
 from lakehouse_assets.orchestration.error_metadata import error_fields_of
 from lakehouse_assets.orchestration.following.sensors import FOLLOW_SENSORS
 from lakehouse_assets.orchestration.incidents.run_events import events_of
-from lakehouse_assets.orchestration.location import is_of_lake, location_of_run
+from lakehouse_assets.orchestration.location import foreign_runs, is_of_lake
 
 _RunEnd: TypeAlias = Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]
 
@@ -39,6 +39,9 @@ DISCOVERY = "_discovery"
 
 RUN, TICK = "run", "discovery"
 FAILURES_PER_SCAN, SUCCESSES_PER_SCAN, OBSERVATIONS_PER_SCAN = 25, 100, 500
+"""Runs of this project that one scan reads, and observations of anything."""
+RUNS_PER_PAGE, PAGES_PER_SCAN = 100, 10
+"""How far one scan looks for the project's runs among those of others."""
 TEXT_LIMIT = 300
 """Characters of a signal's text."""
 
@@ -65,6 +68,15 @@ class ScanCursor(BaseModel):
 
     def write(self) -> str:
         return self.model_dump_json()
+
+
+class _EndedRun(NamedTuple):
+    """A run that ended: when, with which message, and the assets and partitions that it was to materialize."""
+
+    run_id: str
+    at: datetime
+    message: str
+    targets: Sequence[tuple[str, str | None]]
 
 
 class InstanceScan:
@@ -102,39 +114,31 @@ class InstanceScan:
     # Runs
 
     def _of_runs(self) -> Iterator[Signal]:
-        failed = self._changes(dg.DagsterEventType.RUN_FAILURE, self.cursor.failure, FAILURES_PER_SCAN)
-        done = self._changes(dg.DagsterEventType.RUN_SUCCESS, self.cursor.success, SUCCESSES_PER_SCAN)
-        ids = [record.run_id for record in (*failed, *done)]
-        runs = {run.run_id: run for run in self._instance.get_runs(dg.RunsFilter(run_ids=ids))} if ids else {}
-        for record in failed:
-            if record.run_id in runs and self._is_ours(runs[record.run_id]):
-                yield from self._of_failure(runs[record.run_id], record)
-            self.cursor.failure = record.storage_id
-        for record in done:
-            run = runs.get(record.run_id)
-            if run is not None and self._is_ours(run):
-                for asset, period in self._targets(run):
-                    yield self._run_signal(asset, period, _time(record.timestamp), Cause.RUN_FAILS, firing=False)
-            self.cursor.success = record.storage_id
+        kinds = dg.DagsterEventType
+        failed, self.cursor.failure = self._own_runs(kinds.RUN_FAILURE, self.cursor.failure, FAILURES_PER_SCAN)
+        for run in failed:
+            yield from self._of_failure(run)
+        done, self.cursor.success = self._own_runs(kinds.RUN_SUCCESS, self.cursor.success, SUCCESSES_PER_SCAN)
+        for run in done:
+            for asset, period in run.targets:
+                yield self._run_signal(asset, period, run.at, Cause.RUN_FAILS, firing=False)
 
-    def _of_failure(self, run: dg.DagsterRun, record: dg.EventLogRecord) -> Iterator[Signal]:
+    def _of_failure(self, run: _EndedRun) -> Iterator[Signal]:
         """One signal per partition: the run may have materialized some of them before it failed."""
         events = events_of(self._instance, run.run_id)
-        event = record.event_log_entry.dagster_event
-        run_message = event.message if event else None
-        for asset, period in self._targets(run):
+        for asset, period in run.targets:
             succeeded = events.succeeded(asset, period)
             if not succeeded and events.was_skipped(asset):
                 continue
             observed = events.observations.get((asset, period))
             failure = events.failure(asset)
-            text = (observed and observed.description) or (failure and failure.text) or run_message or ""
+            text = (observed and observed.description) or (failure and failure.text) or run.message
             fields = error_fields_of(observed.metadata) if observed else failure.fields if failure else {}
             cause = _cause(fields, Cause.TRANSFER_FAILS if observed else Cause.RUN_FAILS)
             yield self._run_signal(
                 asset,
                 period,
-                _time(record.timestamp),
+                run.at,
                 cause,
                 firing=not succeeded,
                 text=text,
@@ -164,10 +168,31 @@ class InstanceScan:
             run_id=run_id,
         )
 
-    def _targets(self, run: dg.DagsterRun) -> list[tuple[str, str | None]]:
+    def _own_runs(self, kind: _RunEnd, after: int, limit: int) -> tuple[list[_EndedRun], int]:
+        """Up to ``limit`` of this project's runs that ended ``after`` an event, and the event to continue after."""
+        found: list[_EndedRun] = []
+        for _page in range(PAGES_PER_SCAN):
+            records = self._instance.fetch_run_status_changes(
+                dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after), limit=RUNS_PER_PAGE, ascending=True
+            ).records
+            foreign = foreign_runs(self._instance, {record.run_id for record in records}, self._location)
+            for record in records:
+                after = record.storage_id
+                event = record.event_log_entry.dagster_event
+                if event is None or record.run_id in foreign:
+                    continue
+                if targets := self._targets(record.run_id, event.job_name):
+                    found.append(_EndedRun(record.run_id, _time(record.timestamp), event.message or "", targets))
+                if len(found) == limit:
+                    return found, after
+            if len(records) < RUNS_PER_PAGE:
+                break
+        return found, after
+
+    def _targets(self, run_id: str, job: str) -> list[tuple[str, str | None]]:
         """Assets and partitions that a run was planned to materialize; its job if there are none."""
         planned = self._instance.get_asset_partitions_for_run(
-            run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+            run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
         )
         found = [
             (key.to_user_string(), period)
@@ -175,17 +200,8 @@ class InstanceScan:
             if self._graph.has(key)
             for period in periods or {None}
         ]
-        is_job = not planned and run.job_name in self._jobs
-        return sorted(found, key=str) or ([(run.job_name, None)] if is_job else [])
-
-    def _is_ours(self, run: dg.DagsterRun) -> bool:
-        """A run in process has no location: it is ours if its assets are."""
-        return location_of_run(run) in {None, self._location}
-
-    def _changes(self, kind: _RunEnd, after: int, limit: int) -> Sequence[dg.EventLogRecord]:
-        return self._instance.fetch_run_status_changes(
-            dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after), limit=limit, ascending=True
-        ).records
+        is_job = not planned and job in self._jobs
+        return sorted(found, key=str) or ([(job, None)] if is_job else [])
 
     def _newest_run(self, kind: _RunEnd) -> int:
         records = self._instance.fetch_run_status_changes(kind, limit=1).records
@@ -232,7 +248,8 @@ class InstanceScan:
         ]
         latest = self._instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         late: dict[str, list[Signal]] = {}
-        foreign = self._foreign_runs(record.run_id for record in latest.values() if record.run_id)
+        run_ids = {record.run_id for record in latest.values() if record.run_id}
+        foreign = foreign_runs(self._instance, run_ids, self._location)
         for key, record in latest.items():
             event = record.event.dagster_event if record.event else None
             check = event.event_specific_data if event else None
@@ -257,22 +274,18 @@ class InstanceScan:
         for exchange, signals in late.items():
             yield _stalled(exchange, signals)
 
-    def _foreign_runs(self, run_ids: Iterable[str]) -> set[str]:
-        """Those of the runs that belong to other code locations."""
-        ids = list(dict.fromkeys(run_ids))
-        runs = self._instance.get_runs(dg.RunsFilter(run_ids=ids)) if ids else ()
-        return {run.run_id for run in runs if not self._is_ours(run)}
-
     def _is_archive(self, key: dg.AssetKey) -> bool:
         return COMPLETE in {check.name for check in self._graph.get(key).check_keys}
 
     # The latest ticks of sensors
 
     def _of_sensors(self) -> Iterator[Signal]:
+        datasets = self._datasets()
         for state in self._instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
             if self._location not in {None, state.origin.repository_origin.get_label()}:
                 continue
-            if not state.name.endswith(DISCOVERY) and state.name not in FOLLOW_SENSORS:
+            # Any other sensor is somebody else's in the same code location, as one for an exchange without archives.
+            if state.name not in datasets and state.name not in FOLLOW_SENSORS:
                 continue
             ticks = self._instance.get_ticks(
                 state.instigator_origin_id,
@@ -286,23 +299,30 @@ class InstanceScan:
                 if state.name in FOLLOW_SENSORS:
                     yield _of_follow_tick(state.name, ticks[0], problems)
                 else:
-                    yield self._of_tick(state.name.removesuffix(DISCOVERY), ticks[0], problems)
+                    yield _of_discovery_tick(state.name, datasets[state.name], ticks[0], problems)
 
-    def _of_tick(self, exchange: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
-        """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
-        datasets = [
-            key.to_user_string()
-            for key in self._graph.get_all_asset_keys()
-            if key.path[0] == exchange and self._is_archive(key)
-        ]
-        failing = {} if tick.error else {name: problems[name] for name in datasets if name in problems}
-        if Side.LAKE in failing.values():
-            cause = Cause.LAKE_REFUSES
-        elif failing and len(failing) == len(datasets):
-            cause = Cause.EXCHANGE_STALLED
-        else:
-            cause = Cause.LISTING_FAILS
-        return _tick_signal(tick, cause, "cannot be polled", exchange=exchange, subject=exchange, failing=failing)
+    def _datasets(self) -> Mapping[str, Sequence[str]]:
+        """Archives by the name of their exchange's discovery sensor."""
+        datasets: dict[str, list[str]] = {}
+        for key in self._graph.get_all_asset_keys():
+            if self._is_archive(key):
+                datasets.setdefault(f"{key.path[0]}{DISCOVERY}", []).append(key.to_user_string())
+        return datasets
+
+
+def _of_discovery_tick(
+    sensor: str, datasets: Sequence[str], tick: InstigatorTick, problems: Mapping[str, str]
+) -> Signal:
+    """``problems`` are those of the tick, by dataset; a tick that raised has none, since it saved no cursor."""
+    exchange = sensor.removesuffix(DISCOVERY)
+    failing = {} if tick.error else {name: problems[name] for name in datasets if name in problems}
+    if Side.LAKE in failing.values():
+        cause = Cause.LAKE_REFUSES
+    elif failing and len(failing) == len(datasets):
+        cause = Cause.EXCHANGE_STALLED
+    else:
+        cause = Cause.LISTING_FAILS
+    return _tick_signal(tick, cause, "cannot be polled", exchange=exchange, subject=exchange, failing=failing)
 
 
 def _of_follow_tick(sensor: str, tick: InstigatorTick, problems: Mapping[str, str]) -> Signal:
