@@ -6,7 +6,7 @@ Dagster changes one file. Every name has a contract test in ``test_dagster_inter
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,26 +174,21 @@ def input_version_tags(key: dg.AssetKey, version: InputVersion) -> dict[str, str
 
 
 class AssetBackfill(NamedTuple):
-    """A backfill of assets that is running. ``started`` is in epoch seconds."""
+    """A backfill that is running. ``started`` is in epoch seconds; ``partitions`` are numbers, by asset."""
 
     id: str
     started: float
-    assets: tuple[str, ...]
-    partitions: int
+    partitions: Mapping[str, int]
 
 
 def running_asset_backfills(instance: dg.DagsterInstance, graph: AssetGraph) -> Iterator[AssetBackfill]:
-    """Backfills of assets that are requested and not over; those of other code locations' assets are left out."""
+    """Backfills that are requested and not over, with their assets of ``graph``; those without any are left out."""
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        if not backfill.is_asset_backfill or not all(graph.has(key) for key in backfill.asset_selection or ()):
-            continue
-        target = backfill.get_asset_backfill_data(graph).target_subset
-        yield AssetBackfill(
-            id=backfill.backfill_id,
-            started=backfill.backfill_timestamp,
-            assets=tuple(sorted(key.to_user_string() for key in target.asset_keys)),
-            partitions=target.num_partitions_and_non_partitioned_assets,
-        )
+        data = backfill.asset_backfill_data
+        subsets = data.target_subset.iterate_asset_subsets() if data else ()
+        partitions = {subset.key.to_user_string(): subset.size for subset in subsets if graph.has(subset.key)}
+        if partitions:
+            yield AssetBackfill(backfill.backfill_id, backfill.backfill_timestamp, partitions)
 
 
 def active_backfill_ids(instance: dg.DagsterInstance) -> list[str]:

@@ -29,6 +29,11 @@ def location_name_of_run(run: dg.DagsterRun) -> str | None:
     return label and label.partition("@")[2]
 
 
+def is_own_run(run: dg.DagsterRun, location: str | None) -> bool:
+    """Whether a run is of ``location`` (its label), or in process, which belongs to no other location."""
+    return location_of_run(run) in {None, location}
+
+
 def foreign_runs(instance: dg.DagsterInstance, run_ids: Collection[str], location: str | None) -> set[str]:
     """Those of the runs that belong to other code locations than ``location`` (its label). Loads no runs."""
     if not run_ids:

@@ -146,7 +146,7 @@ def test_a_running_backfill_of_assets_is_described(instance: dg.DagsterInstance,
     assert internals.active_backfill_ids(instance) == []
     _add_backfill(instance, graph, "running")
     assert list(internals.running_asset_backfills(instance, graph)) == [
-        internals.AssetBackfill("running", 1_720_000_000.0, ("binance/um",), 2)
+        internals.AssetBackfill("running", 1_720_000_000.0, {"binance/um": 2})
     ]
     assert internals.active_backfill_ids(instance) == ["running"]
     other = dg.Definitions([dg.AssetSpec("ours")]).resolve_asset_graph()

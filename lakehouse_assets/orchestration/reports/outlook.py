@@ -23,6 +23,7 @@ from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
+from lakehouse_assets.orchestration.location import is_own_run, location_of_run
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
@@ -47,7 +48,11 @@ def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition
     )
     def outlook_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         target, now = lake.lake(), datetime.now(UTC)
-        backfills = list(backfills_of(context.instance, context.repository_def.asset_graph, now))
+        backfills = list(
+            backfills_of(
+                context.instance, context.repository_def.asset_graph, now, location=location_of_run(context.run)
+            )
+        )
         days = budget(target, datasets, read_group(SpendingSettings), now.date())
         metadata = {
             "publications": dg.MetadataValue.md(_publications(publications(target, datasets))),
@@ -88,7 +93,7 @@ def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset,
 
 @dataclass(frozen=True, slots=True)
 class BackfillOutlook:
-    """A running backfill: its partitions, how many are done, and when it ends (UTC)."""
+    """A running backfill: this location's assets in it, how many of their partitions are done, and the end (UTC)."""
 
     id: str
     assets: str
@@ -97,20 +102,36 @@ class BackfillOutlook:
     end: Moment | None
 
 
-def backfills_of(instance: dg.DagsterInstance, graph: AssetGraph, now: datetime) -> Iterator[BackfillOutlook]:
-    """Running backfills of assets, estimated from their own finished runs."""
+def backfills_of(
+    instance: dg.DagsterInstance, graph: AssetGraph, now: datetime, *, location: str | None = None
+) -> Iterator[BackfillOutlook]:
+    """Running backfills of assets, estimated from their own finished runs.
+
+    Only assets of ``graph`` count that no run of another code location than ``location`` (its label) materializes:
+    Dagster does not record which location a backfill is of, and two may have the same keys.
+    """
     for backfill in running_asset_backfills(instance, graph):
-        seconds = _seconds_per_partition(instance, backfill)
-        done = min(len(seconds), backfill.partitions)
-        end = backfill_end(now, backfill.partitions - done, seconds)
-        yield BackfillOutlook(backfill.id, ", ".join(backfill.assets), done, backfill.partitions, end)
+        records = instance.get_run_records(dg.RunsFilter(tags={BACKFILL_TAG: backfill.id}))
+        runs = [record.dagster_run for record in records]
+        foreign = {asset for run in runs if not is_own_run(run, location) for asset in _assets(run)}
+        partitions = {asset: number for asset, number in backfill.partitions.items() if asset not in foreign}
+        if not partitions:
+            continue
+        own = [record for record in records if is_own_run(record.dagster_run, location)]
+        seconds = _seconds_per_partition(backfill, own)
+        total = sum(partitions.values())
+        done = min(len(seconds), total)
+        yield BackfillOutlook(
+            backfill.id, ", ".join(sorted(partitions)), done, total, backfill_end(now, total - done, seconds)
+        )
 
 
-def _seconds_per_partition(instance: dg.DagsterInstance, backfill: AssetBackfill) -> list[float]:
+def _seconds_per_partition(backfill: AssetBackfill, runs: Sequence[dg.RunRecord]) -> list[float]:
     """Wall seconds from one finished partition to the next; the partitions of one run share its time."""
     finished = sorted(
-        (record.end_time, _partitions(record.dagster_run.tags))
-        for record in instance.get_run_records(dg.RunsFilter(tags={BACKFILL_TAG: backfill.id}))
+        # A run without a selection is of one asset.
+        (record.end_time, max(1, len(_assets(record.dagster_run))) * _partitions(record.dagster_run.tags))
+        for record in runs
         if record.end_time is not None
     )
     last, seconds = backfill.started, []
@@ -118,6 +139,10 @@ def _seconds_per_partition(instance: dg.DagsterInstance, backfill: AssetBackfill
         seconds += [max(0.0, end - last) / partitions] * partitions
         last = max(last, end)
     return seconds
+
+
+def _assets(run: dg.DagsterRun) -> list[str]:
+    return [key.to_user_string() for key in run.asset_selection or ()]
 
 
 def _partitions(tags: Mapping[str, str]) -> int:

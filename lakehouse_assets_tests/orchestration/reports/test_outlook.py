@@ -19,6 +19,7 @@ from lakehouse_assets.orchestration.reports.outlook import (
     publications,
 )
 from lakehouse_assets.settings import SpendingSettings
+from lakehouse_assets_tests.dagster_internals import create_run_for_test, job_origin
 from lakehouse_assets_tests.orchestration.archives.test_expected_check import TODAY, remember
 from lakehouse_assets_tests.orchestration.conftest import Runner, resources_of
 from lakehouse_assets_tests.world import World, days
@@ -93,3 +94,46 @@ def test_the_end_of_a_backfill_is_predicted_from_the_pace_of_its_runs(runner: Ru
     assert after.end is not None
     assert after.end.learned_from == 6
     assert ended < after.end.expected < ended + (ended - now + timedelta(seconds=2))
+
+
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
+def test_only_assets_of_the_own_code_location_are_counted_in_a_backfill(instance: dg.DagsterInstance) -> None:
+    by_day = dg.DailyPartitionsDefinition("2024-03-01", end_date="2024-03-09")
+    own, table, theirs = (dg.AssetSpec(dg.AssetKey(name), partitions_def=by_day) for name in ("own", "table", "theirs"))
+    week, now = days("2024-03-01", "2024-03-08"), datetime.now(UTC)
+
+    def backfill(name: str, *specs: dg.AssetSpec) -> None:
+        instance.add_backfill(
+            PartitionBackfill.from_asset_partitions(
+                name, dg.Definitions([*specs]).resolve_asset_graph(), week, [spec.key for spec in specs],
+                (now - timedelta(seconds=60)).timestamp(), {}, instance,
+                all_partitions=False, title=None, description=None, run_config=None,
+            )
+        )  # fmt: skip
+
+    def finished(name: str, *specs: dg.AssetSpec, location: str) -> None:
+        run = create_run_for_test(
+            instance,
+            tags={**range_tags(week[0], week[2]), "dagster/backfill": name},
+            asset_selection=frozenset(spec.key for spec in specs),
+            remote_job_origin=job_origin(location),
+        )
+        instance.report_run_failed(run)
+
+    def shown(location: str) -> dict[str, tuple[str, int, int]]:
+        graph = dg.Definitions([own, table]).resolve_asset_graph()
+        outlook = backfills_of(instance, graph, now, location=f"__repository__@{location}")
+        return {backfill.id: (backfill.assets, backfill.done, backfill.total) for backfill in outlook}
+
+    backfill("several", own, table)
+    backfill("mixed", own, theirs)
+    backfill("foreign", theirs)
+    backfill("same_keys", own)
+    waiting = {"several": ("own, table", 0, 16), "mixed": ("own", 0, 8), "same_keys": ("own", 0, 8)}
+    assert shown("lakehouse") == waiting
+    finished("several", own, table, location="lakehouse")
+    finished("mixed", own, location="lakehouse")
+    finished("mixed", theirs, location="other")
+    finished("same_keys", own, location="other")
+    assert shown("lakehouse") == {"several": ("own, table", 6, 16), "mixed": ("own", 3, 8)}
+    assert shown("other") == {"same_keys": ("own", 3, 8)}
