@@ -56,6 +56,11 @@ def prefix(text: str) -> str:
     return text
 
 
+def lake_name(text: str) -> str:
+    """The name of a lake in Dagster's tags and pools. Dagster reads a colon or a slash there as a separator."""
+    return _matching(_WORD, text, "is not a name of a lake; use letters A to Z, digits and - _ only")
+
+
 def bucket(text: str) -> str:
     """The name of a bucket."""
     return _matching(_BUCKET, text, "is not a bucket name; use letters A to Z, digits and - _ . only")

@@ -7,6 +7,7 @@ merged.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -53,13 +54,14 @@ class _LocalCopy(BaseModel):
 def fallback_file(folder: Path, lake: Lake) -> Path:
     """The copy of a lake's incident state in a folder, which several lakes may share.
 
-    A copy under the name that earlier versions gave it is renamed.
+    A copy under the name that 0.1 gave it, which names no lake, is renamed for the first lake that asks for its own.
     """
     # A digest: a label may be longer than a file's name may be.
     digest = hashlib.sha256(lake.label.encode()).hexdigest()[:16]
     path, former = folder / f"incidents-{digest}.json", folder / "incidents.json"
-    if former.exists() and not path.exists():
-        former.rename(path)
+    if not path.exists():
+        with suppress(FileNotFoundError):  # there is none, or the process of another lake was faster
+            former.rename(path)
     return path
 
 

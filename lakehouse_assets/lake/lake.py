@@ -30,6 +30,9 @@ class Lake:
             request_values.prefix, self.prefix, f"The lake prefix {self.prefix!r} (LAKEHOUSE_LAKE_PREFIX)"
         )
         object.__setattr__(self, "prefix", f"{prefix}/" if prefix else "")
+        if self.name is not None:
+            name = validated(request_values.lake_name, self.name, f"The lake name {self.name!r} (LAKEHOUSE_LAKE_NAME)")
+            object.__setattr__(self, "name", name)
 
     def key(self, relative: str) -> str:
         """The bucket key of a path in the lake."""

@@ -15,6 +15,7 @@ from lakehouse_assets.settings.base import (
     BucketName,
     Endpoint,
     KeyId,
+    LakeName,
     MaxAttempts,
     Profile,
     Region,
@@ -36,10 +37,10 @@ class LakeSettings(BaseSettings):
     prefix: Annotated[str, AfterValidator(request_values.prefix)] = Field(
         default="", description="Prefix in the bucket; everything is written below it."
     )
-    name: Word | None = Field(
+    name: LakeName | None = Field(
         default=None,
-        description="Name of the lake in Dagster's tags and pools; bucket and prefix when unset. For two lakes that "
-        "have bucket and prefix in common, at two endpoints.",
+        description="Name of the lake in Dagster's tags and pools, of letters, digits, - and _; bucket and prefix when "
+        "unset. For two lakes that have bucket and prefix in common, at two endpoints.",
     )
     endpoint_url: Endpoint | None = Field(default=None, description="S3 endpoint; unset for AWS.")
     region: Region | None = Field(default=None, description="Region of the bucket; us-east-1 when unset.")

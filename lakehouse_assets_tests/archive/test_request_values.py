@@ -43,6 +43,20 @@ def test_a_prefix_is_stripped(prefix: str) -> None:
     assert Lake(Bucket(name="lake"), prefix).prefix == "quant/lake-1_v2.0/"
 
 
+@pytest.mark.parametrize("name", ["r.x", "a/b", "a:b", "a b", "Grün", " "])
+def test_a_name_of_a_lake_is_a_word_and_the_message_says_which_characters_it_may_have(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = r"is not a name of a lake; use letters A to Z, digits and - _ only"
+    with pytest.raises(InputError, match=rf"^The lake name .*LAKEHOUSE_LAKE_NAME.* {fault}\.$"):
+        Lake(Bucket(name="b"), name=name)
+    monkeypatch.setenv("LAKEHOUSE_LAKE_NAME", name)
+    with pytest.raises(InputError, match=f"LAKEHOUSE_LAKE_NAME: {fault}"):
+        load_settings()
+    monkeypatch.setenv("LAKEHOUSE_LAKE_NAME", "Research_2\n")
+    assert load_settings().lake.name == Lake(Bucket(name="b"), name="Research_2\n").label == "Research_2"
+
+
 @pytest.mark.parametrize("endpoint", HOSTILE_ENDPOINTS)
 @pytest.mark.parametrize(
     "variable", ["LAKEHOUSE_LAKE_ENDPOINT_URL", "LAKEHOUSE_SOURCE_ENDPOINT_URL", "LAKEHOUSE_INCIDENTS_DAGSTER_URL"]

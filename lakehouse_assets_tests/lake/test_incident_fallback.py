@@ -26,5 +26,6 @@ def test_a_copy_under_the_former_name_is_taken_over_once(world: World, tmp_path:
     former.write_text("before", encoding="utf-8")
     path = fallback_file(tmp_path, world.lake)
     assert (path.read_text(encoding="utf-8"), former.exists()) == ("before", False)
+    assert not fallback_file(tmp_path, replace(world.lake, prefix="other")).exists()
     former.write_text("later", encoding="utf-8")
     assert fallback_file(tmp_path, world.lake).read_text(encoding="utf-8") == "before"
