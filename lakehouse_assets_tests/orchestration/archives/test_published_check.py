@@ -36,6 +36,7 @@ def test_a_dataset_that_is_late_warns_and_one_that_stalled_is_an_error(watcher: 
     watcher.now = MORNING.replace(hour=9)
     [on_time] = recorded(watcher, entry).values()
     assert (on_time.passed, on_time.description) == (True, "On time. No period of it was ever listed.")
+    assert on_time.metadata["lake"].value == world.lake.label
     [late] = recorded(watcher, entry, later=2 * 3600).values()
     assert (late.passed, late.severity.name) == (False, "WARN")
     assert late.description == (

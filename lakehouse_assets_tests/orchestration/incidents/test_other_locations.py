@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.archive.period import Cadence
+from lakehouse_assets.definitions import defs
 from lakehouse_assets.errors import Side
 from lakehouse_assets.observability.incidents.causes import Cause
 from lakehouse_assets.orchestration.dagster_tags import ASSET_JOB, PARTITION_TAG
@@ -67,6 +68,19 @@ def test_a_failed_run_of_another_code_location_is_no_incident(watch: Callable[..
     instance.report_run_failed(own, "broken")
     harness.tick()
     assert harness.live() == {Cause.RUN_FAILS: {("my_job", None)}}
+
+
+def test_a_failed_run_of_each_job_that_the_definitions_have_is_an_incident(watch: Callable[..., Watch]) -> None:
+    harness = watch()
+    made = defs()
+    harness.sensor = made.resolve_sensor_def("incidents")
+    jobs = {job.name for job in made.get_repository_def().get_all_jobs()}
+    assert {ASSET_JOB, "retention"} < jobs
+    for job in (*sorted(jobs), "pay_salaries"):
+        run = create_run_for_test(harness.runner.instance, job)
+        harness.runner.instance.report_run_failed(run, "broken")
+    harness.tick()
+    assert harness.live() == {Cause.RUN_FAILS: {(job, None) for job in jobs}}
 
 
 def test_a_failed_run_of_the_same_assets_in_another_code_location_is_no_incident(watch: Callable[..., Watch]) -> None:

@@ -22,6 +22,7 @@ from lakehouse_assets.orchestration.instance.retention import (
     build_retention_schedule,
     delete_old_runs,
 )
+from lakehouse_assets.orchestration.location import LABEL_TAG
 from lakehouse_assets.settings import RetentionSettings
 from lakehouse_assets_tests.dagster_internals import (
     PartitionKeyFilter,
@@ -151,6 +152,20 @@ def test_the_job_asks_for_all_locations_by_its_setting_or_its_configuration(
         with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
             job.execute_in_process(instance=instance, run_config={"ops": {"delete_old_runs": {"config": config}}})
     assert asked == [False, True, True, False]
+
+
+def test_the_job_deletes_runs_of_the_code_location_that_it_runs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def record(*_args: object, location: str | None, **_options: object) -> Deletion:
+        asked.append(location)
+        return Deletion(0, 0, 0)
+
+    monkeypatch.setattr(retention, "delete_old_runs", record)
+    job = build_retention_job(RetentionSettings(days=30))
+    for tags in ({LABEL_TAG: "__repository__@lakehouse"}, {}):
+        assert job.execute_in_process(tags=tags).success
+    assert asked == ["__repository__@lakehouse", None]
 
 
 def test_a_run_is_deleted_when_later_runs_have_the_latest_events_of_all_its_partitions(
