@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.dagster_tags import ASSET_JOB
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
 from lakehouse_assets.orchestration.incidents.sensor import build_incident_report, build_incident_sensor
+from lakehouse_assets.orchestration.instance.executor import steps_executor
 from lakehouse_assets.orchestration.instance.retention import build_retention_schedule
 from lakehouse_assets.orchestration.pools import Pools
 from lakehouse_assets.orchestration.reports.catalog import build_catalog_assets, build_catalog_schedules
@@ -65,6 +66,5 @@ def defs() -> dg.Definitions:
             build_incident_sensor(settings.incidents, jobs=own_jobs),
         ],
         resources=build_resources(settings),
-        # Runs have one step: a process per step would only add its start-up time.
-        executor=dg.in_process_executor,
+        executor=steps_executor,
     )

@@ -12,6 +12,7 @@ from dagster._core.definitions.automation_tick_evaluation_context import build_r
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.events import AssetMaterializationPlannedData
+from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
@@ -42,6 +43,7 @@ from lakehouse_assets.orchestration.dagster_internals import (
 )
 
 __all__ = [
+    "AssetBackfillData",
     "AssetKeyPartitionKey",
     "AssetMaterializationPlannedData",
     "CachingStaleStatusResolver",

@@ -75,7 +75,7 @@ def _verification_follower(entry: DatasetEntry) -> Follower:
 
     key = verification_key(entry)
     target = Target(tuple(key.path), entry.dataset.cadence, verifications_per_run(entry))
-    return Follower(target, build_partitions(entry, key), compare)
+    return Follower(target, build_partitions(entry), compare)
 
 
 def _build_sensor(

@@ -32,9 +32,7 @@ def _build_agreement_asset(entry: TableEntry, pools: Pools) -> dg.AssetsDefiniti
     @dg.asset(
         key=dg.AssetKey(path),
         deps=[dg.AssetDep(dg.AssetKey(table.asset_key), partition_mapping=dg.TimeWindowPartitionMapping())],
-        partitions_def=partitions_of(
-            dg.AssetKey(path), Cadence.MONTHLY, first=month_of(first), end=None, timezone=partitions.timezone
-        ),
+        partitions_def=partitions_of(Cadence.MONTHLY, first=month_of(first), end=None, timezone=partitions.timezone),
         group_name=f"{table.exchange}/{table.market}",
         kinds={"deltalake", "polars"},
         owners=["team:market-data"],

@@ -81,8 +81,8 @@ def build_table_asset(entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE) 
 
 
 def partitions_per_run(entry: TableEntry) -> int:
-    """A number that no archive or verification of the same data has: with their partitions (partitions.py), it keeps
-    them out of one run, in which a failed archive would skip the table."""
+    """A number that no archive or verification of the same data has. Dagster would put them into one run, and skip the
+    table there, since an archive reports its partitions by itself and has no output."""
     return max(archive.partitions_per_run for archive in entry.entries.values()) + 2
 
 
@@ -97,13 +97,7 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
     lasts = [archive.last_period for archive in entry.entries.values()]
     ends = [None if last is None else last.end for last in lasts]
     end = None if None in ends else max(end for end in ends if end is not None)
-    return partitions_of(
-        dg.AssetKey(entry.table.asset_key),
-        cadence,
-        first=str(min(firsts)),
-        end=None if end is None else Period.containing(cadence, end).start,
-        timezone=timezone,
-    )
+    return partitions_of(cadence, first=str(min(firsts)), end=end, timezone=timezone)
 
 
 def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
