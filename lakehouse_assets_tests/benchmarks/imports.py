@@ -21,7 +21,6 @@ import dagster as dg
 import yaml
 
 from lakehouse_assets.archive.dataset import Dataset
-from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets_tests.benchmarks.support.bench import FIRST, Bench, Shape, bench
 from lakehouse_assets_tests.benchmarks.support.measure import Row, Sample, interleaved, timed
@@ -34,6 +33,7 @@ from lakehouse_assets_tests.dagster_internals import (
     RepositoryPythonOrigin,
     create_run_for_test,
 )
+from lakehouse_assets_tests.matrices import every_dataset
 from lakehouse_assets_tests.paths import ROOT
 from lakehouse_assets_tests.world import KLINES
 
@@ -105,7 +105,7 @@ class _Place:
         (self.project / "pyproject.toml").write_text(_PROJECT, encoding="utf-8")
         (self.project / "floor" / "__init__.py").touch()
         (self.project / "floor" / "definitions.py").write_text(_FLOOR, encoding="utf-8")
-        self.all.write_text(yaml.safe_dump(_every_dataset()), encoding="utf-8")
+        self.all.write_text(yaml.safe_dump(every_dataset()), encoding="utf-8")
         matrix = folder / "matrix.yaml"
         symbols = {"include": [f"{archive.world.tag}*"]}
         entry = {"dataset": KLINES, "intervals": ["1m"], "symbols": symbols, "first_period": str(FIRST)}
@@ -157,13 +157,3 @@ class _Place:
     def _run(self, command: Sequence[str], *, cwd: Path | None = None, **environment: str) -> float:
         environ = self._environment(environment)
         return timed(lambda: subprocess.run(command, cwd=cwd, env=environ, capture_output=True, check=True)).processor
-
-
-def _every_dataset() -> dict[str, list[dict[str, object]]]:
-    """A matrix of every dataset of every exchange that is published under a name of its own."""
-    entries: list[dict[str, object]] = []
-    for exchange in EXCHANGES.values():
-        for publication in exchange.publications:
-            name = f"{exchange.name}/{publication.market}/{publication.data_type}/{publication.cadence}"
-            entries.append({"dataset": name} | ({"intervals": "all"} if publication.intervals else {}))
-    return {"datasets": entries}

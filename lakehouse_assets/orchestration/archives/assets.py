@@ -14,6 +14,7 @@ from lakehouse_assets.orchestration.archives.expected_check import (
     evaluate,
     expected_result,
 )
+from lakehouse_assets.orchestration.archives.file_columns import file_columns
 from lakehouse_assets.orchestration.archives.published_check import build_published_check, repeated_evaluation
 from lakehouse_assets.orchestration.archives.reporting import report_sync
 from lakehouse_assets.orchestration.archives.source import source_key
@@ -133,6 +134,7 @@ def build_archive_asset(entry: DatasetEntry, lake_url: str, pools: Pools = NO_LA
 def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: str) -> dg.AssetSpec:
     dataset = entry.dataset
     lake_uri = f"{lake_url}/{dataset.lake_prefix}"
+    columns = file_columns(dataset)
     return dg.AssetSpec(
         dg.AssetKey(dataset.asset_key),
         deps=[source_key(dataset.exchange)],
@@ -148,6 +150,7 @@ def _spec(entry: DatasetEntry, partitions: dg.PartitionsDefinition, lake_url: st
             "first_period": str(entry.first_period),
             "intervals": list(entry.intervals),
             "mode": entry.mode.value,
+            **({} if columns is None else {"dagster/column_schema": columns}),
         },
         tags={"exchange": dataset.exchange, "market": dataset.market, "cadence": dataset.cadence.value},
     )

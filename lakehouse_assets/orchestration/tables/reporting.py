@@ -73,11 +73,7 @@ def column_schema(described: Table) -> dg.TableSchema:
     """Columns with type, unit and meaning."""
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(
-                column.name,
-                type=str(column.dtype),
-                description=column.description + (f" [{column.unit}]" if column.unit else ""),
-            )
+            dg.TableColumn(column.name, type=str(column.dtype), description=column.meaning)
             for column in described.schema.columns
         ]
     )

@@ -42,7 +42,7 @@ class CsvRows:
             for column in schema.columns
             if column.source is None
         }
-        self._time_names = [name for column in schema.columns for name, raw in column.raw_types.items() if raw is None]
+        self._time_names = [name for name, raw in schema.raw_types.items() if raw is None]
         self._names: list[str] = []
         self._types: dict[str, pl.DataType] = {}
         self.has_header: bool | None = None
@@ -158,9 +158,7 @@ class CsvRows:
         if len(first) != len(self._names):
             raise BadArchiveError(f"its first row has {len(first)} columns, but its header {len(self._names)}")
         return {
-            name: raw or raw_time_type(first[self._names.index(name)])
-            for column in self._schema.columns
-            for name, raw in column.raw_types.items()
+            name: raw or raw_time_type(first[self._names.index(name)]) for name, raw in self._schema.raw_types.items()
         }
 
     def _parse(self, block: bytes) -> tuple[_FileColumns, _FileColumns]:

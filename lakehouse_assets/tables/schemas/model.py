@@ -43,6 +43,11 @@ class Column:
     nullable: bool = False
 
     @property
+    def meaning(self) -> str:
+        """The description with the unit."""
+        return f"{self.description} [{self.unit}]" if self.unit else self.description
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The exchange's columns that it is read from."""
         if self.source is None:
@@ -117,6 +122,11 @@ class TableSchema:
     def polars(self) -> pl.Schema:
         """Names and types of the columns, in the table's order."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @cached_property
+    def raw_types(self) -> dict[str, pl.DataType | None]:
+        """The types of the exchange's columns that are read; None for times."""
+        return {name: raw for column in self.columns for name, raw in column.raw_types.items()}
 
     @property
     def has_interval(self) -> bool:
