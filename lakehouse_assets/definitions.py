@@ -53,7 +53,7 @@ def defs() -> dg.Definitions:
             for entry in matrix.entries
             for asset in (build_archive_asset(entry, lake_url, pools), build_verification_asset(entry, pools))
         ]
-        + [build_table_asset(table, lake_url, pools) for table in tables]
+        + [build_table_asset(table, lake_url, pools, is_followed=is_running) for table in tables]
         + build_agreement_assets(tables, pools)
         + [build_efficiency_report(), build_incident_report(), build_outlook_report(matrix.entries)]
         + [build_coverage_report(matrix.entries)]

@@ -1,13 +1,16 @@
 """What the tests alone use of Dagster beyond its public API; the package's share is in its own module of this name."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import dagster as dg
 import sqlalchemy as sa
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 from dagster._core.definitions.automation_tick_evaluation_context import build_run_requests_with_backfill_policies
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.events import AssetKeyPartitionKey
@@ -29,8 +32,9 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.storage.dagster_run import DagsterRun, RunOpConcurrency
 from dagster._core.storage.event_log.base import PartitionKeyFilter
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
-from dagster._core.test_utils import create_run_for_test
+from dagster._core.test_utils import create_run_for_test, freeze_time
 from dagster._core.utils import make_new_run_id
+from dagster._daemon.freshness import FreshnessDaemon
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._utils.error import SerializableErrorInfo
@@ -62,6 +66,8 @@ __all__ = [
     "check_rows",
     "create_run_for_test",
     "dagster_instance_config",
+    "freeze_time",
+    "freshness_state",
     "get_and_update_asset_status_cache_value",
     "job_origin",
     "make_new_run_id",
@@ -78,6 +84,13 @@ def check_rows(instance: dg.DagsterInstance, run_id: str) -> dict[tuple[str, str
     with storage.index_connection() as connection:
         found = connection.execute(sa.select(rows.check_name, rows.execution_status).where(rows.run_id == run_id))
         return dict(Counter((name, status) for name, status in found))
+
+
+def freshness_state(instance: dg.DagsterInstance, node: BaseAssetNode, now: datetime) -> str:
+    """What the freshness daemon says of an asset at a time: PASS, WARN, FAIL, UNKNOWN or NOT_APPLICABLE."""
+    with freeze_time(now):
+        daemon, context = FreshnessDaemon(), LoadingContextForTest(instance)
+        return asyncio.run(daemon._compute_asset_freshness_state(context, node)).value
 
 
 def job_origin(location: str, job: str = "__ASSET_JOB") -> RemoteJobOrigin:

@@ -1,6 +1,6 @@
 """Catalog assets: what each exchange publishes, listed on a schedule, and what changed since the last catalog."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 import dagster as dg
@@ -16,6 +16,7 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
 from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
+from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -30,7 +31,7 @@ LOG_SECONDS = 60.0
 EXACT_WEEKDAY = 6
 """Sunday: on this day of the week the scheduled catalog is exact."""
 
-_CRON = "30 12 * * *"
+_TIMETABLE = Timetable("30 12 * * *", every=timedelta(days=1))
 
 DepthChoice = Enum("DepthChoice", {depth.value: depth.value for depth in CatalogDepth})
 
@@ -78,6 +79,7 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix, pools: Pools) -> d
         kinds={"s3"},
         owners=["team:market-data"],
         pool=pools.catalog(exchange.name),
+        freshness_policy=_TIMETABLE.freshness,
         check_specs=[
             dg.AssetCheckSpec(
                 DIFFERENCE,
@@ -123,8 +125,8 @@ def _build_schedule(exchange: str) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=f"{CATALOG}_{exchange}_daily",
         job=job,
-        cron_schedule=_CRON,
-        execution_timezone="UTC",
+        cron_schedule=_TIMETABLE.cron,
+        execution_timezone=_TIMETABLE.timezone,
         execution_fn=depth_of_the_day,
     )
 

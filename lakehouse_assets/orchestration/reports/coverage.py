@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from urllib.parse import quote
 
 import dagster as dg
@@ -17,11 +18,13 @@ from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
+from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])
+TIMETABLE = Timetable("40 12 * * *", every=timedelta(days=1))
 PAGES_FOLDER = "_reports/coverage"
 MONTHS_SHOWN = 24
 
@@ -35,6 +38,7 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
         "What the lake has and lacks, by symbol and period, from manifests alone: a self-contained page "
         "per dataset below `_reports/coverage/` in the lake. The links open in a browser that may read the bucket; "
         "`lakehouse coverage DATASET --html FILE` writes the same page to a file.",
+        TIMETABLE,
     )
     def coverage_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         target = lake.lake()
@@ -61,7 +65,7 @@ def build_coverage_schedule() -> dg.ScheduleDefinition:
     """Daily, after the exchanges' usual hours of publication."""
     job = dg.define_asset_job("report_coverage", selection=[COVERAGE])
     return dg.ScheduleDefinition(
-        name="report_coverage_daily", job=job, cron_schedule="40 12 * * *", execution_timezone="UTC"
+        name="report_coverage_daily", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.lake.sync_log import compact_sync_log, efficiency, read_sync_log
+from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
 from lakehouse_assets.orchestration.resources import LakeResource
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])
+TIMETABLE = Timetable("20 0 * * *", every=timedelta(days=1))
 DAYS, MONTHS = 31, 24
 
 _COLUMNS = (
@@ -37,6 +39,7 @@ def build_efficiency_report() -> dg.AssetsDefinition:
         "Objects, bytes, seconds and operations of all syncs per day and month (UTC), and the savings "
         "compared with downloading and uploading one object at a time (5 operations per file, every byte twice over "
         "our network).",
+        TIMETABLE,
     )
     def efficiency_report(lake: LakeResource) -> dg.MaterializeResult[None]:
         compact_sync_log(lake.lake())
@@ -61,7 +64,7 @@ def build_efficiency_schedule() -> dg.ScheduleDefinition:
     """Daily after midnight UTC."""
     job = dg.define_asset_job("report_efficiency", selection=[EFFICIENCY])
     return dg.ScheduleDefinition(
-        name="report_efficiency_daily", job=job, cron_schedule="20 0 * * *", execution_timezone="UTC"
+        name="report_efficiency_daily", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
     )
 
 

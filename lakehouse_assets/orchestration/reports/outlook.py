@@ -23,6 +23,7 @@ from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
+from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.location import is_own_run, location_of_run
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
@@ -32,6 +33,7 @@ from lakehouse_assets.settings import SpendingSettings, read_group
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context`.
 
 OUTLOOK = dg.AssetKey(["reports", "outlook"])
+TIMETABLE = Timetable("10 * * * *", every=timedelta(hours=1))
 BUDGET_DAYS = 30
 """Number of days (UTC) that the lake's growth is estimated from."""
 
@@ -45,6 +47,7 @@ def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition
         "When each dataset's next period is expected, when running backfills end, and in how many days the "
         "budget is used up (LAKEHOUSE_SPENDING_BUDGET_BYTES, _BUDGET_DOLLARS_PER_MONTH). 90 % intervals; times are "
         "UTC.",
+        TIMETABLE,
     )
     def outlook_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         target, now = lake.lake(), datetime.now(UTC)
@@ -70,7 +73,7 @@ def build_outlook_schedule() -> dg.ScheduleDefinition:
     """Every hour."""
     job = dg.define_asset_job("report_outlook", selection=[OUTLOOK])
     return dg.ScheduleDefinition(
-        name="report_outlook_hourly", job=job, cron_schedule="10 * * * *", execution_timezone="UTC"
+        name="report_outlook_hourly", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
     )
 
 

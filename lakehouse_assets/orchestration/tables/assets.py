@@ -10,6 +10,7 @@ from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTIT
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
+from lakehouse_assets.orchestration.freshness import table_freshness
 from lakehouse_assets.orchestration.partitions import partitions_of
 from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
@@ -30,8 +31,12 @@ class TableConfig(ForceConfig):
     )
 
 
-def build_table_asset(entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE) -> dg.AssetsDefinition:
+def build_table_asset(
+    entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE, *, is_followed: bool = False
+) -> dg.AssetsDefinition:
     """Build the asset of one table. ``lake_url`` is for its description only.
+
+    Where it ``is_followed`` without being asked to, it has a freshness policy.
 
     A run covers one partition or a range, and reports each partition separately.
     """
@@ -40,7 +45,7 @@ def build_table_asset(entry: TableEntry, lake_url: str, pools: Pools = NO_LAKE) 
 
     @dg.multi_asset(
         name="__".join(table.asset_key),
-        specs=[_spec(entry, key, lake_url)],
+        specs=[_spec(entry, key, lake_url, is_followed=is_followed)],
         check_specs=[
             dg.AssetCheckSpec(
                 FILES,
@@ -100,7 +105,7 @@ def build_table_partitions(entry: TableEntry) -> dg.TimeWindowPartitionsDefiniti
     return partitions_of(cadence, first=str(min(firsts)), end=end, timezone=timezone)
 
 
-def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
+def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str, *, is_followed: bool) -> dg.AssetSpec:
     table = entry.table
     uri = f"{lake_url}/{table.place}"
     sources = ", ".join(f"`{archive.dataset}`" for archive in entry.entries.values())
@@ -113,6 +118,7 @@ def _spec(entry: TableEntry, key: dg.AssetKey, lake_url: str) -> dg.AssetSpec:
         kinds={"deltalake", "polars"},
         owners=["team:market-data"],
         code_version=schema_digest(table),
+        freshness_policy=table_freshness(entry) if is_followed else None,
         description=(
             f"{table.schema.description} Delta table of {sources}, one row per row of the archives.{fills} "
             f"A {'day' if table.cadence is Cadence.DAILY else 'month'} is replaced completely when its archives "
