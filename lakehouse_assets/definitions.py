@@ -7,6 +7,7 @@ from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.archives.ops import build_jobs
 from lakehouse_assets.orchestration.archives.source import build_source_assets
 from lakehouse_assets.orchestration.archives.verification import build_verification_asset
+from lakehouse_assets.orchestration.code_references import with_code_references
 from lakehouse_assets.orchestration.dagster_tags import ASSET_JOB
 from lakehouse_assets.orchestration.discovery.sensors import build_discovery_sensors
 from lakehouse_assets.orchestration.following.sensors import build_follow_sensors
@@ -46,8 +47,8 @@ def defs() -> dg.Definitions:
         build_retention_schedule(settings.retention),
     ]
     own_jobs = {ASSET_JOB, *(job.name for job in jobs), *(schedule.job_name for schedule in schedules)}
-    return dg.Definitions(
-        assets=build_source_assets()
+    assets = (
+        build_source_assets()
         + [
             asset
             for entry in matrix.entries
@@ -57,7 +58,10 @@ def defs() -> dg.Definitions:
         + build_agreement_assets(tables, pools)
         + [build_efficiency_report(), build_incident_report(), build_outlook_report(matrix.entries)]
         + [build_coverage_report(matrix.entries)]
-        + [*build_catalog_assets(matrix, pools), *build_maintenance_assets(tables, pools)],
+        + [*build_catalog_assets(matrix, pools), *build_maintenance_assets(tables, pools)]
+    )
+    return dg.Definitions(
+        assets=with_code_references(assets, settings.code_url),
         jobs=jobs,
         schedules=schedules,
         sensors=[

@@ -6,8 +6,10 @@ Dagster changes one file. Every name has a contract test in ``test_dagster_inter
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import NamedTuple
 
 import dagster as dg
@@ -21,6 +23,7 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.execution.backfill import (
@@ -61,6 +64,7 @@ __all__ = [
     "SqliteEventLogStorage",
     "TickStatus",
     "active_backfill_ids",
+    "body_of",
     "forget_partition_status",
     "forget_planned_checks",
     "input_version_tags",
@@ -86,6 +90,18 @@ NO_COMPUTE_LOGS = {
     "class": "NoOpComputeLogManager",
 }
 """Value of ``compute_logs`` in dagster.yaml that captures no output of runs."""
+
+
+# Definitions
+
+
+def body_of(asset: dg.AssetsDefinition) -> FunctionType:
+    """The function that was decorated as an asset, without wrappers.
+
+    Dagster's `with_source_code_references` would name the file of a wrapper with the line of the wrapped function.
+    """
+    compute = asset.op.compute_fn
+    return inspect.unwrap(compute.decorated_fn if isinstance(compute, DecoratedOpFunction) else compute)
 
 
 # Partitions and checks

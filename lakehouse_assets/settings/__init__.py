@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     matrix: Path | None = Field(default=None, description="Archive matrix to use instead of the packaged one.")
+    code_url: Endpoint | None = Field(
+        default=None,
+        description="Where a repository shows this project's root at the revision that runs, such as "
+        "https://github.com/you/lakehouse/blob/v1; assets link to their code there.",
+    )
     lake: LakeSettings = Field(default_factory=LakeSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
     sync: SyncSettings = Field(default_factory=SyncSettings)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
-from lakehouse_assets.orchestration.freshness import Timetable
+from lakehouse_assets.orchestration.reports.timetable import Timetable
 
 
 def report_asset(

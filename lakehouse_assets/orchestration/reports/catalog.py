@@ -16,9 +16,9 @@ from lakehouse_assets.archive.matrix import ArchiveMatrix
 from lakehouse_assets.lake.catalog_store import read_catalog, write_catalog
 from lakehouse_assets.orchestration.archives.source import source_key
 from lakehouse_assets.orchestration.error_metadata import store_errors_as_failures
-from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import code, table
 from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
+from lakehouse_assets.orchestration.reports.timetable import Timetable
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config`. An asset with a check has no

@@ -18,9 +18,9 @@ from lakehouse_assets.lake.coverage import coverage
 from lakehouse_assets.lake.coverage_page import coverage_page
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.manifest_stats import ManifestStats, is_complete
-from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
+from lakehouse_assets.orchestration.reports.timetable import Timetable
 from lakehouse_assets.orchestration.resources import LakeResource
 
 COVERAGE = dg.AssetKey(["reports", "coverage"])

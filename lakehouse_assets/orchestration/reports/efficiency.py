@@ -9,9 +9,9 @@ import polars as pl
 
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.lake.sync_log import compact_sync_log, efficiency, read_sync_log
-from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
+from lakehouse_assets.orchestration.reports.timetable import Timetable
 from lakehouse_assets.orchestration.resources import LakeResource
 
 EFFICIENCY = dg.AssetKey(["reports", "efficiency"])

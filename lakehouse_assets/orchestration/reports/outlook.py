@@ -23,10 +23,10 @@ from lakehouse_assets.lake.sync_log import read_sync_log_or_empty
 from lakehouse_assets.observability.expectations.predictions import Days, Moment, backfill_end, days_until, publication
 from lakehouse_assets.orchestration.dagster_internals import AssetBackfill, AssetGraph, running_asset_backfills
 from lakehouse_assets.orchestration.dagster_tags import BACKFILL_TAG, RANGE_TAGS
-from lakehouse_assets.orchestration.freshness import Timetable
 from lakehouse_assets.orchestration.location import is_own_run, location_of_run
 from lakehouse_assets.orchestration.markdown import table
 from lakehouse_assets.orchestration.reports.asset import report_asset
+from lakehouse_assets.orchestration.reports.timetable import Timetable
 from lakehouse_assets.orchestration.resources import LakeResource
 from lakehouse_assets.settings import SpendingSettings, read_group
 

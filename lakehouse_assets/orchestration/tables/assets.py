@@ -10,10 +10,10 @@ from lakehouse_assets.orchestration.archives.expected_check import TABLE_QUANTIT
 from lakehouse_assets.orchestration.check_names import FILES, QUALITY
 from lakehouse_assets.orchestration.dagster_internals import forget_planned_checks
 from lakehouse_assets.orchestration.force_config import ForceConfig
-from lakehouse_assets.orchestration.freshness import table_freshness
 from lakehouse_assets.orchestration.partitions import partitions_of
 from lakehouse_assets.orchestration.pools import NO_LAKE, Pools
 from lakehouse_assets.orchestration.resources import LakeResource, SourceResource
+from lakehouse_assets.orchestration.tables.freshness import table_freshness
 from lakehouse_assets.orchestration.tables.reporting import column_schema, report_build
 from lakehouse_assets.orchestration.telemetry import traced
 from lakehouse_assets.settings import TablesSettings, read_group

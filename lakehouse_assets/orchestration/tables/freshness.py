@@ -1,15 +1,12 @@
-"""Freshness policies: of reports and catalogs, by the cron of their schedule; of tables, by their archives' cadence.
+"""The freshness policy of tables, by the cadence of their archives.
 
-Dagster's daemon evaluates them by the newest materialization of any partition. So no policy judges archives: the check
-`published` knows which period is due. Maintenance has none: nobody reads it, and Dagster takes 5 to 12 ms in every
-process to check a cron.
+Dagster's daemon evaluates a policy by the newest materialization of any partition. So archives have none: the check
+`published` knows which period is due.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
 
 import dagster as dg
 
@@ -18,20 +15,6 @@ from lakehouse_assets.archive.period import Cadence
 from lakehouse_assets.tables.table import TableEntry
 
 _LONGEST_PERIOD = {Cadence.DAILY: timedelta(days=1), Cadence.MONTHLY: timedelta(days=31)}
-
-
-@dataclass(frozen=True)
-class Timetable:
-    """When a schedule ticks, in UTC. ``every`` is the time between its ticks."""
-
-    cron: str
-    every: timedelta
-    timezone: str = "UTC"
-
-    @cached_property
-    def freshness(self) -> dg.FreshnessPolicy:
-        """Fails at a tick if nothing was materialized since the tick before: a run has until the next tick to end."""
-        return dg.FreshnessPolicy.cron(self.cron, lower_bound_delta=self.every, timezone=self.timezone)
 
 
 def table_freshness(entry: TableEntry) -> dg.FreshnessPolicy | None:
