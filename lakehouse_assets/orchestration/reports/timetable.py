@@ -1,4 +1,4 @@
-"""When a schedule ticks, and by when what it materializes is due. Catalogs have one too."""
+"""The timetable of a report or catalog: when its schedule ticks, and until when it is fresh."""
 
 from __future__ import annotations
 
