@@ -261,6 +261,7 @@ def _bad_values() -> list[tuple[str, str]]:
     """Every variable whose value is validated on reading, with an invalid value."""
     bad = {
         "BUCKET": "no bucket",
+        "NAME": "r.x",
         "ENDPOINT_URL": "ftp://example.org",
         "REGION": "eu west",
     }

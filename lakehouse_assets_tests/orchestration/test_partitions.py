@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from lakehouse_assets.archive.exchanges import EXCHANGES
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.archive.period import Cadence, Period
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
@@ -21,6 +20,7 @@ from lakehouse_assets_tests.dagster_internals import (
     AssetKeyPartitionKey,
     build_run_requests_with_backfill_policies,
 )
+from lakehouse_assets_tests.matrices import every_dataset
 
 DAYS = ["2024-01-01", "2024-01-02"]
 START = Period.parse("2024-01", Cadence.MONTHLY)
@@ -29,15 +29,7 @@ START = Period.parse("2024-01", Cadence.MONTHLY)
 @pytest.fixture(scope="module")
 def graph() -> AssetGraph:
     """The assets of every publication of all exchanges; the archives begin in the same month where they can."""
-    entries = [
-        DatasetEntry.model_validate(
-            {"dataset": f"{exchange.name}/{publication.market}/{publication.data_type}/{publication.cadence}"}
-            | ({"intervals": "all"} if publication.intervals else {})
-            | ({"first_period": str(START)} if publication.first <= START.start and publication.ended is None else {})
-        )
-        for exchange in EXCHANGES.values()
-        for publication in exchange.publications
-    ]
+    entries = [_beginning_at_start(described) for described in every_dataset()["datasets"]]
     tables = tables_of(entries)
     assets = [
         asset
@@ -78,6 +70,12 @@ def test_no_asset_shares_a_backfill_s_run_with_one_that_it_is_made_from(graph: A
     for keys in runs:
         for key in keys:
             assert not graph.get(key).parent_keys & keys
+
+
+def _beginning_at_start(described: dict[str, object]) -> DatasetEntry:
+    entry = DatasetEntry.model_validate(described)
+    is_published_then = entry.first_period.start <= START.start and entry.last_period is None
+    return DatasetEntry.model_validate(described | {"first_period": str(START)}) if is_published_then else entry
 
 
 def _starts_on(graph: AssetGraph, key: dg.AssetKey, day: str) -> bool:
