@@ -17,6 +17,7 @@ from rich.table import Table
 
 from lakehouse_assets.sync.movers.s5cmd import version
 from lakehouse_assets_tests.benchmarks import (
+    backfill_year,
     beside_peers,
     catalog_scale,
     dagster_cost,
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "reading": lambda asked: reading.run(asked.repeat, quick=asked.quick),
     "tables": lambda asked: tables.run(asked.repeat, quick=asked.quick),
     "ui": lambda asked: ui_live_query.run(asked.repeat),
+    "backfill": lambda asked: backfill_year.run(asked.repeat, quick=asked.quick),
     "retention": lambda _asked: retention.run(),
     "telemetry": lambda _asked: telemetry_cost.run(),
     "thresholds": lambda asked: thresholds.run(quick=asked.quick),

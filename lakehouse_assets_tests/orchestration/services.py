@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -60,6 +61,12 @@ class Services:
         self._processes[name].kill()
         self._processes[name].wait()
 
+    def processor_seconds(self, name: str) -> float:
+        """Of the service so far, without the runs that a code server started. Linux only."""
+        stat = Path(f"/proc/{self._processes[name].pid}/stat").read_text(encoding="utf-8")
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
         """SIGSTOP, and SIGCONT at the end; the process may be killed in between."""
@@ -73,8 +80,11 @@ class Services:
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            document = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                document = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error}: {error.read().decode(errors='replace')[:2000]}") from error
         assert "errors" not in document, document["errors"]
         return document["data"]
 

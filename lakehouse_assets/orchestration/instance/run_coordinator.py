@@ -93,11 +93,10 @@ class RunSizes:
                 raise InputError(f"run_coordinator: the k8s config of size {size.name!r}: {error}") from error
 
     def size_of(self, job: str, assets: Sequence[str], retry: int = 0) -> RunSize:
-        """The largest size that the run's assets need; one larger for several assets, which run side by side
-        (executor.py), and per retry, since the run may have lacked memory."""
+        """The largest size that the run's assets need; one larger per retry, since it may have lacked memory."""
         names = [size.name for size in self.sizes]
         needed = max(names.index(name) for name in self._needed_sizes(job, assets))
-        return self.sizes[min(needed + (len(assets) > 1) + retry, len(names) - 1)]
+        return self.sizes[min(needed + retry, len(names) - 1)]
 
     def service_account_of(self, job: str, assets: Sequence[str]) -> str | None:
         """None for the launcher's own account. A run gets another one only if all of its assets need the same."""

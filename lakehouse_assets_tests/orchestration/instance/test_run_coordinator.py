@@ -88,12 +88,10 @@ def _memory(run: dg.DagsterRun) -> str:
         (["binance/um/klines/daily"], "s", "1Gi"),
         (["binance/um/klines/table"], "m", "2Gi"),
         (["binance/um/aggTrades/table"], "l", "8Gi"),
-        (["binance/um/klines/daily", "binance/um/aggTrades/daily"], "m", "2Gi"),
-        (["binance/um/klines/daily", "binance/um/klines/table"], "l", "8Gi"),
         (["binance/um/klines/daily", "binance/um/aggTrades/table"], "l", "8Gi"),
     ],
 )
-def test_a_run_is_queued_with_the_size_of_its_largest_asset_and_one_more_for_several(
+def test_a_run_is_queued_with_the_size_of_its_largest_asset(
     instance: dg.DagsterInstance, assets: list[str], size: str, memory: str
 ) -> None:
     run = _submitted(instance, *assets)
