@@ -79,13 +79,15 @@ class PendingPeriods:
     def to_request(
         self, compared: Collection[str], differences: Mapping[str, Difference], *, room: int
     ) -> Iterator[PeriodRequest]:
-        """Those of the compared periods to request now. At most ``room`` more become pending, beside those that take
-        the place of periods which agree now."""
+        """Those of the compared periods to request now. At most ``room`` more become pending, beside new ones and those
+        that take the place of periods which agree now."""
         for period in compared:
             if period not in differences and self._state.pending.pop(period, None) is not None:
                 room += 1
         for period, difference in ((period, differences[period]) for period in compared if period in differences):
-            if period in self._state.pending or room > 0:
+            # History that is given up must not keep new periods out.
+            is_new_period = difference.priority is Priority.NEW_PERIOD
+            if period in self._state.pending or room > 0 or is_new_period:
                 room -= period not in self._state.pending
                 if (attempt := self._next_attempt(period, difference)) is not None:
                     yield PeriodRequest(

@@ -13,7 +13,13 @@ from lakehouse_assets.archive.dataset import Dataset
 from lakehouse_assets.archive.matrix import DatasetEntry
 from lakehouse_assets.orchestration.archives.assets import build_archive_asset
 from lakehouse_assets.orchestration.discovery import tick, time_budget
-from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DiscoveryCursor, problems_of
+from lakehouse_assets.orchestration.discovery.cursor import (
+    MAX_ATTEMPTS,
+    MAX_PENDING,
+    DiscoveryCursor,
+    PendingPeriod,
+    problems_of,
+)
 from lakehouse_assets.sync import changes
 from lakehouse_assets_tests.orchestration.watcher import (
     FIRST_PAUSE,
@@ -161,6 +167,18 @@ def test_a_failed_run_is_requested_again_with_growing_pauses_until_it_is_given_u
     [fresh] = watcher.tick(entry, later=SETTLE)
     assert fresh.tags["lakehouse/attempt"] == "1"
     assert fresh.run_key not in keys
+
+
+def test_a_new_period_is_requested_beside_as_much_history_that_is_given_up_as_the_cursor_keeps(
+    watcher: Watcher, world: World
+) -> None:
+    entry = world.entry(follow_from="2022-01-01")
+    cursor = DiscoveryCursor(ticked=int(watcher.now.timestamp()))
+    given_up = PendingPeriod("0123456789abcdef", MAX_ATTEMPTS, int(watcher.now.timestamp()))
+    cursor.of(entry.dataset.name).pending = dict.fromkeys(days("2022-01-01", "2023-12-31")[:MAX_PENDING], given_up)
+    watcher.cursor = cursor.write()
+    world.publish(["BTCUSDT"], [NEW])
+    assert periods(watcher.settle(entry)) == [NEW]
 
 
 def test_a_run_that_was_deleted_counts_as_ended(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
