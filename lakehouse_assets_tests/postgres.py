@@ -36,10 +36,11 @@ class Postgres:
 
     port: int
 
-    def new_database(self) -> str:
-        """Create an empty database; returns its name."""
+    def new_database(self, template: str = "template1") -> str:
+        """Create a copy of a database that has no connections, by default an empty one; returns its name."""
         name = f"d{uuid.uuid4().hex[:12]}"
-        self.execute("postgres", f"create database {name}")
+        # Without the log of each file's contents, which would be for a replica.
+        self.execute("postgres", f"create database {name} template {template} strategy file_copy")
         return name
 
     def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakehouse_assets_tests.conftest import CERTIFICATES
 from lakehouse_assets_tests.deploy.rendered import DEPLOY
 
 DOCKERFILE = DEPLOY / "docker/Dockerfile"
@@ -41,8 +42,8 @@ def stage(number: int) -> list[Instruction]:
 def execute(instructions: list[Instruction], root: Path) -> None:
     """Run the instructions below ``root``. Raises AssertionError with the output of a command that fails."""
     # What this machine needs to reach its registries, and nothing else of the test's environment.
-    ours = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME"}
-    variables = {name: value for name, value in os.environ.items() if name not in ours}
+    ours = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME", "SSL_CERT_FILE"}
+    variables = {name: value for name, value in os.environ.items() if name not in ours} | CERTIFICATES
     folder = root
     for instruction in instructions:
         match instruction.name:

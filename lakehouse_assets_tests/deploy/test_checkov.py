@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lakehouse_assets_tests.conftest import CERTIFICATES
 from lakehouse_assets_tests.deploy.rendered import DEPLOY, OVERLAYS, rendered
 
 CHECKOV = "checkov==3.3.30"
@@ -29,16 +30,20 @@ def _checkov(*argv: str) -> Any:
     program = shutil.which("uv")
     how = f"checkov is not available; for this test: pip install uv && uv tool run {CHECKOV} --version"
     if program is not None:
+        ours = {"VIRTUAL_ENV", "SSL_CERT_FILE"}
+        environment = {name: value for name, value in os.environ.items() if name not in ours} | CERTIFICATES
         done = subprocess.run(
             [program, "tool", "run", CHECKOV, *argv],
-            env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.stdout.startswith("{"):
             return json.loads(done.stdout)
-        there = subprocess.run([program, "tool", "run", CHECKOV, "--version"], capture_output=True, check=False)
+        there = subprocess.run(
+            [program, "tool", "run", CHECKOV, "--version"], env=environment, capture_output=True, check=False
+        )
         if there.returncode == 0:
             pytest.fail(f"checkov printed no report: {done.stdout}{done.stderr}")
     if _REQUIRED:

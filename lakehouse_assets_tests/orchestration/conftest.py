@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -53,8 +55,29 @@ class Runner:
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
+def instance(request: pytest.FixtureRequest) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in memory, unless the test uses ``stored_instance``: on disk, each event costs several
+    connections and commits of SQLite."""
+    if "stored_instance" in request.fixturenames:
+        yield request.getfixturevalue("stored_instance")
+        return
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DAGSTER_HOME of a new installation. Tests copy it, since its databases take 0.4 s to be made."""
+    home = tmp_path_factory.mktemp("dagster_home")
+    with dg.instance_for_test(temp_dir=str(home), set_dagster_home=False):
+        return home
+
+
+@pytest.fixture
+def stored_instance(new_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage on disk, in DAGSTER_HOME, as a new installation has it."""
+    home = shutil.copytree(new_home, tmp_path / "dagster_home")
+    with dg.instance_for_test(temp_dir=str(home)) as made:
         yield made
 
 

@@ -172,11 +172,11 @@ def test_an_asset_graph_is_what_definitions_resolve_to(graph: internals.AssetGra
     assert set(graph.asset_check_keys) == {CHECK}
 
 
-def test_the_event_log_is_sql_with_these_tables(instance: dg.DagsterInstance) -> None:
-    events = instance.event_log_storage
+def test_the_event_log_is_sql_with_these_tables(stored_instance: dg.DagsterInstance) -> None:
+    events = stored_instance.event_log_storage
     assert isinstance(events, internals.SqlEventLogStorage)
     assert isinstance(events, internals.SqliteEventLogStorage)
-    run_id = _run(instance, "2024-03-01")
+    run_id = _run(stored_instance, "2024-03-01")
     log, checks, tags = internals.EventsTable.c, internals.CheckExecutionsTable.c, internals.EventTagsTable.c
     kinds = {kind.value for kind in internals.ASSET_EVENTS}
     assert dg.DagsterEventType.ASSET_MATERIALIZATION.value in kinds
@@ -195,12 +195,12 @@ def test_the_event_log_is_sql_with_these_tables(instance: dg.DagsterInstance) ->
     assert executed == [(run_id, "complete", status.value) for status in statuses]
 
 
-def test_ticks_of_a_sensor_are_read_by_its_state(instance: dg.DagsterInstance) -> None:
+def test_ticks_of_a_sensor_are_read_by_its_state(stored_instance: dg.DagsterInstance) -> None:
     before = time.time()
-    state = record_tick(instance, "binance_discovery", reason="Nothing new.")
+    state = record_tick(stored_instance, "binance_discovery", reason="Nothing new.")
     assert (state.name, state.instigator_type) == ("binance_discovery", internals.InstigatorType.SENSOR)
     statuses = [getattr(internals.TickStatus, name) for name in ("SKIPPED", "SUCCESS", "FAILURE")]
-    [tick] = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=statuses)
+    [tick] = stored_instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=statuses)
     assert isinstance(tick, internals.InstigatorTick)
     assert (tick.skip_reason, tick.error) == ("Nothing new.", None)
     assert before <= tick.timestamp <= time.time()

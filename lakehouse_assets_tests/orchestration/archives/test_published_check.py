@@ -113,6 +113,7 @@ def test_nothing_is_recorded_for_a_paused_dataset_nor_before_a_period_is_due_nor
     assert recorded(watcher, world.entry(follow_from="2024-03-04")) == {}
 
 
+@pytest.mark.usefixtures("stored_instance")
 def test_dagster_stores_what_the_sensor_records_and_a_run_repeats_it(
     watcher: Watcher, runner: Runner, world: World
 ) -> None:

@@ -447,6 +447,7 @@ def test_one_dataset_that_cannot_be_read_does_not_stop_the_others(
 # What is kept
 
 
+@pytest.mark.usefixtures("stored_instance")
 def test_after_a_restart_no_run_is_requested_twice(watcher: Watcher, world: World, entry: DatasetEntry) -> None:
     world.publish(["BTCUSDT"], [NEW])
     [request] = watcher.settle(entry)
@@ -483,6 +484,7 @@ def test_datasets_that_left_the_matrix_leave_the_cursor(watcher: Watcher, world:
 # As the daemon evaluates it
 
 
+@pytest.mark.usefixtures("stored_instance")
 def test_dagster_accepts_the_requests_for_existing_partitions(
     watcher: Watcher, world: World, entry: DatasetEntry
 ) -> None:

@@ -64,5 +64,8 @@ class Watch:
 
 
 @pytest.fixture
-def watch(runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watch]:
+def watch(
+    stored_instance: dg.DagsterInstance, runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Watch]:
+    """On disk: the sensor reads ticks of sensors, which are not stored in memory, and events of several runs."""
     return lambda **fields: Watch(runner, world.entry(**fields), tmp_path, monkeypatch)

@@ -229,6 +229,7 @@ def test_a_problem_of_a_discovery_sensor_is_an_incident_by_the_fields_of_its_err
     assert all(member.signal.text for incident in harness.state.live() for member in incident.firing)
 
 
+@pytest.mark.usefixtures("stored_instance")
 def test_an_old_failure_is_no_incident_when_the_sensor_first_runs(
     runner: Runner, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

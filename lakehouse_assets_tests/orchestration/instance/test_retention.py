@@ -2,8 +2,10 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,25 +40,49 @@ KEY = dg.AssetKey(["binance", "um", "klines", "daily"])
 CHECK = dg.AssetCheckKey(KEY, "complete")
 
 
+@dataclass(frozen=True)
+class Initialized:
+    """A Postgres with a database in which Dagster has made its tables."""
+
+    server: Postgres
+    database: str
+
+
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Initialized]:
     with running_postgres() as server:
-        yield server
+        database = server.new_database()
+        with _on_postgres(server, database, tmp_path_factory.mktemp("instance")):
+            pass
+        yield Initialized(server, database)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    with ExitStack() as stack:
-        home = tmp_path_factory.mktemp("instance")
-        config: dict[str, object] = {"telemetry": {"enabled": False}}
-        if request.param == "postgres":
-            server: Postgres = request.getfixturevalue("postgres")
-            variables = server.variables(server.new_database())
-            names = {"hostname": "HOST", "username": "USERNAME", "password": "PASSWORD", "db_name": "DB"}
-            database: dict[str, object] = {name: variables[f"DAGSTER_PG_{end}"] for name, end in names.items()}
-            config["storage"] = {"postgres": {"postgres_db": {**database, "port": server.port, "scheme": SCHEME}}}
-        (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-        yield stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+def instance(request: pytest.FixtureRequest, new_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    home = tmp_path / "instance"
+    if request.param == "sqlite":
+        shutil.copytree(new_home, home)
+        with dg.DagsterInstance.from_config(str(home)) as made:
+            yield made
+    else:
+        home.mkdir()
+        of: Initialized = request.getfixturevalue("postgres")
+        with _on_postgres(of.server, of.server.new_database(template=of.database), home) as made:
+            yield made
+
+
+@contextmanager
+def _on_postgres(server: Postgres, database: str, home: Path) -> Iterator[dg.DagsterInstance]:
+    variables = server.variables(database)
+    names = {"hostname": "HOST", "username": "USERNAME", "password": "PASSWORD", "db_name": "DB"}
+    settings: dict[str, object] = {name: variables[f"DAGSTER_PG_{end}"] for name, end in names.items()}
+    config = {
+        "telemetry": {"enabled": False},
+        "storage": {"postgres": {"postgres_db": {**settings, "port": server.port, "scheme": SCHEME}}},
+    }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(home)) as made:
+        yield made
 
 
 def _asset(*, fail: bool = False, checked: bool = True) -> dg.AssetsDefinition:
