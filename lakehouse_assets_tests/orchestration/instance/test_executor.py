@@ -60,21 +60,21 @@ def _job(assets: list[dg.AssetsDefinition]) -> dg.JobDefinition:
     ).resolve_job_def("job")
 
 
-def test_a_single_step_runs_in_the_run_s_process(instance: dg.DagsterInstance) -> None:
-    with dg.execute_job(dg.reconstructable(alone), instance, raise_on_error=False) as result:
+def test_a_single_step_runs_in_the_run_s_process(stored_instance: dg.DagsterInstance) -> None:
+    with dg.execute_job(dg.reconstructable(alone), stored_instance, raise_on_error=False) as result:
         assert not result.success
         assert [event.step_key for event in result.all_events if event.is_step_failure] == ["failing"]
-    assert list(instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)) == []
+    assert list(stored_instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)) == []
 
 
 def test_several_steps_run_side_by_side_and_one_that_fails_leaves_the_others(
-    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored_instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
     options = {"execution": {"config": {"max_concurrent": 3}}}
-    with dg.execute_job(dg.reconstructable(together), instance, run_config=options) as result:
+    with dg.execute_job(dg.reconstructable(together), stored_instance, run_config=options) as result:
         assert not result.success
         assert [event.step_key for event in result.all_events if event.is_step_failure] == ["failing"]
     pids = {(tmp_path / name).read_text(encoding="utf-8") for name in ("first", "second")}
     assert len(pids - {str(os.getpid())}) == 2
-    assert all(instance.get_latest_materialization_event(asset.key) for asset in (first, second))
+    assert all(stored_instance.get_latest_materialization_event(asset.key) for asset in (first, second))
