@@ -1,18 +1,27 @@
-"""Runs the `lakehouse` command as a separate process, in an almost empty environment."""
+"""Runs the `lakehouse` command in an almost empty environment: in this process, or as a separate one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from typer.main import get_command
 
+from lakehouse_assets.cli.main import app
 from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
+from lakehouse_assets.observability.telemetry.metrics import SCOPE
 from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
 
 LAKEHOUSE = Path(sys.executable).parent / "lakehouse"
@@ -32,7 +41,9 @@ def clean_environment(tmp_path: Path, more: Mapping[str, str] | None = None) -> 
 
 
 @pytest.fixture
-def run_lakehouse(tmp_path: Path) -> RunLakehouse:
+def run_process(tmp_path: Path) -> RunLakehouse:
+    """A separate process, for what a process alone shows: its start, its end and what it leaves. It takes a second."""
+
     def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
         return subprocess.run(
             [str(LAKEHOUSE), *arguments],
@@ -45,6 +56,41 @@ def run_lakehouse(tmp_path: Path) -> RunLakehouse:
         )
 
     return run
+
+
+@pytest.fixture
+def run_lakehouse(tmp_path: Path) -> RunLakehouse:
+    """The same within this process: the same environment, folder, output and status."""
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with (
+            _handlers_kept(),
+            mock.patch.dict(os.environ, clean_environment(tmp_path, env), clear=True),
+            mock.patch.object(tempfile, "tempdir", None),
+            contextlib.chdir(tmp_path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            get_command(app).main(list(arguments), prog_name="lakehouse")
+        texts = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), *texts)
+
+    return run
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Afterwards, the package's logger and the handler of SIGTERM are as they were."""
+    logger = logging.getLogger(SCOPE)
+    handlers, level, terminate = list(logger.handlers), logger.level, signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(level)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def is_running(pid: int) -> bool:

@@ -181,19 +181,19 @@ def test_a_refusal_by_a_store_is_one_line_with_advice(  # noqa: PLR0917 - fixtur
     assert shown.out == ""
 
 
-def test_a_traceback_is_shown_with_debug(run_lakehouse: RunLakehouse) -> None:
-    result = run_lakehouse("plan", SPOT, *DAY, env={"LAKEHOUSE_DEBUG": "1"})
+def test_a_traceback_is_shown_with_debug(run_process: RunLakehouse) -> None:
+    result = run_process("plan", SPOT, *DAY, env={"LAKEHOUSE_DEBUG": "1"})
     assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("No lake is configured")
 
 
-def test_help_and_version_are_fast(run_lakehouse: RunLakehouse) -> None:
-    assert run_lakehouse("--version").stdout == "lakehouse 0.1.0\n"
+def test_help_and_version_are_fast(run_process: RunLakehouse) -> None:
+    assert run_process("--version").stdout == "lakehouse 0.1.0\n"
     used = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        result = run_lakehouse("--help")
+        result = run_process("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # Processor time, which does not grow while a busy machine makes the process wait.
         used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

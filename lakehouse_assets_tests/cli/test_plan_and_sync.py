@@ -41,10 +41,10 @@ def test_plan_counts_missing_objects_and_writes_nothing(
 
 
 def test_sync_copies_and_a_second_one_copies_nothing(
-    run_lakehouse: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
+    run_process: RunLakehouse, store: EmbeddedStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
     command = ("sync", DATASET, "--from", "2024-01-01", "--to", "2024-01-03", "--mode", "direct")
-    first = run_lakehouse(*command, env=environment)
+    first = run_process(*command, env=environment)
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""  # no progress bar without a terminal
     assert [line.split("│")[1:5] for line in first.stdout.splitlines() if "2024-01-0" in line] == [
@@ -52,12 +52,12 @@ def test_sync_copies_and_a_second_one_copies_nothing(
     ]
     mirrored = in_lake(store, f"cli/{tmp_path.name}/archive")
     assert len(mirrored) == 24
-    second = json.loads(run_lakehouse(*command, "--json", env=environment).stdout)
+    second = json.loads(run_process(*command, "--json", env=environment).stdout)
     assert second["ok"] is True
     assert second["total"]["copied"] == second["total"]["sidecars_copied"] == 0
     assert second["total"]["present"] == 12
     assert in_lake(store, f"cli/{tmp_path.name}/archive") == mirrored
-    plan = json.loads(run_lakehouse("plan", *command[1:6], "--json", env=environment).stdout)
+    plan = json.loads(run_process("plan", *command[1:6], "--json", env=environment).stdout)
     assert (plan["total"]["objects"], plan["total"]["present"]) == (0, 12)
 
 

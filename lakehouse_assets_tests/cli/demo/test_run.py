@@ -34,11 +34,9 @@ def by_dataset(runs: list[dict]) -> dict[str, dict]:
     return {run["dataset"]: run for run in runs}
 
 
-def test_a_week_is_backfilled_and_only_its_changes_are_copied_again(
-    run_lakehouse: RunLakehouse, tmp_path: Path
-) -> None:
+def test_a_week_is_backfilled_and_only_its_changes_are_copied_again(run_process: RunLakehouse, tmp_path: Path) -> None:
     # Variables of the user's shell must not matter.
-    result = run_lakehouse("demo", "--json", env={"AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:9"})
+    result = run_process("demo", "--json", env={"AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:9"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
     document = json.loads(result.stdout)
@@ -83,11 +81,11 @@ def tree(tmp_path: Path) -> tuple[Path, int]:
 
 
 def test_a_given_folder_is_used_as_the_archive_and_shown_in_the_output(
-    run_lakehouse: RunLakehouse, tree: tuple[Path, int]
+    run_process: RunLakehouse, tree: tuple[Path, int]
 ) -> None:
     root, objects = tree
     (root / "README.txt").write_text("not an archive object")
-    result = run_lakehouse("demo", "--samples", str(root))
+    result = run_process("demo", "--samples", str(root))
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{2 * objects + 1} files of {root}")

@@ -175,8 +175,8 @@ def test_a_sensor_can_be_stopped(running: Up) -> None:
     assert stopped == {"__typename": "StopSensorMutationResult", "instigationState": {"status": "STOPPED"}}
 
 
-def test_a_second_start_on_the_same_home_is_refused(running: Up, run_lakehouse: RunLakehouse) -> None:
-    result = run_lakehouse("up", "--port", str(free_port()), "--home", str(running.home))
+def test_a_second_start_on_the_same_home_is_refused(running: Up, run_process: RunLakehouse) -> None:
+    result = run_process("up", "--port", str(free_port()), "--home", str(running.home))
     assert result.stderr == (
         f"Another `lakehouse up` (process {running.process.pid}) uses {running.home}; "
         "stop it, or choose another --home.\n"
@@ -184,8 +184,8 @@ def test_a_second_start_on_the_same_home_is_refused(running: Up, run_lakehouse: 
     assert result.returncode == 2
 
 
-def test_a_taken_port_is_refused(running: Up, run_lakehouse: RunLakehouse, tmp_path: Path) -> None:
-    result = run_lakehouse("up", "--port", str(running.port), "--home", str(tmp_path / "another"))
+def test_a_taken_port_is_refused(running: Up, run_process: RunLakehouse, tmp_path: Path) -> None:
+    result = run_process("up", "--port", str(running.port), "--home", str(tmp_path / "another"))
     assert result.stderr == f"Port {running.port} is taken; choose another with --port.\n"
     assert result.returncode == 2
     assert processes_naming(str(tmp_path)) == set()
