@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,22 +34,22 @@ exclude_from_proxies()
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-CERTIFICATES = {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+CERTIFICATES = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
 """Where this machine has the authorities that it trusts, for tests that reach a package registry."""
 
 
-def _one_authority() -> str:
-    """A file with one certificate. The tests' stores speak HTTP, but each client of a bucket and each Delta table that
-    is opened would read all authorities of the machine: 6 ms, thousands of times."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests' stores speak HTTP, but each client of a bucket and each Delta table that is opened would read all
+    authorities of the machine: 6 ms, thousands of times."""
     text = Path(certifi.where()).read_text(encoding="utf-8")
     first, end, _ = text[text.index("-----BEGIN") :].partition("-----END CERTIFICATE-----\n")
-    with tempfile.NamedTemporaryFile("w", prefix="authority-", suffix=".pem", delete=False) as file:
-        file.write(first + end)
-    atexit.register(Path(file.name).unlink, missing_ok=True)
-    return file.name
-
-
-os.environ["SSL_CERT_FILE"] = _one_authority()
+    file = tmp_path_factory.mktemp("certificates") / "one.pem"
+    file.write_text(first + end, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        patch.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 LONG = (
