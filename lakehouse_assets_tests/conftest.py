@@ -18,13 +18,28 @@ from lakehouse_assets.loopback import exclude_from_proxies
 from lakehouse_assets_tests.world import World
 
 # Machines are shared, so examples may be slow; CI runs the same examples every time.
-hypothesis.settings.register_profile(
-    "shared",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize="CI" in os.environ,
-)
-hypothesis.settings.load_profile("shared")
+_EXAMPLES = {"usual": 30, "thorough": 500}
+for _name, _examples in _EXAMPLES.items():
+    hypothesis.settings.register_profile(
+        _name,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        derandomize="CI" in os.environ,
+    )
+hypothesis.settings.load_profile("usual")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="as before a release: 500 examples of each property, all kill seeds"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("thorough"):
+        hypothesis.settings.load_profile("thorough")
+
 
 # The servers of the tests are on this machine, so a proxy must not be used for them.
 exclude_from_proxies()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import uuid
@@ -123,6 +124,20 @@ class World:
     def delete_in_lake(self, relative: str) -> None:
         client = client_of(self.store.admin_bucket(self.lake.bucket.name))
         client.delete_object(Bucket=self.lake.bucket.name, Key=self.lake.key(relative))
+
+    def with_copied_lake(self) -> World:
+        """The same source with a copy of the lake."""
+        other = copy.copy(self)
+        other.lake = Lake(self.store.lake(), uuid.uuid4().hex)
+        bucket = self.lake.bucket.name
+
+        def copied(name: str) -> None:
+            source = {"Bucket": bucket, "Key": self.lake.key(name)}
+            self._lake_client.copy_object(Bucket=bucket, Key=other.lake.key(name), CopySource=source)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(copied, self.lake_files()))
+        return other
 
     @contextmanager
     def refused_writes(self, *source_keys: str) -> Iterator[None]:

@@ -1,7 +1,8 @@
-"""An archive of 600 objects, published once per test worker and mirrored into a fresh lake by each test."""
+"""An archive of 300 objects, published once per test worker and mirrored into a fresh lake by each test."""
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
@@ -12,10 +13,18 @@ from lakehouse_assets_tests.faults.victim import Archive, Victim, publish
 from lakehouse_assets_tests.world import World, days
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Moments of a kill: one random moment of each third of a sync's time, or of each tenth if thorough."""
+    if "moment" in metafunc.fixturenames:
+        parts = 10 if metafunc.config.getoption("thorough") else 3
+        moments = [(part + random.Random(part).random()) / parts for part in range(parts)]
+        metafunc.parametrize("moment", moments, ids=[f"{moment:.2f}" for moment in moments])
+
+
 @pytest.fixture(scope="session")
 def published(store: EmbeddedStore) -> Archive:
-    """10 symbols with 60 days each; one of the symbols has sidecars."""
-    return publish(World(store), 10, days("2024-01-01", "2024-02-29"), with_sidecars=1)
+    """10 symbols with 30 days each; one of the symbols has sidecars."""
+    return publish(World(store), 10, days("2024-01-01", "2024-01-30"), with_sidecars=1)
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ class Tabled:
         self, world: World, *, intervals: Sequence[str] = ("1h",), monthly: bool = False, **fields: Any
     ) -> None:
         self.world = world
+        self.published = False
         names = [KLINES, MONTHLY] if monthly else [KLINES]
         self.entries = [world.entry(name, intervals=list(intervals), **fields) for name in names]
         [self.entry] = tables_of(self.entries)
@@ -80,6 +81,7 @@ class Tabled:
         flat: bool = False,
     ) -> list[str]:
         """Publish candles at one price. Returns the keys."""
+        self.published = True
         keys = []
         for symbol in symbols:
             for period in periods:

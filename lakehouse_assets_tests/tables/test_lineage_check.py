@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import cache
 
 import obstore
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.errors import StoreError
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.tables import coverage
@@ -49,18 +51,34 @@ def log_entry(tabled: Tabled, version: int) -> str:
     return f"{tabled.table.place}/_delta_log/{version:020}.json"
 
 
+@pytest.fixture(scope="module")
+def built(store: EmbeddedStore) -> Callable[[str], World]:
+    """Worlds, one per interval, with three days in one commit (large days in three), and then the second day again with
+    other prices."""
+
+    @cache
+    def world_of(interval: str) -> World:
+        made = Tabled(World(store), intervals=[interval])
+        made.publish(["BTC"], DAYS, interval=interval)
+        made.sync(ONE, THREE)
+        made.build(*DAYS)
+        made.publish(["BTC"], [TWO], interval=interval, price=7.0)
+        made.sync(ONE, THREE)
+        made.build(*DAYS)
+        return made.world
+
+    return world_of
+
+
 @pytest.fixture
-def tabled(world: World, request: pytest.FixtureRequest) -> Tabled:
-    """Three days in one commit (large days in three), and then the second day again with other prices."""
+def tabled(built: Callable[[str], World], request: pytest.FixtureRequest) -> Iterator[Tabled]:
+    """A copy of such a world's lake. Afterwards, the source is as before."""
     interval = getattr(request, "param", "1h")
-    made = Tabled(world, intervals=[interval])
-    made.publish(["BTC"], DAYS, interval=interval)
-    made.sync(ONE, THREE)
-    made.build(*DAYS)
-    made.publish(["BTC"], [TWO], interval=interval, price=7.0)
-    made.sync(ONE, THREE)
-    made.build(*DAYS)
-    return made
+    made = Tabled(built(interval).with_copied_lake(), intervals=[interval])
+    yield made
+    if made.published:
+        made.publish(["BTC"], DAYS, interval=interval)
+        made.publish(["BTC"], [TWO], interval=interval, price=7.0)
 
 
 def table_moved_away(tabled: Tabled) -> None:
