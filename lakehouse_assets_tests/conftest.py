@@ -72,18 +72,26 @@ LONG = (
     "browser/test_ui",
     "cli/up/test_run",
     "orchestration/archives/test_backfill",
-    "observability/test_dashboards",
-    "deploy/test_image",
-    "orchestration/discovery/test_days_of_publishing",
-    "faults/test_killed",
-    "faults/test_faults",
-    "faults/test_killed_replacing",
-    "cli/demo/test_run",
-    "orchestration/discovery/test_sensors",
-    "orchestration/discovery/test_rescan",
     "orchestration/tables/test_every_publication",
+    "cli/demo/test_run",
+    "deploy/test_image",
+    "orchestration/following/test_tables",
+    "sync/movers/test_base",
+    "faults/test_faults",
+    "faults/test_killed",
+    "faults/test_faults_of_tools",
+    "faults/test_killed_replacing",
+    "orchestration/discovery/test_days_of_publishing",
+    "tables/test_lineage_check",
+    "sync/movers/test_late_writes",
+    "deploy/test_checkov",
+    "orchestration/discovery/test_rescan",
+    "orchestration/discovery/test_sensors",
+    "tables/write/test_build",
+    "orchestration/tables/test_real_lines",
+    "observability/test_dashboards",
 )
-"""Files that take more than a minute, the longest first. If one of them started last, the other workers would idle."""
+"""Files that take more than half a minute, the longest first. If one started last, the other workers would idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
