@@ -21,18 +21,20 @@ LONGEST_RETRY_SECONDS = 6 * 3600.0
 PERIODS_PER_POLL = 124
 
 NEW_PERIODS = {Cadence.DAILY: 7, Cadence.MONTHLY: 2}
-"""Number of the newest periods whose runs start before those of others: exchanges publish late."""
+"""Number of the newest periods that count as new: exchanges publish late."""
 
 
 class Difference(NamedTuple):
     """A period that differs from its source, whose content has ``fingerprint`` and ``objects``.
 
     ``is_settled``: a run may be requested at once; otherwise only after the content did not change for a time.
+    ``is_new``: one of the NEW_PERIODS, which become pending however many others are.
     """
 
     fingerprint: str
     objects: int
     is_settled: bool
+    is_new: bool
     priority: Priority
 
 
@@ -86,8 +88,7 @@ class PendingPeriods:
                 room += 1
         for period, difference in ((period, differences[period]) for period in compared if period in differences):
             # History that is given up must not keep new periods out.
-            is_new_period = difference.priority is Priority.NEW_PERIOD
-            if period in self._state.pending or room > 0 or is_new_period:
+            if period in self._state.pending or room > 0 or difference.is_new:
                 room -= period not in self._state.pending
                 if (attempt := self._next_attempt(period, difference)) is not None:
                     yield PeriodRequest(

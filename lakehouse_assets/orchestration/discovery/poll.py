@@ -39,13 +39,15 @@ class DatasetPoll:
 
     def _difference(self, period: Period, content: PeriodContent) -> Difference:
         usual = usual_objects(self.manifest, period)
+        is_newest = is_new(period, self.tracked.newest)
         if str(period) in self.manifest.complete:
             priority = Priority.REWRITTEN
         else:
-            priority = Priority.NEW_PERIOD if is_new(period, self.tracked.newest) else Priority.HISTORY
+            priority = Priority.NEW_PERIOD if is_newest else Priority.HISTORY
         return Difference(
             content.fingerprint,
             content.objects,
             is_settled=usual is not None and content.objects >= SETTLED_SHARE * usual,
+            is_new=is_newest,
             priority=priority,
         )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from lakehouse_assets.archive.period import Period, month_of
+from lakehouse_assets.archive.period import Period, month_of, periods_of_month
 from lakehouse_assets.lake.delta.latest import FilesByMonth, MonthFiles
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets.lake.outdated import Comparison, Outdated
@@ -72,6 +72,11 @@ class FollowedAsset:
     def newest_month(self) -> str:
         return max(self.months, default="")
 
+    def has_new_periods(self, month: str) -> bool:
+        """Whether a month has new periods, or will have."""
+        last = periods_of_month(month, self.target.cadence)[-1]
+        return is_new(Period.parse(last, self.target.cadence), self._newest)
+
     def changed_months(self) -> set[str]:
         """Months whose files changed since they were compared."""
         return {month for month, files in self.months.items() if self._compared.get(month) != files.names}
@@ -107,6 +112,7 @@ class FollowedAsset:
             outdated.objects,
             # A run that a person started may be about to write the period.
             is_settled=outdated.is_complete and period not in self._runs.others_in_progress_of(self.target.name),
+            is_new=is_recent,
             priority=Priority.NEW_TABLE_PERIOD if is_recent or outdated.is_known else Priority.HISTORY,
         )
 

@@ -167,11 +167,12 @@ class FollowTick:
         return asset
 
     def _compare(self, asset: FollowedAsset, month: str) -> bool:
-        """Compare a month; False when there is no room for more pending periods."""
+        """Compare a month; False when there is no room for more pending periods. New periods need no room."""
         room = MAX_PENDING - self.cursor.pending_periods
         if month != asset.newest_month:
             room = min(room - RESERVED_PENDING, MAX_PENDING_OF_DATASET - len(asset.state.pending))
-        if room <= 0 and not any(month_of(text) == month for text in asset.state.pending):
+        has_pending = any(month_of(text) == month for text in asset.state.pending)
+        if room <= 0 and not has_pending and not asset.has_new_periods(month):
             return False
         self._budget.run(partial(asset.compare, month, room=max(room, 0)))
         return room > 0

@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse_assets.archive.bucket import Credentials
 from lakehouse_assets.orchestration.dagster_tags import range_tags
-from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, DiscoveryCursor
+from lakehouse_assets.orchestration.discovery.cursor import MAX_ATTEMPTS, MAX_PENDING, DiscoveryCursor, PendingPeriod
 from lakehouse_assets.orchestration.discovery.pending import LONGEST_RETRY_SECONDS
 from lakehouse_assets.orchestration.following import asset, tick
 from lakehouse_assets.orchestration.following.tick import SWEEP_SECONDS
@@ -369,6 +369,19 @@ def test_new_days_come_before_history_and_history_leaves_room_for_them(
     assert asked == history[::-1]
     assert tables.asked_for() == []
     assert {day for _, day in tabled.prices()} == {*history, ONE}
+
+
+def test_a_new_day_is_followed_beside_as_much_history_that_is_given_up_as_the_cursor_keeps(
+    tables: Following, tabled: Tabled
+) -> None:
+    cursor = DiscoveryCursor(ticked=int(tables.now.timestamp()))
+    given_up = PendingPeriod("0123456789abcdef", MAX_ATTEMPTS, int(tables.now.timestamp()))
+    name = "/".join(tabled.table.asset_key)
+    cursor.of(name).pending = dict.fromkeys(days("2021-01-01", "2022-12-31")[:MAX_PENDING], given_up)
+    tables.cursor = cursor.write()
+    tabled.publish(["BTC"], [ONE])
+    tabled.sync(ONE)
+    assert tables.asked_for() == [ONE]
 
 
 def test_a_crowd_of_old_periods_does_not_keep_a_new_day_from_being_followed(
