@@ -115,20 +115,13 @@ def _build_catalog(exchange: Exchange, matrix: ArchiveMatrix, pools: Pools) -> d
 
 
 def _build_schedule(exchange: str) -> dg.ScheduleDefinition:
-    job = dg.define_asset_job(f"{CATALOG}_{exchange}", selection=[_key(exchange)])
-
     def depth_of_the_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         is_exact = context.scheduled_execution_time.weekday() == EXACT_WEEKDAY
         depth = CatalogDepth.EXACT if is_exact else CatalogDepth.SHALLOW
         return dg.RunRequest(run_config={"ops": {_op(exchange): {"config": {"depth": depth.value}}}})
 
-    return dg.ScheduleDefinition(
-        name=f"{CATALOG}_{exchange}_daily",
-        job=job,
-        cron_schedule=_TIMETABLE.cron,
-        execution_timezone=_TIMETABLE.timezone,
-        execution_fn=depth_of_the_day,
-    )
+    job = f"{CATALOG}_{exchange}"
+    return _TIMETABLE.schedule(f"{job}_daily", job=job, asset=_key(exchange), execution_fn=depth_of_the_day)
 
 
 class _ProgressLog:

@@ -63,10 +63,7 @@ def build_coverage_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinitio
 
 def build_coverage_schedule() -> dg.ScheduleDefinition:
     """Daily, after the exchanges' usual hours of publication."""
-    job = dg.define_asset_job("report_coverage", selection=[COVERAGE])
-    return dg.ScheduleDefinition(
-        name="report_coverage_daily", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
-    )
+    return TIMETABLE.schedule("report_coverage_daily", job="report_coverage", asset=COVERAGE)
 
 
 def write_page(lake: Lake, dataset: Dataset) -> str:

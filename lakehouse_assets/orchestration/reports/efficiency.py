@@ -62,10 +62,7 @@ def build_efficiency_report() -> dg.AssetsDefinition:
 
 def build_efficiency_schedule() -> dg.ScheduleDefinition:
     """Daily after midnight UTC."""
-    job = dg.define_asset_job("report_efficiency", selection=[EFFICIENCY])
-    return dg.ScheduleDefinition(
-        name="report_efficiency_daily", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
-    )
+    return TIMETABLE.schedule("report_efficiency_daily", job="report_efficiency", asset=EFFICIENCY)
 
 
 def _months_ago(today: date) -> date:

@@ -71,10 +71,7 @@ def build_outlook_report(entries: Sequence[DatasetEntry]) -> dg.AssetsDefinition
 
 def build_outlook_schedule() -> dg.ScheduleDefinition:
     """Every hour."""
-    job = dg.define_asset_job("report_outlook", selection=[OUTLOOK])
-    return dg.ScheduleDefinition(
-        name="report_outlook_hourly", job=job, cron_schedule=TIMETABLE.cron, execution_timezone=TIMETABLE.timezone
-    )
+    return TIMETABLE.schedule("report_outlook_hourly", job="report_outlook", asset=OUTLOOK)
 
 
 def publications(lake: Lake, datasets: Sequence[Dataset]) -> list[tuple[Dataset, Period, Moment | None]]:

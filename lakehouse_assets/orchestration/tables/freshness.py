@@ -20,8 +20,8 @@ _LONGEST_PERIOD = {Cadence.DAILY: timedelta(days=1), Cadence.MONTHLY: timedelta(
 def table_freshness(entry: TableEntry) -> dg.FreshnessPolicy | None:
     """Fails when nothing was written for a period and the time after which `published` calls an archive stalled.
 
-    So it fails no earlier than `published` by its defaults, since a table is written after its archive is published
-    (at HTX up to 8 hours earlier, where a day ends at 16:00 UTC).
+    A table is written after its archive is published. So with the default thresholds of `published` it fails no earlier
+    than that check, except at HTX, whose days end at 16:00 UTC: there up to 8 hours earlier.
     None if no archive of the table is still published and followed.
     """
     live = {cadence for cadence, archive in entry.entries.items() if archive.last_period is None and not archive.paused}
