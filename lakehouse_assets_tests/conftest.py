@@ -32,7 +32,9 @@ hypothesis.settings.load_profile("usual")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--thorough", action="store_true", help="as before a release: 500 examples of each property, all kill seeds"
+        "--thorough",
+        action="store_true",
+        help="as before a release: more examples and kills",
     )
 
 

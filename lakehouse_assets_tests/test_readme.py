@@ -21,6 +21,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.orchestration.dagster_tags import range_tags
 from lakehouse_assets.settings import Settings, variables
 from lakehouse_assets_tests.paths import ROOT
+from lakehouse_assets_tests.world import lake_settings
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / ".github/CONTRIBUTING.md", *sorted((ROOT / "deploy/docs").glob("*.md"))]
@@ -75,12 +76,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(folder),
             "LAKEHOUSE_MATRIX": str(matrix),
-            "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
-            "LAKEHOUSE_LAKE_PREFIX": "readme",
-            "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-            "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+            **lake_settings(store, "readme"),
         }
 
 

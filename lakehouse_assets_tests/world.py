@@ -37,6 +37,18 @@ def client_of(bucket: Bucket) -> Any:
     return bucket.boto3_client()
 
 
+def lake_settings(store: EmbeddedStore, prefix: str) -> dict[str, str]:
+    """The environment variables of a lake at a prefix of the store, and of the exchanges' buckets there."""
+    return {
+        "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
+        "LAKEHOUSE_LAKE_PREFIX": prefix,
+        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
+        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
+        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
+        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+    }
+
+
 class World:
     def __init__(self, store: EmbeddedStore, exchange: str = "binance") -> None:
         self.store = store
@@ -50,6 +62,11 @@ class World:
         self.lake = Lake(store.lake(), self.tag.lower())
         self._admin = store.admin_bucket(self.source.name)
         self._upstream = client_of(self._admin)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment variables of this lake and source."""
+        return lake_settings(self.store, self.lake.prefix)
 
     # The source
 

@@ -80,7 +80,8 @@ def run(repeat: int, *, quick: bool) -> list[Row]:
         for dataset in DATASETS:
             world.publish(["BTCUSDT"], [*whole, *canceled], dataset=dataset)
         matrix.write_text(json.dumps({"datasets": [_entry(world, name) for name in DATASETS]}), encoding="utf-8")
-        with running_services(home, _variables(world, matrix), dagster_yaml=dagster_yaml) as services:
+        variables = {**world.settings, "LAKEHOUSE_MATRIX": str(matrix)}
+        with running_services(home, variables, dagster_yaml=dagster_yaml) as services:
             rows = _whole_year(services, home, whole)
             rows += _queries(services, repeat)
             return rows + _canceled_year(services, world, canceled)
@@ -221,19 +222,6 @@ def _materialized(services: Services, year: Sequence[str]) -> Days:
 
 def _all(year: Sequence[str]) -> Days:
     return {(name, day) for name in DATASETS for day in year}
-
-
-def _variables(world: World, matrix: Path) -> dict[str, str]:
-    store = world.store
-    return {
-        "LAKEHOUSE_MATRIX": str(matrix),
-        "LAKEHOUSE_LAKE_BUCKET": world.lake.bucket.name,
-        "LAKEHOUSE_LAKE_PREFIX": world.lake.prefix,
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
-    }
 
 
 def _size(path: Path) -> int:

@@ -21,7 +21,7 @@ from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.lake.lake import Lake
 from lakehouse_assets_tests.cli.up.test_run import Up, start_up
 from lakehouse_assets_tests.paths import ROOT
-from lakehouse_assets_tests.world import World
+from lakehouse_assets_tests.world import World, lake_settings
 
 # Read on import: no test sees variables of this project.
 _REQUIRED = os.environ.get("LAKEHOUSE_TEST_REQUIRE_SERVERS") == "1"
@@ -88,11 +88,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         publish(store, "um", "metrics")
         settings = {
             "LAKEHOUSE_MATRIX": str(matrix),
-            "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
-            "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-            "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+            **lake_settings(store, ""),
             "LAKEHOUSE_DISCOVERY_TICK_SECONDS": "5",
             "LAKEHOUSE_DISCOVERY_SETTLE_SECONDS": "1",
         }

@@ -23,6 +23,7 @@ from lakehouse_assets.embedded.samples.archive import sample_files, upload
 from lakehouse_assets.embedded.seaweedfs import EmbeddedStore
 from lakehouse_assets.observability.telemetry.metrics import SCOPE
 from lakehouse_assets_tests.paths import SAMPLES as SAMPLES_ROOT
+from lakehouse_assets_tests.world import lake_settings
 
 LAKEHOUSE = Path(sys.executable).parent / "lakehouse"
 SAMPLES = SAMPLES_ROOT / "binance" / "verbatim"
@@ -141,11 +142,6 @@ def environment(store: EmbeddedStore, published: None, tmp_path: Path) -> dict[s
     matrix = tmp_path / "matrix.yaml"
     matrix.write_text(MATRIX)
     return {
-        "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
-        "LAKEHOUSE_LAKE_PREFIX": f"cli/{tmp_path.name}",
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        **lake_settings(store, f"cli/{tmp_path.name}"),
         "LAKEHOUSE_MATRIX": str(matrix),
     }

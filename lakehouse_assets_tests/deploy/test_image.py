@@ -94,12 +94,7 @@ def test_code_server_webserver_and_daemon_of_the_image_execute_a_run(
     (tmp_path / "matrix.yaml").write_text(json.dumps(matrix), encoding="utf-8")
     variables = {
         "LAKEHOUSE_MATRIX": str(tmp_path / "matrix.yaml"),
-        "LAKEHOUSE_LAKE_BUCKET": world.lake.bucket.name,
-        "LAKEHOUSE_LAKE_PREFIX": world.lake.prefix,
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        **world.settings,
     }
     with running_services(tmp_path / "dagster", variables, programs=built / "bin") as services:
         run = services.finished_run(services.launch_run(KLINES, day))

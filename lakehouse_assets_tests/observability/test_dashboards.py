@@ -29,6 +29,7 @@ from lakehouse_assets_tests.faults.proxy import WRITES, Proxy, Refusal, Rule
 from lakehouse_assets_tests.observability.servers import Backend, backend
 from lakehouse_assets_tests.observability.sinks import Mailbox, Webhook, alertmanager, wait_for
 from lakehouse_assets_tests.paths import DEPLOY
+from lakehouse_assets_tests.world import lake_settings
 
 GRAFANA = DEPLOY / "grafana"
 KLINES, TABLE = "binance/um/klines/daily", "binance/um/klines/table"
@@ -78,12 +79,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
             **prometheus.environment,
             "DAGSTER_HOME": str(folder),
             "LAKEHOUSE_MATRIX": str(matrix),
-            "LAKEHOUSE_LAKE_BUCKET": store.lake_bucket,
-            "LAKEHOUSE_LAKE_PREFIX": prefix,
-            "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-            "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-            "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-            "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+            **lake_settings(store, prefix),
         }
 
         def process(*argv: str, **more: str) -> None:

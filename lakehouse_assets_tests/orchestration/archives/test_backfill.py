@@ -59,12 +59,7 @@ def deployment(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -
     world.publish(["BTCUSDT", "ETHUSDT"], [*GOOD, BAD])
     variables = {
         "LAKEHOUSE_MATRIX": str(home / "matrix.yaml"),
-        "LAKEHOUSE_LAKE_BUCKET": world.lake.bucket.name,
-        "LAKEHOUSE_LAKE_PREFIX": world.lake.prefix,
-        "LAKEHOUSE_LAKE_ENDPOINT_URL": store.endpoint_url,
-        "LAKEHOUSE_LAKE_ACCESS_KEY_ID": store.sync.access_key_id,
-        "LAKEHOUSE_LAKE_SECRET_ACCESS_KEY": store.sync.secret_access_key,
-        "LAKEHOUSE_SOURCE_ENDPOINT_URL": store.endpoint_url,
+        **world.settings,
         "LAKEHOUSE_SYNC_WORKERS": "16",
         "LAKEHOUSE_DISCOVERY_TICK_SECONDS": "5",
         "LAKEHOUSE_DISCOVERY_SETTLE_SECONDS": "1",
